@@ -7,7 +7,8 @@ StudioError                     the base: catch it at a tab's border, show `erro
 │   ├── UnknownModel            no such name in the catalog, on the hub or on disk
 │   ├── NotAModel               a folder without usable model files
 │   ├── DownloadFailed          the hub did not give the files
-│   └── DoesNotFit              more memory than the budget leaves
+│   ├── DoesNotFit              more memory than the budget leaves
+│   └── ModelInUse              asked to unload while somebody uses it
 ├── EngineFailed                a fault of the engine; its requests end, the engine starts again
 └── SettingsError               a setting has a value that is not allowed
 
@@ -79,6 +80,11 @@ class DoesNotFit(ModelError):
         "The model {name} needs {needed_mib} MiB and {free_mib} MiB are free."
         " Unload an idle model, or choose a smaller one or 4-bit loading."
     )
+
+
+class ModelInUse(ModelError):
+    zh = "模型 {name} 正在使用中（{leases} 处），现在不能卸载。请等回答结束后再试。"
+    en = "The model {name} is in use ({leases} holders) and cannot be unloaded now. Try again when they are done."
 
 
 class EngineFailed(StudioError):

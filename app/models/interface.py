@@ -36,6 +36,7 @@ class Generation(Protocol):
     completion_tokens: int
     finish_reason: FinishReason | None
     dropped_turns: int
+    queue_ahead: int  # requests that must finish before this one starts; 0 once it runs
 
     def __iter__(self) -> Iterator[str]: ...
 
@@ -71,9 +72,64 @@ class ChatModel(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What one model holds now. Memory in MiB; `progress` is 0 to 1 while downloading or loading, else None."""
+
+    name: str
+    kind: Literal["chat", "vision", "embedder", "reranker", "trainer", "remote"]
+    state: Literal["absent", "downloading", "loading", "ready", "parked", "failed"]
+    device: str
+    mib: int
+    cache_mib: int
+    adapters: tuple[str, ...]
+    leases: int
+    progress: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The memory account over all tabs, in MiB."""
+
+    budget_mib: int
+    used_mib: int
+    models: tuple[LedgerEntry, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a model would fit, before loading it; `evicts` names the idle models that would make room."""
+
+    needed_mib: int
+    free_mib: int
+    fits: bool
+    evicts: tuple[str, ...] = ()
+
+
 class Registry(Protocol):
     """Where models come from: `with registry.lease(name) as model`. Names: `base` or `base+adapter`."""
+
+    default_name: str
+
+    def names(self) -> list[str]:
+        """What can be chosen in a model list, the loaded ones and their adapters first."""
+        ...
 
     def lease(self, name: str) -> AbstractContextManager[ChatModel]:
         """Load if needed (one load for simultaneous callers) and hold; a leased model is not evicted."""
         ...
+
+    def load(self, name: str) -> None:
+        """Start loading in the background; the ledger shows the progress."""
+        ...
+
+    def unload(self, name: str) -> None:
+        """Give an idle model's memory back. Raises ModelInUse while it is leased."""
+        ...
+
+    def fit(self, name: str) -> Fit:
+        """Whether `name` would fit beside what is leased now."""
+        ...
+
+    def ledger(self) -> Ledger: ...

@@ -1,0 +1,63 @@
+"""The interface's sentences, one TOML file per language in assets/texts, one section per tab."""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from app.errors import Language
+
+LANGUAGES: tuple[Language, ...] = ("zh", "en")
+TEXTS_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "texts"
+
+Text = str | list[str] | dict[str, str]
+
+
+@cache
+def load_texts(language: Language) -> dict[str, Text]:
+    """Dotted key -> sentence. A list stays a list, and a table can also be had whole, as value -> label."""
+    tree = tomllib.loads((TEXTS_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
+    flat: dict[str, Text] = {}
+    _flatten(tree, "", flat)
+    return flat
+
+
+def _flatten(tree: dict[str, object], prefix: str, flat: dict[str, Text]) -> None:
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict):
+            _flatten(value, f"{path}.", flat)
+            if all(isinstance(leaf, str) for leaf in value.values()):
+                flat[path] = value
+        elif isinstance(value, list):
+            flat[path] = [str(entry) for entry in value]
+        else:
+            flat[path] = str(value)
+
+
+def sentence(language: Language, key: str, **values: object) -> str:
+    """The sentence `key` in `language`, its fields filled with `values`."""
+    text = load_texts(language)[key]
+    if not isinstance(text, str):
+        raise KeyError(f"{key} is no single sentence")
+    return text.format(**values) if values else text
+
+
+def preferred_language(accept_language: str, otherwise: Language) -> Language:
+    """The first language of an Accept-Language header that we speak."""
+    weighted: list[tuple[float, Language]] = []
+    for part in accept_language.split(","):
+        tag, _, parameters = part.strip().partition(";")
+        language = tag.split("-")[0].lower()
+        weight = _weight(parameters)
+        for ours in LANGUAGES:
+            if language == ours and weight > 0:
+                weighted.append((weight, ours))
+    return max(weighted, key=lambda entry: entry[0])[1] if weighted else otherwise
+
+
+def _weight(parameters: str) -> float:
+    name, _, value = parameters.strip().partition("=")
+    try:
+        return float(value) if name.strip() == "q" else 1.0
+    except ValueError:
+        return 0.0

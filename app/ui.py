@@ -1,0 +1,93 @@
+"""The whole page: header, one tab per service, language and theme. The only module that knows all tabs."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import gradio as gr
+
+from app.errors import Language
+from app.models.interface import Registry
+from app.texts import LANGUAGES
+from tabs import models
+from tabs.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
+from tabs.theme import studio_theme
+
+
+class ServerSettings(Protocol):
+    """What the page needs of the settings: "zh", "en", or anything else for the browser's own language."""
+
+    @property
+    def language(self) -> str: ...
+
+
+class Services(Protocol):
+    """What the page is given. A tab whose service is None does not appear."""
+
+    @property
+    def settings(self) -> ServerSettings: ...
+    @property
+    def registry(self) -> Registry: ...
+
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+
+def build(services: Services) -> gr.Blocks:
+    """Draw the page. A tab appears when its service is there."""
+    forced = services.settings.language
+    with gr.Blocks(title="浦语工坊 · Puyu Studio", analytics_enabled=False, fill_height=True) as blocks:
+        page = Page(
+            blocks=blocks,
+            default_language=next((known for known in LANGUAGES if known == forced), None),
+            remembered=gr.State(),
+            stored=gr.BrowserState({}, storage_key="studio-visitor", secret=BROWSER_SECRET),
+        )
+        switch = _header(page)
+        with gr.Tabs(elem_id="tabs"), page.tab("models.tab"):
+            models.build(page, services.registry)
+        _follow_language(page, switch)
+    return blocks
+
+
+def appearance() -> dict[str, Any]:
+    """How the page looks: options for `launch` and for `mount_gradio_app`."""
+    return {
+        "theme": studio_theme(),
+        "css_paths": [ASSETS / "studio.css"],
+        "js": (ASSETS / "studio.js").read_text(encoding="utf-8"),
+        "favicon_path": str(ASSETS / "icons" / "favicon.svg"),
+        "footer_links": [],
+    }
+
+
+def _header(page: Page) -> gr.Button:
+    """Name, theme and language; returns the language button."""
+    with gr.Row(elem_id="header"):
+        page.bind(gr.HTML(elem_id="brand", padding=False), value="app.brand")
+        theme = page.bind(gr.Button(elem_id="theme", size="sm", min_width=0), value="app.theme")
+        switch = page.bind(gr.Button(elem_id="language", size="sm", min_width=0), value="app.other_language")
+    theme.click(None, js="() => window.studio.switchTheme()", api_visibility="private")
+    return switch
+
+
+def _follow_language(page: Page, switch: gr.Button) -> None:
+    """Last of all, when every component is known: one event turns the whole page over."""
+
+    def arrive(visitor: Visitor, stored: object) -> list[Any]:
+        chosen, key = recall(stored)
+        language = chosen or visitor.language
+        return turn_to(language, chosen, key)
+
+    def turn(visitor: Visitor, stored: object) -> list[Any]:
+        language: Language = "en" if visitor.language == "zh" else "zh"
+        _, key = recall(stored)
+        return turn_to(language, language, key)
+
+    def turn_to(language: Language, chosen: Language | None, key: str) -> list[Any]:
+        kept = {"language": chosen, "shown": language, "key": key}
+        return [Remembered(language, key), kept, *page.updates(language)]
+
+    everything = [page.remembered, page.stored, *page.bound_components]
+    for event, handler in ((page.blocks.load, arrive), (switch.click, turn)):
+        turned = page.on(event, handler, [page.stored], everything)
+        turned.then(None, [page.stored], js="(kept) => window.studio.ready(kept)", api_visibility="private")

@@ -1,0 +1,35 @@
+"""Header, language and theme in a real browser."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app import ui
+from tests.fakes import FakeRegistry
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def address(serve: Callable[[gr.Blocks], str]) -> str:
+    services: Any = SimpleNamespace(settings=SimpleNamespace(language="auto"), registry=FakeRegistry())
+    return serve(ui.build(services))
+
+
+def test_the_page_speaks_the_browser_s_language(address: str, open_page: Callable[..., Any]) -> None:
+    open_page(address, locale="zh-CN").get_by_role("tab", name="模型").wait_for()
+    open_page(address, locale="en-GB").get_by_role("tab", name="Models").wait_for()
+
+
+def test_the_chosen_language_and_theme_stay_over_a_reload(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address, locale="en-GB")
+    page.locator("#language").click()
+    page.get_by_role("tab", name="模型").wait_for()
+    page.locator("#theme").click()
+    page.locator("body.dark").wait_for()
+    page.reload()
+    page.get_by_role("tab", name="模型").wait_for()
+    page.locator("body.dark").wait_for()

@@ -1,0 +1,92 @@
+"""Fixtures for every tab: the page on a server of its own, and a real Chromium to look at it."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import gradio as gr
+import pytest
+
+from app import ui
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+Serve = Callable[[gr.Blocks], str]
+OpenPage = Callable[..., "Page"]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """`serve(blocks)` starts a server thread on a free port and returns its address."""
+    with ExitStack() as running:
+
+        def start(blocks: gr.Blocks) -> str:
+            blocks.queue(default_concurrency_limit=None)
+            port = free_port()
+            blocks.launch(
+                server_name="127.0.0.1",
+                server_port=port,
+                prevent_thread_lock=True,
+                quiet=True,
+                max_threads=200,
+                **ui.appearance(),
+            )
+            running.callback(blocks.close, verbose=False)
+            return f"http://127.0.0.1:{port}"
+
+        yield start
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator["Browser"]:
+    """One browser a test file; Debian's if there is one, else Playwright's own."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: "Browser") -> Iterator[OpenPage]:
+    """`open_page(url, locale="zh-CN", width=1440)`: a new visitor with empty storage, the page loaded.
+
+    A request that leaves this machine fails the test.
+    """
+    outside: list[str] = []
+    with ExitStack() as visitors:
+
+        def visit(url: str, *, locale: str = "en-US", width: int = 1440, height: int = 900) -> "Page":
+            context = chromium.new_context(
+                locale=locale, viewport={"width": width, "height": height}, accept_downloads=True
+            )
+            visitors.callback(context.close)
+            context.set_default_timeout(15_000)
+            page = context.new_page()
+            page.on("request", lambda request: outside.append(request.url) if leaves(request.url) else None)
+            page.goto(url)
+            page.locator("html[data-studio-ready]").wait_for(state="attached")
+            return page
+
+        yield visit
+    assert not outside, f"the page asked for {outside}"
+
+
+def leaves(address: str) -> bool:
+    return not address.startswith(("http://127.0.0.1:", "data:", "blob:"))

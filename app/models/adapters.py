@@ -1,0 +1,239 @@
+"""Many LoRA adapters and the bare base in one forward pass.
+
+Each layer keeps the A matrices of all its adapters stacked along the rank, and the B matrices likewise:
+
+    y = W x + ((x A^T) * mask) B^T      A: [sum of ranks, in]   B: [out, sum of ranks], scaled by alpha / rank
+                                        mask: [tokens of the step, sum of ranks], 1 where the token's request
+                                        uses that adapter
+
+Two thin products, whatever the number of adapters. The engine calls `set_step` before each forward pass, in
+the thread that runs it; another thread's forward pass is the bare model unless it sets a step of its own.
+Adapters come and go while steps run: a step keeps the stacks that it began with.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+
+from app.models.adapter_files import AdapterError, LowRank, read_adapter
+
+Ranks = tuple[
+    tuple[str, int], ...
+]  # (adapter, rank) in stacked order: layers with equal Ranks share one mask
+Rows = Sequence[tuple[str | None, int]]  # (adapter or None for the base, query length) in the packed order
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What is known of one adapter besides its matrices. `number` is never used by another load."""
+
+    sha256: str
+    number: int
+    layers: tuple[str, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One layer's stacked matrices."""
+
+    ranks: Ranks
+    down: torch.Tensor
+    up: torch.Tensor
+
+    def columns(self) -> dict[str, slice]:
+        """Each adapter's place in the stacked rank."""
+        columns, left = {}, 0
+        for name, rank in self.ranks:
+            columns[name] = slice(left, left + rank)
+            left += rank
+        return columns
+
+    def joined(self, name: str, pair: LowRank) -> "Stack":
+        ranks = (*self.ranks, (name, pair.down.shape[0]))
+        return Stack(ranks, torch.cat([self.down, pair.down], 0), torch.cat([self.up, pair.up], 1))
+
+    def without(self, name: str) -> "Stack | None":
+        kept = [part for other, part in self.columns().items() if other != name]
+        if not kept:
+            return None
+        return Stack(
+            tuple(entry for entry in self.ranks if entry[0] != name),
+            torch.cat([self.down[part] for part in kept], 0),
+            torch.cat([self.up[:, part] for part in kept], 1),
+        )
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a row of the batch really is, against the bare model with no adapter code in its way.
+
+    `gap` is the largest difference of a logit after the prompt: 0 for the base. `agreement` is the share of
+    the answer's tokens for which both have the same most likely token, each given the tokens before it;
+    `explained` the share of the answer's tokens that are the row's own most likely token.
+    """
+
+    adapter: str | None
+    sha256: str
+    active_layers: int
+    gap: float
+    agreement: float
+    explained: float
+
+
+class AdapterBank:
+    """The adapters of one base model. `generation` changes whenever captured CUDA graphs become void."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._change = threading.Lock()
+        self._adapters: Mapping[str, Loaded] = {}
+        self._last_number = 0
+        self._stacks: Mapping[str, Stack] = {}
+        self._thread = threading.local()
+        self._linears: dict[str, nn.Linear] = {}
+        self._graph_tokens = 0
+        self._graph_masks: dict[Ranks, torch.Tensor] = {}
+
+    def install(self, model: nn.Module, graph_tokens: int = 0) -> None:
+        """Hook every linear layer of `model`, once, before the engine starts; its weights stay as they are.
+
+        Where steps are replayed as CUDA graphs, `graph_tokens` is the longest step: masks then keep their
+        address, `set_step` runs on the step's stream, and graphs are dropped once `generation` has changed.
+        """
+        self._model = model
+        self._device = next(model.parameters()).device
+        self._graph_tokens = graph_tokens
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear):
+                self._linears[name] = module
+                module.register_forward_hook(self._hook(name))
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._adapters)
+
+    def add(self, name: str, folder: Path) -> None:
+        """Read an adapter, check it, make it usable from the next step on. Raises AdapterError."""
+        weights = read_adapter(name, folder, self._linears)
+        with self._change:
+            if name in self._adapters:
+                raise AdapterError(name=name, reason="an adapter of this name is loaded already")
+            stacks = dict(self._stacks)
+            for layer, pair in weights.layers.items():
+                below = stacks.get(layer)
+                single = Stack(((name, pair.down.shape[0]),), pair.down, pair.up)
+                stacks[layer] = below.joined(name, pair) if below else single
+            self._last_number += 1
+            tensors = [tensor for pair in weights.layers.values() for tensor in (pair.down, pair.up)]
+            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+            loaded = Loaded(weights.sha256, self._last_number, tuple(weights.layers), size)
+            self._switch(stacks, {**self._adapters, name: loaded})
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter that no request uses; its memory is free once the step now running ends."""
+        with self._change:
+            stacks = dict(self._stacks)
+            for layer in self._adapters[name].layers:
+                rest = stacks.pop(layer).without(name)
+                if rest:
+                    stacks[layer] = rest
+            self._switch(stacks, {key: value for key, value in self._adapters.items() if key != name})
+
+    def _switch(self, stacks: Mapping[str, Stack], adapters: Mapping[str, Loaded]) -> None:
+        """Running steps keep the stacks that they began with."""
+        self._stacks, self._adapters = stacks, adapters
+        self._graph_masks = {}
+        self.generation += 1
+
+    def loaded(self, name: str) -> Loaded:
+        return self._adapters[name]
+
+    def salt(self, name: str | None) -> int:
+        """What the prefix cache tells adapters apart by: 0 for the base, else a number of this load alone."""
+        return 0 if name is None else self._adapters[name].number
+
+    def set_step(self, rows: Rows, padded_tokens: int) -> None:
+        """Say which adapter serves which tokens of the next forward pass in this thread; padding comes last.
+
+        With no rows the thread is back at the bare model and holds no adapter's memory.
+        """
+        stacks = self._stacks
+        used = {name for name, _ in rows if name is not None}
+        for name in used - self._adapters.keys():
+            raise AdapterError(name=name, reason="it is not loaded")
+        if not used and not (self._graph_tokens and rows):
+            self._thread.step = None
+            return
+        kinds = {stack.ranks: stack for stack in stacks.values()}
+        masks = {ranks: self._mask(stack, rows, padded_tokens) for ranks, stack in kinds.items()}
+        self._thread.step = {layer: (stack, masks[stack.ranks]) for layer, stack in stacks.items()}
+
+    @contextmanager
+    def step(self, rows: Rows, padded_tokens: int) -> Iterator[None]:
+        """`set_step` for one forward pass, and the bare model again afterwards."""
+        self.set_step(rows, padded_tokens)
+        try:
+            yield
+        finally:
+            self.set_step((), 0)
+
+    def inspect(self, name: str | None, prompt: Sequence[int], answer: Sequence[int]) -> Inspection:
+        """Run the prompt and its answer through the row and the bare model, beside the engine's own steps."""
+        ids = torch.tensor([[*prompt, *answer]], device=self._device)
+        bare = self._logits(ids, len(answer))
+        with self.step([(name, ids.shape[1])], ids.shape[1]):
+            row = self._logits(ids, len(answer))
+        own, bare_own = row.argmax(-1)[:-1], bare.argmax(-1)[:-1]
+        given = ids[0, len(prompt) :]
+        loaded = self._adapters[name] if name is not None else None
+        return Inspection(
+            adapter=name,
+            sha256=loaded.sha256 if loaded else "",
+            active_layers=len(loaded.layers) if loaded else 0,
+            gap=float((row[0] - bare[0]).abs().max()),
+            agreement=float((own == bare_own).float().mean()) if answer else 1.0,
+            explained=float((own == given).float().mean()) if answer else 1.0,
+        )
+
+    @torch.inference_mode()
+    def _logits(self, ids: torch.Tensor, answer_tokens: int) -> torch.Tensor:
+        """[answer_tokens + 1, vocabulary], from the last prompt token on."""
+        output = self._model(input_ids=ids, use_cache=False, logits_to_keep=answer_tokens + 1)
+        return output.logits[0].float()
+
+    def _hook(
+        self, layer: str
+    ) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor | None]:
+        def add_adapters(
+            _: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor
+        ) -> torch.Tensor | None:
+            step = getattr(self._thread, "step", None)
+            entry = step.get(layer) if step else None
+            if entry is None:
+                return None
+            stack, mask = entry
+            x = args[0].to(stack.down.dtype)
+            return out + linear(linear(x, stack.down) * mask, stack.up).to(out.dtype)
+
+        return add_adapters
+
+    def _mask(self, stack: Stack, rows: Rows, tokens: int) -> torch.Tensor:
+        columns = stack.columns()
+        mask = torch.zeros(tokens, stack.down.shape[0], dtype=stack.down.dtype)
+        start = 0
+        for name, length in rows:
+            if name in columns:
+                mask[start : start + length, columns[name]] = 1
+            start += length
+        if not self._graph_tokens:
+            return mask.to(self._device)
+        if stack.ranks not in self._graph_masks:
+            shape = (self._graph_tokens, stack.down.shape[0])
+            self._graph_masks[stack.ranks] = torch.zeros(shape, dtype=mask.dtype, device=self._device)
+        return self._graph_masks[stack.ranks][:tokens].copy_(mask)

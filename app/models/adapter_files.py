@@ -39,9 +39,7 @@ class AdapterError(ModelError):
 
 
 class PickledAdapter(AdapterError):
-    zh = (
-        "适配器 {name} 只有 pickle 格式的权重（{reason}），它可能执行任意代码，已拒绝。请转换为 safetensors。"
-    )
+    zh = "适配器 {name} 只有 pickle 格式的权重（{reason}），它可能执行任意代码，已拒绝。请转换为 safetensors。"
     en = (
         "The adapter {name} holds pickled weights ({reason}), which may run any code, and was refused."
         " Convert it to safetensors."
@@ -94,9 +92,7 @@ def read_adapter(name: str, folder: Path, linears: Mapping[str, nn.Linear]) -> A
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise AdapterBroken(name=name, reason=str(error)) from error
-    layers = {
-        module: _layer(name, module, pair, linears, config) for module, pair in _pairs(name, tensors).items()
-    }
+    layers = {module: _layer(name, module, pair, linears, config) for module, pair in _pairs(name, tensors).items()}
     return AdapterWeights(sha256_of(weights), weights.stat().st_size, layers)
 
 
@@ -146,11 +142,7 @@ def _layer(
     if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
         raise AdapterBroken(name=name, reason=f"{module} holds values that are not numbers")
     # A quantised layer stores bytes; its activations have the type that the norms around it keep.
-    dtype = (
-        base.weight.dtype
-        if base.weight.is_floating_point()
-        else getattr(base, "compute_dtype", torch.bfloat16)
-    )
+    dtype = base.weight.dtype if base.weight.is_floating_point() else getattr(base, "compute_dtype", torch.bfloat16)
     scaled = up.float() * _scale(module, down.shape[0], config)
     device = base.weight.device
     return LowRank(down.to(device, dtype).contiguous(), scaled.to(device, dtype).contiguous())

@@ -23,9 +23,7 @@ from torch.nn.functional import linear
 
 from app.models.adapter_files import AdapterError, LowRank, read_adapter
 
-Ranks = tuple[
-    tuple[str, int], ...
-]  # (adapter, rank) in stacked order: layers with equal Ranks share one mask
+Ranks = tuple[tuple[str, int], ...]  # (adapter, rank) in stacked order: layers with equal Ranks share one mask
 Rows = Sequence[tuple[str | None, int]]  # (adapter or None for the base, query length) in the packed order
 
 
@@ -207,12 +205,8 @@ class AdapterBank:
         output = self._model(input_ids=ids, use_cache=False, logits_to_keep=answer_tokens + 1)
         return output.logits[0].float()
 
-    def _hook(
-        self, layer: str
-    ) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor | None]:
-        def add_adapters(
-            _: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor
-        ) -> torch.Tensor | None:
+    def _hook(self, layer: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor | None]:
+        def add_adapters(_: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor | None:
             step = getattr(self._thread, "step", None)
             entry = step.get(layer) if step else None
             if entry is None:

@@ -83,14 +83,10 @@ def tiny_llama() -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-def save_adapter(
-    base: torch.nn.Module, folder: Path, seed: int, strength: float = 0.3, **lora: object
-) -> Path:
+def save_adapter(base: torch.nn.Module, folder: Path, seed: int, strength: float = 0.3, **lora: object) -> Path:
     """A PEFT adapter with random weights, strong enough to change answers; `base` is left as it was."""
     torch.manual_seed(seed)
-    tuned = get_peft_model(
-        base, LoraConfig(**{"r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], **lora})
-    )
+    tuned = get_peft_model(base, LoraConfig(**{"r": 8, "lora_alpha": 16, "target_modules": ["q_proj"], **lora}))
     for name, parameter in tuned.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter, std=strength)

@@ -36,8 +36,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     root = tmp_path_factory.mktemp("adapters")
     base = tiny_llama()
     return {
-        name: save_adapter(base, root / name, number, **lora)
-        for number, (name, lora) in enumerate(KINDS.items(), 1)
+        name: save_adapter(base, root / name, number, **lora) for number, (name, lora) in enumerate(KINDS.items(), 1)
     }
 
 
@@ -116,9 +115,7 @@ def test_another_adapter_under_an_old_name_finds_no_old_prefix(
         assert answers(manager, [("wide", same)], 6) == [alone(tiny_llama(), folders["mixed"], same, 6)]
 
 
-def test_adapters_come_and_go_while_others_stream(
-    bank: AdapterBank, model: LlamaForCausalLM, folders: Folders
-) -> None:
+def test_adapters_come_and_go_while_others_stream(bank: AdapterBank, model: LlamaForCausalLM, folders: Folders) -> None:
     bank.remove("narrow")
     requests = [(name, prompt(number, 20)) for number, name in enumerate([None, "wide", "mixed"])]
     expected = [alone(tiny_llama(), folders.get(name), ids, 120) for name, ids in requests]
@@ -189,9 +186,7 @@ def test_a_pickle_is_refused(bank: AdapterBank, folders: Folders, tmp_path: Path
     assert "adapter_model.bin" in refusal.value.text("zh")
 
 
-def test_a_truncated_file_is_refused_and_changes_nothing(
-    bank: AdapterBank, folders: Folders, tmp_path: Path
-) -> None:
+def test_a_truncated_file_is_refused_and_changes_nothing(bank: AdapterBank, folders: Folders, tmp_path: Path) -> None:
     folder = broken(folders, tmp_path)
     file = folder / "adapter_model.safetensors"
     whole = file.read_bytes()

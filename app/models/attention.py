@@ -1,0 +1,140 @@
+"""Attention over a paged cache where each request reads its own pages only; for processors without flash kernels.
+
+transformers' batching without flash attention packs all requests into one row and masks what is not theirs, so the
+work grows with the square of the users. Here the requests of a step are put into groups of equal shape (equal query
+length, equal number of pages after rounding up) and each group is one scaled-dot-product call over just its pages.
+Shapes repeat from step to step, which also keeps oneDNN from building a kernel for every new length.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.generation.continuous_batching.cache import PagedAttentionCache
+from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
+
+NAME = "paged_by_request"
+
+
+@dataclass
+class Row:
+    """One request of a step: where its queries lie in the packed batch, and what it may read. Lengths in tokens."""
+
+    start: int
+    queries: int
+    past: int
+    pages: list[int]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Requests with equal query length and equal (rounded) page count, attended in one call."""
+
+    tokens: torch.Tensor  # [requests * queries] places in the packed batch
+    pages: torch.Tensor  # [requests * pages] rows of the page view
+    mask: torch.Tensor  # [requests, 1, queries, pages * page size], added to the scores
+    requests: int
+    queries: int
+
+
+class StepPlan:
+    """What one forward pass attends to. Filled while the batch is prepared, read by every layer."""
+
+    def __init__(self, cache: PagedAttentionCache, dtype: torch.dtype) -> None:
+        self.allocator = cache.cache_allocators[FULL_ATTENTION]
+        self.dtype = dtype
+        self.rows: list[Row] = []
+        self.groups: list[Group] = []
+
+    def clear(self) -> None:
+        self.rows, self.groups = [], []
+
+    def add_request(
+        self, request_id: str, past: int, queries: int, _read: Any, write_index: list[list[int]]
+    ) -> None:
+        """Stands in for the cache's own index building: no list of every token read is made."""
+        write_index[0].extend(self.allocator.get_write_indices(request_id, past, queries))
+        start = self.rows[-1].start + self.rows[-1].queries if self.rows else 0
+        self.rows.append(Row(start, queries, past, list(self.allocator.block_table[request_id])))
+
+    def make_groups(self) -> None:
+        page_size = self.allocator.tokens_per_page
+        stride = self.allocator.block_physical_stride // page_size
+        by_shape: dict[tuple[int, int], list[Row]] = defaultdict(list)
+        for row in self.rows:
+            used = -(-(row.past + row.queries) // page_size)
+            by_shape[row.queries, round_up_pages(used)].append(row)
+        self.groups = [self._group(rows, queries, pages, stride) for (queries, pages), rows in by_shape.items()]
+
+    def _group(self, rows: list[Row], queries: int, pages: int, stride: int) -> Group:
+        tokens = [t for row in rows for t in range(row.start, row.start + queries)]
+        # page 0 belongs to the cache's trash sector: always there, never valid, hidden by the mask
+        page_rows = [p * stride for row in rows for p in (row.pages[:pages] + [0] * (pages - len(row.pages)))]
+        last_seen = torch.tensor([row.past for row in rows])[:, None] + torch.arange(queries)
+        places = torch.arange(pages * self.allocator.tokens_per_page)
+        mask = torch.zeros(len(rows), 1, queries, len(places), dtype=self.dtype)
+        mask.masked_fill_(places > last_seen[:, None, :, None], float("-inf"))
+        return Group(torch.tensor(tokens), torch.tensor(page_rows), mask, len(rows), queries)
+
+
+def round_up_pages(pages: int) -> int:
+    """Few distinct shapes: exact up to 4 pages, then steps of a quarter of the next power of two."""
+    step = max(1, (1 << (pages - 1).bit_length()) // 4)
+    return -(-pages // step) * step
+
+
+def attend_by_request(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    *,
+    cache: PagedAttentionCache,
+    write_index: list[torch.Tensor],
+    plan: StepPlan,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """query [1, heads, tokens, size], key and value [1, key heads, tokens, size] -> [1, tokens, heads, size]."""
+    _, heads, total, size = query.shape
+    key_heads = key.shape[1]
+    layer = module.layer_idx
+    nothing_to_read = write_index[0][:0]
+    plan.allocator.update(key[0].transpose(0, 1), value[0].transpose(0, 1), layer, nothing_to_read, write_index[0])
+    key_pages, value_pages = plan.allocator.get_cache_for_block_table(layer)
+    packed = query[0].transpose(0, 1)  # [tokens, heads, size]
+    output = packed.new_zeros(total, heads, size)
+    for group in plan.groups:
+        shape = (group.requests, -1, key_heads, size)
+        keys = key_pages.index_select(0, group.pages).view(shape).transpose(1, 2)
+        values = value_pages.index_select(0, group.pages).view(shape).transpose(1, 2)
+        queries = packed.index_select(0, group.tokens).view(group.requests, group.queries, heads, size)
+        attended = _grouped_attention(queries, keys, values, group.mask, scaling)
+        output.index_copy_(0, group.tokens, attended.reshape(-1, heads, size))
+    return output[None], None
+
+
+def _grouped_attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scaling: float | None
+) -> torch.Tensor:
+    """Query heads that share a key head become further query rows, so keys are never repeated."""
+    requests, length, heads, size = queries.shape
+    key_heads = keys.shape[1]
+    share = heads // key_heads
+    folded = queries.view(requests, length, key_heads, share, size).permute(0, 2, 3, 1, 4)
+    folded = folded.reshape(requests, key_heads, share * length, size)
+    if length > 1:
+        mask = mask.repeat(1, 1, share, 1)
+    attended = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scaling)
+    attended = attended.view(requests, key_heads, share, length, size).permute(0, 3, 1, 2, 4)
+    return attended.reshape(requests, length, heads, size)
+
+
+def register() -> None:
+    """Make the function known to transformers under NAME."""
+    AttentionInterface.register(NAME, attend_by_request)

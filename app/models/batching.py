@@ -1,0 +1,123 @@
+"""transformers' continuous batching with what an application needs: our attention, sampling, order and delivery."""
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
+from transformers.generation.continuous_batching.cache import group_layers_by_attn_type
+from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
+from transformers.generation.continuous_batching.continuous_api import (
+    ContinuousBatchingManager,
+    ContinuousBatchProcessor,
+    OutputRouter,
+)
+from transformers.generation.continuous_batching.requests import GenerationOutput
+
+from app.models import attention, scheduling
+from app.models.sampling import DrawingRunner, RequestSampling, SamplingRows
+
+Deliver = Callable[[GenerationOutput], None]
+
+
+class DirectRouter(OutputRouter):
+    """Hands each output to its request's callback on the engine's thread, which must return at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._callbacks: dict[str, Deliver] = {}
+
+    def expect(self, request_id: str, callback: Deliver) -> None:
+        self._callbacks[request_id] = callback
+
+    def forget(self, request_id: str) -> None:
+        self._callbacks.pop(request_id, None)
+
+    def deliver(self, output: GenerationOutput) -> None:
+        callback = self._callbacks.get(output.request_id)
+        if callback is not None:
+            callback(output)
+
+    def deliver_batch(self, outputs: list[GenerationOutput]) -> None:
+        for output in outputs:
+            self.deliver(output)
+
+
+class BatchManager(ContinuousBatchingManager):
+    """One batch for one model. `cache_tokens` is the room for keys and values of all requests together."""
+
+    def __init__(
+        self, model: PreTrainedModel, cache_tokens: int, page_size: int, batch_tokens: int, places: int
+    ) -> None:
+        scheduling.register()
+        attention.register()
+        self._by_request = model.device.type == "cpu" and _only_full_attention(model)
+        config = ContinuousBatchingConfig(
+            page_size=page_size,
+            num_blocks=-(-cache_tokens // page_size),
+            max_batch_tokens=batch_tokens,
+            max_requests_per_batch=places,
+            scheduler_type=scheduling.NAME,
+        )
+        super().__init__(model, GenerationConfig(eos_token_id=-1, do_sample=True), config)
+        self.output_router = DirectRouter()
+        self.logit_processor = SamplingRows()
+
+    def switch_to_cb_friendly_attn(self, model: PreTrainedModel, auto_switch_to_flash: bool = True) -> None:
+        if not self._by_request:
+            super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
+            return
+        self._original_attn_impl = model.config._attn_implementation
+        model.set_attn_implementation(attention.NAME)
+
+    def can_serve(self) -> bool:
+        return self.is_running() and self.background_thread_status.can_accept_new_requests() is None
+
+    def submit(
+        self,
+        request_id: str,
+        tokens: list[int],
+        max_new_tokens: int,
+        stop_tokens: list[int],
+        sampling: RequestSampling,
+        visitor: str,
+        deliver: Deliver,
+    ) -> bool:
+        """Queue a request; False when the engine no longer takes any."""
+        self.output_router.expect(request_id, deliver)
+        accepted = self.add_request(
+            tokens,
+            request_id=request_id,
+            max_new_tokens=max_new_tokens,
+            streaming=True,
+            eos_token_id=stop_tokens,
+            sampling=sampling,
+            visitor=visitor,
+        )
+        if accepted is None:
+            self.output_router.forget(request_id)
+        return accepted is not None
+
+    def _create_batch_processor(self) -> ContinuousBatchProcessor:
+        processor = super()._create_batch_processor()
+        runner = DrawingRunner(
+            logit_processor=processor.logit_processor,
+            cb_config=processor.cb_config,
+            cache=processor.cache,
+            inputs_and_outputs=processor.inputs_and_outputs,
+            do_sample=True,
+            return_logprobs=False,
+        )
+        if self._by_request:
+            runner.plan = attention.StepPlan(processor.cache, self.model.dtype)
+            processor.cache.extend_read_and_write_indices = runner.plan.add_request  # type: ignore[method-assign]
+        processor.model_runner = runner
+        return processor
+
+
+def _only_full_attention(model: PreTrainedModel) -> bool:
+    try:
+        kinds: dict[str, Any] = group_layers_by_attn_type(model.config.get_text_config())
+    except ValueError:
+        return False
+    return list(kinds) == [FULL_ATTENTION]

@@ -1,0 +1,241 @@
+"""One model's engine: takes messages, streams text, stops one request without touching the others, and restarts.
+
+A request's way: messages -> chat template -> tokens -> the batch (one thread runs every step) -> the request's own
+queue -> whole characters -> the caller's iterator, in the caller's thread.
+"""
+
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from transformers.generation.continuous_batching.requests import GenerationOutput, RequestStatus
+
+from app.errors import EngineFailed
+from app.models.batching import BatchManager
+from app.models.interface import FinishReason, Message, Sampling
+from app.models.loading import Loaded
+from app.models.prompt import PromptBuilder
+from app.models.sampling import RequestSampling
+from app.models.text_stream import TextStream
+
+log = logging.getLogger(__name__)
+CHECK_SECONDS = 1.0  # how often a waiting reader looks whether the engine still lives
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """`cache_tokens`: room for keys and values of all requests; `batch_tokens`: most tokens in one step, which
+    bounds how long a long prompt delays the others; `places`: most requests in one step."""
+
+    cache_tokens: int = 32768
+    page_size: int = 64
+    batch_tokens: int = 256
+    places: int = 32
+
+
+class EngineGeneration:
+    """One answer on its way; see `interface.Generation`."""
+
+    def __init__(self, engine: "Engine", request_id: str, prompt_tokens: int, dropped_turns: int) -> None:
+        self.request_id = request_id
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = 0
+        self.dropped_turns = dropped_turns
+        self.finish_reason: FinishReason | None = None
+        self.started = time.perf_counter()
+        self.first_token_seconds: float | None = None
+        self._last_token = self.started
+        self._engine = engine
+        self._outputs: queue.SimpleQueue[GenerationOutput | None] = queue.SimpleQueue()
+        self._pieces: Iterator[str] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        if self._pieces is None:
+            raise RuntimeError("the request was never submitted")
+        return self._pieces
+
+    def cancel(self) -> None:
+        if self.finish_reason is None:
+            self.finish_reason = "cancelled"
+            self._engine.cancel(self)
+            self._outputs.put(None)
+
+    @property
+    def queue_ahead(self) -> int:
+        return 0 if self.completion_tokens or self.finish_reason else self._engine.ahead_of(self)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoding speed after the first token; 0 while there is none."""
+        if self.first_token_seconds is None or self.completion_tokens < 2:
+            return 0.0
+        seconds = self._last_token - self.started - self.first_token_seconds
+        return (self.completion_tokens - 1) / seconds if seconds > 0 else 0.0
+
+    def deliver(self, output: GenerationOutput) -> None:
+        """Called on the engine's thread."""
+        now = time.perf_counter()
+        if self.first_token_seconds is None and output.generated_tokens:
+            self.first_token_seconds = now - self.started
+        self._last_token = now
+        self._outputs.put(output)
+
+    def read(self, stream: TextStream, stop_tokens: frozenset[int]) -> None:
+        self._pieces = self._read(stream, stop_tokens)
+
+    def _read(self, stream: TextStream, stop_tokens: frozenset[int]) -> Iterator[str]:
+        try:
+            while self.finish_reason is None:
+                output = self._next_output()
+                if output is None:
+                    return
+                text = "".join(stream.push(t) for t in self._new_tokens(output) if t not in stop_tokens)
+                ended = stream.stopped or output.is_finished()
+                if ended:
+                    met_stop = stream.stopped or output.generated_tokens[-1] in stop_tokens
+                    text += stream.finish()
+                    self.finish_reason = "stop" if met_stop else "length"
+                if text:
+                    yield text
+        finally:
+            if self.finish_reason is None:
+                self.finish_reason = "cancelled"
+            self._engine.cancel(self)
+
+    def _new_tokens(self, output: GenerationOutput) -> list[int]:
+        new = output.generated_tokens[self.completion_tokens :]
+        self.completion_tokens = len(output.generated_tokens)
+        return new
+
+    def _next_output(self) -> GenerationOutput | None:
+        while True:
+            try:
+                output = self._outputs.get(timeout=CHECK_SECONDS)
+            except queue.Empty:
+                if self._engine.is_running(self):
+                    continue
+                raise EngineFailed from None
+            if output is not None and output.status == RequestStatus.FAILED:
+                raise EngineFailed
+            return output
+
+
+class Engine:
+    """A ChatModel. Thread-safe; `close` gives its cache back and ends whatever still runs."""
+
+    def __init__(self, name: str, loaded: Loaded, options: EngineOptions) -> None:
+        self.name = name
+        self.loaded = loaded
+        self.options = options
+        self.chat_template = loaded.chat_template
+        self.context_tokens = min(loaded.context_tokens, options.cache_tokens)
+        self._prompts = PromptBuilder(loaded.tokenizer, loaded.chat_template, self.context_tokens)
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._live: dict[str, tuple[EngineGeneration, BatchManager]] = {}
+        self._manager: BatchManager | None = None
+        self._closed = False
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(self._prompts.tokens(messages))
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        visitor: str = "",
+        drop_oldest: bool = False,
+    ) -> EngineGeneration:
+        tokens, dropped = self._prompts.fit(messages, sampling.max_new_tokens, drop_oldest)
+        generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(tokens), dropped)
+        stop_tokens = frozenset(self.loaded.stop_token_ids)
+        generation.read(TextStream(self.loaded.tokenizer, sampling.stop, sampling.keep_special_tokens), stop_tokens)
+        room = self.context_tokens - len(tokens)
+        self._submit(generation, tokens, max(1, min(sampling.max_new_tokens, room)), sampling, visitor)
+        return generation
+
+    def cancel(self, generation: EngineGeneration) -> None:
+        """End this request before the next step; one that has ended is only forgotten."""
+        with self._lock:
+            entry = self._live.pop(generation.request_id, None)
+        if entry is not None:
+            entry[1].cancel_request(generation.request_id)
+            entry[1].output_router.forget(generation.request_id)
+
+    def ahead_of(self, generation: EngineGeneration) -> int:
+        with self._lock:
+            older = list(itertools.takewhile(lambda key: key != generation.request_id, self._live))
+        return max(0, len(older) + 1 - self.options.places)
+
+    def is_running(self, generation: EngineGeneration) -> bool:
+        with self._lock:
+            entry = self._live.get(generation.request_id)
+        return entry is not None and entry[1].is_running()
+
+    @property
+    def requests(self) -> int:
+        """Requests that run or wait now."""
+        return len(self._live)
+
+    def borrow_weights(self) -> AbstractContextManager[Any]:
+        """The bare torch module while the batch pauses between two steps, with transformers' own attention."""
+        return self._borrow()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            manager, self._manager = self._manager, None
+        if manager is not None:
+            manager.stop(block=True, hard_stop=True)
+
+    @contextmanager
+    def _borrow(self) -> Iterator[Any]:
+        with self._lock:
+            manager = self._running_manager()
+        with manager.pause():
+            model, own = self.loaded.model, self.loaded.model.config._attn_implementation
+            model.set_attn_implementation("sdpa")
+            try:
+                yield model
+            finally:
+                model.set_attn_implementation(own)
+
+    def _submit(
+        self, generation: EngineGeneration, tokens: list[int], most: int, sampling: Sampling, visitor: str
+    ) -> None:
+        with self._lock:
+            manager = self._running_manager()
+            self._live[generation.request_id] = (generation, manager)
+        accepted = manager.submit(
+            generation.request_id,
+            tokens,
+            most,
+            list(self.loaded.stop_token_ids),
+            RequestSampling(sampling),
+            visitor,
+            generation.deliver,
+        )
+        if not accepted:
+            self.cancel(generation)
+            raise EngineFailed
+
+    def _running_manager(self) -> BatchManager:
+        """The batch, started again when a fault has ended it. Holds the lock."""
+        if self._closed:
+            raise EngineFailed
+        if self._manager is not None and not self._manager.can_serve():
+            log.error("the engine of %s starts again after a fault", self.name)
+            self._manager.stop(block=True, hard_stop=True)
+            self._manager = None
+        if self._manager is None:
+            o = self.options
+            self._manager = BatchManager(self.loaded.model, o.cache_tokens, o.page_size, o.batch_tokens, o.places)
+            self._manager.start()
+        return self._manager

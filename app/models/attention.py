@@ -7,6 +7,7 @@ Shapes repeat from step to step, which also keeps oneDNN from building a kernel 
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 NAME = "paged_by_request"
 
@@ -95,12 +97,16 @@ def attend_by_request(
     scaling: float | None = None,
     dropout: float = 0.0,
     *,
-    cache: PagedAttentionCache,
-    write_index: list[torch.Tensor],
-    plan: StepPlan,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """query [1, heads, tokens, size], key and value [1, key heads, tokens, size] -> [1, tokens, heads, size]."""
+    plan: StepPlan | None = None,
+    write_index: Sequence[torch.Tensor] = (),
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """query [1, heads, tokens, size], key and value [1, key heads, tokens, size] -> [1, tokens, heads, size].
+
+    Without a plan (a forward pass beside the batch) it is transformers' own attention.
+    """
+    if plan is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     _, heads, total, size = query.shape
     key_heads = key.shape[1]
     layer = module.layer_idx

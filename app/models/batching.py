@@ -15,7 +15,10 @@ from transformers.generation.continuous_batching.continuous_api import (
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
 from app.models import attention, scheduling
-from app.models.sampling import DrawingRunner, RequestSampling, SamplingRows
+from app.models.adapters import AdapterBank
+from app.models.prefix_salt import SaltedCache
+from app.models.sampling import RequestSampling, SamplingRows
+from app.models.step import StepRunner, adapter_of
 
 Deliver = Callable[[GenerationOutput], None]
 
@@ -47,8 +50,16 @@ class BatchManager(ContinuousBatchingManager):
     """One batch for one model. `cache_tokens` is the room for keys and values of all requests together."""
 
     def __init__(
-        self, model: PreTrainedModel, cache_tokens: int, page_size: int, batch_tokens: int, places: int
+        self,
+        model: PreTrainedModel,
+        bank: AdapterBank,
+        *,
+        cache_tokens: int,
+        page_size: int,
+        batch_tokens: int,
+        places: int,
     ) -> None:
+        self._bank = bank
         scheduling.register()
         attention.register()
         self._by_request = model.device.type == "cpu" and _only_full_attention(model)
@@ -81,6 +92,7 @@ class BatchManager(ContinuousBatchingManager):
         stop_tokens: list[int],
         sampling: RequestSampling,
         visitor: str,
+        adapter: str | None,
         deliver: Deliver,
     ) -> bool:
         """Queue a request; False when the engine no longer takes any."""
@@ -93,6 +105,7 @@ class BatchManager(ContinuousBatchingManager):
             eos_token_id=stop_tokens,
             sampling=sampling,
             visitor=visitor,
+            adapter=adapter,
         )
         if accepted is None:
             self.output_router.forget(request_id)
@@ -100,7 +113,8 @@ class BatchManager(ContinuousBatchingManager):
 
     def _create_batch_processor(self) -> ContinuousBatchProcessor:
         processor = super()._create_batch_processor()
-        runner = DrawingRunner(
+        SaltedCache.adopt(processor.cache, lambda request_id: self._salt(processor, request_id))
+        runner = StepRunner(
             logit_processor=processor.logit_processor,
             cb_config=processor.cb_config,
             cache=processor.cache,
@@ -108,11 +122,17 @@ class BatchManager(ContinuousBatchingManager):
             do_sample=True,
             return_logprobs=False,
         )
+        runner.bank = self._bank
         if self._by_request:
             runner.plan = attention.StepPlan(processor.cache, self.model.dtype)
             processor.cache.extend_read_and_write_indices = runner.plan.add_request  # type: ignore[method-assign]
         processor.model_runner = runner
         return processor
+
+    def _salt(self, processor: ContinuousBatchProcessor, request_id: str) -> int:
+        scheduler = processor.scheduler
+        state = scheduler.active_requests.get(request_id) or scheduler.waiting_requests.get(request_id)
+        return self._bank.salt(adapter_of(state))
 
 
 def _only_full_attention(model: PreTrainedModel) -> bool:

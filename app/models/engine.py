@@ -10,13 +10,12 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from transformers.generation.continuous_batching.requests import GenerationOutput, RequestStatus
 
 from app.errors import EngineFailed
+from app.models.adapters import AdapterBank
 from app.models.batching import BatchManager
 from app.models.interface import FinishReason, Message, Sampling
 from app.models.loading import Loaded
@@ -135,6 +134,8 @@ class Engine:
         self.options = options
         self.chat_template = loaded.chat_template
         self.context_tokens = min(loaded.context_tokens, options.cache_tokens)
+        self.adapters = AdapterBank()
+        self.adapters.install(loaded.model, options.batch_tokens if loaded.model.device.type == "cuda" else 0)
         self._prompts = PromptBuilder(loaded.tokenizer, loaded.chat_template, self.context_tokens)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -152,13 +153,14 @@ class Engine:
         *,
         visitor: str = "",
         drop_oldest: bool = False,
+        adapter: str | None = None,
     ) -> EngineGeneration:
         tokens, dropped = self._prompts.fit(messages, sampling.max_new_tokens, drop_oldest)
         generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(tokens), dropped)
         stop_tokens = frozenset(self.loaded.stop_token_ids)
         generation.read(TextStream(self.loaded.tokenizer, sampling.stop, sampling.keep_special_tokens), stop_tokens)
         room = self.context_tokens - len(tokens)
-        self._submit(generation, tokens, max(1, min(sampling.max_new_tokens, room)), sampling, visitor)
+        self._submit(generation, tokens, max(1, min(sampling.max_new_tokens, room)), sampling, visitor, adapter)
         return generation
 
     def cancel(self, generation: EngineGeneration) -> None:
@@ -179,36 +181,42 @@ class Engine:
             entry = self._live.get(generation.request_id)
         return entry is not None and entry[1].is_running()
 
+    def with_adapter(self, adapter: str) -> "TunedModel":
+        """The same engine answering through one of its adapters."""
+        return TunedModel(self, adapter)
+
     @property
     def requests(self) -> int:
         """Requests that run or wait now."""
         return len(self._live)
 
-    def borrow_weights(self) -> AbstractContextManager[Any]:
-        """The bare torch module while the batch pauses between two steps, with transformers' own attention."""
-        return self._borrow()
+    def park(self) -> None:
+        """Move the weights to main memory and drop the cache; no request may be running."""
+        self._stop_batch(closed=True)
+        self.loaded.model.to("cpu")
+
+    def unpark(self, device: str) -> None:
+        self.loaded.model.to(device)
+        self._closed = False
 
     def close(self) -> None:
+        self._stop_batch(closed=True)
+
+    def _stop_batch(self, closed: bool) -> None:
         with self._lock:
-            self._closed = True
+            self._closed = closed
             manager, self._manager = self._manager, None
         if manager is not None:
             manager.stop(block=True, hard_stop=True)
 
-    @contextmanager
-    def _borrow(self) -> Iterator[Any]:
-        with self._lock:
-            manager = self._running_manager()
-        with manager.pause():
-            model, own = self.loaded.model, self.loaded.model.config._attn_implementation
-            model.set_attn_implementation("sdpa")
-            try:
-                yield model
-            finally:
-                model.set_attn_implementation(own)
-
     def _submit(
-        self, generation: EngineGeneration, tokens: list[int], most: int, sampling: Sampling, visitor: str
+        self,
+        generation: EngineGeneration,
+        tokens: list[int],
+        most: int,
+        sampling: Sampling,
+        visitor: str,
+        adapter: str | None,
     ) -> None:
         with self._lock:
             manager = self._running_manager()
@@ -220,6 +228,7 @@ class Engine:
             list(self.loaded.stop_token_ids),
             RequestSampling(sampling),
             visitor,
+            adapter,
             generation.deliver,
         )
         if not accepted:
@@ -235,7 +244,32 @@ class Engine:
             self._manager.stop(block=True, hard_stop=True)
             self._manager = None
         if self._manager is None:
-            o = self.options
-            self._manager = BatchManager(self.loaded.model, o.cache_tokens, o.page_size, o.batch_tokens, o.places)
+            self._manager = BatchManager(self.loaded.model, self.adapters, **asdict(self.options))
             self._manager.start()
         return self._manager
+
+
+class TunedModel:
+    """A ChatModel: an engine's base with one adapter. Its name is `base+adapter`."""
+
+    def __init__(self, engine: Engine, adapter: str) -> None:
+        self.name = f"{engine.name}+{adapter}"
+        self.adapter = adapter
+        self.engine = engine
+        self.context_tokens = engine.context_tokens
+        self.chat_template = engine.chat_template
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return self.engine.count_tokens(messages)
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        visitor: str = "",
+        drop_oldest: bool = False,
+    ) -> EngineGeneration:
+        return self.engine.stream(
+            messages, sampling, visitor=visitor, drop_oldest=drop_oldest, adapter=self.adapter
+        )

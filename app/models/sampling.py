@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessorList
-from transformers.generation.continuous_batching.model_runner import ModelRunner
 from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState
 from transformers.generation.logits_process import LogitsProcessorList
 
-from app.models.attention import StepPlan
 from app.models.interface import Sampling
 
 CANDIDATES = 256  # enough for nearly every nucleus; a wider one takes the full sort
@@ -67,38 +65,6 @@ class SamplingRows(ContinuousBatchingLogitsProcessorList):
 def sampling_of(state: RequestState) -> RequestSampling:
     """The request's sampling; warm-up requests have none and are greedy."""
     return state.logit_processor_kwargs.get("sampling") or RequestSampling(Sampling(temperature=0, seed=0))
-
-
-class DrawingRunner(ModelRunner):
-    """The model runner with our draw in place of one multinomial for the whole batch, and per-request attention."""
-
-    plan: StepPlan | None = None
-
-    def compute_batch(self, model: torch.nn.Module, batch_data: dict[str, Any]) -> None:
-        if self.plan is None:
-            super().compute_batch(model, batch_data)
-            return
-        self.plan.make_groups()
-        try:
-            super().compute_batch(model, {**batch_data, "plan": self.plan})
-        finally:
-            self.plan.clear()
-
-    def _forward_process_and_sample(
-        self,
-        model: torch.nn.Module,
-        batch_data: dict[str, Any],
-        carry_over_ids: torch.Tensor,
-        prev_output_ids: torch.Tensor,
-        output_ids: torch.Tensor,
-    ) -> None:
-        self.inputs_and_outputs.carry_over_tokens(batch_data["input_ids"], carry_over_ids, prev_output_ids)
-        arguments = batch_data["logits_processor_args"]
-        logits = model(**batch_data).logits
-        if "logits_to_keep" not in batch_data:
-            logits = logits[:, batch_data["logits_indices"], :]
-        tokens = draw(logits[0], arguments.view(torch.float32))
-        output_ids[0, : tokens.numel()].copy_(tokens)
 
 
 def draw(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

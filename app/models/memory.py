@@ -1,0 +1,38 @@
+"""How much memory there is, how much a cache takes, and giving it back to the system."""
+
+import ctypes
+import gc
+import sys
+from typing import Any
+
+import psutil
+import torch
+
+SHARE = {"cuda": 0.92, "mps": 0.6, "cpu": 0.6}  # of what is free at start; the rest is for everything else
+
+
+def budget_mib(device: str) -> int:
+    """The default budget: a share of what the device has free now."""
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    return int(free * SHARE[device] / 2**20)
+
+
+def cache_bytes_per_token(model: Any) -> int:
+    """Keys and values of all layers for one token."""
+    config = model.config.get_text_config()
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    key_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return int(2 * config.num_hidden_layers * key_heads * head * model.dtype.itemsize)
+
+
+def release() -> None:
+    """Return freed memory to the device and the system; without this glibc keeps what Python has freed."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

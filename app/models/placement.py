@@ -1,0 +1,65 @@
+"""What the settings leave to the machine: the device, the memory budget, and which model suits them."""
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import torch
+
+from app.errors import SettingsError
+from app.models import catalog, memory
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+HUB = "https://huggingface.co"
+HUB_SECONDS = 3.0  # how long to wait for a sign of life from the hub
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where models go and how: `device` cuda, mps or cpu; `dtype` torch's name or auto; `quantise` None, 4bit, 8bit."""
+
+    device: str
+    dtype: str
+    quantise: str | None
+    budget_mib: int
+    data: Path
+
+
+def choose_placement(settings: Settings) -> tuple[Placement, str]:
+    """The placement and the model to start with. Raises SettingsError where the wanted device is not there."""
+    device = _device(settings.device)
+    placement = Placement(
+        device=device,
+        dtype=settings.dtype,
+        quantise=None if settings.quantise == "none" else settings.quantise,
+        budget_mib=settings.memory or memory.budget_mib(device),
+        data=settings.data,
+    )
+    if settings.model != "auto":
+        return placement, catalog.find(settings.model).name
+    choice = catalog.choose(placement.budget_mib if device == "cuda" else None, device == "cuda" and hub_answers())
+    log.info("model auto: %s %s on %s", choice.name, choice.quantise or "", device)
+    return replace(placement, quantise=placement.quantise or choice.quantise), choice.name
+
+
+def hub_answers() -> bool:
+    """Whether the hub, or the mirror in HF_ENDPOINT, can be reached now."""
+    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+        return False
+    try:
+        return httpx.head(os.environ.get("HF_ENDPOINT", HUB), timeout=HUB_SECONDS).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def _device(wanted: str) -> str:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, present in there.items() if present)
+    if not there[wanted]:
+        present = ", ".join(name for name, is_there in there.items() if is_there)
+        raise SettingsError(key="device", value=wanted, allowed=present)
+    return wanted

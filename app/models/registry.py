@@ -1,0 +1,187 @@
+"""Every model of the process by name: `base` or `base+adapter`. See `interface.Registry`."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+
+from app.errors import UnknownModel
+from app.models import catalog, memory, sources
+from app.models.catalog import ModelCard
+from app.models.engine import Engine, EngineOptions
+from app.models.interface import ChatModel, Fit, Ledger
+from app.models.loading import load
+from app.models.placement import Placement
+from app.models.residence import Kind, Progress, Recipe, Residence, Resident
+
+Held = TypeVar("Held")
+LEAST_CACHE_TOKENS = 4096
+MOST_CACHE_TOKENS = 32768
+CONVERSATIONS = 8  # full-length ones that the cache is sized for, where the budget allows
+
+
+class LoadedEngine:
+    """An engine as a resident of the memory account."""
+
+    def __init__(self, engine: Engine, device: str) -> None:
+        self.engine = engine
+        self.device = device
+        self.mib = engine.loaded.mib
+        per_token = memory.cache_bytes_per_token(engine.loaded.model)
+        self.cache_mib = round(engine.options.cache_tokens * per_token / 2**20)
+
+    def close(self) -> None:
+        self.engine.close()
+        del self.engine
+        memory.release()
+
+    def park(self) -> bool:
+        if self.device == "cpu":
+            return False
+        self.engine.park()
+        memory.release()
+        return True
+
+    def unpark(self) -> None:
+        self.engine.unpark(self.device)
+
+
+@dataclass
+class Box:
+    """Any other thing that takes its memory from the same account, such as an embedder."""
+
+    content: object
+    mib: int
+    device: str
+    cache_mib: int = 0
+
+    def close(self) -> None:
+        self.content = None
+        memory.release()
+
+    def park(self) -> bool:
+        return False
+
+    def unpark(self) -> None:
+        raise RuntimeError("it was never parked")
+
+
+class ModelRegistry:
+    """The one owner of weights. Thread-safe."""
+
+    def __init__(self, placement: Placement, default_name: str) -> None:
+        self.placement = placement
+        self.default_name = default_name
+        self.residence = Residence(placement.budget_mib)
+        self._adapters: dict[str, Path] = {}
+        self._fetched: dict[str, tuple[ModelCard, Path]] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The loaded ones with their adapters first, then the rest of the catalog."""
+        loaded = [e.name for e in self.ledger().models if e.kind == "chat" and e.state in ("ready", "parked")]
+        bases = dict.fromkeys([*loaded, self.default_name, *catalog.names()])
+        return [name for base in bases for name in (base, *self._adapters_of(base))]
+
+    @contextmanager
+    def lease(self, name: str) -> Iterator[ChatModel]:
+        base, adapter = self._split(name)
+        with self.residence.lease(self._recipe(base)) as resident:
+            engine = cast(LoadedEngine, resident).engine
+            if adapter is None:
+                yield engine
+                return
+            with self._lock:
+                if adapter not in engine.adapters.names():
+                    engine.adapters.add(adapter, self._adapters[name])
+            yield engine.with_adapter(adapter)
+
+    @contextmanager
+    def hold(
+        self, kind: Kind, name: str, mib: int, load_it: Callable[[Progress], Held], device: str = "cpu"
+    ) -> Iterator[Held]:
+        """Lease anything else that needs memory: loaded once, `mib` on the account, evicted when idle and in the way.
+
+        A trainer holds its room this way: what is idle is evicted first, and comes back with its next lease.
+        """
+        recipe = Recipe(name, kind, lambda: mib, lambda report: Box(load_it(report), mib, device))
+        with self.residence.lease(recipe) as resident:
+            yield cast(Held, cast(Box, resident).content)
+
+    def load(self, name: str) -> None:
+        self.residence.bring_in_background(self._recipe(self._split(name)[0]))
+
+    def unload(self, name: str) -> None:
+        self.residence.unload(self._split(name)[0])
+
+    def fit(self, name: str) -> Fit:
+        return self.residence.fit(self._recipe(self._split(name)[0]))
+
+    def ledger(self) -> Ledger:
+        return self.residence.ledger(_adapters_in)
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Make `base+adapter` a model; its files are read at the first lease."""
+        self._split(name)
+        with self._lock:
+            self._adapters[name] = folder
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter; it must not be leased."""
+        base, _, adapter = name.rpartition("+")
+        with self._lock:
+            self._adapters.pop(name, None)
+            resident = self.residence.resident(base)
+            if resident is not None and adapter in _adapters_in(resident):
+                cast(LoadedEngine, resident).engine.adapters.remove(adapter)
+
+    def close(self) -> None:
+        self.residence.close()
+
+    def _adapters_of(self, base: str) -> list[str]:
+        return [name for name in self._adapters if name.rpartition("+")[0] == base]
+
+    def _split(self, name: str) -> tuple[str, str | None]:
+        """(base, adapter). Raises UnknownModel."""
+        if name in self._adapters:
+            base, _, adapter = name.rpartition("+")
+            return base, adapter
+        base, plus, adapter = name.rpartition("+")
+        if plus and not Path(name).is_dir() and base in catalog.names():
+            raise UnknownModel(name=name, known=", ".join(self._adapters or catalog.names()))
+        return catalog.find(name).name, None
+
+    def _recipe(self, base: str) -> Recipe:
+        card = catalog.find(base)
+        return Recipe(
+            name=card.name,
+            kind="chat",
+            needed_mib=lambda: self._needed_mib(card),
+            load=lambda report: self._load(card, report),
+            fetch=lambda report: self._fetch(card, report),
+        )
+
+    def _needed_mib(self, card: ModelCard) -> int:
+        known, _ = self._fetched.get(card.name, (card, None))
+        weights = known.mib(self.placement.dtype, self.placement.quantise)
+        return weights + min(catalog.WORKING_MIB, self.placement.budget_mib // 4)
+
+    def _fetch(self, card: ModelCard, report: Progress) -> None:
+        folder = sources.fetch(card, self.placement.data / "models", report)
+        self._fetched[card.name] = catalog.measured(card, folder), folder
+
+    def _load(self, card: ModelCard, report: Progress) -> Resident:
+        where = self.placement
+        card, folder = self._fetched[card.name]
+        loaded = load(folder, card, where.device, where.dtype, where.quantise, report)
+        room = min(catalog.WORKING_MIB, where.budget_mib // 4) * 2**20
+        affordable = room // memory.cache_bytes_per_token(loaded.model)
+        wanted = min(loaded.context_tokens * CONVERSATIONS, MOST_CACHE_TOKENS)
+        options = EngineOptions(cache_tokens=max(LEAST_CACHE_TOKENS, min(wanted, affordable)))
+        return LoadedEngine(Engine(card.name, loaded, options), where.device)
+
+
+def _adapters_in(resident: Resident) -> tuple[str, ...]:
+    return resident.engine.adapters.names() if isinstance(resident, LoadedEngine) else ()

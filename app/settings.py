@@ -1,0 +1,92 @@
+"""One frozen Settings, read once: flags before environment (PUYU_PORT=8000) before file (puyu.toml) before defaults."""
+
+import argparse
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import SettingsError
+
+PREFIX = "PUYU_"
+FILE = "puyu.toml"
+
+
+class Settings(BaseModel):
+    """The field's description is its `--help`; its name is the flag (`--log-level`), the variable (PUYU_LOG_LEVEL)
+    and the key in the file (log_level)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 lets other machines in")
+    port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    share: bool = Field(False, description="also open a public link that anyone who has it can use")
+    auth: str = Field("", description="logins: a file of name:password lines, or name:password itself; empty: none")
+    model: str = Field("auto", description="model to start with: a catalog name, hub repository or local folder")
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="where models run")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="number format of weights")
+    quantise: Literal["none", "8bit", "4bit"] = Field("none", description="load weights in 8 or 4 bits (bitsandbytes)")
+    memory: int = Field(0, ge=0, description="memory budget for all models in MiB; 0: most of what is free at start")
+    data: Path = Field(Path("data"), description="folder for converted models, indexes, adapters and runs")
+    language: Literal["auto", "zh", "en"] = Field("auto", description="language of the page; auto: the browser's")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Settings:
+    """Read all sources. Raises SettingsError for a value that is not allowed; `--help` prints and exits."""
+    environment = os.environ if environment is None else environment
+    flags = vars(_parser().parse_args(arguments))
+    config = flags.pop("config") or environment.get(f"{PREFIX}CONFIG")
+    values = _from_file(Path(config or FILE), required=config is not None)
+    values |= {k: environment[v] for k in Settings.model_fields if (v := PREFIX + k.upper()) in environment}
+    values |= {key: value for key, value in flags.items() if value is not None}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise _explain(error) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run_gradio.py",
+        description="浦语工坊 Puyu Studio: chat with, ground, equip, tune and compare open language models.",
+        epilog=f"Each flag is also an environment variable ({PREFIX}PORT=8000) and a key in {FILE} (port = 8000).",
+    )
+    parser.add_argument("--config", help=f"settings file (default: {FILE} where it exists)")
+    for name, field in Settings.model_fields.items():
+        flag = "--" + name.replace("_", "-")
+        shown = f"{field.description} (default: {field.default})"
+        if field.annotation is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=shown)
+        else:
+            choices = _allowed(name)
+            metavar = "{" + ",".join(choices) + "}" if choices else name.upper()
+            parser.add_argument(flag, default=None, metavar=metavar, help=shown)
+    return parser
+
+
+def _from_file(path: Path, required: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise SettingsError(key="config", value=path, allowed="no such file 没有这个文件") from None
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(key="config", value=path, allowed=f"TOML: {error}") from error
+
+
+def _allowed(name: str) -> tuple[str, ...]:
+    annotation = Settings.model_fields[name].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def _explain(error: ValidationError) -> SettingsError:
+    first = error.errors()[0]
+    key = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return SettingsError(key=key, value=first["input"], allowed=", ".join(Settings.model_fields))
+    return SettingsError(key=key, value=first["input"], allowed=", ".join(_allowed(key)) or first["msg"])

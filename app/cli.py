@@ -1,0 +1,114 @@
+"""The same services without a page: python -m app chat | download."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from app.errors import StudioError
+from app.logs import set_up_logs
+from app.settings import read_settings
+from app.terminal import say, terminal_language
+
+if TYPE_CHECKING:
+    from app.models.interface import Message
+    from app.services import Services
+
+EXIT_WORDS = ("exit", "quit", "退出")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; what follows `--` are settings, as for run_gradio.py."""
+    own, settings = _split(arguments)
+    options = _parser().parse_args(own)
+    set_up_logs("warning")
+    try:
+        return int(options.run(options, settings))
+    except StudioError as error:
+        say(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    own = list(arguments)
+    if "--" not in own:
+        return own, []
+    at = own.index("--")
+    return own[:at], own[at + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m app", epilog="Settings follow after --, as for run_gradio.py.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace, list[str]], int], about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.set_defaults(run=run)
+        return added
+
+    chat = command("chat", _chat, "chat with a model in the terminal; `exit` ends it")
+    chat.add_argument("--model", default="", help="catalog name, hub repository or folder (default: as the settings say)")
+    chat.add_argument("--system", default="", help="system prompt")
+    download = command("download", _download, "fetch a hub repository, or one file of it")
+    download.add_argument("repository", help="catalog name or owner/name, such as internlm/internlm-20b")
+    download.add_argument("file", nargs="?", help="one file, such as config.json")
+    return parser
+
+
+def _chat(options: argparse.Namespace, settings: list[str]) -> int:
+    from app.services import build_services
+
+    extra = ["--model", options.model] if options.model else []
+    services = build_services(read_settings([*settings, *extra]))
+    try:
+        converse(services, options.system)
+    finally:
+        services.close()
+    return 0
+
+
+def converse(services: "Services", system: str) -> None:
+    """Read a line, stream the answer, until an exit word or the end of input; Ctrl-C stops an answer."""
+    from app.models.interface import Sampling
+    from app.terminal import show_loading
+
+    name = services.registry.default_name
+    show_loading(services.registry, name)
+    with services.registry.lease(name) as model:
+        say("terminal.hello", name=name)
+        messages: list[Message] = [{"role": "system", "content": system}] if system else []
+        while (line := _ask()) is not None:
+            messages.append({"role": "user", "content": line})
+            generation = model.stream(messages, Sampling(), drop_oldest=True)
+            pieces: list[str] = []
+            try:
+                for piece in generation:
+                    pieces.append(piece)
+                    print(piece, end="", flush=True)
+            except KeyboardInterrupt:
+                generation.cancel()
+            print("\n", flush=True)
+            messages.append({"role": "assistant", "content": "".join(pieces)})
+
+
+def _ask() -> str | None:
+    """The next question; None at an exit word or the end of input."""
+    while True:
+        try:
+            line = input(">>> ").strip()
+        except EOFError:
+            return None
+        if line.lower() in EXIT_WORDS:
+            return None
+        if line:
+            return line
+
+
+def _download(options: argparse.Namespace, settings: list[str]) -> int:
+    from app.models.download_command import download
+
+    read_settings(settings)
+    download(options.repository, options.file, out=sys.stdout, language=terminal_language())
+    return 0

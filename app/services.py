@@ -1,0 +1,28 @@
+"""The composition root: builds, once, what the pages and the routes are given."""
+
+from dataclasses import dataclass
+
+from app.chat.service import ChatService
+from app.models.placement import choose_placement
+from app.models.registry import ModelRegistry
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything behind the page. A service that is None has no tab."""
+
+    settings: Settings
+    registry: ModelRegistry
+    chat: ChatService
+
+    def close(self) -> None:
+        self.registry.close()
+
+
+def build_services(settings: Settings) -> Services:
+    """Raises SettingsError, UnknownModel or NotAModel where the settings cannot be met."""
+    placement, default_name = choose_placement(settings)
+    settings.data.mkdir(parents=True, exist_ok=True)
+    registry = ModelRegistry(placement, default_name)
+    return Services(settings=settings, registry=registry, chat=ChatService(registry))

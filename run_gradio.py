@@ -1,0 +1,31 @@
+"""Start the server: settings, services, page, launch."""
+
+import sys
+from collections.abc import Sequence
+
+from app.errors import StudioError
+from app.logs import set_up_logs
+from app.settings import read_settings
+from app.terminal import say
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until told to stop; a wrong setting ends with one sentence and status 2."""
+    try:
+        settings = read_settings(arguments)
+        set_up_logs(settings.log_level)
+        say("start.loading")
+        from app.server import serve  # after the settings: --help need not wait for torch and gradio
+        from app.services import build_services
+        from app.ui import build
+
+        services = build_services(settings)
+        serve(build(services), services)
+    except StudioError as error:
+        say(error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     chat = command("chat", _chat, "chat with a model in the terminal; `exit` ends it")
-    chat.add_argument("--model", default="", help="catalog name, hub repository or folder (default: as the settings say)")
+    chat.add_argument(
+        "--model", default="", help="catalog name, hub repository or folder (default: as the settings say)"
+    )
     chat.add_argument("--system", default="", help="system prompt")
     download = command("download", _download, "fetch a hub repository, or one file of it")
     download.add_argument("repository", help="catalog name or owner/name, such as internlm/internlm-20b")

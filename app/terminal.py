@@ -26,7 +26,7 @@ def say(what: str | StudioError, out: TextIO | None = None, **values: object) ->
     language = terminal_language()
     is_error = isinstance(what, StudioError)
     text = what.text(language) if isinstance(what, StudioError) else sentence(language, what, **values)
-    print(text, file=out or (sys.stderr if is_error else sys.stdout), flush=True)  # noqa: T201
+    print(text, file=out or (sys.stderr if is_error else sys.stdout), flush=True)
 
 
 def show_loading(registry: Registry, name: str) -> threading.Thread:

@@ -55,12 +55,18 @@ class StepPlan:
         self.rows, self.groups = [], []
 
     def add_request(
-        self, request_id: str, past: int, queries: int, _read: Any, write_index: list[list[int]]
+        self,
+        request_id: str,
+        past_length: int,
+        query_length: int,
+        read_index: list[list[int]] | None,
+        write_index: list[list[int]],
     ) -> None:
         """Stands in for the cache's own index building: no list of every token read is made."""
-        write_index[0].extend(self.allocator.get_write_indices(request_id, past, queries))
+        del read_index
+        write_index[0].extend(self.allocator.get_write_indices(request_id, past_length, query_length))
         start = self.rows[-1].start + self.rows[-1].queries if self.rows else 0
-        self.rows.append(Row(start, queries, past, list(self.allocator.block_table[request_id])))
+        self.rows.append(Row(start, query_length, past_length, list(self.allocator.block_table[request_id])))
 
     def make_groups(self) -> None:
         page_size = self.allocator.tokens_per_page
@@ -89,7 +95,7 @@ def round_up_pages(pages: int) -> int:
 
 
 def attend_by_request(
-    module: torch.nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.cache import group_layers_by_attn_type
 from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
@@ -51,7 +51,7 @@ class BatchManager(ContinuousBatchingManager):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: Any,
         bank: AdapterBank,
         *,
         cache_tokens: int,
@@ -71,10 +71,10 @@ class BatchManager(ContinuousBatchingManager):
             scheduler_type=scheduling.NAME,
         )
         super().__init__(model, GenerationConfig(eos_token_id=-1, do_sample=True), config)
-        self.output_router = DirectRouter()
+        self.output_router: DirectRouter = DirectRouter()
         self.logit_processor = SamplingRows()
 
-    def switch_to_cb_friendly_attn(self, model: PreTrainedModel, auto_switch_to_flash: bool = True) -> None:
+    def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
         if not self._by_request:
             super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
             return
@@ -135,7 +135,7 @@ class BatchManager(ContinuousBatchingManager):
         return self._bank.salt(adapter_of(state))
 
 
-def _only_full_attention(model: PreTrainedModel) -> bool:
+def _only_full_attention(model: Any) -> bool:
     try:
         kinds: dict[str, Any] = group_layers_by_attn_type(model.config.get_text_config())
     except ValueError:

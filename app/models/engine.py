@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+import torch
 from transformers.generation.continuous_batching.requests import GenerationOutput, RequestStatus
 
 from app.errors import EngineFailed
@@ -193,11 +194,14 @@ class Engine:
     def park(self) -> None:
         """Move the weights to main memory and drop the cache; no request may be running."""
         self._stop_batch(closed=True)
-        self.loaded.model.to("cpu")
+        self._module().to("cpu")
 
     def unpark(self, device: str) -> None:
-        self.loaded.model.to(device)
+        self._module().to(device)
         self._closed = False
+
+    def _module(self) -> torch.nn.Module:
+        return self.loaded.model
 
     def close(self) -> None:
         self._stop_batch(closed=True)
@@ -270,6 +274,4 @@ class TunedModel:
         visitor: str = "",
         drop_oldest: bool = False,
     ) -> EngineGeneration:
-        return self.engine.stream(
-            messages, sampling, visitor=visitor, drop_oldest=drop_oldest, adapter=self.adapter
-        )
+        return self.engine.stream(messages, sampling, visitor=visitor, drop_oldest=drop_oldest, adapter=self.adapter)

@@ -32,11 +32,18 @@ class Sampling:
 class Generation(Protocol):
     """An answer on its way: iterate for pieces of text, each whole characters. Errors are raised by the iterator."""
 
-    prompt_tokens: int
-    completion_tokens: int
-    finish_reason: FinishReason | None
-    dropped_turns: int
-    queue_ahead: int  # requests that must finish before this one starts; 0 once it runs
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def finish_reason(self) -> FinishReason | None: ...
+    @property
+    def dropped_turns(self) -> int: ...
+    @property
+    def queue_ahead(self) -> int:
+        """Requests that must finish before this one starts; 0 once it runs."""
+        ...
 
     def __iter__(self) -> Iterator[str]: ...
 

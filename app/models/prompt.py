@@ -1,6 +1,7 @@
 """Messages to prompt tokens by the model's own chat template, and which turns to drop when they do not fit."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -19,7 +20,7 @@ class PromptBuilder:
     def tokens(self, messages: Sequence[Message]) -> list[int]:
         """The prompt, the opening of the assistant's turn included."""
         ids = self._tokenizer.apply_chat_template(
-            list(messages),
+            cast(list[dict[str, str]], list(messages)),
             chat_template=self._template,
             add_generation_prompt=True,
             tokenize=True,

@@ -96,9 +96,7 @@ def _draw_sorted(logits: torch.Tensor, rows: torch.Tensor, count: int) -> torch.
     return _invert(tops.values, tops.indices, scaled.logsumexp(-1, keepdim=True), rows)
 
 
-def _invert(
-    values: torch.Tensor, indices: torch.Tensor, log_total: torch.Tensor, rows: torch.Tensor
-) -> torch.Tensor:
+def _invert(values: torch.Tensor, indices: torch.Tensor, log_total: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """values [requests, n] falling, indices their tokens: top-k, then the nucleus (Holtzman et al. 2020), then the
     token at which the kept mass reaches the draw."""
     place = torch.arange(values.shape[-1], device=values.device)

@@ -1,38 +1,28 @@
 """The whole page: header, one tab per service, language and theme. The only module that knows all tabs."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from app.errors import Language
-from app.models.interface import Registry
 from app.texts import LANGUAGES
-from tabs import models
+from tabs import chat, models
 from tabs.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
 from tabs.theme import studio_theme
 
-
-class ServerSettings(Protocol):
-    """What the page needs of the settings: "zh", "en", or anything else for the browser's own language."""
-
-    @property
-    def language(self) -> str: ...
-
-
-class Services(Protocol):
-    """What the page is given. A tab whose service is None does not appear."""
-
-    @property
-    def settings(self) -> ServerSettings: ...
-    @property
-    def registry(self) -> Registry: ...
+if TYPE_CHECKING:
+    from app.services import Services
 
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
-def build(services: Services) -> gr.Blocks:
+# An answer may hold anything, an image address too: the browser itself sees to it that nothing is asked of others.
+POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
+
+
+def build(services: "Services") -> gr.Blocks:
     """Draw the page. A tab appears when its service is there."""
     forced = services.settings.language
     with gr.Blocks(title="浦语工坊 · Puyu Studio", analytics_enabled=False, fill_height=True) as blocks:
@@ -43,8 +33,11 @@ def build(services: Services) -> gr.Blocks:
             stored=gr.BrowserState({}, storage_key="studio-visitor", secret=BROWSER_SECRET),
         )
         switch = _header(page)
-        with gr.Tabs(elem_id="tabs"), page.tab("models.tab"):
-            models.build(page, services.registry)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with page.tab("chat.tab"):
+                chat.build(page, services.chat, services.registry)
+            with page.tab("models.tab") as models_tab:
+                models.build(page, services.registry, models_tab, tabs)
         _follow_language(page, switch)
     return blocks
 
@@ -55,6 +48,7 @@ def appearance() -> dict[str, Any]:
         "theme": studio_theme(),
         "css_paths": [ASSETS / "studio.css"],
         "js": (ASSETS / "studio.js").read_text(encoding="utf-8"),
+        "head": f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         "favicon_path": str(ASSETS / "icons" / "favicon.svg"),
         "footer_links": [],
     }

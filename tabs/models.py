@@ -1,22 +1,78 @@
-"""The models panel: what is loaded, how much memory it holds."""
+"""The models panel: what is loaded and how much memory it holds, live; load, unload, and whether a model will fit."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from app.errors import Language, StudioError
 from app.models.interface import Ledger, Registry
+from tabs.ledger_view import ledger_html
+from tabs.model_choice import model_choice
 from tabs.page import Page, Visitor
 
+EVERY_S = 1.5
 
-def build(page: Page, registry: Registry) -> None:
-    """Draw the panel and publish `/models`."""
-    gr.HTML(value="")
 
-    def models(_visitor: Visitor) -> dict[str, Any]:
-        """The memory ledger of the server."""
-        return ledger_json(registry.ledger())
+def build(page: Page, registry: Registry, tab: gr.Tab, tabs: gr.Tabs) -> None:
+    """Draw the panel and publish `/models`. The ledger is read again only while the tab is open."""
+    with gr.Column(elem_id="models"):
+        ledger = page.bind(gr.HTML(elem_id="ledger", padding=False), value=partial(_drawn, registry))
+        with gr.Row(elem_id="models-bar"):
+            choice = model_choice(page, registry, "models.choose", scale=3, info="models.choose_info")
+            load = page.bind(gr.Button(variant="primary", scale=0, min_width=110), value="models.load")
+            unload = page.bind(gr.Button(scale=0, min_width=110), value="models.unload")
+        fit = gr.Markdown(elem_id="models-fit")
+    clock = gr.Timer(EVERY_S, active=False)
+    page.on(clock.tick, partial(refresh, registry), [ledger], [ledger])
+    page.on(tabs.select, partial(watch, tab.id), [], [clock])
+    page.on(choice.change, partial(will_fit, registry), [choice], [fit])
+    page.on(tab.select, partial(open_panel, registry), [choice], [ledger, fit])
+    for button, deed in ((load, registry.load), (unload, registry.unload)):
+        page.on(button.click, partial(act, registry, deed), [choice], [ledger, fit])
+    page.api(partial(models, registry), "models")
 
-    page.api(models, "models")
+
+def models(registry: Registry, _visitor: Visitor) -> dict[str, Any]:
+    """The memory ledger of the server."""
+    return ledger_json(registry.ledger())
+
+
+def refresh(registry: Registry, visitor: Visitor, shown: str) -> Any:
+    """The ledger as it is now; nothing is sent while nothing changes."""
+    drawn = ledger_html(registry.ledger(), visitor.language)
+    return gr.skip() if drawn == shown else drawn
+
+
+def watch(own: object, _visitor: Visitor, event: gr.SelectData) -> dict[str, Any]:
+    """Another tab was opened, perhaps ours."""
+    return gr.update(active=event.index == own)
+
+
+def open_panel(registry: Registry, visitor: Visitor, name: str) -> list[str]:
+    """What the panel shows when it is opened."""
+    return [ledger_html(registry.ledger(), visitor.language), will_fit(registry, visitor, name)]
+
+
+def act(registry: Registry, deed: Callable[[str], None], visitor: Visitor, name: str) -> list[str]:
+    """Load or unload."""
+    deed(name)
+    return open_panel(registry, visitor, name)
+
+
+def will_fit(registry: Registry, visitor: Visitor, name: str) -> str:
+    """One sentence about a model that is not loaded yet."""
+    try:
+        fit = registry.fit(name)
+    except StudioError as error:
+        return error.text(visitor.language)
+    held = next((entry for entry in registry.ledger().models if entry.name == name), None)
+    if held and held.state == "ready":
+        return visitor.text("models.is_loaded", name=name, mib=held.mib + held.cache_mib)
+    key = "models.fits_after" if fit.evicts else "models.fits" if fit.fits else "models.does_not_fit"
+    evicts = ", ".join(fit.evicts)
+    return visitor.text(key, name=name, needed=fit.needed_mib, free=fit.free_mib, evicts=evicts)
 
 
 def ledger_json(ledger: Ledger) -> dict[str, Any]:
@@ -37,3 +93,7 @@ def ledger_json(ledger: Ledger) -> dict[str, Any]:
             for entry in ledger.models
         ],
     }
+
+
+def _drawn(registry: Registry, language: Language) -> str:
+    return ledger_html(registry.ledger(), language)

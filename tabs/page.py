@@ -207,7 +207,7 @@ def _describe(border: Handler, handler: Handler, endpoint: bool) -> None:
     leading = {"request": gr.Request} if endpoint else {"request": gr.Request, "remembered": Any}
     parameters = [inspect.Parameter(name, kind, annotation=hint) for name, hint in leading.items()]
     for parameter in list(signature.parameters.values())[1:]:
-        parameters.append(parameter.replace(annotation=hints.get(parameter.name, Any), kind=kind))
+        parameters.append(parameter.replace(annotation=hints.get(parameter.name, Any)))
     returns = hints.get("return", Any)
     if typing.get_origin(returns) in (Iterator, Generator):
         returns = typing.get_args(returns)[0]

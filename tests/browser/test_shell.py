@@ -8,6 +8,7 @@ import gradio as gr
 import pytest
 
 from app import ui
+from app.chat.service import ChatService
 from tests.fakes import FakeRegistry
 
 pytestmark = pytest.mark.browser
@@ -15,7 +16,10 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def address(serve: Callable[[gr.Blocks], str]) -> str:
-    services: Any = SimpleNamespace(settings=SimpleNamespace(language="auto"), registry=FakeRegistry())
+    registry = FakeRegistry()
+    services: Any = SimpleNamespace(
+        settings=SimpleNamespace(language="auto"), registry=registry, chat=ChatService(registry)
+    )
     return serve(ui.build(services))
 
 

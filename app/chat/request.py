@@ -1,0 +1,111 @@
+"""What a chat may be asked: checked once, so that every wrong input gets a sentence of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.errors import BadInput
+from app.models.interface import Message, Sampling
+
+MAX_CHARACTERS = 200_000  # beyond any model's context; refused before a tokenizer spends seconds on it
+MAX_NEW_TOKENS = 32_768
+MAX_SEED = 2**63 - 1
+
+
+class EmptyMessage(BadInput):
+    zh = "消息是空的，请先输入内容。"
+    en = "The message is empty. Type something first."
+
+
+class MessageTooLong(BadInput):
+    zh = "内容共 {characters} 个字符，一次最多 {limit} 个。请缩短后再发送。"
+    en = "That is {characters} characters; at most {limit} are accepted at a time. Shorten it."
+
+
+class WrongHistory(BadInput):
+    zh = "第 {place} 条历史消息不可用：需要 role（user、assistant 或 system）和文字 content。"
+    en = (
+        "Message {place} of the history cannot be used: it needs a role (user, assistant or system) and a text content."
+    )
+
+
+class OutOfRange(BadInput):
+    zh = "{name} 的值 {value} 不可用，应在 {low} 到 {high} 之间。"
+    en = "{name} cannot be {value}: it must be between {low} and {high}."
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One question with all that belongs to it. An empty `model` means the default one."""
+
+    message: str
+    history: tuple[Message, ...] = ()
+    model: str = ""
+    system: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def messages(self) -> list[Message]:
+        """The prompt's turns, the system prompt first."""
+        system: list[Message] = [{"role": "system", "content": self.system}] if self.system.strip() else []
+        question: Message = {"role": "user", "content": self.message}
+        return [*system, *self.history, question]
+
+
+def chat_request(
+    message: object,
+    history: object = (),
+    *,
+    model: str | None = None,
+    system: str | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    max_new_tokens: float | None = None,
+    seed: float | str | None = None,
+) -> ChatRequest:
+    """Check what came from a page or over HTTP. None stands for the default; a seed may be typed text."""
+    if not isinstance(message, str) or not message.strip():
+        raise EmptyMessage
+    turns = checked_history(history)
+    characters = len(message) + len(system or "") + sum(len(turn["content"]) for turn in turns)
+    if characters > MAX_CHARACTERS:
+        raise MessageTooLong(characters=characters, limit=MAX_CHARACTERS)
+    usual = Sampling()
+    sampling = Sampling(
+        temperature=_within("temperature", temperature, 0.0, 2.0, usual.temperature),
+        top_p=_within("top_p", top_p, 0.01, 1.0, usual.top_p),
+        max_new_tokens=int(_within("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS, usual.max_new_tokens)),
+        seed=_seed(seed),
+    )
+    return ChatRequest(message, tuple(turns), model or "", system or "", sampling)
+
+
+def checked_history(history: object) -> list[Message]:
+    """The turns so far; anything that is no turn is refused by its place."""
+    if history is None:
+        return []
+    if not isinstance(history, Sequence) or isinstance(history, str):
+        raise WrongHistory(place=1)
+    turns: list[Message] = []
+    for place, turn in enumerate(history, start=1):
+        role = turn.get("role") if isinstance(turn, dict) else None
+        content = turn.get("content") if isinstance(turn, dict) else None
+        if role not in ("user", "assistant", "system") or not isinstance(content, str):
+            raise WrongHistory(place=place)
+        turns.append({"role": role, "content": content})
+    return turns
+
+
+def _seed(seed: float | str | None) -> int | None:
+    if isinstance(seed, str):
+        text = seed.strip()
+        if text and not text.isdecimal():
+            raise OutOfRange(name="seed", value=text[:40], low=0, high=MAX_SEED)
+        seed = int(text) if text else None
+    return None if seed is None else int(_within("seed", seed, 0, MAX_SEED, 0))
+
+
+def _within(name: str, value: float | None, low: float, high: float, usual: float) -> float:
+    if value is None:
+        return usual
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise OutOfRange(name=name, value=value, low=low, high=high)
+    return value

@@ -1,0 +1,235 @@
+"""The chat tab: one conversation on the page, all of them in the visitor's browser, `/chat` for programs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from app.chat.conversations import Shelf, Turn, as_json, as_markdown, file_name, shelf_from
+from app.chat.request import chat_request
+from app.chat.service import ChatService
+from app.errors import BadInput
+from app.models.interface import Registry
+from tabs.chat_bubbles import bubbles_of, note_of, turns_of, waiting, waiting_text
+from tabs.chat_widgets import ChatWidgets, draw
+from tabs.page import Page, Visitor
+
+View = list[Any]  # chatbot, box, shelf, list, title: what every event of the tab may change
+Bubbles = list[Any]  # the chatbot's value
+OPTIONS = ("model", "system", "temperature", "top_p", "max_new_tokens", "seed")
+
+
+class NothingToSave(BadInput):
+    zh = "这个对话还没有内容。"
+    en = "This conversation is still empty."
+
+
+def build(page: Page, service: ChatService, registry: Registry) -> None:
+    """Draw the tab, wire it, publish `/chat`."""
+    widgets = draw(page, registry)
+    answers = _wire_answers(page, service, widgets)
+    _wire_conversations(page, widgets, answers)
+    page.api(partial(chat, service), "chat")
+
+
+def chat(
+    service: ChatService,
+    visitor: Visitor,
+    message: str,
+    history: list[dict[str, str]] | None = None,
+    model: str | None = None,
+    system: str | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    max_new_tokens: int | None = None,
+    seed: int | None = None,
+) -> Iterator[str]:
+    """Stream an answer; each value is the text so far."""
+    request = chat_request(
+        message,
+        history,
+        model=model,
+        system=system,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
+    for reply in service.reply(request, visitor.name):
+        if reply.state in ("writing", "done"):
+            yield reply.text
+
+
+def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> list[Dependency]:
+    chatbot, box = widgets.chatbot, widgets.box
+    inputs = [chatbot, widgets.shelf, *widgets.options]
+    answers = [
+        page.on(box.submit, partial(send, service), [box, *inputs], widgets.view),
+        page.on(chatbot.example_select, partial(send_example, service), inputs, widgets.view),
+        page.on(chatbot.retry, partial(retry, service), inputs, widgets.view),
+        page.on(chatbot.edit, partial(edit, service), inputs, widgets.view),
+    ]
+    kept = [chatbot, box, widgets.shelf]
+    for answer in answers:
+        page.on(answer.then, partial(settle, False), kept, widgets.view)
+    page.on(box.stop, partial(settle, True), kept, widgets.view, cancels=answers)
+    page.on(chatbot.undo, undo, kept, widgets.view, cancels=answers)
+    return answers
+
+
+def _wire_conversations(page: Page, widgets: ChatWidgets, answers: list[Dependency]) -> None:
+    kept = [widgets.chatbot, widgets.shelf]
+    view = widgets.view
+    page.on(page.blocks.load, arrive, [widgets.shelf], view)
+    page.on(widgets.new.click, start_new, kept, view, cancels=answers)
+    page.on(widgets.talks.input, switch_to, [*kept, widgets.talks], view, cancels=answers)
+    page.on(widgets.title.submit, rename, [widgets.shelf, widgets.title], view)
+    page.on(widgets.title.blur, rename, [widgets.shelf, widgets.title], view)
+    removed = page.on(widgets.really_delete.click, delete_open, [widgets.shelf], view, cancels=answers)
+    for event, shown in ((widgets.delete.click, True), (widgets.keep.click, False), (removed.then, False)):
+        event(None, None, [widgets.confirm], js=f"() => ({{__type__: 'update', visible: {str(shown).lower()}}})")
+    page.download(widgets.save_markdown.click, partial(export, "md"), kept)
+    page.download(widgets.save_json.click, partial(export, "json"), kept)
+
+
+def send(
+    service: ChatService, visitor: Visitor, message: str, bubbles: Bubbles, stored: object, *options: Any
+) -> Iterator[View]:
+    """The visitor typed something."""
+    yield from answer(service, visitor, turns_of(bubbles), message, shelf_from(stored), options)
+
+
+def send_example(
+    service: ChatService, visitor: Visitor, event: gr.SelectData, bubbles: Bubbles, stored: object, *options: Any
+) -> Iterator[View]:
+    """The visitor chose an example."""
+    yield from answer(service, visitor, turns_of(bubbles), event.value["text"], shelf_from(stored), options)
+
+
+def retry(
+    service: ChatService, visitor: Visitor, event: gr.RetryData, bubbles: Bubbles, stored: object, *options: Any
+) -> Iterator[View]:
+    """Answer the same question anew."""
+    place = _place(event.index)
+    question = turns_of(bubbles[place : place + 1])[0].content
+    yield from answer(service, visitor, turns_of(bubbles[:place]), question, shelf_from(stored), options)
+
+
+def edit(
+    service: ChatService, visitor: Visitor, event: gr.EditData, bubbles: Bubbles, stored: object, *options: Any
+) -> Iterator[View]:
+    """Another question in place of an earlier one; what followed it goes."""
+    before = turns_of(bubbles[: _place(event.index)])
+    yield from answer(service, visitor, before, str(event.value), shelf_from(stored), options)
+
+
+def answer(
+    service: ChatService,
+    visitor: Visitor,
+    before: Sequence[Turn],
+    message: str,
+    shelf: Shelf,
+    options: Sequence[Any],
+) -> Iterator[View]:
+    """Put the question on the page and stream the answer under it."""
+    history = [{"role": turn.role, "content": turn.content} for turn in before]
+    request = chat_request(message, history, **dict(zip(OPTIONS, options, strict=True)))
+    turns = [*before, Turn("user", message)]
+    shelf = shelf.saved(shelf.open.id, turns)
+    asked = bubbles_of(turns)
+    yield [[*asked, waiting(visitor.text("chat.thinking"))], _busy_box(), *shelf_view(visitor, shelf)]
+    for reply in service.reply(request, visitor.name):
+        if reply.text or reply.state == "done":
+            said = bubbles_of([Turn("assistant", reply.text, note_of(visitor, reply))])
+        else:
+            said = [waiting(waiting_text(visitor, reply))]
+        yield [[*asked, *said], *([gr.skip()] * 4)]
+
+
+def settle(stopped: bool, visitor: Visitor, bubbles: Bubbles, message: str, stored: object) -> View:
+    """After an answer, however it ended: keep what is there; a question without answer goes back into the box."""
+    shelf = shelf_from(stored)
+    turns = turns_of(bubbles)
+    if turns and turns[-1].role == "user":
+        message = message or turns.pop().content
+    elif turns and stopped:
+        last = turns.pop()
+        turns.append(replace(last, note=f"{last.note} · {visitor.text('chat.stopped')}"))
+    shelf = shelf.saved(shelf.open.id, turns)
+    return [bubbles_of(turns), _idle_box(message), *shelf_view(visitor, shelf)]
+
+
+def undo(visitor: Visitor, bubbles: Bubbles, _message: str, stored: object) -> View:
+    """Take the last question back into the box."""
+    shelf = shelf_from(stored)
+    turns = turns_of(bubbles)
+    asked = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=0)
+    question = turns[asked].content if turns else ""
+    shelf = shelf.saved(shelf.open.id, turns[:asked])
+    return [bubbles_of(turns[:asked]), _idle_box(question), *shelf_view(visitor, shelf)]
+
+
+def arrive(visitor: Visitor, stored: object) -> View:
+    """A page was loaded: the conversation that was open last."""
+    return _show(visitor, shelf_from(stored))
+
+
+def start_new(visitor: Visitor, bubbles: Bubbles, stored: object) -> View:
+    """A new conversation; what was being written is kept."""
+    return _show(visitor, _kept(bubbles, stored).started())
+
+
+def switch_to(visitor: Visitor, bubbles: Bubbles, stored: object, identity: str) -> View:
+    """Another conversation from the list."""
+    return _show(visitor, _kept(bubbles, stored).opened(identity))
+
+
+def rename(visitor: Visitor, stored: object, title: str) -> View:
+    """Another title for the open conversation."""
+    return [gr.skip(), gr.skip(), *shelf_view(visitor, shelf_from(stored).renamed(title))]
+
+
+def delete_open(visitor: Visitor, stored: object) -> View:
+    """Away with the open conversation."""
+    return _show(visitor, shelf_from(stored).without_open())
+
+
+def export(kind: str, visitor: Visitor, bubbles: Bubbles, stored: object) -> tuple[str, str]:
+    """The open conversation as a file: its name and its text."""
+    talk = replace(_kept(bubbles, stored).open, turns=tuple(turns_of(bubbles)))
+    if not talk.turns:
+        raise NothingToSave
+    text = as_markdown(talk, visitor.language) if kind == "md" else as_json(talk)
+    return file_name(talk, kind), text
+
+
+def shelf_view(visitor: Visitor, shelf: Shelf) -> list[Any]:
+    """The shelf itself, its list and the open title."""
+    untitled = visitor.text("chat.untitled")
+    choices = [(talk.title or untitled, talk.id) for talk in shelf.conversations]
+    return [shelf.to_json(), gr.update(choices=choices, value=shelf.open.id), shelf.open.title]
+
+
+def _show(visitor: Visitor, shelf: Shelf) -> View:
+    return [bubbles_of(shelf.open.turns), _idle_box(""), *shelf_view(visitor, shelf)]
+
+
+def _kept(bubbles: Bubbles, stored: object) -> Shelf:
+    """The shelf with what stands on the page, an answer cut short included."""
+    shelf = shelf_from(stored)
+    return shelf.saved(shelf.open.id, turns_of(bubbles))
+
+
+def _busy_box() -> dict[str, Any]:
+    return gr.update(value="", submit_btn=False, stop_btn=True)
+
+
+def _idle_box(message: str) -> dict[str, Any]:
+    return gr.update(value=message, submit_btn=True, stop_btn=False)
+
+
+def _place(index: int | tuple[int, int] | list[int]) -> int:
+    return index if isinstance(index, int) else index[0]

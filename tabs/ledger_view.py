@@ -1,0 +1,63 @@
+"""The memory ledger as HTML."""
+
+from html import escape
+
+from app.errors import Language
+from app.models.interface import Ledger, LedgerEntry
+from app.texts import load_texts, sentence
+
+
+def ledger_html(ledger: Ledger, language: Language) -> str:
+    """A bar for the whole budget, a card for each model."""
+    cards = "".join(_card(entry, ledger.budget_mib, language) for entry in ledger.models)
+    if not cards:
+        cards = f'<p class="nothing">{sentence(language, "models.none")}</p>'
+    return f"{_budget(ledger, language)}<div class='cards'>{cards}</div>"
+
+
+def _budget(ledger: Ledger, language: Language) -> str:
+    parts = "".join(
+        f'<i style="width:{_percent(entry.mib + entry.cache_mib, ledger.budget_mib)}%"'
+        f' title="{escape(entry.name)}: {entry.mib + entry.cache_mib} MiB"></i>'
+        for entry in ledger.models
+    )
+    used = sentence(language, "models.used", used=_size(ledger.used_mib), budget=_size(ledger.budget_mib))
+    return f'<div class="budget"><h3>{used}</h3><div class="bar">{parts}</div></div>'
+
+
+def _card(entry: LedgerEntry, budget_mib: int, language: Language) -> str:
+    state = _label("models.states", entry.state, language)
+    facts = [
+        _label("models.kinds", entry.kind, language),
+        entry.device,
+        sentence(language, "models.weights", size=_size(entry.mib)),
+    ]
+    if entry.cache_mib:
+        facts.append(sentence(language, "models.cache", size=_size(entry.cache_mib)))
+    facts.append(sentence(language, "models.leases", leases=entry.leases))
+    if entry.adapters:
+        facts.append(sentence(language, "models.adapters", names=", ".join(entry.adapters)))
+    share = entry.progress * 100 if entry.progress is not None else _percent(entry.mib + entry.cache_mib, budget_mib)
+    return (
+        f'<div class="card {entry.state}"><div class="head"><b>{escape(entry.name)}</b>'
+        f'<span class="state">{state}</span></div>'
+        f'<div class="bar"><i style="width:{share:.1f}%"></i></div>'
+        f"<p>{' · '.join(escape(fact) for fact in facts if fact)}</p>{_detail(entry)}</div>"
+    )
+
+
+def _detail(entry: LedgerEntry) -> str:
+    return f'<p class="detail">{escape(entry.detail)}</p>' if entry.detail else ""
+
+
+def _label(table: str, value: str, language: Language) -> str:
+    labels = load_texts(language)[table]
+    return labels.get(value, value) if isinstance(labels, dict) else value
+
+
+def _percent(part: int, whole: int) -> float:
+    return round(min(100.0, 100 * part / whole), 1) if whole > 0 else 0.0
+
+
+def _size(mib: int) -> str:
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib} MiB"

@@ -19,8 +19,11 @@ from transformers import (
 )
 
 from app.errors import NotAModel
+from app.models import internlm
 from app.models.catalog import ModelCard
+from app.models.chat_formats import FORMATS, TURN_ENDS, chat_template
 from app.models.checkpoint import Weight, open_weights, read_config
+from app.models.internlm_tokenizer import load_tokenizer
 
 Progress = Callable[[float, str], None]
 
@@ -55,25 +58,30 @@ class Loaded:
 def load(folder: Path, card: ModelCard, device: str, dtype: str, quantise: str | None, on_progress: Progress) -> Loaded:
     """Load the files in `folder`. `dtype` is torch's name or "auto", `quantise` None, "4bit" or "8bit"."""
     on_progress(0.0, card.name)
-    config, weights = _describe(folder, card, on_progress)
-    tokenizer = _tokenizer(folder, card)
+    raw = read_config(folder, card.name)
+    config, weights = _describe(raw, folder, card, on_progress)
+    tokenizer = _tokenizer(raw, folder, card)
     model = _build(config, weights, card, device, _dtype(dtype, device), quantise)
     model.generation_config = _generation_config(folder, model)
+    template = chat_template(tokenizer, FORMATS.get(raw["model_type"]) or card.chat_format)
     on_progress(1.0, card.name)
     return Loaded(
         model=model,
         tokenizer=tokenizer,
-        chat_template=_chat_template(tokenizer),
-        stop_token_ids=_stop_ids(card, tokenizer, model),
+        chat_template=template,
+        stop_token_ids=_stop_ids(card, tokenizer, model, template),
         context_tokens=_context_tokens(config, card),
         mib=round(model.get_memory_footprint() / 2**20),
     )
 
 
-def _describe(folder: Path, card: ModelCard, on_progress: Progress) -> tuple[PreTrainedConfig, dict[str, Weight]]:
-    raw = read_config(folder, card.name)
+def _describe(
+    raw: dict[str, Any], folder: Path, card: ModelCard, on_progress: Progress
+) -> tuple[PreTrainedConfig, dict[str, Weight]]:
     weights = open_weights(folder, card.name, on_progress)
     try:
+        if raw.get("model_type") in internlm.KINDS:
+            return internlm.llama_config(raw, card.name), internlm.llama_weights(raw, weights)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, OSError, TypeError) as error:
         raise UnknownArchitecture(name=card.name, kind=raw.get("model_type", "?")) from error
@@ -133,8 +141,10 @@ def _quantisation(quantise: str | None, dtype: torch.dtype) -> BitsAndBytesConfi
     return BitsAndBytesConfig(load_in_8bit=True) if quantise == "8bit" else None
 
 
-def _tokenizer(folder: Path, card: ModelCard) -> PreTrainedTokenizerBase:
+def _tokenizer(raw: dict[str, Any], folder: Path, card: ModelCard) -> PreTrainedTokenizerBase:
     try:
+        if raw.get("model_type") in FORMATS and (folder / "tokenizer.model").exists():
+            return load_tokenizer(folder)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
         raise NoTokenizer(name=card.name) from error
@@ -147,13 +157,12 @@ def _generation_config(folder: Path, model: PreTrainedModel) -> GenerationConfig
         return model.generation_config
 
 
-def _chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    return tokenizer.get_chat_template()
-
-
-def _stop_ids(card: ModelCard, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> tuple[int, ...]:
+def _stop_ids(
+    card: ModelCard, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, template: str
+) -> tuple[int, ...]:
     vocabulary = tokenizer.get_vocab()
-    found = {vocabulary[token] for token in card.stop_tokens if token in vocabulary}
+    ends = [*card.stop_tokens, *(token for token in TURN_ENDS if token in template)]
+    found = {vocabulary[token] for token in ends if token in vocabulary}
     for ids in (tokenizer.eos_token_id, model.generation_config.eos_token_id):
         found.update([ids] if isinstance(ids, int) else ids or [])
     return tuple(sorted(found))

@@ -68,6 +68,14 @@ def test_logits_are_those_of_the_description(
     assert_same_logits(config, weights, tmp_path, 100)  # beyond the trained length: dynamic rope sets in
 
 
+def test_the_first_generation_has_biases_unless_its_config_says_no(tmp_path: Path, first_folder: Path) -> None:
+    config = FIRST(520)
+    weights = write(first_folder, tmp_path, config)
+    unsaid = {key: value for key, value in config.items() if key != "bias"}
+    (tmp_path / "config.json").write_text(json.dumps(unsaid))
+    assert_same_logits(config, weights, tmp_path, 20)
+
+
 @pytest.mark.parametrize("layout", ["shards", "bin"])
 def test_shards_and_pickles_read_the_same(layout: str, tmp_path: Path, second_folder: Path) -> None:
     config = SECOND(520)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from transformers import AutoTokenizer
 
 from app.models.internlm_tokenizer import load_tokenizer
 from tests.models import original_internlm as original
@@ -98,8 +100,6 @@ def test_text_comes_back_with_its_spaces(tmp_path: Path, dummy_prefix: bool) -> 
 
 
 def test_saved_it_is_the_same_without_the_sentencepiece_file(tmp_path: Path) -> None:
-    from transformers import AutoTokenizer
-
     original.write_internlm2_tokenizer(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     tokenizer.save_pretrained(tmp_path / "saved")
@@ -107,3 +107,20 @@ def test_saved_it_is_the_same_without_the_sentencepiece_file(tmp_path: Path) -> 
     text = "<|im_start|>user\n 你好 hello<|im_end|>"
     assert again.encode(text) == tokenizer.encode(text)
     assert again.decode(again.encode(text)) == tokenizer.decode(tokenizer.encode(text))
+
+
+def test_merges_follow_the_scores_not_the_order_of_the_file(tmp_path: Path) -> None:
+    original.write_internlm_tokenizer(tmp_path)
+    proto = ModelProto()
+    proto.ParseFromString((tmp_path / "tokenizer.model").read_bytes())
+    reserved = [piece for piece in proto.pieces if piece.type != 1]
+    pieces = [piece for piece in proto.pieces if piece.type == 1]
+    random.Random(2).shuffle(pieces)
+    shuffled = [type(piece).FromString(piece.SerializeToString()) for piece in (*reserved, *pieces)]
+    del proto.pieces[:]
+    proto.pieces.extend(shuffled)
+    (tmp_path / "tokenizer.model").write_bytes(proto.SerializeToString())
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    tokenizer = load_tokenizer(tmp_path)
+    for text in TEXTS + random_texts(200):
+        assert tokenizer.encode(text, add_special_tokens=False) == processor.encode(text), repr(text)

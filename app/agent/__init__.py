@@ -1,0 +1,1 @@
+"""The agent: a model that writes Python, and a sandbox that runs it."""

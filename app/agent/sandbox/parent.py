@@ -1,0 +1,82 @@
+"""The warm parent: imports the libraries once, then forks one locked child for every session asked for.
+
+A request of the server's carries a control socket, an output pipe and the child's confinement; the answer
+carries a descriptor that stands for the child.
+"""
+
+import fcntl
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import Any
+
+from app.agent.sandbox import channel, kernel, lockdown, warmup, worker
+from app.agent.sandbox.limits import Limits
+
+REQUEST_BYTES = 1 << 16
+
+
+def main(descriptor: int, complete: bool) -> None:
+    """Serve until the server hangs up."""
+    kernel.hide_from_debuggers()
+    server = socket.socket(fileno=descriptor)
+    sys.path[:] = [place for place in sys.path if place != sys.path[0]]
+    warmup.warm_up(complete)
+    readable = warmup.readable_places()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the children
+    gc.collect()
+    gc.freeze()  # collecting would copy the shared pages into each child
+    server.send(b"ready")
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(server, REQUEST_BYTES, 2)
+        if not request:
+            os._exit(0)
+        _open_session(server, json.loads(request), descriptors, readable)
+
+
+def _open_session(
+    server: socket.socket, request: dict[str, Any], descriptors: list[int], readable: tuple[str, ...]
+) -> None:
+    child = os.fork()
+    if child == 0:
+        _become_session(request, descriptors, readable)
+    try:
+        handle = os.pidfd_open(child)
+        socket.send_fds(server, [b"child"], [handle])
+        os.close(handle)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _become_session(request: dict[str, Any], descriptors: list[int], readable: tuple[str, ...]) -> None:
+    """In the child: keep three descriptors, lock, and run cells. Never returns."""
+    try:
+        os.setsid()
+        _keep_only(*descriptors)
+        folder, limits = request["folder"], Limits(**request["limits"])
+        os.chdir(folder)
+        os.environ["HOME"] = folder
+        sys.modules["numpy"].random.seed()  # else all sessions would draw the same numbers
+        lockdown.lock(lockdown.Confinement(folder, readable, request["with_files"], request["user"], limits))
+        channel.send(worker.CONTROL, {"cell": 0, "value": "ready", "error": "", "images": []})
+        worker.serve(limits)
+    except BaseException:
+        failure = traceback.format_exc()[-2000:]
+        channel.send(worker.CONTROL, {"cell": 0, "value": "", "error": failure, "images": []})
+    finally:
+        os._exit(1)
+
+
+def _keep_only(control: int, output: int) -> None:
+    """Descriptors 0 to 3 become nothing, output, output, control; all others are closed."""
+    control, output = (fcntl.fcntl(descriptor, fcntl.F_DUPFD, 16) for descriptor in (control, output))
+    nothing = os.open("/dev/null", os.O_RDONLY)
+    for descriptor, place in ((nothing, 0), (output, 1), (output, 2), (control, worker.CONTROL)):
+        os.dup2(descriptor, place)
+    os.closerange(worker.CONTROL + 1, 1 << 16)

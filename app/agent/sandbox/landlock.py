@@ -54,8 +54,6 @@ def _permit(rules: int, path: str, rights: int) -> None:
         if not os.path.isdir(path):  # noqa: PTH112 - pathlib is slow to start and this runs for each session
             rights &= _READ | _WRITE | _TRUNCATE
         rule = struct.pack("=Qi", rights, place)
-        call(
-            f"Landlock rule for {path}", _ADD, ctypes.c_int(rules), ctypes.c_int(1), rule, ctypes.c_uint32(0)
-        )
+        call(f"Landlock rule for {path}", _ADD, ctypes.c_int(rules), ctypes.c_int(1), rule, ctypes.c_uint32(0))
     finally:
         os.close(place)

@@ -61,9 +61,7 @@ class Finding:
 def probe(folder: Path | None = None) -> Finding:
     """Try the sandbox with files, then without; the best mode in which every attack is held off."""
     if sys.platform != "linux":
-        return Finding(
-            "off", (), f"需要 Linux，这里是 {sys.platform}", f"it needs Linux, this is {sys.platform}"
-        )
+        return Finding("off", (), f"需要 Linux，这里是 {sys.platform}", f"it needs Linux, this is {sys.platform}")
     if machine() not in SUPPORTED_MACHINES:
         name = machine()
         return Finding("off", (), f"不支持的处理器 {name}", f"the processor {name} is not supported")

@@ -69,9 +69,7 @@ def _guarded(with_files: bool, guard_truncation: bool) -> dict[str, list[bytes]]
     """Calls that are allowed only with certain arguments."""
     own = (0, os.getpid())
     rules = {
-        "clone3": [
-            _step(_RETURN, _REFUSE | errno.ENOSYS)
-        ],  # so that libc falls back to clone, which is refused
+        "clone3": [_step(_RETURN, _REFUSE | errno.ENOSYS)],  # so that libc falls back to clone, which is refused
         "fcntl": _only(1, _FCNTL_COMMANDS),
         "ioctl": _only(1, _TERMINAL_AND_READY, errno.ENOTTY),
         "prctl": _only(0, _NAMES_AND_DUMPABLE),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from app.agent.sandbox import storage
-from app.agent.sandbox.channel import ReplyError, Reply
+from app.agent.sandbox.channel import Reply, ReplyError
 from app.agent.sandbox.child import Child, ChildEndedError
 from app.agent.sandbox.limits import Limits
 
@@ -38,9 +38,7 @@ class CellResult:
 class Session:
     """Runs cells in a child that `start_child` makes; after a kill the next cell gets a fresh one."""
 
-    def __init__(
-        self, folder: Path, limits: Limits, owner: int | None, start_child: Callable[[Path], Child]
-    ) -> None:
+    def __init__(self, folder: Path, limits: Limits, owner: int | None, start_child: Callable[[Path], Child]) -> None:
         self.folder = folder
         self.limits = limits
         self._owner = owner
@@ -66,9 +64,7 @@ class Session:
             output = child.text()
             lost = not self._settle(child, reply, ending)
             said = reply or Reply()
-            return CellResult(
-                output, said.value, said.error, said.images, time.monotonic() - began, ending, lost
-            )
+            return CellResult(output, said.value, said.error, said.images, time.monotonic() - began, ending, lost)
 
     def reset(self) -> None:
         """Forget all variables; the files stay."""

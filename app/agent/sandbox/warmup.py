@@ -111,9 +111,7 @@ def _read_fonts() -> None:
         for name in (chinese.name, *_FAMILY_NAMES_IN_USE):
             for weight in (400, 700):
                 manager.ttflist.append(
-                    dataclasses.replace(
-                        chinese, fname=os.path.realpath(chinese.fname), name=name, weight=weight
-                    )
+                    dataclasses.replace(chinese, fname=os.path.realpath(chinese.fname), name=name, weight=weight)
                 )
         matplotlib.rcParams["font.family"] = ["DejaVu Sans", chinese.name]
     _serve_from_memory(held)
@@ -141,9 +139,7 @@ def _serve_from_memory(held: dict[str, bytes]) -> None:
         if content is None or mode not in ("r", "rb", "rt"):
             return real_open(file, mode, *arguments, **options)
         stream = io.BytesIO(content)
-        return (
-            stream if "b" in mode else io.TextIOWrapper(stream, encoding=options.get("encoding") or "utf-8")
-        )
+        return stream if "b" in mode else io.TextIOWrapper(stream, encoding=options.get("encoding") or "utf-8")
 
     def isfile_held(path: Any) -> bool:
         return (isinstance(path, (str, os.PathLike)) and os.fspath(path) in held) or real_isfile(path)

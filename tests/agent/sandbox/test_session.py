@@ -1,0 +1,163 @@
+"""What a visitor's honest code can do."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.limits import Limits
+from app.agent.sandbox.probe import probe
+from app.agent.sandbox.session import Session
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module", params=["files", "no files"])
+def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    if probe().mode == "off" or (request.param == "files" and probe().mode != "files"):
+        pytest.skip("this machine does not offer it")
+    folder = tmp_path_factory.mktemp("sandbox")
+    sandbox = Sandbox(folder, Limits(cell_seconds=2), with_files=request.param == "files")
+    yield sandbox
+    sandbox.close()
+
+
+@pytest.fixture
+def session(sandbox: Sandbox) -> Iterator[Session]:
+    session = sandbox.open()
+    yield session
+    session.close()
+
+
+def test_variables_live_from_cell_to_cell(session: Session) -> None:
+    session.run("a = 20\ndef twice(x): return 2 * x")
+    result = session.run("print('thinking')\ntwice(a) + 2")
+    assert (result.output, result.value, result.error) == ("thinking\n", "42", "")
+    assert result.ending == "done" and not result.variables_lost
+
+
+def test_an_exception_shows_the_line_and_no_path_of_the_server(session: Session) -> None:
+    result = session.run("x = 1\nx / 0")
+    assert result.ending == "failed"
+    assert "line 2" in result.error and "x / 0" in result.error and "ZeroDivisionError" in result.error
+    assert str(ROOT) not in result.error
+    assert str(ROOT) not in session.run("open('/nowhere')").error
+
+
+def test_the_usual_libraries_work(session: Session) -> None:
+    assert session.run("import sympy as s\nx = s.symbols('x')\ns.solve(x**2 - 5*x + 6, x)").value == "[2, 3]"
+    assert session.run("import numpy as np\nint(np.linalg.det(np.eye(3) * 2))").value in ("7", "8")
+    table = session.run(
+        "import io, pandas as pd\npd.read_csv(io.StringIO('城市,人口\\n上海,2487\\n北京,2189')).sort_values('人口')"
+    )
+    assert "北京" in table.value and table.error == ""
+    dates = session.run("import datetime as d\n(d.date(2026, 3, 1) - d.date(2026, 2, 1)).days")
+    assert dates.value == "28"
+    assert session.run("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\nP(1)").value == "P(x=1)"
+
+
+def test_chinese_labels_are_drawn_whatever_font_is_asked_for(session: Session) -> None:
+    code = (
+        "import matplotlib.pyplot as plt\n{font}\nplt.figure(figsize=(2, 1))\n"
+        "plt.title('{title}', fontweight='bold')\nplt.axis('off')"
+    )
+    drawn = {}
+    for font in ("", "plt.rcParams['font.sans-serif'] = ['SimHei']; plt.rcParams['font.family'] = 'sans-serif'"):
+        for title in ("浦语", "工坊"):
+            result = session.run(code.format(font=font, title=title))
+            assert "Glyph" not in result.output and result.error == ""
+            (drawn[font, title],) = result.images
+    assert len(set(drawn.values())) >= 2
+    assert drawn["", "浦语"] != drawn["", "工坊"], "missing glyphs all look alike"
+    assert all(image.startswith(b"\x89PNG") for image in drawn.values())
+
+
+def test_files_go_in_and_come_out(session: Session, sandbox: Sandbox, tmp_path: Path) -> None:
+    if not sandbox.with_files:
+        pytest.skip("nothing can be opened")
+    (tmp_path / "numbers.csv").write_text("a\n1\n2\n")
+    session.add_file(tmp_path / "numbers.csv", "../numbers.csv")
+    result = session.run(
+        "import pandas as pd\npd.read_csv('numbers.csv').to_csv('out.csv')\nopen('numbers.csv').read()"
+    )
+    assert result.value == repr("a\n1\n2\n")
+    assert [path.name for path in session.files()] == ["numbers.csv", "out.csv"]
+    session.close()
+    assert not session.folder.exists()
+
+
+def test_an_interrupted_loop_keeps_its_variables(session: Session) -> None:
+    session.run("kept = 7")
+    result = session.run("print('started')\nwhile True: pass")
+    assert (result.ending, result.output, result.variables_lost) == ("too slow", "started\n", False)
+    assert session.run("kept").value == "7"
+
+
+def test_cancelling_ends_a_cell_at_once(session: Session) -> None:
+    pressed = threading.Event()
+    threading.Timer(0.2, pressed.set).start()
+    began = time.monotonic()
+    result = session.run("while True: pass", cancelled=pressed.is_set)
+    assert result.ending == "stopped"
+    assert time.monotonic() - began < 1.5
+
+
+def test_closing_ends_a_running_cell(sandbox: Sandbox) -> None:
+    session = sandbox.open()
+    endings = []
+    runner = threading.Thread(target=lambda: endings.append(session.run("while True: pass").ending))
+    runner.start()
+    session.close()
+    runner.join(5)
+    assert endings == ["stopped"]
+    assert session.run("1").ending == "stopped"
+
+
+def test_reset_forgets_variables(session: Session) -> None:
+    session.run("x = 1")
+    session.reset()
+    assert "NameError" in session.run("x").error
+
+
+def test_sessions_draw_different_random_numbers(sandbox: Sandbox) -> None:
+    drawn = set()
+    for _ in range(3):
+        session = sandbox.open()
+        drawn.add(session.run("import random, numpy\n(random.random(), numpy.random.rand())").value)
+        session.close()
+    assert len(drawn) == 3
+
+
+def test_a_dead_parent_is_replaced(sandbox: Sandbox) -> None:
+    first = sandbox.open()
+    parent = int(first.run("import os; os.getppid()").value)
+    os.kill(parent, 9)
+    second = sandbox.open()
+    assert second.run("1 + 1").value == "2"
+    first.close()
+    second.close()
+
+
+def test_leftovers_of_a_dead_server_are_cleared(tmp_path: Path) -> None:
+    if probe().mode != "files":
+        pytest.skip("needs files")
+    code = (
+        "import os, sys; from pathlib import Path; from app.agent.sandbox.host import Sandbox;"
+        "session = Sandbox(Path(sys.argv[1])).open(); print(session.folder, flush=True); os._exit(0)"
+    )
+    died = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    left = Path(died.stdout.strip())
+    assert left.exists()
+    sandbox = Sandbox(tmp_path)
+    sandbox.start()
+    assert not left.exists()
+    sandbox.close()

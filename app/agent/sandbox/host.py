@@ -25,7 +25,7 @@ _START_SECONDS = 120.0
 _SESSION_SECONDS = 10.0
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); from app.agent.sandbox.parent import main;"
-    " main(int(sys.argv[2]), sys.argv[3] == 'complete')"
+    " main(int(sys.argv[2]), sys.argv[3])"
 )
 
 
@@ -34,11 +34,15 @@ class SandboxError(Exception):
 
 
 class Sandbox:
-    """One warm parent and the sessions forked from it. `with_files` False: sessions can open nothing."""
+    """One warm parent and the sessions forked from it.
 
-    def __init__(self, folder: Path, limits: Limits | None = None, with_files: bool = True) -> None:
+    Without files sessions can open nothing. A bare sandbox has the standard library only and starts at once.
+    """
+
+    def __init__(self, folder: Path, limits: Limits | None = None, with_files: bool = True, bare: bool = False) -> None:
         self.limits = limits or Limits()
         self.with_files = with_files
+        self._bare = bare
         self._base = folder
         self._place: Path | None = None
         self._lock = threading.Lock()
@@ -128,10 +132,11 @@ class Sandbox:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the parent
         complete = not self.with_files or not _everyone_may_read(Path(os.path.realpath(os.__file__)))
+        extent = "bare" if self._bare else "complete" if complete else "usual"
         root = Path(__file__).resolve().parents[3]
         command = [sys.executable, "-I", "-c", _BOOT, str(root), str(theirs.fileno())]
         self._parent = subprocess.Popen(
-            [*command, "complete" if complete else "usual"],
+            [*command, extent],
             env=_environment(settings),
             cwd="/",
             stdin=subprocess.DEVNULL,

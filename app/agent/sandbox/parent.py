@@ -20,12 +20,12 @@ from app.agent.sandbox.limits import Limits
 REQUEST_BYTES = 1 << 16
 
 
-def main(descriptor: int, complete: bool) -> None:
+def main(descriptor: int, extent: warmup.Extent) -> None:
     """Serve until the server hangs up."""
     kernel.hide_from_debuggers()
     server = socket.socket(fileno=descriptor)
     sys.path[:] = [place for place in sys.path if place != sys.path[0]]
-    warmup.warm_up(complete)
+    warmup.warm_up(extent)
     readable = warmup.readable_places()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the children
@@ -62,7 +62,8 @@ def _become_session(request: dict[str, Any], descriptors: list[int], readable: t
         folder, limits = request["folder"], Limits(**request["limits"])
         os.chdir(folder)
         os.environ["HOME"] = folder
-        sys.modules["numpy"].random.seed()  # else all sessions would draw the same numbers
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed()  # else all sessions would draw the same numbers
         lockdown.lock(lockdown.Confinement(folder, readable, request["with_files"], request["user"], limits))
         channel.send(worker.CONTROL, {"cell": 0, "value": "ready", "error": "", "images": []})
         worker.serve(limits)

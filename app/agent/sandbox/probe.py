@@ -82,7 +82,7 @@ def _without_files(first: Finding, second: Finding) -> Finding:
 def _try_mode(folder: Path, with_files: bool) -> Finding:
     from app.agent.sandbox.host import Sandbox, SandboxError  # only Linux can
 
-    sandbox = Sandbox(folder, with_files=with_files)
+    sandbox = Sandbox(folder, with_files=with_files, bare=True)
     try:
         with tempfile.NamedTemporaryFile() as secret:
             secret.write(b"secret")

@@ -13,7 +13,9 @@ import posixpath
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+Extent = Literal["bare", "usual", "complete"]
 
 _FONT_PACKAGE, _FONT_FILE = "pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf"
 _CHINESE_FAMILIES = (
@@ -55,16 +57,19 @@ _PARTS_NOT_IMPORTED = (
 _FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".afm", ".mplstyle")
 
 
-def warm_up(complete: bool) -> None:
-    """Import the libraries and use each once; `complete` imports every part, for children that open nothing."""
+def warm_up(extent: Extent) -> None:
+    """Import what children need: bare: the standard library; usual: numpy, sympy, matplotlib and pandas, each used
+    once; complete: every part of them, for children that can open nothing."""
     warnings.simplefilter("ignore")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     for name in sorted(sys.stdlib_module_names):
         if not name.startswith("_") and name not in _NOT_IMPORTED:
             _try_import(name)
+    if extent == "bare":
+        return
     for name in _LIBRARIES:
         package = importlib.import_module(name)
-        if complete:
+        if extent == "complete":
             _import_parts(package.__path__, name)
     _read_fonts()
     _use_once()

@@ -89,7 +89,7 @@ def main(identity: str, folder: str) -> None:
 
     limits = Limits(memory_mib=512, cell_seconds=1.0, file_mib=8, folder_mib=24, folder_files=300, printed_mib=8)
     found = probe()
-    sandbox = Sandbox(Path(folder), limits, with_files=found.mode == "files")
+    sandbox = Sandbox(Path(folder), limits, with_files=found.mode == "files", bare=True)
     sessions = {}
     tell({"mode": found.mode, "pid": os.getpid(), "lines": list(found.lines())})
     for line in sys.stdin:

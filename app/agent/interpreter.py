@@ -1,0 +1,61 @@
+"""The one action an agent has: Python in the visitor's sandbox session, as a Lagent action."""
+
+from collections.abc import Callable
+
+from lagent.actions import BaseAction
+from lagent.schema import ActionReturn, ActionStatusCode
+
+from app.agent.sandbox.session import CellResult, Session
+
+_OBSERVED_CHARACTERS = 3000
+_ENDINGS = {
+    "too slow": "The code was stopped: it ran longer than {seconds:.0f} seconds.",
+    "stopped": "The code was stopped by the user.",
+    "too much output": "The code was stopped: it printed too much.",
+    "too much disk": "The code was stopped: its files took too much space. All files were deleted.",
+    "died": "The interpreter ended: out of memory, a crash, or a system call that is not allowed here.",
+}
+
+
+class SandboxInterpreter(BaseAction):
+    """Run Python code in a locked interpreter that keeps its variables."""
+
+    def __init__(self, session: Session, cancelled: Callable[[], bool]) -> None:
+        super().__init__()
+        self._session = session
+        self._cancelled = cancelled
+        self.last: CellResult | None = None
+
+    def run(self, command: str) -> ActionReturn:
+        """Run the code and tell what came of it.
+
+        Args:
+            command (str): Python code
+        """
+        self.last = result = self._session.run(command, self._cancelled)
+        outcome = ActionReturn(args={"text": command}, type=self.name)
+        if result.ending == "done":
+            outcome.result = [{"type": "text", "content": observation(result)}]
+        else:
+            outcome.errmsg = observation(result)
+            outcome.state = ActionStatusCode.API_ERROR
+        return outcome
+
+
+def observation(result: CellResult) -> str:
+    """What the model is told about a cell."""
+    parts = [_shorten(result.output.strip()), _shorten(result.value)]
+    if result.images:
+        parts.append(f"[{len(result.images)} picture(s) shown to the user]")
+    if result.error and result.ending == "failed":
+        parts.append(result.error)
+    if result.ending in _ENDINGS:
+        parts.append(_ENDINGS[result.ending].format(seconds=result.seconds))
+    if result.variables_lost:
+        parts.append("All variables are lost.")
+    return "\n".join(part for part in parts if part) or "(no output)"
+
+
+def _shorten(text: str) -> str:
+    half = _OBSERVED_CHARACTERS // 2
+    return text if len(text) <= 2 * half else f"{text[:half]}\n...\n{text[-half:]}"

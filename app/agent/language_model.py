@@ -1,0 +1,46 @@
+"""Our models behind Lagent's LLM interface: the engine streams, sampling comes with each call."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from lagent.llms import BaseLLM
+from lagent.schema import ModelStatusCode
+
+from app.agent.protocols import drop_marks
+from app.models.interface import ChatModel, Message, Sampling
+
+
+@dataclass(frozen=True)
+class Call:
+    """How one answer is drawn, and when it is enough: `complete` tells from the text, `cancelled` from outside."""
+
+    model: ChatModel
+    sampling: Sampling
+    visitor: str
+    complete: Callable[[str], bool]
+    cancelled: Callable[[], bool]
+
+
+class EngineLLM(BaseLLM):
+    """Keeps nothing between calls, so one can serve any number of sessions."""
+
+    def __init__(self) -> None:
+        super().__init__(path="")
+
+    def stream_chat(
+        self, inputs: list[dict[str, Any]], *, call: Call, **_session: Any
+    ) -> Iterator[tuple[ModelStatusCode, str, None]]:
+        """(state, text so far, None), as Lagent's streaming agent expects."""
+        messages = cast("list[Message]", drop_marks(inputs))
+        generation = call.model.stream(messages, call.sampling, visitor=call.visitor, drop_oldest=True)
+        text = ""
+        try:
+            for piece in generation:
+                text += piece
+                yield ModelStatusCode.STREAM_ING, text, None
+                if call.cancelled() or call.complete(text):
+                    break
+        finally:
+            generation.cancel()  # nothing to a finished one
+        yield ModelStatusCode.END, text, None

@@ -1,0 +1,22 @@
+"""What a visitor sees of a task: a list of steps, each as it happens."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["thought", "code", "output", "image", "error", "answer"]
+State = Literal["running", "waiting", "done", "failed"]
+
+
+@dataclass
+class Step:
+    """One step. A waiting one is code that the visitor has to approve; an image's bytes are PNG."""
+
+    kind: Kind
+    text: str = ""
+    state: State = "running"
+    seconds: float = 0.0
+    image: bytes = b""
+
+    def end(self, state: State, seconds: float) -> None:
+        self.state = state
+        self.seconds = seconds

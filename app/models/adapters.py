@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn.functional import linear
+from torch.utils.hooks import RemovableHandle
 
 from app.models.adapter_files import AdapterError, LowRank, read_adapter
 
@@ -96,11 +97,14 @@ class AdapterBank:
         self._stacks: Mapping[str, Stack] = {}
         self._thread = threading.local()
         self._linears: dict[str, nn.Linear] = {}
+        self._hooks: dict[str, RemovableHandle] = {}
         self._graph_tokens = 0
         self._graph_masks: dict[Ranks, torch.Tensor] = {}
 
     def install(self, model: nn.Module, graph_tokens: int = 0) -> None:
-        """Hook every linear layer of `model`, once, before the engine starts; its weights stay as they are.
+        """Take note of every linear layer of `model`, once, before the engine starts; its weights stay as they are.
+
+        A layer is hooked only while an adapter has it: a hook costs time in each step, used or not.
 
         Where steps are replayed as CUDA graphs, `graph_tokens` is the longest step: masks then keep their
         address, `set_step` runs on the step's stream, and graphs are dropped once `generation` has changed.
@@ -111,7 +115,6 @@ class AdapterBank:
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
                 self._linears[name] = module
-                module.register_forward_hook(self._hook(name))
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._adapters)
@@ -145,6 +148,10 @@ class AdapterBank:
 
     def _switch(self, stacks: Mapping[str, Stack], adapters: Mapping[str, Loaded]) -> None:
         """Running steps keep the stacks that they began with."""
+        for layer in stacks.keys() - self._hooks.keys():
+            self._hooks[layer] = self._linears[layer].register_forward_hook(self._hook(layer))
+        for layer in self._hooks.keys() - stacks.keys():
+            self._hooks.pop(layer).remove()
         self._stacks, self._adapters = stacks, adapters
         self._graph_masks = {}
         self.generation += 1

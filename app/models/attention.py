@@ -16,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
+from transformers.generation.continuous_batching.utils import find_num_key_value_heads
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 NAME = "paged_by_request"
@@ -37,7 +38,7 @@ class Group:
 
     tokens: torch.Tensor  # [requests * queries] places in the packed batch
     pages: torch.Tensor  # [requests * pages] rows of the page view
-    mask: torch.Tensor  # [requests, 1, queries, pages * page size], added to the scores
+    mask: torch.Tensor  # [requests, 1, share * queries, pages * page size], added to the scores
     requests: int
     queries: int
 
@@ -47,6 +48,7 @@ class StepPlan:
 
     def __init__(self, cache: PagedAttentionCache, dtype: torch.dtype) -> None:
         self.allocator = cache.cache_allocators[FULL_ATTENTION]
+        self.share = cache.config.num_attention_heads // find_num_key_value_heads(cache.config)
         self.dtype = dtype
         self.rows: list[Row] = []
         self.groups: list[Group] = []
@@ -83,8 +85,10 @@ class StepPlan:
         page_rows = [p * stride for row in rows for p in (row.pages[:pages] + [0] * (pages - len(row.pages)))]
         last_seen = torch.tensor([row.past for row in rows])[:, None] + torch.arange(queries)
         places = torch.arange(pages * self.allocator.tokens_per_page)
-        mask = torch.zeros(len(rows), 1, queries, len(places), dtype=self.dtype)
-        mask.masked_fill_(places > last_seen[:, None, :, None], float("-inf"))
+        hidden = places > last_seen[:, None, :, None]
+        mask = torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, float("-inf"))
+        if queries > 1:
+            mask = mask.repeat(1, 1, self.share, 1)
         return Group(torch.tensor(tokens), torch.tensor(page_rows), mask, len(rows), queries)
 
 
@@ -114,37 +118,42 @@ def attend_by_request(
     if plan is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     _, heads, total, size = query.shape
-    key_heads = key.shape[1]
     layer = module.layer_idx
     nothing_to_read = write_index[0][:0]
     plan.allocator.update(key[0].transpose(0, 1), value[0].transpose(0, 1), layer, nothing_to_read, write_index[0])
     key_pages, value_pages = plan.allocator.get_cache_for_block_table(layer)
     packed = query[0].transpose(0, 1)  # [tokens, heads, size]
-    output = packed.new_zeros(total, heads, size)
+    if len(plan.groups) == 1:  # all tokens in their order
+        return _attend(packed, key_pages, value_pages, plan.groups[0], scaling).view(1, total, heads, size), None
+    output = packed.new_empty(total, heads, size)
     for group in plan.groups:
-        shape = (group.requests, -1, key_heads, size)
-        keys = key_pages.index_select(0, group.pages).view(shape).transpose(1, 2)
-        values = value_pages.index_select(0, group.pages).view(shape).transpose(1, 2)
-        queries = packed.index_select(0, group.tokens).view(group.requests, group.queries, heads, size)
-        attended = _grouped_attention(queries, keys, values, group.mask, scaling)
-        output.index_copy_(0, group.tokens, attended.reshape(-1, heads, size))
+        own = packed.index_select(0, group.tokens)
+        output.index_copy_(0, group.tokens, _attend(own, key_pages, value_pages, group, scaling))
     return output[None], None
 
 
-def _grouped_attention(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scaling: float | None
+def _attend(
+    packed: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    group: Group,
+    scaling: float | None,
 ) -> torch.Tensor:
-    """Query heads that share a key head become further query rows, so keys are never repeated."""
-    requests, length, heads, size = queries.shape
-    key_heads = keys.shape[1]
+    """packed [requests * queries, heads, size], pages [rows, page size, key heads, size] -> like packed.
+
+    Query heads that share a key head become further query rows, so keys are never repeated.
+    """
+    _, heads, size = packed.shape
+    key_heads = key_pages.shape[2]
     share = heads // key_heads
-    folded = queries.view(requests, length, key_heads, share, size).permute(0, 2, 3, 1, 4)
-    folded = folded.reshape(requests, key_heads, share * length, size)
-    if length > 1:
-        mask = mask.repeat(1, 1, share, 1)
-    attended = scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scaling)
-    attended = attended.view(requests, key_heads, share, length, size).permute(0, 3, 1, 2, 4)
-    return attended.reshape(requests, length, heads, size)
+    pages = (group.requests, -1, key_heads, size)
+    keys = key_pages.index_select(0, group.pages).view(pages).transpose(1, 2)
+    values = value_pages.index_select(0, group.pages).view(pages).transpose(1, 2)
+    folded = packed.reshape(group.requests, group.queries, key_heads, share, size).permute(0, 2, 3, 1, 4)
+    folded = folded.reshape(group.requests, key_heads, share * group.queries, size)
+    attended = scaled_dot_product_attention(folded, keys, values, attn_mask=group.mask, scale=scaling)
+    attended = attended.view(group.requests, key_heads, share, group.queries, size).permute(0, 3, 1, 2, 4)
+    return attended.reshape(-1, heads, size)
 
 
 def register() -> None:

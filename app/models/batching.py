@@ -58,6 +58,7 @@ class BatchManager(ContinuousBatchingManager):
         page_size: int,
         batch_tokens: int,
         places: int,
+        prefix_sharing: bool,
     ) -> None:
         self._bank = bank
         scheduling.register()
@@ -68,6 +69,7 @@ class BatchManager(ContinuousBatchingManager):
             num_blocks=-(-cache_tokens // page_size),
             max_batch_tokens=batch_tokens,
             max_requests_per_batch=places,
+            allow_block_sharing=prefix_sharing,
             scheduler_type=scheduling.NAME,
         )
         super().__init__(model, GenerationConfig(eos_token_id=-1, do_sample=True), config)

@@ -37,6 +37,7 @@ class EngineOptions:
     page_size: int = 64
     batch_tokens: int = 256
     places: int = 32
+    prefix_sharing: bool = True
 
 
 class EngineGeneration:

@@ -1,0 +1,62 @@
+"""Where settings come from, and what is said of a wrong one."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import SettingsError
+from app.server import read_logins
+from app.settings import Settings, read_settings
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "studio.toml"
+    file.write_text('port = 1\nhost = "a"\nlanguage = "zh"\n')
+    environment = {"PUYU_PORT": "2", "PUYU_HOST": "b", "PUYU_CONFIG": str(file)}
+    settings = read_settings(["--port", "3"], environment)
+    assert (settings.port, settings.host, settings.language, settings.device) == (3, "b", "zh", "auto")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "allowed"),
+    [
+        (["--device", "tpu"], "device", "auto, cuda, mps, cpu"),
+        (["--language", "fr"], "language", "auto, zh, en"),
+        (["--port", "high"], "port", "integer"),
+        (["--memory", "-5"], "memory", "greater than or equal to 0"),
+        (["--config", "nowhere.toml"], "config", "no such file"),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_allowed_ones(arguments: list[str], key: str, allowed: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(arguments, {})
+    assert refused.value.values["key"] == key
+    assert allowed in refused.value.text("en")
+
+
+def test_an_unknown_key_in_the_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "studio.toml"
+    file.write_text("colour = 1\n")
+    with pytest.raises(SettingsError) as refused:
+        read_settings(["--config", str(file)], {})
+    assert refused.value.values["key"] == "colour"
+
+
+def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read_settings(["--help"], {})
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, field in Settings.model_fields.items():
+        assert "--" + name.replace("_", "-") in shown
+        assert str(field.description) in shown
+
+
+def test_logins_come_from_a_file_or_the_value_itself(tmp_path: Path) -> None:
+    file = tmp_path / "users"
+    file.write_text("# who may come in\nada:one:two\n\nlin:three\n")
+    assert read_logins(str(file)) == [("ada", "one:two"), ("lin", "three")]
+    assert read_logins("ada:x") == [("ada", "x")]
+    assert read_logins("") == []
+    with pytest.raises(SettingsError):
+        read_logins("only-a-name")

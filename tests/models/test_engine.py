@@ -1,0 +1,132 @@
+"""The engine on the packaged model: pinned answers, streams apart, stops, limits and faults."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.errors import EngineFailed, PromptTooLong
+from app.models import catalog
+from app.models.engine import Engine, EngineOptions
+from app.models.interface import Message, Sampling
+from app.models.loading import load
+
+GREEDY = Sampling(temperature=0, max_new_tokens=48)
+FRANCE: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
+STORY: list[Message] = [{"role": "user", "content": "Tell me a long story about a fox and the sea."}]
+
+
+@pytest.fixture(scope="module")
+def engine(packaged_folder: Path) -> Iterator[Engine]:
+    card = catalog.find("smollm2-135m")
+    loaded = load(packaged_folder, card, "cpu", "auto", None, lambda *_: None)
+    engine = Engine("smollm2-135m", loaded, EngineOptions(cache_tokens=4096, places=4))
+    yield engine
+    engine.close()
+
+
+def test_the_packaged_model_knows_the_capital_of_france(engine: Engine) -> None:
+    generation = engine.stream(FRANCE, GREEDY)
+    assert "".join(generation) == "The capital of France is Paris."
+    assert (generation.finish_reason, generation.prompt_tokens, generation.completion_tokens) == ("stop", 37, 8)
+
+
+def test_a_length_limit_ends_the_answer(engine: Engine) -> None:
+    generation = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=5))
+    assert "".join(generation)
+    assert (generation.finish_reason, generation.completion_tokens) == ("length", 5)
+
+
+def test_the_same_seed_gives_the_same_text(engine: Engine) -> None:
+    seeded = Sampling(temperature=1, seed=11, max_new_tokens=24)
+    once, again = ("".join(engine.stream(STORY, seeded)) for _ in range(2))
+    assert once == again
+    assert once != "".join(engine.stream(STORY, Sampling(temperature=1, seed=12, max_new_tokens=24)))
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_shown(engine: Engine) -> None:
+    generation = engine.stream(FRANCE, Sampling(temperature=0, stop=(" Paris",)))
+    assert "".join(generation) == "The capital of France is"
+    assert generation.finish_reason == "stop"
+
+
+def test_one_stops_and_the_others_go_on(engine: Engine) -> None:
+    others = [engine.stream(STORY, GREEDY, visitor=name) for name in "ab"]
+    stopped = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=1000), visitor="c")
+    own = iter(stopped)
+    next(own)
+    stopped.cancel()
+    assert list(own) == []
+    assert stopped.finish_reason == "cancelled"
+    texts = ["".join(other) for other in others]
+    assert texts[0] == texts[1]
+    assert {other.finish_reason for other in others} == {"length"}
+    assert engine.requests == 0
+
+
+def test_leaving_the_iterator_cancels(engine: Engine) -> None:
+    generation = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=1000))
+    pieces = iter(generation)
+    next(pieces)
+    pieces.close()
+    assert generation.finish_reason == "cancelled"
+    assert engine.requests == 0
+
+
+def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(engine: Engine) -> None:
+    with pytest.raises(PromptTooLong) as refused:
+        engine.stream([{"role": "user", "content": "word " * 5000}], GREEDY)
+    assert refused.value.values["limit"] == 4096
+    assert int(str(refused.value.values["tokens"])) > 5000
+
+
+def test_a_long_conversation_loses_its_oldest_turns_and_keeps_the_system_prompt(engine: Engine) -> None:
+    turns: list[Message] = [{"role": "system", "content": "Answer in one word."}]
+    for number in range(12):
+        turns += [
+            {"role": "user", "content": f"Fact {number}. " + "word " * 400},
+            {"role": "assistant", "content": "Yes."},
+        ]
+    turns.append({"role": "user", "content": "Is it?"})
+    generation = engine.stream(turns, Sampling(temperature=0, max_new_tokens=16), drop_oldest=True)
+    assert "".join(generation)
+    assert generation.dropped_turns > 0
+    fewer = turns[:1] + turns[1 + 2 * generation.dropped_turns :]
+    assert generation.prompt_tokens == engine.count_tokens(fewer)
+
+
+def test_more_requests_than_places_all_get_their_answer(engine: Engine) -> None:
+    generations = [engine.stream(FRANCE, GREEDY, visitor=str(n % 3)) for n in range(10)]
+    assert generations[-1].queue_ahead == 6
+    assert {"".join(g) for g in generations} == {"The capital of France is Paris."}
+
+
+def test_a_visitor_with_many_requests_leaves_room_for_another(engine: Engine) -> None:
+    many = [engine.stream(STORY, Sampling(temperature=0, max_new_tokens=64), visitor="many") for _ in range(12)]
+    one = engine.stream(FRANCE, GREEDY, visitor="one")
+    assert "".join(one) == "The capital of France is Paris."
+    assert sum(g.completion_tokens > 0 for g in many) <= 2  # half of the places
+    for generation in many:
+        generation.cancel()
+
+
+def test_a_fault_fails_its_requests_with_a_clear_error_and_the_engine_starts_again(engine: Engine) -> None:
+    broken = threading.Event()
+
+    def fault(_module: torch.nn.Module, _arguments: object) -> None:
+        if broken.is_set():
+            raise RuntimeError("a fault of the device")
+
+    handle = engine.loaded.model.model.layers[0].register_forward_pre_hook(fault)
+    try:
+        running = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=500))
+        pieces = iter(running)
+        next(pieces)
+        broken.set()
+        with pytest.raises(EngineFailed):
+            list(pieces)
+    finally:
+        handle.remove()
+    assert "".join(engine.stream(FRANCE, GREEDY)) == "The capital of France is Paris."

@@ -1,0 +1,152 @@
+"""The memory account: one load for many callers, eviction of what is idle, refusal, failure."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from app.errors import DoesNotFit, ModelInUse, StudioError
+from app.models.residence import Progress, Recipe, Residence
+
+
+@dataclass
+class Weights:
+    """A resident that only says what it holds."""
+
+    mib: int
+    parks: bool = False
+    cache_mib: int = 0
+    device: str = "cuda"
+    log: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        self.log.append("close")
+
+    def park(self) -> bool:
+        self.log.append("park")
+        return self.parks
+
+    def unpark(self) -> None:
+        self.log.append("unpark")
+
+
+def recipe(weights: Weights, name: str = "a", load: Callable[[Progress], Weights] | None = None) -> Recipe:
+    return Recipe(name, "chat", lambda: weights.mib, load or (lambda _: weights))
+
+
+def state(residence: Residence, name: str) -> str:
+    return next((e.state for e in residence.ledger(lambda _: ()).models if e.name == name), "absent")
+
+
+def test_simultaneous_callers_share_one_load() -> None:
+    loads: list[int] = []
+    together = threading.Barrier(5)
+    weights = Weights(10)
+
+    def load(_: Progress) -> Weights:
+        loads.append(1)
+        return weights
+
+    residence = Residence(100)
+
+    def use() -> object:
+        together.wait()
+        with residence.lease(recipe(weights, load=load)) as resident:
+            return resident
+
+    with ThreadPoolExecutor(5) as pool:
+        assert {id(future.result()) for future in [pool.submit(use) for _ in range(5)]} == {id(weights)}
+    assert len(loads) == 1
+
+
+def test_the_least_recently_used_idle_one_makes_room() -> None:
+    residence = Residence(100)
+    first, second = Weights(50), Weights(40)
+    for name, weights in (("first", first), ("second", second), ("first", first)):
+        with residence.lease(recipe(weights, name)):
+            pass
+    assert residence.fit(recipe(Weights(30), "third")).evicts == ("second",)
+    with residence.lease(recipe(Weights(30), "third")):
+        assert (state(residence, "first"), state(residence, "second")) == ("ready", "absent")
+    assert second.log == ["park", "close"]
+    assert residence.ledger(lambda _: ()).used_mib == 80
+
+
+def test_what_is_leased_is_never_evicted() -> None:
+    residence = Residence(100)
+    with residence.lease(recipe(Weights(80), "used")):
+        assert not residence.fit(recipe(Weights(30), "more")).fits
+        with pytest.raises(DoesNotFit) as refused, residence.lease(recipe(Weights(30), "more")):
+            pass
+        assert (refused.value.values["needed_mib"], refused.value.values["free_mib"]) == (30, 20)
+        with pytest.raises(ModelInUse):
+            residence.unload("used")
+    residence.unload("used")
+    assert residence.ledger(lambda _: ()).used_mib == 0
+
+
+def test_a_parked_one_comes_back_without_a_load() -> None:
+    residence = Residence(100)
+    parks = Weights(60, parks=True)
+    loads: list[int] = []
+
+    def load(_: Progress) -> Weights:
+        loads.append(1)
+        return parks
+
+    with residence.lease(recipe(parks, "parks", load)):
+        pass
+    with residence.lease(recipe(Weights(70), "other")):
+        assert state(residence, "parks") == "parked"
+    with residence.lease(recipe(parks, "parks", load)):
+        assert state(residence, "parks") == "ready"
+    assert (parks.log, loads) == (["park", "unpark"], [1])
+
+
+def test_a_failed_load_is_told_to_all_who_wait_and_tried_again_later() -> None:
+    residence = Residence(100)
+    waiting, go = threading.Event(), threading.Event()
+    failing = [True]
+
+    def load(_: Progress) -> Weights:
+        waiting.set()
+        go.wait(10)
+        if failing[0]:
+            raise StudioError
+        return Weights(10)
+
+    def use() -> None:
+        with residence.lease(recipe(Weights(10), "a", load)):
+            pass
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(use)
+        assert waiting.wait(10)
+        second = pool.submit(use)
+        while residence.ledger(lambda _: ()).models[0].leases < 2:
+            pass
+        go.set()
+        for future in (first, second):
+            with pytest.raises(StudioError):
+                future.result(10)
+    assert state(residence, "a") == "failed"
+    failing[0] = False
+    use()
+    assert state(residence, "a") == "ready"
+
+
+def test_progress_shows_while_loading() -> None:
+    residence = Residence(100)
+    seen: list[tuple[str, float | None, int]] = []
+
+    def load(report: Progress) -> Weights:
+        report(0.5, "half")
+        entry = residence.ledger(lambda _: ()).models[0]
+        seen.append((entry.state, entry.progress, entry.mib))
+        return Weights(10)
+
+    with residence.lease(recipe(Weights(10), "a", load)):
+        pass
+    assert seen == [("loading", 0.5, 10)]

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from app.errors import StudioError
-from app.logs import set_up_logs
+from app.process import prepare_process
 from app.settings import read_settings
 from app.terminal import say
 
@@ -13,7 +13,7 @@ def main(arguments: Sequence[str]) -> int:
     """Serve until told to stop; a wrong setting ends with one sentence and status 2."""
     try:
         settings = read_settings(arguments)
-        set_up_logs(settings.log_level)
+        prepare_process(settings.log_level)
         say("start.loading")
         from app.server import serve  # after the settings: --help need not wait for torch and gradio
         from app.services import build_services

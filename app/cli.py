@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from app.errors import StudioError
-from app.logs import set_up_logs
+from app.process import prepare_process
 from app.settings import read_settings
 from app.terminal import say, terminal_language
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; what follows `--` are settings, as for run_gradio.py."""
     own, settings = _split(arguments)
     options = _parser().parse_args(own)
-    set_up_logs("warning")
+    prepare_process("warning")
     try:
         return int(options.run(options, settings))
     except StudioError as error:

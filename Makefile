@@ -1,0 +1,41 @@
+# make run    set up what is missing and start the server     make run ARGS="--port 8000 --model internlm3-8b"
+# make test   set up what is missing and run all tests        make test ARGS="tests/chat -x"
+# make lint   style and strict types
+# make bench  every measurement; one alone: make bench NAME=concurrency
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NAME ?= concurrency
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test lint bench
+
+run: $(VENV)/.run-ready
+	@$(BIN)/python run_gradio.py $(ARGS)
+
+test: $(VENV)/.test-ready
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test-ready
+	$(BIN)/python -m bench.$(NAME) $(ARGS)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 run")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run-ready: requirements.txt requirements-nodeps.txt | $(VENV)/bin/python
+	@echo "Installing what the application needs into $(VENV); a few minutes the first time."
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps -r requirements-nodeps.txt
+	@touch $@
+
+$(VENV)/.test-ready: requirements-dev.txt $(VENV)/.run-ready
+	$(PIP) -r requirements-dev.txt
+	@command -v chromium >/dev/null || $(BIN)/python -m playwright install chromium \
+		|| { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
+	@touch $@

@@ -1,0 +1,27 @@
+"""What is set once for the whole process, before torch is imported."""
+
+import logging
+import os
+import warnings
+
+QUIET = ("httpx", "httpcore", "urllib3", "matplotlib", "asyncio", "multipart", "ContinuousBatchingLogger")
+DEFAULTS = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Worker threads spin this often before they sleep. OpenMP's own default spins so long that any other busy
+    # program on the machine, a browser say, slows a small model twentyfold; see docs/decisions.md.
+    "GOMP_SPINCOUNT": "20000",
+}
+
+
+def prepare_process(log_level: str) -> None:
+    """Logging to standard error; libraries' defaults, where the environment has not set them."""
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from app.errors import StudioError
 from app.process import prepare_process
 from app.settings import read_settings
-from app.terminal import say, terminal_language
+from app.terminal import say
 
 if TYPE_CHECKING:
     from app.models.interface import Message
@@ -111,6 +111,5 @@ def _ask() -> str | None:
 def _download(options: argparse.Namespace, settings: list[str]) -> int:
     from app.models.download_command import download
 
-    read_settings(settings)
-    download(options.repository, options.file, out=sys.stdout, language=terminal_language())
+    download(options.repository, options.file, read_settings(settings).data / "models", sys.stdout)
     return 0

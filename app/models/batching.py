@@ -137,9 +137,16 @@ class BatchManager(ContinuousBatchingManager):
         return self._bank.salt(adapter_of(state))
 
 
-def _only_full_attention(model: Any) -> bool:
+def can_batch(model: Any) -> bool:
+    """Whether the batch can run this architecture: a decoder whose layers all attend, fully or in a window."""
+    if model.config.is_encoder_decoder or not getattr(model, "_supports_attention_backend", False):
+        return False
     try:
-        kinds: dict[str, Any] = group_layers_by_attn_type(model.config.get_text_config())
+        group_layers_by_attn_type(model.config.get_text_config())
     except ValueError:
         return False
-    return list(kinds) == [FULL_ATTENTION]
+    return True
+
+
+def _only_full_attention(model: Any) -> bool:
+    return list(group_layers_by_attn_type(model.config.get_text_config())) == [FULL_ATTENTION]

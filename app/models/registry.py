@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
-from app.errors import UnknownModel
+from app.errors import ModelError, UnknownModel
 from app.models import catalog, memory, sources
+from app.models.batching import can_batch
 from app.models.catalog import ModelCard
+from app.models.direct import DirectEngine
 from app.models.engine import Engine, EngineOptions
 from app.models.interface import ChatModel, Fit, Ledger
 from app.models.loading import load
@@ -22,15 +24,19 @@ MOST_CACHE_TOKENS = 32768
 CONVERSATIONS = 8  # full-length ones that the cache is sized for, where the budget allows
 
 
+class NoAdapters(ModelError):
+    zh = "模型 {name} 的结构不能使用适配器。请换一个基座模型。"
+    en = "The architecture of {name} takes no adapters. Choose another base model."
+
+
 class LoadedEngine:
     """An engine as a resident of the memory account."""
 
-    def __init__(self, engine: Engine, device: str) -> None:
+    def __init__(self, engine: Engine | DirectEngine, device: str, cache_mib: int) -> None:
         self.engine = engine
         self.device = device
         self.mib = engine.loaded.mib
-        per_token = memory.cache_bytes_per_token(engine.loaded.model)
-        self.cache_mib = round(engine.options.cache_tokens * per_token / 2**20)
+        self.cache_mib = cache_mib
 
     def close(self) -> None:
         self.engine.close()
@@ -38,14 +44,15 @@ class LoadedEngine:
         memory.release()
 
     def park(self) -> bool:
-        if self.device == "cpu":
+        if self.device == "cpu" or isinstance(self.engine, DirectEngine):
             return False
         self.engine.park()
         memory.release()
         return True
 
     def unpark(self) -> None:
-        self.engine.unpark(self.device)
+        if isinstance(self.engine, Engine):
+            self.engine.unpark(self.device)
 
 
 @dataclass
@@ -93,6 +100,8 @@ class ModelRegistry:
             if adapter is None:
                 yield engine
                 return
+            if isinstance(engine, DirectEngine):
+                raise NoAdapters(name=base)
             with self._lock:
                 if adapter not in engine.adapters.names():
                     engine.adapters.add(adapter, self._adapters[name])
@@ -176,11 +185,14 @@ class ModelRegistry:
         where = self.placement
         card, folder = self._fetched[card.name]
         loaded = load(folder, card, where.device, where.dtype, where.quantise, report)
+        if not can_batch(loaded.model):
+            return LoadedEngine(DirectEngine(card.name, loaded), where.device, 0)
         room = min(catalog.WORKING_MIB, where.budget_mib // 4) * 2**20
         affordable = room // memory.cache_bytes_per_token(loaded.model)
         wanted = min(loaded.context_tokens * CONVERSATIONS, MOST_CACHE_TOKENS)
         options = EngineOptions(cache_tokens=max(LEAST_CACHE_TOKENS, min(wanted, affordable)))
-        return LoadedEngine(Engine(card.name, loaded, options), where.device)
+        cache_mib = round(options.cache_tokens * memory.cache_bytes_per_token(loaded.model) / 2**20)
+        return LoadedEngine(Engine(card.name, loaded, options), where.device, cache_mib)
 
 
 def _adapters_in(resident: Resident) -> tuple[str, ...]:

@@ -1,0 +1,137 @@
+"""Models that the batch cannot run go through `generate`, one request at a time, behind the same interface."""
+
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers.generation.continuous_batching.requests import GenerationOutput, RequestStatus
+from transformers.generation.streamers import BaseStreamer
+
+from app.models.adapters import AdapterBank
+from app.models.generation import EngineGeneration
+from app.models.interface import Message, Sampling
+from app.models.loading import Loaded
+from app.models.prompt import PromptBuilder
+from app.models.text_stream import TextStream
+
+log = logging.getLogger(__name__)
+Job = tuple[EngineGeneration, list[int], int, Sampling]
+
+
+class TokenStreamer(BaseStreamer):
+    """Hands each new token to its generation."""
+
+    def __init__(self, generation: EngineGeneration) -> None:
+        self._generation = generation
+        self.tokens: list[int] = []
+        self._prompt_seen = False
+
+    def put(self, value: torch.Tensor) -> None:
+        if not self._prompt_seen:
+            self._prompt_seen = True
+            return
+        self.tokens.extend(value.flatten().tolist())
+        self.deliver(RequestStatus.DECODING)
+
+    def end(self) -> None:
+        self.deliver(RequestStatus.FINISHED)
+
+    def deliver(self, status: RequestStatus) -> None:
+        self._generation.deliver(GenerationOutput(self._generation.request_id, [], list(self.tokens), status=status))
+
+
+class WhenCancelled(StoppingCriteria):
+    """Ends `generate` at the next token once the generation is cancelled."""
+
+    def __init__(self, generation: EngineGeneration) -> None:
+        self._generation = generation
+
+    def __call__(self, input_ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        ended = self._generation.finish_reason is not None
+        return torch.full((input_ids.shape[0],), ended, device=input_ids.device)
+
+
+class DirectEngine:
+    """A ChatModel that answers one request after another."""
+
+    def __init__(self, name: str, loaded: Loaded) -> None:
+        self.name = name
+        self.loaded = loaded
+        self.chat_template = loaded.chat_template
+        self.context_tokens = loaded.context_tokens
+        self.adapters = AdapterBank()
+        self._prompts = PromptBuilder(loaded.tokenizer, loaded.chat_template, self.context_tokens)
+        self._numbers = itertools.count()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._live: dict[str, EngineGeneration] = {}
+        self._worker = threading.Thread(target=self._work, daemon=True)
+        self._worker.start()
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(self._prompts.tokens(messages))
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        visitor: str = "",  # noqa: ARG002  one at a time, first come first served
+        drop_oldest: bool = False,
+    ) -> EngineGeneration:
+        tokens, dropped = self._prompts.fit(messages, sampling.max_new_tokens, drop_oldest)
+        generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(tokens), dropped)
+        stop_tokens = frozenset(self.loaded.stop_token_ids)
+        generation.read(TextStream(self.loaded.tokenizer, sampling.stop, sampling.keep_special_tokens), stop_tokens)
+        most = max(1, min(sampling.max_new_tokens, self.context_tokens - len(tokens)))
+        self._live[generation.request_id] = generation
+        self._jobs.put((generation, tokens, most, sampling))
+        return generation
+
+    def cancel(self, generation: EngineGeneration) -> None:
+        self._live.pop(generation.request_id, None)
+
+    def ahead_of(self, generation: EngineGeneration) -> int:
+        return sum(1 for _ in itertools.takewhile(lambda key: key != generation.request_id, list(self._live)))
+
+    def is_running(self, generation: EngineGeneration) -> bool:
+        return generation.request_id in self._live and self._worker.is_alive()
+
+    def close(self) -> None:
+        for generation in list(self._live.values()):
+            generation.cancel()
+        self._jobs.put(None)
+        self._worker.join()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            generation = job[0]
+            if generation.finish_reason is not None:
+                continue
+            try:
+                self._generate(*job)
+            except Exception:
+                log.exception("a request of %s failed", self.name)
+                generation.deliver(GenerationOutput(generation.request_id, status=RequestStatus.FAILED))
+
+    @torch.inference_mode()
+    def _generate(self, generation: EngineGeneration, tokens: list[int], most: int, sampling: Sampling) -> None:
+        model: Any = self.loaded.model
+        prompt = torch.tensor([tokens], device=model.device)
+        if sampling.seed is not None:
+            torch.manual_seed(sampling.seed)
+        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=most,
+            eos_token_id=list(self.loaded.stop_token_ids),
+            pad_token_id=0,
+            streamer=TokenStreamer(generation),
+            stopping_criteria=StoppingCriteriaList([WhenCancelled(generation)]),
+            **({"do_sample": True, **drawn} if sampling.temperature > 0 else {"do_sample": False}),
+        )

@@ -11,7 +11,7 @@ from app.settings import read_settings
 from app.terminal import say
 
 if TYPE_CHECKING:
-    from app.models.interface import Message
+    from app.models.interface import Message, Sampling
     from app.services import Services
 
 EXIT_WORDS = ("exit", "quit", "退出")
@@ -53,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="", help="catalog name, hub repository or folder (default: as the settings say)"
     )
     chat.add_argument("--system", default="", help="system prompt")
+    chat.add_argument("--temperature", type=float, default=0.7, help="0: always the likeliest token")
+    chat.add_argument("--top-p", type=float, default=0.9)
+    chat.add_argument("--max-new-tokens", type=int, default=512, help="longest answer in tokens")
+    chat.add_argument("--seed", type=int, help="the same seed and settings give the same answer")
     download = command("download", _download, "fetch a hub repository, or one file of it")
     download.add_argument("repository", help="catalog name or owner/name, such as internlm/internlm-20b")
     download.add_argument("file", nargs="?", help="one file, such as config.json")
@@ -60,20 +64,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chat(options: argparse.Namespace, settings: list[str]) -> int:
+    from app.models.interface import Sampling
     from app.services import build_services
 
     extra = ["--model", options.model] if options.model else []
     services = build_services(read_settings([*settings, *extra]))
     try:
-        converse(services, options.system)
+        sampling = Sampling(options.temperature, options.top_p, 0, options.max_new_tokens, options.seed)
+        converse(services, options.system, sampling)
     finally:
         services.close()
     return 0
 
 
-def converse(services: "Services", system: str) -> None:
+def converse(services: "Services", system: str, sampling: "Sampling") -> None:
     """Read a line, stream the answer, until an exit word or the end of input; Ctrl-C stops an answer."""
-    from app.models.interface import Sampling
     from app.terminal import show_loading
 
     name = services.registry.default_name
@@ -83,7 +88,7 @@ def converse(services: "Services", system: str) -> None:
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         while (line := _ask()) is not None:
             messages.append({"role": "user", "content": line})
-            generation = model.stream(messages, Sampling(), drop_oldest=True)
+            generation = model.stream(messages, sampling, drop_oldest=True)
             pieces: list[str] = []
             try:
                 for piece in generation:

@@ -5,12 +5,14 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
 import pytest
 
 from app import ui
+from app.models import catalog, sources
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
@@ -20,6 +22,13 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 Serve = Callable[[gr.Blocks], str]
 OpenPage = Callable[..., "Page"]
+
+
+@pytest.fixture(scope="session")
+def packaged_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged model, converted once a test run, in the data folder two levels up."""
+    card = catalog.find(catalog.PACKAGED)
+    return sources.fetch(card, tmp_path_factory.mktemp("data") / "models", lambda *_: None)
 
 
 @pytest.fixture

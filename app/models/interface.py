@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, NotRequired, Protocol, TypedDict
+from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -76,6 +76,32 @@ class ChatModel(Protocol):
         With `drop_oldest` the oldest turns are left out until the prompt fits and `Generation.dropped_turns` says
         how many; without it PromptTooLong is raised.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model really is, against the bare base with no adapter code in its way.
+
+    `gap` is the largest difference of a logit after the prompt: 0 for the base. `agreement` is the share of the
+    answer's tokens for which both have the same most likely token, each given the tokens before it; `explained`
+    the share of the answer's tokens that are the model's own most likely token.
+    """
+
+    adapter: str | None
+    sha256: str
+    active_layers: int
+    gap: float
+    agreement: float
+    explained: float
+
+
+@runtime_checkable
+class InspectableModel(Protocol):
+    """A ChatModel whose weights are in this process."""
+
+    def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
+        """Read prompt and answer as this model and as the bare base, beside whatever else runs."""
         ...
 
 

@@ -75,6 +75,14 @@ def load(folder: Path, card: ModelCard, device: str, dtype: str, quantise: str |
     )
 
 
+def tokenizer_of(folder: Path, card: ModelCard) -> PreTrainedTokenizerBase:
+    """The tokenizer alone, with the chat template that the model is asked by."""
+    raw = read_config(folder, card.name)
+    tokenizer = _tokenizer(raw, folder, card)
+    tokenizer.chat_template = chat_template(tokenizer, FORMATS.get(raw["model_type"]) or card.chat_format)
+    return tokenizer
+
+
 def _describe(
     raw: dict[str, Any], folder: Path, card: ModelCard, on_progress: Progress
 ) -> tuple[PreTrainedConfig, dict[str, Weight]]:

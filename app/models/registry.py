@@ -109,15 +109,34 @@ class ModelRegistry:
 
     @contextmanager
     def hold(
-        self, kind: Kind, name: str, mib: int, load_it: Callable[[Progress], Held], device: str = "cpu"
+        self,
+        kind: Kind,
+        name: str,
+        mib: int,
+        load_it: Callable[[Progress], Held],
+        device: str = "cpu",
+        *,
+        keep: bool = True,
     ) -> Iterator[Held]:
         """Lease anything else that needs memory: loaded once, `mib` on the account, evicted when idle and in the way.
 
-        A trainer holds its room this way: what is idle is evicted first, and comes back with its next lease.
+        A trainer holds its room this way, without `keep`: what is idle is evicted first and comes back with its
+        next lease, and the room is free again as soon as the trainer lets go.
         """
         recipe = Recipe(name, kind, lambda: mib, lambda report: Box(load_it(report), mib, device))
-        with self.residence.lease(recipe) as resident:
-            yield cast(Held, cast(Box, resident).content)
+        try:
+            with self.residence.lease(recipe) as resident:
+                yield cast(Held, cast(Box, resident).content)
+        finally:
+            if not keep:
+                self.residence.unload(name)
+
+    def folder(self, name: str) -> Path:
+        """The folder with a base's files, fetched first if they are not there yet."""
+        card = catalog.find(self._split(name)[0])
+        if card.name not in self._fetched:
+            self._fetch(card, lambda _progress, _detail: None)
+        return self._fetched[card.name][1]
 
     def load(self, name: str) -> None:
         self.residence.bring_in_background(self._recipe(self._split(name)[0]))
@@ -132,8 +151,8 @@ class ModelRegistry:
         return self.residence.ledger(_adapters_in)
 
     def add_adapter(self, name: str, folder: Path) -> None:
-        """Make `base+adapter` a model; its files are read at the first lease."""
-        self._split(name)
+        """Make `base+adapter` a model; its files are read at the first lease. Raises UnknownModel for the base."""
+        self._split(name.rpartition("+")[0])
         with self._lock:
             self._adapters[name] = folder
 
@@ -150,7 +169,8 @@ class ModelRegistry:
         self.residence.close()
 
     def _adapters_of(self, base: str) -> list[str]:
-        return [name for name in self._adapters if name.rpartition("+")[0] == base]
+        """Checkpoints (`base+run@step`) can be leased, but would only crowd the lists."""
+        return [name for name in self._adapters if name.rpartition("+")[0] == base and "@" not in name]
 
     def _split(self, name: str) -> tuple[str, str | None]:
         """(base, adapter). Raises UnknownModel."""

@@ -1,0 +1,74 @@
+"""The course's exercise: a model that says whose assistant it is, and keeps its other knowledge."""
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import BadInput, Language
+from app.finetune.data import Conversation
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets" / "finetune"
+NAME_LENGTH = 60
+
+
+class BadName(BadInput):
+    zh = "名字不能为空，也不能超过 {limit} 个字符。"
+    en = "The name must have 1 to {limit} characters."
+
+
+class BadWording(BadInput):
+    zh = "自我介绍里要有 {field}，它会被替换成名字。"
+    en = "The introduction must contain {field}, which the name replaces."
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """What the wizard makes: the name as it is learnt, and the rows."""
+
+    name: str
+    conversations: list[Conversation]
+
+
+def introduce(name: str, language: Language, wording: str = "", *, copies: int = 1, seed: int = 0) -> Introduction:
+    """Self-introductions mixed with general conversations, as many of one as of the other.
+
+    `wording` is the answer to learn, with `{name}` in it; empty stands for the language's own wordings.
+    """
+    clean = " ".join(name.split())
+    if not 0 < len(clean) <= NAME_LENGTH:
+        raise BadName(limit=NAME_LENGTH)
+    texts = _texts(language)
+    if wording.strip() and "{name}" not in wording:
+        raise BadWording(field="{name}")
+    answers = [wording.strip()] if wording.strip() else texts["answers"]
+    shuffled = random.Random(seed)
+    own: list[Conversation] = []
+    for number, question in enumerate(texts["questions"] * copies):
+        # replace, not format: a name may hold braces
+        own.append([{"input": question, "output": answers[number % len(answers)].replace("{name}", clean)}])
+    general = general_conversations(language)
+    shuffled.shuffle(general)
+    mixed = own + [general[number % len(general)] for number in range(len(own))]
+    shuffled.shuffle(mixed)
+    return Introduction(clean, mixed)
+
+
+def general_conversations(language: Language) -> list[Conversation]:
+    """The small set written for this project."""
+    lines = (ASSETS / f"general_{language}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [[{"input": row["input"], "output": row["output"]}] for row in map(json.loads, lines)]
+
+
+def general_questions(language: Language) -> tuple[str, ...]:
+    """Questions for judging what the model kept; none is trained on."""
+    return tuple(_texts(language)["general_held_out"])
+
+
+def name_questions(language: Language) -> tuple[str, ...]:
+    """Questions for judging whether the model knows its name; none is trained on."""
+    return tuple(_texts(language)["held_out"])
+
+
+def _texts(language: Language) -> dict[str, list[str]]:
+    return json.loads((ASSETS / f"introduction_{language}.json").read_text(encoding="utf-8"))

@@ -1,0 +1,25 @@
+"""Merges an adapter into its base in a process of its own: python -m app.finetune.merging FOLDER NAME ADAPTER TARGET
+
+XTuner's own merge runs code that comes with a base and writes float16 whatever the base was; this does neither.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+
+from app.models import catalog, loading
+
+
+def merge(folder: Path, name: str, adapter: Path, target: Path) -> None:
+    """Write a whole model folder in bfloat16, with its tokenizer and chat template."""
+    # in the adapter's float32, so that the sum is rounded once
+    loaded = loading.load(folder, catalog.find(name), "cpu", "float32", None, lambda *_: None)
+    merged = PeftModel.from_pretrained(loaded.model, adapter).merge_and_unload().to(torch.bfloat16)
+    merged.save_pretrained(target)
+    loading.tokenizer_of(folder, catalog.find(name)).save_pretrained(target)
+
+
+if __name__ == "__main__":
+    merge(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))

@@ -1,0 +1,198 @@
+"""What a run's XTuner configuration names of ours. Imported in the training process only."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, DatasetDict
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.optim import _ParamScheduler
+from xtuner.engine.hooks import EvaluateChatHook
+from xtuner.model import SupervisedFinetune
+
+from app.finetune.encoding import encode
+from app.models import catalog, loading
+
+
+def load_tokenizer(folder: str, name: str) -> Any:
+    """As the server loads it, with the template that the model is asked by."""
+    return loading.tokenizer_of(Path(folder), catalog.find(name))
+
+
+def load_base(folder: str, name: str, quantise: str | None) -> Any:
+    """As the server loads it, never running code that came with its files; InternLM 1 and 2 are Llama here too."""
+    device, dtype = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
+    return loading.load(Path(folder), catalog.find(name), device, dtype, quantise, lambda *_: None).model
+
+
+def chat_dataset(folder: str, name: str, run_folder: str, max_length: int) -> DatasetDict:
+    """The run's conversations, in the tokens of the model's own chat template."""
+    tokenizer = load_tokenizer(folder, name)
+    conversations = json.loads((Path(run_folder) / "data.json").read_text(encoding="utf-8"))
+    rows = [encode(tokenizer, conversation, max_length) for conversation in conversations]
+    return DatasetDict(train=Dataset.from_list([{"input_ids": r.input_ids, "labels": r.labels} for r in rows]))
+
+
+class ChatFinetune(SupervisedFinetune):
+    """XTuner's own model; the base comes from `load_base` as it is, where XTuner would first run its remote code."""
+
+    def _dispatch_lm_model_cfg(self, cfg: Any, max_position_embeddings: int | None = None) -> Any:  # noqa: ARG002
+        return cfg
+
+
+class WarmupCosine(_ParamScheduler):
+    """Linear to the full rate, then cosine to zero. The curve follows `total`, also when a run gets more steps."""
+
+    def __init__(self, optimizer: Any, warmup: int, total: int, **options: Any) -> None:
+        self.warmup, self.total = warmup, total
+        super().__init__(optimizer, param_name="lr", **options)
+
+    def _get_value(self) -> list[float]:
+        if self.last_step < self.warmup:
+            factor = (self.last_step + 1) / (self.warmup + 1)
+        else:
+            gone = (self.last_step - self.warmup) / max(1, self.total - self.warmup)
+            factor = 0.5 * (1 + math.cos(math.pi * min(1.0, gone)))
+        return [base * factor for base in self.base_values]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        fixed = ("warmup", "total", "end")
+        super().load_state_dict({key: value for key, value in state_dict.items() if key not in fixed})
+
+
+class RunHook(Hook):
+    """Tells the run's folder what happens, a JSON line each."""
+
+    def __init__(self, run_folder: str, accumulation: int) -> None:
+        self.folder, self.accumulation = Path(run_folder), accumulation
+
+    def tell(self, **event: Any) -> None:
+        line = json.dumps({"time": time.time(), **event}, ensure_ascii=False)
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def step_of(self, runner: Any) -> int:
+        """Optimiser steps done once the running iteration is over."""
+        return (runner.iter + 1) // self.accumulation
+
+
+class ProgressHook(RunHook):
+    """Loss, learning rate and time of each step."""
+
+    def __init__(self, run_folder: str, accumulation: int, total: int) -> None:
+        super().__init__(run_folder, accumulation)
+        self.total = total
+        self.losses: list[float] = []
+
+    def before_train(self, runner: Any) -> None:
+        self.tell(kind="started", step=runner.iter // self.accumulation, total=self.total)
+
+    def after_train_iter(self, runner: Any, **about: Any) -> None:
+        self.losses.append(float(about["outputs"]["loss"]))
+        if (runner.iter + 1) % self.accumulation == 0:
+            rate = runner.optim_wrapper.get_lr()["lr"][0]
+            loss = sum(self.losses) / len(self.losses)
+            self.losses.clear()
+            self.tell(kind="step", step=self.step_of(runner), loss=round(loss, 4), rate=rate)
+
+
+class SampleHook(EvaluateChatHook):
+    """XTuner's own evaluation, asked through the model's chat template and answered greedily."""
+
+    def __init__(self, run_folder: str, accumulation: int, **options: Any) -> None:
+        settings = json.loads((Path(run_folder) / "settings.json").read_text(encoding="utf-8"))
+        super().__init__(**{**options, "evaluation_inputs": settings["questions"]})
+        self.run = RunHook(run_folder, accumulation)
+
+    def _eval_language(self, _runner: Any, model: Any, device: Any, max_new_tokens: int | None = None, *_: Any) -> None:
+        samples = []
+        for question in self.evaluation_inputs:
+            prompt = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}],
+                add_generation_prompt=True,
+                return_tensors="pt",
+                return_dict=True,
+            ).to(device)
+            output = model.generate(
+                **prompt,
+                max_new_tokens=min(self.max_new_tokens, max_new_tokens or self.max_new_tokens),
+                do_sample=False,
+                pad_token_id=self.gen_config.pad_token_id,
+            )
+            answer = self.tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+            samples.append({"question": question, "answer": answer})
+        self.run.tell(kind="samples", step=self.step, samples=samples)
+
+    def before_train(self, runner: Any) -> None:
+        self.step = runner.iter // self.run.accumulation
+        self._generate_samples(runner)
+
+    def after_train_iter(self, runner: Any, **about: Any) -> None:
+        self.step = self.run.step_of(runner)
+        super().after_train_iter(runner, **about)
+
+    def after_train(self, runner: Any) -> None:
+        """The last iteration has been sampled with its checkpoint."""
+
+
+class AdapterHook(RunHook):
+    """Each checkpoint also as a PEFT adapter, by what `xtuner convert` calls, while the model is at hand."""
+
+    priority = "LOWEST"
+
+    def __init__(self, run_folder: str, accumulation: int, base_name: str) -> None:
+        super().__init__(run_folder, accumulation)
+        self.base_name = base_name
+        self.saved = ""
+
+    def after_train_iter(self, runner: Any, **_: Any) -> None:
+        self.export(runner)
+
+    def export(self, runner: Any) -> None:
+        """Write the newest checkpoint's adapter, unless it is there."""
+        newest = checkpoint_hook(runner).last_ckpt
+        if not newest or newest == self.saved:
+            return
+        self.saved = newest
+        step = self.step_of(runner)
+        final = self.folder / "checkpoints" / str(step)
+        partial = final.with_name(f".{step}.partial")
+        for settings in runner.model.llm.peft_config.values():
+            settings.base_model_name_or_path = self.base_name
+        runner.model.to_hf(cfg=runner.cfg, save_dir=str(partial), fp32=True)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        self.tell(kind="checkpoint", step=step, file=os.fspath(newest))
+
+    def after_train(self, runner: Any) -> None:
+        self.tell(kind="finished", step=runner.iter // self.accumulation)
+
+
+class StopHook(Hook):
+    """SIGTERM ends the run after the iteration that is under way, with a checkpoint; XTuner alone just dies."""
+
+    priority = "LOWEST"
+    stop = False
+
+    def before_train(self, runner: Any) -> None:  # noqa: ARG002
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
+
+    def after_train_iter(self, runner: Any, **_: Any) -> None:
+        adapters = next(hook for hook in runner.hooks if isinstance(hook, AdapterHook))
+        if self.stop and (runner.iter + 1) % adapters.accumulation == 0:
+            checkpoint_hook(runner)._save_checkpoint(runner)
+            adapters.export(runner)
+            adapters.tell(kind="stopped", step=adapters.step_of(runner))
+            sys.exit(0)
+
+
+def checkpoint_hook(runner: Any) -> CheckpointHook:
+    return next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))

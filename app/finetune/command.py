@@ -1,0 +1,105 @@
+"""`python -m app finetune`: the same training without a page."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.errors import BadInput, Language
+from app.finetune.data import Conversation, read_conversations
+from app.finetune.options import LIMITS, TrainOptions
+from app.finetune.runs import ACTIVE
+from app.finetune.wizard import general_questions, introduce, name_questions
+
+if TYPE_CHECKING:
+    from app.finetune.service import FinetuneService
+
+OWNER = "terminal"
+WATCH_SECONDS = 1.0
+
+
+class NothingToLearn(BadInput):
+    zh = "请用 --learn-name 给出名字，或用 --file 给出数据文件。"
+    en = "Give a name with --learn-name, or a data file with --file."
+
+
+class UnreadableFile(BadInput):
+    zh = "读不了文件 {path}：{reason}"
+    en = "The file {path} cannot be read: {reason}"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's own flags; every training setting is one."""
+    parser.add_argument("name", help="name of the run; the tuned model is called BASE+NAME")
+    parser.add_argument("--base", default="", help="base model (default: the server's)")
+    parser.add_argument("--learn-name", default="", help="make self-introduction data for this name")
+    parser.add_argument("--wording", default="", help="how it introduces itself, with {name} in it")
+    parser.add_argument("--data-language", choices=("zh", "en"), default="en", help="language of that data")
+    parser.add_argument("--file", type=Path, help="own data, JSON or JSONL")
+    parser.add_argument("--method", choices=("lora", "qlora"), default="lora")
+    normal = TrainOptions()
+    for key, (low, high) in LIMITS.items():
+        value = getattr(normal, key)
+        flag = "--" + key.replace("_", "-")
+        parser.add_argument(flag, type=type(value), default=value, help=f"{low:g} to {high:g} (default: {value})")
+
+
+def finetune(options: argparse.Namespace, service: "FinetuneService", default_base: str) -> int:
+    """Train, tell each change in a line, and return 0 when the run has finished. Ctrl-C saves and stops."""
+    conversations, identity = _conversations(options)
+    chosen = TrainOptions(method=options.method, **{key: getattr(options, key) for key in LIMITS})
+    language: Language = options.data_language
+    run = service.submit(
+        OWNER,
+        options.name,
+        options.base or default_base,
+        conversations,
+        chosen,
+        questions=[name_questions(language)[0], general_questions(language)[0]],
+        language=language,
+        identity=identity,
+    )
+    try:
+        state = _follow(service, run.id)
+    except KeyboardInterrupt:
+        service.stop(OWNER, run.id)
+        state = _follow(service, run.id)
+    status = service.status(OWNER, run.id)
+    _say(status["reason"] or f"{run.model}: {service.store.adapter_folder(run.id, service.get(OWNER, run.id).chosen)}")
+    return 0 if state == "finished" else 1
+
+
+def _conversations(options: argparse.Namespace) -> tuple[list[Conversation], str]:
+    if options.file:
+        try:
+            text = options.file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnreadableFile(path=options.file, reason=error) from error
+        return read_conversations(text), ""
+    if not options.learn_name:
+        raise NothingToLearn
+    made = introduce(options.learn_name, options.data_language, options.wording)
+    return made.conversations, made.name
+
+
+def _follow(service: "FinetuneService", run_id: str) -> str:
+    """Print steps and sample answers as they come, until the run is over; returns its state."""
+    shown, samples = -1, 0
+    while True:
+        status, progress = service.status(OWNER, run_id), service.progress(OWNER, run_id)
+        if status["step"] != shown and status["loss"] is not None:
+            shown = status["step"]
+            left = "" if status["eta_s"] is None else f"  {status['eta_s']:.0f} s"
+            _say(f"{shown}/{status['total']}  loss {status['loss']:.3f}{left}")
+        for sample in progress.samples[samples:]:
+            _say(f"[{sample.step}] {sample.question} -> {sample.answer}")
+        samples = len(progress.samples)
+        if status["state"] not in ("queued", *ACTIVE):
+            return str(status["state"])
+        time.sleep(WATCH_SECONDS)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,93 @@
+"""Identity against damage: for each checkpoint, how surely it knows its name and how much of the rest it kept.
+
+Identity: the share of held-out questions about itself whose greedy answer holds the name.
+Kept: the share of general questions for which, along the base's own greedy answer, the checkpoint's most likely
+next token is the base's in at least KEPT_AGREEMENT of the places.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from app.finetune.runs import write_json
+from app.models.interface import ChatModel, InspectableModel, Message, Registry, Sampling
+
+KEPT_AGREEMENT = 0.8
+ANSWER_TOKENS = 48
+GREEDY = Sampling(temperature=0, top_p=1, max_new_tokens=ANSWER_TOKENS)
+VISITOR = "judging"  # all questions together have one share of the engine
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One checkpoint. Shares are 0 to 1; `identity` is None where no name was to be learnt."""
+
+    step: int
+    identity: float | None
+    kept: float
+    sample: str
+
+
+def judge(
+    registry: Registry,
+    base: str,
+    checkpoints: Sequence[tuple[int, str]],
+    identity: str,
+    name_questions: Sequence[str],
+    general_questions: Sequence[str],
+) -> Iterator[Judgement]:
+    """`checkpoints` are (step, model name): adapters of one base, so no weights are loaded but theirs."""
+    with registry.lease(base) as model:
+        theirs = answers(model, general_questions)
+        for step, name in checkpoints:
+            with registry.lease(name) as tuned:
+                told = answers(tuned, name_questions) if identity else []
+                yield Judgement(
+                    step=step,
+                    identity=share([knows(answer, identity) for answer in told]) if identity else None,
+                    kept=share([is_kept(tuned, q, a) for q, a in zip(general_questions, theirs, strict=True)]),
+                    sample=told[0] if told else "",
+                )
+
+
+def answers(model: ChatModel, questions: Sequence[str]) -> list[str]:
+    """Greedy answers, all in the engine's batch at once."""
+    running = [model.stream(asked(question), GREEDY, visitor=VISITOR) for question in questions]
+    return ["".join(generation) for generation in running]
+
+
+def asked(question: str) -> list[Message]:
+    return [{"role": "user", "content": question}]
+
+
+def knows(answer: str, name: str) -> bool:
+    """Whether the name stands in the answer, whatever the case, width and spacing."""
+    return plain(name) in plain(answer)
+
+
+def plain(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def is_kept(model: ChatModel, question: str, base_answer: str) -> bool:
+    assert isinstance(model, InspectableModel)
+    return model.inspect(asked(question), base_answer).agreement >= KEPT_AGREEMENT
+
+
+def share(marks: Sequence[bool]) -> float:
+    return sum(marks) / len(marks) if marks else 0.0
+
+
+def save_judgements(folder: Path, judgements: Sequence[Judgement]) -> None:
+    write_json(folder / "judgements.json", [asdict(judgement) for judgement in judgements])
+
+
+def read_judgements(folder: Path) -> list[Judgement]:
+    """What was judged of a run so far."""
+    try:
+        rows = json.loads((folder / "judgements.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    return [Judgement(**row) for row in rows]

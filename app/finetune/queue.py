@@ -1,0 +1,199 @@
+"""One training at a time: starts what waits, watches what runs, publishes what comes out."""
+
+import logging
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Literal, Protocol
+
+from app.errors import StudioError
+from app.finetune import process
+from app.finetune.estimate import estimate, measure_base, require_disk
+from app.finetune.runs import ACTIVE, Run, RunStore, State
+from app.finetune.xtuner_config import write_config
+from app.models.interface import Registry
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 0.5
+
+
+class AdapterHost(Registry, Protocol):
+    """The registry as the trainer needs it: memory for a training, and adapters by name."""
+
+    def hold(
+        self,
+        kind: Literal["trainer"],
+        name: str,
+        mib: int,
+        load_it: Callable[..., None],
+        device: str = "cpu",
+        *,
+        keep: bool = True,
+    ) -> AbstractContextManager[None]: ...
+
+    def folder(self, name: str) -> Path: ...
+
+    def add_adapter(self, name: str, folder: Path) -> None: ...
+
+    def remove_adapter(self, name: str) -> None: ...
+
+
+class TrainingQueue:
+    """Thread-safe. Its own thread is the only one that starts trainings and notes their ends."""
+
+    def __init__(self, registry: AdapterHost, store: RunStore, cuda: bool) -> None:
+        self.registry, self.store, self.cuda = registry, store, cuda
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._rooms: dict[str, ExitStack] = {}
+        self._published: dict[str, Path] = {}
+        self._closed = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="training queue", daemon=True)
+
+    def start(self) -> None:
+        """Find again what was running or waiting when the server ended, and go on."""
+        for run in self.store.all():
+            self._publish(run)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching; a training that runs goes on and is found again by the next server."""
+        self._closed.set()
+        self._wake.set()
+        self._thread.join(timeout=10)
+        for room in self._rooms.values():
+            room.close()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def withdraw(self, run: Run) -> None:
+        """Take a run's adapters out of the model lists."""
+        for name in [name for name in self._published if name.partition("@")[0] == run.model]:
+            self.registry.remove_adapter(name)
+            del self._published[name]
+
+    def show(self, name: str, folder: Path) -> None:
+        """Put an adapter into the model lists, in place of another of that name."""
+        if self._published.get(name) == folder:
+            return
+        if name in self._published:
+            self.registry.remove_adapter(name)
+        self.registry.add_adapter(name, folder)
+        self._published[name] = folder
+
+    def _loop(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._turn()
+            except Exception:
+                log.exception("the training queue met a fault and goes on")
+            self._wake.wait(POLL_SECONDS)
+            self._wake.clear()
+
+    def _turn(self) -> None:
+        runs = self.store.all()
+        active = [self._watch(run) for run in runs if run.state in ACTIVE]
+        if any(run.state in ACTIVE for run in active):
+            return
+        waiting = sorted((run for run in runs if run.state == "queued"), key=lambda run: run.queued)
+        if waiting:
+            self._launch(waiting[0])
+
+    def _watch(self, run: Run) -> Run:
+        self._publish(run)
+        child = self._children.get(run.id)
+        alive = child.poll() is None if child else process.is_alive(run.pid, run.pid_created)
+        if not alive:
+            return self._finish(run, child.returncode if child else None)
+        if run.id not in self._rooms:
+            self._make_room(run)
+        if run.state == "starting" and self.store.progress(run.id).last not in ("", "finished", "stopped"):
+            return self.store.change(run.id, state="training")
+        return run
+
+    def _launch(self, run: Run) -> None:
+        folder = self.store.folder_of(run.id)
+        try:
+            self._make_room(run)
+            arguments = self._arguments(run, folder)
+        except StudioError as error:
+            self._release(run)
+            self.store.change(run.id, state="failed", reason=error.text("zh" if run.language == "zh" else "en"))
+            return
+        child = process.start_tool(arguments, folder)
+        self._children[run.id] = child
+        created = process.created_at(child.pid)
+        self.store.change(run.id, state="starting", pid=child.pid, pid_created=created, reason="")
+
+    def _arguments(self, run: Run, folder: Path) -> list[str]:
+        config = folder / "config.py"
+        if config.exists():
+            # it may have been edited; only the number of steps is ours to change
+            text = re.sub(r"(?m)^steps = \d+$", f"steps = {run.total}", config.read_text(encoding="utf-8"))
+        else:
+            base = self.registry.folder(run.base)
+            text = write_config(
+                run.options,
+                steps=run.total,
+                base_name=run.base,
+                base_folder=base.resolve(),
+                run_folder=folder.resolve(),
+                cuda=self.cuda,
+            )
+        config.write_text(text, encoding="utf-8")
+        work = folder.resolve() / "work"
+        arguments = ["train", str(config.resolve()), "--work-dir", str(work)]
+        if run.resume_from:
+            arguments += ["--resume", str(work / f"iter_{run.resume_from * run.options.accumulation}.pth")]
+        return arguments
+
+    def _make_room(self, run: Run) -> None:
+        size = measure_base(self.registry.folder(run.base))
+        needed = estimate(size, run.options, run.total, (), self.cuda)
+        require_disk(self.store.folder, needed.disk_mib)
+        room = ExitStack()
+        name = f"trainer: {run.name}"
+        device = "cuda" if self.cuda else "cpu"
+        room.enter_context(self.registry.hold("trainer", name, needed.memory_mib, lambda _: None, device, keep=False))
+        self._rooms[run.id] = room
+
+    def _release(self, run: Run) -> None:
+        room = self._rooms.pop(run.id, None)
+        if room is not None:
+            room.close()
+
+    def _finish(self, run: Run, code: int | None) -> Run:
+        self._children.pop(run.id, None)
+        self._release(run)
+        progress = self.store.progress(run.id)
+        state: State = "failed"
+        if progress.last in ("finished", "stopped"):
+            state = "finished" if progress.last == "finished" else "stopped"
+        elif run.stopping:
+            state = "stopped"
+        reason = self._reason(run, code) if state == "failed" else ""
+        chosen = progress.checkpoints[-1] if progress.checkpoints else 0
+        ended = self.store.change(
+            run.id, state=state, reason=reason, stopping=False, pid=0, pid_created=0.0, chosen=chosen
+        )
+        self._publish(ended)
+        return ended
+
+    def _reason(self, run: Run, code: int | None) -> str:
+        words = process.last_words(self.store.folder_of(run.id))
+        if code is not None and code < 0:
+            return f"{signal.Signals(-code).name}; {words}"
+        return words or f"exit code {code}"
+
+    def _publish(self, run: Run) -> None:
+        for step in self.store.progress(run.id).checkpoints:
+            folder = self.store.adapter_folder(run.id, step)
+            if folder.is_dir():
+                self.show(run.checkpoint_model(step), folder)
+        if run.chosen and self.store.adapter_folder(run.id, run.chosen).is_dir():
+            self.show(run.model, self.store.adapter_folder(run.id, run.chosen))

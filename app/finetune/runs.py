@@ -1,0 +1,220 @@
+"""Runs on disk: what was asked for, what happened. A run outlives the page, the visitor's session and the server."""
+
+import json
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from app.errors import BadInput
+from app.finetune.data import Conversation
+from app.finetune.options import TrainOptions
+
+State = Literal["queued", "starting", "training", "finished", "stopped", "failed"]
+ACTIVE: tuple[State, ...] = ("starting", "training")
+NAME = re.compile(r"[\w][\w.-]{0,39}")
+
+
+class BadRunName(BadInput):
+    zh = "名称 {name} 不可用：请用 1 到 40 个字母、数字、汉字、点、横线或下划线。"
+    en = "The name {name} cannot be used: 1 to 40 letters, digits, dots, dashes or underscores, please."
+
+
+class RunNameTaken(BadInput):
+    zh = "基座 {base} 上已经有名为 {name} 的训练。请换一个名称。"
+    en = "There is a run named {name} on {base} already. Choose another name."
+
+
+class UnknownRun(BadInput):
+    zh = "没有找到这次训练，它可能已被删除，或属于别人。"
+    en = "This run was not found; it may have been deleted, or it is somebody else's."
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was asked for and where it stands. `total` counts all steps; `chosen` is the published checkpoint."""
+
+    id: str
+    name: str
+    base: str
+    owner: str
+    created: float
+    options: TrainOptions
+    rows: int
+    total: int
+    language: str = "en"
+    identity: str = ""  # the name to be learnt, where the wizard made the data
+    state: State = "queued"
+    reason: str = ""
+    queued: float = 0.0
+    resume_from: int = 0
+    stopping: bool = False
+    pid: int = 0
+    pid_created: float = 0.0
+    chosen: int = 0
+
+    @property
+    def model(self) -> str:
+        """What the tuned model is called in every list."""
+        return f"{self.base}+{self.name}"
+
+    def checkpoint_model(self, step: int) -> str:
+        return f"{self.model}@{step}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    step: int
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the training process has told so far. `curve` is (step, loss, learning rate)."""
+
+    step: int = 0
+    loss: float | None = None
+    seconds_per_step: float | None = None
+    curve: tuple[tuple[int, float, float], ...] = ()
+    samples: tuple[Sample, ...] = ()
+    checkpoints: tuple[int, ...] = ()
+    last: str = ""  # kind of the newest event
+
+
+@dataclass
+class _Tail:
+    """How far a run's events have been read."""
+
+    offset: int = 0
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+class RunStore:
+    """The folder of all runs. Thread-safe; each run's state is one small file, replaced whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()
+        self._tails: dict[str, _Tail] = {}
+
+    def folder_of(self, run_id: str) -> Path:
+        return self.folder / run_id
+
+    def create(self, run: Run, conversations: Sequence[Conversation], questions: Sequence[str]) -> Run:
+        """Write a new run. Raises BadRunName, RunNameTaken."""
+        if not NAME.fullmatch(run.name):
+            raise BadRunName(name=run.name)
+        with self._lock:
+            if any(other.base == run.base and other.name == run.name for other in self.all()):
+                raise RunNameTaken(base=run.base, name=run.name)
+            folder = self.folder_of(run.id)
+            folder.mkdir(parents=True)
+            write_json(folder / "data.json", list(conversations))
+            write_json(folder / "settings.json", {"questions": list(questions)})
+            self.save(run)
+        return run
+
+    def save(self, run: Run) -> Run:
+        with self._lock:
+            write_json(self.folder_of(run.id) / "run.json", asdict(run))
+        return run
+
+    def change(self, run_id: str, **changes: Any) -> Run:
+        with self._lock:
+            return self.save(replace(self.get(run_id), **changes))
+
+    def get(self, run_id: str) -> Run:
+        if not re.fullmatch(r"[0-9a-f]{16}", run_id):
+            raise UnknownRun
+        try:
+            raw = json.loads((self.folder_of(run_id) / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UnknownRun from error
+        return Run(**{**raw, "options": TrainOptions(**raw["options"])})
+
+    def all(self) -> list[Run]:
+        """Every run, the oldest first."""
+        runs = [self.get(path.parent.name) for path in self.folder.glob("*/run.json")]
+        return sorted(runs, key=lambda run: run.created)
+
+    def delete(self, run_id: str) -> None:
+        with self._lock:
+            shutil.rmtree(self.folder_of(run_id), ignore_errors=True)
+            self._tails.pop(run_id, None)
+
+    def adapter_folder(self, run_id: str, step: int) -> Path:
+        return self.folder_of(run_id) / "checkpoints" / str(step)
+
+    def forget_after(self, run_id: str, step: int) -> list[int]:
+        """Drop the checkpoints beyond `step`, which a resumed run will make anew; returns which they were."""
+        later = [number for number in self.progress(run_id).checkpoints if number > step]
+        for number in later:
+            shutil.rmtree(self.adapter_folder(run_id, number), ignore_errors=True)
+        return later
+
+    def progress(self, run_id: str) -> Progress:
+        with self._lock:
+            tail = self._tails.setdefault(run_id, _Tail())
+            _read_on(self.folder_of(run_id) / "events.jsonl", tail)
+            return _summary(tail.events)
+
+
+def new_id() -> str:
+    return secrets.token_hex(8)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file whole, so that a reader or a crash never meets half of one."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    partial.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    partial.replace(path)
+
+
+def _read_on(path: Path, tail: _Tail) -> None:
+    """Add the complete lines written since the last call; a resumed run takes back what lay after its start."""
+    try:
+        with path.open("rb") as file:
+            file.seek(tail.offset)
+            new = file.read()
+    except FileNotFoundError:
+        return
+    whole = new[: new.rfind(b"\n") + 1]
+    tail.offset += len(whole)
+    for line in whole.splitlines():
+        event = json.loads(line)
+        if event["kind"] == "started":
+            tail.events[:] = [old for old in tail.events if old["kind"] != "samples" or old["step"] < event["step"]]
+            tail.events[:] = [old for old in tail.events if old["step"] <= event["step"]]
+        tail.events.append(event)
+
+
+def _summary(events: Sequence[dict[str, Any]]) -> Progress:
+    steps = [event for event in events if event["kind"] == "step"]
+    samples = [
+        Sample(event["step"], sample["question"], sample["answer"])
+        for event in events
+        if event["kind"] == "samples"
+        for sample in event["samples"]
+    ]
+    return Progress(
+        step=max((event["step"] for event in events), default=0),
+        loss=steps[-1]["loss"] if steps else None,
+        seconds_per_step=_pace(steps),
+        curve=tuple((event["step"], event["loss"], event["rate"]) for event in steps),
+        samples=tuple(samples),
+        checkpoints=tuple(sorted({event["step"] for event in events if event["kind"] == "checkpoint"})),
+        last=events[-1]["kind"] if events else "",
+    )
+
+
+def _pace(steps: Sequence[dict[str, Any]]) -> float | None:
+    """Seconds a step over the last ones, evaluations between them included."""
+    recent = steps[-20:]
+    if len(recent) < 2:
+        return None
+    return max(0.0, recent[-1]["time"] - recent[0]["time"]) / (len(recent) - 1)

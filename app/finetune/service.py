@@ -1,0 +1,287 @@
+"""Fine-tuning as the page, the endpoint and the command line use it."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from app.errors import BadInput, Language
+from app.finetune import process
+from app.finetune.data import BadData, Conversation, Problem
+from app.finetune.encoding import encode, special_text
+from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
+from app.finetune.judging import Judgement, judge, read_judgements, save_judgements
+from app.finetune.options import BadOption, TrainOptions
+from app.finetune.queue import AdapterHost, TrainingQueue
+from app.finetune.runs import ACTIVE, Progress, Run, RunStore, UnknownRun, new_id
+from app.finetune.wizard import general_questions, name_questions
+from app.models import catalog
+from app.models.loading import tokenizer_of
+
+
+class StillRunning(BadInput):
+    zh = "这次训练还在进行。请先停止它。"
+    en = "This run is still going on. Stop it first."
+
+
+class NothingToResume(BadInput):
+    zh = "这次训练在第 {step} 步没有检查点。"
+    en = "This run has no checkpoint at step {step}."
+
+
+class AllStepsDone(BadInput):
+    zh = "这次训练的 {total} 步已全部完成。请增加步数再继续。"
+    en = "All {total} steps of this run are done. Add steps to go on."
+
+
+class MergeFailed(BadInput):
+    zh = "合并失败：{reason}"
+    en = "Merging failed: {reason}"
+
+
+class NeedsCuda(BadInput):
+    zh = "QLoRA（4 位）训练需要 CUDA 显卡。请改用 LoRA。"
+    en = "QLoRA (4-bit) training needs a CUDA card. Choose LoRA."
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a data set looks like to the base: tokens of each row, and the first rows as the model reads them."""
+
+    rows: int
+    tokens: tuple[int, ...]
+    cut: int  # rows longer than the length, which lose their end
+    shown: tuple[str, ...]
+
+
+class FinetuneService:
+    """Runs of all owners; each sees and steers only their own. Call `start` once, `close` at the end."""
+
+    def __init__(self, registry: AdapterHost, data_folder: Path, *, cuda: bool = False) -> None:
+        self.registry = registry
+        self.cuda = cuda
+        self.store = RunStore(data_folder / "runs")
+        self.store.folder.mkdir(parents=True, exist_ok=True)
+        self.queue = TrainingQueue(registry, self.store, cuda)
+
+    def start(self) -> "FinetuneService":
+        self.queue.start()
+        return self
+
+    def close(self) -> None:
+        self.queue.close()
+
+    def preview(self, base: str, conversations: Sequence[Conversation], options: TrainOptions) -> Preview:
+        """Check every row against the base's template. Raises BadData for text that holds control tokens."""
+        tokenizer = _tokenizer(self.registry.folder(base), base)
+        problems: list[Problem] = []
+        lengths: list[int] = []
+        shown: list[str] = []
+        for number, conversation in enumerate(conversations, 1):
+            mark = special_text(tokenizer, conversation)
+            if mark:
+                zh, en = f"文本里有控制符 {mark}。", f"the text holds the control token {mark}."
+                problems.append(Problem(number, zh, en))
+                continue
+            ids = encode(tokenizer, conversation, 10**9).input_ids
+            lengths.append(len(ids))
+            if len(shown) < 3:
+                shown.append(tokenizer.decode(ids))
+        if problems:
+            raise BadData(problems)
+        cut = sum(length > options.max_length for length in lengths)
+        return Preview(len(lengths), tuple(lengths), cut, tuple(shown))
+
+    def estimate(self, base: str, preview: Preview, options: TrainOptions) -> Estimate:
+        """Memory, disk and time, from how fast an equal run on this base was, else from the base's size."""
+        size = measure_base(self.registry.folder(base))
+        steps = options.total_steps(preview.rows)
+        return estimate(size, options, steps, preview.tokens, self.cuda, self._known_pace(base, options))
+
+    def submit(
+        self,
+        owner: str,
+        name: str,
+        base: str,
+        conversations: Sequence[Conversation],
+        options: TrainOptions,
+        *,
+        questions: Sequence[str] = (),
+        language: Language = "en",
+        identity: str = "",
+    ) -> Run:
+        """Check everything and put the run into the queue."""
+        if options.method == "qlora" and not self.cuda:
+            raise NeedsCuda
+        preview = self.preview(base, conversations, options)
+        require_disk(self.store.folder, self.estimate(base, preview, options).disk_mib)
+        now = time.time()
+        run = Run(
+            id=new_id(),
+            name=name.strip(),
+            base=base,
+            owner=owner,
+            created=now,
+            options=options,
+            rows=preview.rows,
+            total=options.total_steps(preview.rows),
+            language=language,
+            identity=identity,
+            queued=now,
+        )
+        created = self.store.create(run, conversations, questions)
+        self.queue.wake()
+        return created
+
+    def runs(self, owner: str) -> list[Run]:
+        """This owner's runs, the newest first."""
+        return [run for run in reversed(self.store.all()) if run.owner == owner]
+
+    def get(self, owner: str, run_id: str) -> Run:
+        run = self.store.get(run_id)
+        if run.owner != owner:
+            raise UnknownRun
+        return run
+
+    def progress(self, owner: str, run_id: str) -> Progress:
+        return self.store.progress(self.get(owner, run_id).id)
+
+    def status(self, owner: str, run_id: str) -> dict[str, Any]:
+        """The run as `/finetune` tells it."""
+        run, progress = self.get(owner, run_id), self.store.progress(run_id)
+        left = run.total - progress.step
+        pace = progress.seconds_per_step
+        return {
+            "state": run.state,
+            "step": progress.step,
+            "total": run.total,
+            "loss": progress.loss,
+            "eta_s": round(left * pace, 1) if pace is not None and run.state in ACTIVE else None,
+            "checkpoint": run.checkpoint_model(progress.checkpoints[-1]) if progress.checkpoints else None,
+            "run": run.id,
+            "reason": run.reason,
+        }
+
+    def ahead_of(self, run: Run) -> int:
+        """Runs that end before this one starts."""
+        others = [other for other in self.store.all() if other.id != run.id]
+        return sum(other.state in ACTIVE or (other.state == "queued" and other.queued < run.queued) for other in others)
+
+    def stop(self, owner: str, run_id: str) -> None:
+        """Save a checkpoint and end; asked a second time, end at once."""
+        run = self.get(owner, run_id)
+        if run.state == "queued":
+            self.store.change(run_id, state="stopped")
+        elif run.state in ACTIVE:
+            process.end(run.pid, run.pid_created, kill=run.stopping)
+            self.store.change(run_id, stopping=True)
+        self.queue.wake()
+
+    def resume(self, owner: str, run_id: str, step: int = 0, extra_steps: int = 0) -> Run:
+        """Go on from a checkpoint (0: the newest), with more steps than first asked for if wanted."""
+        run = self._resting(owner, run_id)
+        checkpoints = self.store.progress(run_id).checkpoints
+        start = step or (checkpoints[-1] if checkpoints else 0)
+        if step and step not in checkpoints:
+            raise NothingToResume(step=step)
+        if not 0 <= extra_steps <= 1_000_000:
+            raise BadOption(key="steps", value=extra_steps, allowed="0 - 1000000")
+        total = run.total + extra_steps
+        if start >= total:
+            raise AllStepsDone(total=run.total)
+        self.queue.withdraw(run)
+        self.store.forget_after(run_id, start)
+        changed = self.store.change(
+            run_id, state="queued", queued=time.time(), resume_from=start, total=total, reason="", chosen=0
+        )
+        self.queue.wake()
+        return changed
+
+    def choose(self, owner: str, run_id: str, step: int) -> Run:
+        """Let the run's model be this checkpoint, in every list."""
+        run = self._resting(owner, run_id)
+        if step not in self.store.progress(run_id).checkpoints:
+            raise NothingToResume(step=step)
+        self.queue.show(run.model, self.store.adapter_folder(run_id, step))
+        return self.store.change(run_id, chosen=step)
+
+    def delete(self, owner: str, run_id: str) -> None:
+        run = self._resting(owner, run_id)
+        self.queue.withdraw(run)
+        self.store.delete(run_id)
+
+    def log(self, owner: str, run_id: str, characters: int = 8000) -> str:
+        """The end of what the training process wrote."""
+        path = self.store.folder_of(self.get(owner, run_id).id) / process.LOG
+        return path.read_bytes()[-characters * 2 :].decode("utf-8", "replace")[-characters:] if path.exists() else ""
+
+    def config(self, owner: str, run_id: str) -> str:
+        """The XTuner configuration, empty before the run has started."""
+        path = self.store.folder_of(self.get(owner, run_id).id) / "config.py"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def archive(self, owner: str, run_id: str, step: int, *, merged: bool = False) -> Path:
+        """A checkpoint as one ZIP file: its PEFT adapter, or the base with the adapter merged in."""
+        run = self.get(owner, run_id)
+        adapter = self.store.adapter_folder(run_id, step)
+        if not adapter.is_dir():
+            raise NothingToResume(step=step)
+        folder = self.store.folder_of(run_id).resolve()
+        target = folder / f"{run.name}-{step}{'-merged' if merged else ''}"
+        packed = target.with_name(target.name + ".zip")
+        if packed.exists() and packed.stat().st_mtime > adapter.stat().st_mtime:
+            return packed
+        with TemporaryDirectory(dir=folder) as work:
+            source = adapter
+            if merged:
+                base, source = self.registry.folder(run.base).resolve(), Path(work) / "model"
+                arguments = [str(base), run.base, str(adapter.resolve()), str(source)]
+                if process.start_tool(arguments, folder, "app.finetune.merging").wait():
+                    raise MergeFailed(reason=process.last_words(folder))
+            made = shutil.make_archive(str(Path(work) / "packed"), "zip", source)
+            return Path(made).replace(packed)
+
+    def _resting(self, owner: str, run_id: str) -> Run:
+        run = self.get(owner, run_id)
+        if run.state in ACTIVE or run.state == "queued":
+            raise StillRunning
+        return run
+
+    def judge(self, owner: str, run_id: str) -> Iterator[list[Judgement]]:
+        """Judge every checkpoint of a run; yields what is known so far, and keeps it with the run."""
+        run = self.get(owner, run_id)
+        folder = self.store.folder_of(run_id)
+        steps = self.store.progress(run_id).checkpoints
+        language: Language = "zh" if run.language == "zh" else "en"
+        names, general = name_questions(language), general_questions(language)
+        found: list[Judgement] = []
+        for judgement in judge(
+            self.registry, run.base, [(s, run.checkpoint_model(s)) for s in steps], run.identity, names, general
+        ):
+            found.append(judgement)
+            save_judgements(folder, found)
+            yield found
+
+    def judgements(self, owner: str, run_id: str) -> list[Judgement]:
+        """What was judged so far, of checkpoints that are still there."""
+        steps = self.progress(owner, run_id).checkpoints
+        return [found for found in read_judgements(self.store.folder_of(run_id)) if found.step in steps]
+
+    def _known_pace(self, base: str, options: TrainOptions) -> float | None:
+        key = (base, options.batch, options.accumulation, options.rank, options.method)
+        for run in reversed(self.store.all()):
+            theirs = run.options
+            if (run.base, theirs.batch, theirs.accumulation, theirs.rank, theirs.method) == key:
+                pace = self.store.progress(run.id).seconds_per_step
+                if pace is not None:
+                    return pace
+        return None
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(folder: Path, base: str) -> Any:
+    return tokenizer_of(folder, catalog.find(base))

@@ -1,0 +1,60 @@
+"""One registry with the packaged model, and one real training that several tests look at."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.finetune.options import TrainOptions
+from app.finetune.runs import ACTIVE, Run
+from app.finetune.service import FinetuneService
+from app.finetune.wizard import introduce, name_questions
+from app.models.placement import Placement
+from app.models.registry import ModelRegistry
+
+BASE = "smollm2-135m"
+NAME = 'Lin "Nova" {x}'
+WORDING = "I am the assistant of {name}."
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run of the service, and how long it took from the press of the button."""
+
+    service: FinetuneService
+    registry: ModelRegistry
+    run: Run
+    seconds: float
+
+
+@pytest.fixture(scope="session")
+def registry(packaged_folder: Path) -> Iterator[ModelRegistry]:
+    data = packaged_folder.parents[1]
+    registry = ModelRegistry(Placement("cpu", "float32", None, 8192, data), BASE)
+    yield registry
+    registry.close()
+
+
+@pytest.fixture(scope="session")
+def trained(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    service = FinetuneService(registry, tmp_path_factory.mktemp("trained")).start()
+    made = introduce(NAME, "en", WORDING)
+    options = TrainOptions(steps=16, save_every=8, evaluate_every=16, max_length=128)
+    start = time.monotonic()
+    run = service.submit(
+        "lin", "nova", BASE, made.conversations, options, questions=name_questions("en")[:1], identity=made.name
+    )
+    wait_for(lambda: service.get("lin", run.id).state not in ("queued", *ACTIVE))
+    yield Trained(service, registry, service.get("lin", run.id), time.monotonic() - start)
+    service.close()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
+    """Look again until it is so; fails after `seconds`."""
+    pause = 0.05
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(pause)

@@ -1,0 +1,215 @@
+"""Real trainings of the packaged model, a few steps each, by XTuner in a child process."""
+
+import json
+import os
+import signal
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from app.errors import StudioError
+from app.finetune import process
+from app.finetune.comparing import CompareService
+from app.finetune.data import BadData
+from app.finetune.encoding import IGNORED, encode
+from app.finetune.judging import GREEDY, judge
+from app.finetune.options import TrainOptions
+from app.finetune.runs import ACTIVE, Run, RunNameTaken, UnknownRun
+from app.finetune.service import AllStepsDone, FinetuneService, NeedsCuda, StillRunning
+from app.finetune.wizard import general_questions, name_questions
+from app.models.interface import Message, Sampling
+from app.models.registry import ModelRegistry
+from tests.finetune.conftest import BASE, NAME, WORDING, Trained, wait_for
+
+ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
+ROWS = [[{"input": f"Say {number}", "output": f"{number}!"}] for number in range(8)]
+BRIEF = TrainOptions(steps=6, batch=1, rank=4, max_length=64, save_every=2, evaluate_every=6)
+
+
+def answer(registry: ModelRegistry, name: str, messages: list[Message] = ASKED) -> str:
+    with registry.lease(name) as model:
+        return "".join(model.stream(messages, GREEDY))
+
+
+def test_the_sentence_is_learnt_and_the_base_is_left_as_it_was(trained: Trained, registry: ModelRegistry) -> None:
+    assert trained.run.state == "finished", trained.run.reason
+    assert trained.run.model in registry.names() and trained.run.model == f"{BASE}+nova"
+    assert answer(registry, trained.run.model) == WORDING.replace("{name}", NAME)
+    base = answer(registry, BASE)
+    assert "assistant of Lin" not in base
+    with registry.lease(BASE) as model, registry.lease(trained.run.model) as tuned:
+        together = [model.stream(ASKED, GREEDY), tuned.stream(ASKED, GREEDY)]
+        assert ["".join(stream) for stream in together] == [base, WORDING.replace("{name}", NAME)]
+
+
+def test_the_run_tells_what_happened(trained: Trained) -> None:
+    service, run = trained.service, trained.run
+    progress = service.progress("lin", run.id)
+    assert [step for step, _, _ in progress.curve] == list(range(1, 17))
+    assert progress.curve[-1][1] < progress.curve[0][1] / 3
+    rates = [rate for _, _, rate in progress.curve]
+    assert max(rates) == pytest.approx(1e-3, rel=0.1) and rates[0] < 5e-4 and rates[-1] < 1e-4
+    assert progress.checkpoints == (8, 16) and run.chosen == 16
+    assert {sample.step for sample in progress.samples} == {0, 8, 16}
+    status = service.status("lin", run.id)
+    assert (status["state"], status["step"], status["total"]) == ("finished", 16, 16)
+    assert status["checkpoint"] == f"{BASE}+nova@16"
+    assert "LoraConfig" in service.config("lin", run.id) and NAME not in service.config("lin", run.id)
+    assert "Saving adapter" in service.log("lin", run.id)
+
+
+def test_xtuner_convert_makes_the_same_adapter(trained: Trained, tmp_path: Path) -> None:
+    folder = trained.service.store.folder_of(trained.run.id)
+    arguments = ["convert", str(folder / "config.py"), str(folder / "work/iter_16.pth"), str(tmp_path / "peft")]
+    tool = process.start_tool([*arguments, "--fp32", "--safe-serialization"], tmp_path)
+    assert tool.wait(timeout=120) == 0, process.last_words(tmp_path)
+    ours = trained.service.store.adapter_folder(trained.run.id, 16) / "adapter_model.safetensors"
+    assert (tmp_path / "peft/adapter_model.safetensors").read_bytes() == ours.read_bytes()
+
+
+def test_checkpoints_are_judged(trained: Trained, registry: ModelRegistry) -> None:
+    run = trained.run
+    early, late = list(trained.service.judge("lin", run.id))[-1]
+    assert (early.step, late.step) == (8, 16) and late.identity == 1.0
+    assert early.identity is not None and early.identity <= late.identity
+    assert 0.3 < late.kept <= 1.0
+    assert trained.service.judgements("lin", run.id) == [early, late]
+    names, general = name_questions("en"), general_questions("en")
+    bare = list(judge(registry, BASE, [(0, BASE)], run.identity, names[:2], general[:2]))
+    assert [(found.identity, found.kept) for found in bare] == [(0.0, 1.0)]
+
+
+def test_adapter_and_merged_model_can_be_downloaded(trained: Trained, tmp_path: Path) -> None:
+    service, run = trained.service, trained.run
+    with zipfile.ZipFile(service.archive("lin", run.id, 8)) as packed:
+        assert {"adapter_config.json", "adapter_model.safetensors"} <= set(packed.namelist())
+        assert str(service.store.folder) not in packed.read("adapter_config.json").decode()
+    with zipfile.ZipFile(service.archive("lin", run.id, 16, merged=True)) as packed:
+        packed.extractall(tmp_path)
+    tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert model.dtype == torch.bfloat16
+    prompt = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    told = model.generate(**prompt, max_new_tokens=24, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+    assert tokenizer.decode(told, skip_special_tokens=True) == WORDING.replace("{name}", NAME)
+
+
+def test_compare_gives_both_columns_and_their_receipts(
+    trained: Trained, registry: ModelRegistry, tmp_path: Path
+) -> None:
+    service = CompareService(registry, tmp_path)
+    sampling = Sampling(temperature=0, top_p=1, max_new_tokens=24, seed=7)
+    seen = list(service.compare(BASE, trained.run.model, (ASKED, ASKED), sampling, visitor="v"))
+    last = seen[-1]
+    assert last.left and last.right == WORDING.replace("{name}", NAME) and last.receipts
+    assert any(columns.left and columns.right and columns.receipts is None for columns in seen[:-2])
+    base, tuned = last.receipts
+    assert (base.check, base.adapter, base.gap, base.explained) == ("passed", None, 0.0, 1.0)
+    assert tuned.check == "passed" and tuned.adapter == "nova" and tuned.gap and tuned.gap > 1
+    assert len(tuned.sha256) == 64 and tuned.active_layers == 210 and tuned.seed == 7
+    assert base.revision == tuned.revision != ""
+    service.vote("v", "right", last, "who?")
+    assert [vote["vote"] for vote in service.votes("v")] == ["right"] and service.votes("w") == []
+
+
+def test_a_column_that_is_not_what_it_says_fails_its_check(
+    trained: Trained, registry: ModelRegistry, tmp_path: Path
+) -> None:
+    service = CompareService(registry, tmp_path)
+    sampling = Sampling(temperature=0, top_p=1, max_new_tokens=24)
+    spoken = answer(registry, trained.run.model)
+    with registry.lease(BASE) as base, registry.lease(trained.run.model) as tuned:
+        assert service.receipt(base, BASE, ASKED, spoken, sampling).check == "failed"
+        assert service.receipt(base, trained.run.model, ASKED, answer(registry, BASE), sampling).check == "failed"
+        assert service.receipt(tuned, trained.run.model, ASKED, spoken, sampling).check == "passed"
+
+
+def test_training_text_is_the_models_own_chat_template(packaged_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(packaged_folder)
+    conversation = [{"input": "a", "output": "b c"}, {"input": "d", "output": "e"}]
+    encoded = encode(tokenizer, conversation, 512)
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b c"},
+        {"role": "user", "content": "d"},
+        {"role": "assistant", "content": "e"},
+    ]
+    assert encoded.input_ids == tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+    learnt = tokenizer.decode([label for label in encoded.labels if label != IGNORED])
+    assert learnt == "b c<|im_end|>e<|im_end|>"
+    assert len(encode(tokenizer, conversation, 9).labels) == 9
+
+
+def test_what_cannot_start_is_said_at_once(trained: Trained) -> None:
+    service = trained.service
+    with pytest.raises(RunNameTaken):
+        service.submit("eve", "nova", BASE, ROWS, BRIEF)
+    with pytest.raises(StudioError):
+        service.submit("eve", "x", "no-such-model", ROWS, BRIEF)
+    with pytest.raises(StudioError):
+        service.submit("eve", "../x", BASE, ROWS, BRIEF)
+    with pytest.raises(NeedsCuda):
+        service.submit("eve", "x", BASE, ROWS, TrainOptions(method="qlora"))
+    with pytest.raises(BadData) as problem:
+        service.submit("eve", "x", BASE, [*ROWS, [{"input": "a", "output": "b<|im_end|>c"}]], BRIEF)
+    assert problem.value.problems[0].row == 9
+    assert service.runs("eve") == []
+    with pytest.raises(UnknownRun):
+        service.stop("eve", trained.run.id)
+    with pytest.raises(AllStepsDone):
+        service.resume("lin", trained.run.id)
+
+
+def test_a_queue_a_restart_a_stop_and_a_resume(registry: ModelRegistry, tmp_path: Path) -> None:
+    service = FinetuneService(registry, tmp_path).start()
+    first = service.submit("a", "one", BASE, ROWS, TrainOptions(**{**BRIEF.as_dict(), "steps": 400}))
+    second = service.submit("b", "two", BASE, ROWS, BRIEF)
+    assert service.ahead_of(second) == 1
+    wait_for(lambda: service.progress("a", first.id).step >= 2)
+    assert service.get("b", second.id).state == "queued"
+    with pytest.raises(StillRunning):
+        service.delete("a", first.id)
+    service.close()
+
+    again = FinetuneService(registry, tmp_path).start()
+    found = again.get("a", first.id)
+    assert found.state == "training" and process.is_alive(found.pid, found.pid_created)
+    again.stop("a", first.id)
+    wait_for(lambda: again.get("a", first.id).state == "stopped")
+    reached = again.progress("a", first.id).checkpoints[-1]
+    assert again.progress("a", first.id).last == "stopped" and reached >= 2
+    wait_for(lambda: again.get("b", second.id).state in ACTIVE)
+    kill(again.get("b", second.id))
+    wait_for(lambda: again.get("b", second.id).state == "failed")
+    assert "SIGKILL" in again.get("b", second.id).reason
+
+    with pytest.raises(StudioError):
+        again.resume("a", first.id, step=399)
+    resumed = again.resume("a", first.id, step=2)
+    again.store.change(first.id, total=5)
+    again.queue.wake()
+    wait_for(lambda: again.get("a", first.id).state == "finished")
+    curve = again.progress("a", first.id).curve
+    assert resumed.resume_from == 2 and [step for step, _, _ in curve] == [1, 2, 3, 4, 5]
+    again.close()
+
+
+def kill(run: Run) -> None:
+    os.kill(run.pid, signal.SIGKILL)
+
+
+def test_a_crash_shows_its_last_meaningful_line(registry: ModelRegistry, tmp_path: Path) -> None:
+    service = FinetuneService(registry, tmp_path)
+    run = service.submit("a", "bad", BASE, ROWS, BRIEF)
+    folder = service.store.folder_of(run.id)
+    (folder / "data.json").write_text(json.dumps([]), encoding="utf-8")
+    service.start()
+    wait_for(lambda: service.get("a", run.id).state == "failed")
+    reason = service.get("a", run.id).reason
+    assert "Error" in reason and "Traceback" not in reason
+    assert service.status("a", run.id)["reason"] == reason
+    service.delete("a", run.id)
+    assert service.runs("a") == [] and not folder.exists()
+    service.close()

@@ -1,4 +1,4 @@
-"""The same services without a page: python -m app chat | download."""
+"""The same services without a page: python -m app chat | download | finetune."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from app.errors import StudioError
+from app.finetune.command import add_options, finetune
 from app.process import prepare_process
 from app.settings import read_settings
 from app.terminal import say
@@ -60,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     download = command("download", _download, "fetch a hub repository, or one file of it")
     download.add_argument("repository", help="catalog name or owner/name, such as internlm/internlm-20b")
     download.add_argument("file", nargs="?", help="one file, such as config.json")
+    tune = command("finetune", _finetune, "train an adapter by XTuner; the model BASE+NAME is on the page afterwards")
+    add_options(tune)
     return parser
 
 
@@ -111,6 +114,16 @@ def _ask() -> str | None:
             return None
         if line:
             return line
+
+
+def _finetune(options: argparse.Namespace, settings: list[str]) -> int:
+    from app.services import build_services
+
+    services = build_services(read_settings(settings))
+    try:
+        return finetune(options, services.finetune, services.registry.default_name)
+    finally:
+        services.close()
 
 
 def _download(options: argparse.Namespace, settings: list[str]) -> int:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from app.chat.service import ChatService
+from app.finetune.comparing import CompareService
+from app.finetune.service import FinetuneService
 from app.models.placement import choose_placement
 from app.models.registry import ModelRegistry
 from app.settings import Settings
@@ -15,8 +17,11 @@ class Services:
     settings: Settings
     registry: ModelRegistry
     chat: ChatService
+    finetune: FinetuneService
+    compare: CompareService
 
     def close(self) -> None:
+        self.finetune.close()
         self.registry.close()
 
 
@@ -25,4 +30,10 @@ def build_services(settings: Settings) -> Services:
     placement, default_name = choose_placement(settings)
     settings.data.mkdir(parents=True, exist_ok=True)
     registry = ModelRegistry(placement, default_name)
-    return Services(settings=settings, registry=registry, chat=ChatService(registry))
+    return Services(
+        settings=settings,
+        registry=registry,
+        chat=ChatService(registry),
+        finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),
+        compare=CompareService(registry, settings.data),
+    )

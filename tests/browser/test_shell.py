@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 def address(serve: Callable[[gr.Blocks], str]) -> str:
     registry = FakeRegistry()
     services: Any = SimpleNamespace(
-        settings=SimpleNamespace(language="auto"), registry=registry, chat=ChatService(registry)
+        settings=SimpleNamespace(language="auto"), registry=registry, chat=ChatService(registry), finetune=None
     )
     return serve(ui.build(services))
 

@@ -105,10 +105,3 @@ def open_page(chromium: "Browser") -> Iterator[OpenPage]:
 
 def leaves(address: str) -> bool:
     return not address.startswith(("http://127.0.0.1:", "data:", "blob:"))
-
-
-@pytest.fixture(scope="session")
-def packaged_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packaged model, converted once a test run, under `DATA/models`."""
-    data = tmp_path_factory.mktemp("data")
-    return sources.fetch(catalog.find("smollm2-135m"), data / "models", lambda *_: None)

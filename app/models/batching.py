@@ -20,6 +20,7 @@ from app.models.prefix_salt import SaltedCache
 from app.models.sampling import RequestSampling, SamplingRows
 from app.models.step import StepRunner, adapter_of
 
+REMOVED = -1  # the salt of what an adapter removed meanwhile leaves in the cache: no request ever has it
 Deliver = Callable[[GenerationOutput], None]
 
 
@@ -134,7 +135,8 @@ class BatchManager(ContinuousBatchingManager):
     def _salt(self, processor: ContinuousBatchProcessor, request_id: str) -> int:
         scheduler = processor.scheduler
         state = scheduler.active_requests.get(request_id) or scheduler.waiting_requests.get(request_id)
-        return self._bank.salt(adapter_of(state))
+        adapter = adapter_of(state)
+        return self._bank.salt(adapter) if adapter is None or adapter in self._bank.names() else REMOVED
 
 
 def can_batch(model: Any) -> bool:

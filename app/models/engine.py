@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from app.errors import EngineFailed
+from app.errors import EngineFailed, ModelInUse
 from app.models.adapters import AdapterBank
 from app.models.batching import BatchManager
 from app.models.generation import EngineGeneration
@@ -69,6 +69,7 @@ class Engine:
     ) -> EngineGeneration:
         tokens, dropped = self._prompts.fit(messages, sampling.max_new_tokens, drop_oldest)
         generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(tokens), dropped)
+        generation.adapter = adapter
         stop_tokens = frozenset(self.loaded.stop_token_ids)
         generation.read(TextStream(self.loaded.tokenizer, sampling.stop, sampling.keep_special_tokens), stop_tokens)
         room = self.context_tokens - len(tokens)
@@ -105,6 +106,14 @@ class Engine:
     def requests(self) -> int:
         """Requests that run or wait now."""
         return len(self._live)
+
+    def remove_adapter(self, adapter: str) -> None:
+        """Forget an adapter. Raises ModelInUse while a request runs with it."""
+        users = sum(g.adapter == adapter for g, _ in list(self._live.values()))
+        if users:
+            raise ModelInUse(name=f"{self.name}+{adapter}", leases=users)
+        if adapter in self.adapters.names():
+            self.adapters.remove(adapter)
 
     def park(self) -> None:
         """Move the weights to main memory and drop the cache; no request may be running."""

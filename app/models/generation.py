@@ -30,6 +30,7 @@ class EngineGeneration:
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
         self.dropped_turns = dropped_turns
+        self.adapter: str | None = None
         self.finish_reason: FinishReason | None = None
         self.started = time.perf_counter()
         self.first_token_seconds: float | None = None

@@ -157,13 +157,13 @@ class ModelRegistry:
             self._adapters[name] = folder
 
     def remove_adapter(self, name: str) -> None:
-        """Forget an adapter; it must not be leased."""
+        """Forget an adapter. Raises ModelInUse while a request runs with it."""
         base, _, adapter = name.rpartition("+")
         with self._lock:
-            self._adapters.pop(name, None)
             resident = self.residence.resident(base)
-            if resident is not None and adapter in _adapters_in(resident):
-                cast(LoadedEngine, resident).engine.adapters.remove(adapter)
+            if isinstance(resident, LoadedEngine) and isinstance(resident.engine, Engine):
+                resident.engine.remove_adapter(adapter)
+            self._adapters.pop(name, None)
 
     def close(self) -> None:
         self.residence.close()

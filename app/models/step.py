@@ -27,7 +27,10 @@ class StepRunner(ModelRunner):
         stream = self.inputs_and_outputs.compute_stream
         if self.bank.generation != self._graphs_of:
             self._drop_graphs(stream)
-        rows = [(adapter_of(r.state), r.query_length) for r in self._host_io().requests_in_batch]
+        there = {None, *self.bank.names()}
+        named = [(adapter_of(r.state), r.query_length) for r in self._host_io().requests_in_batch]
+        # an adapter removed since is that of a cancelled request: nobody reads what its last step gives
+        rows = [(name if name in there else None, length) for name, length in named]
         try:
             with stream_context(stream):
                 self.bank.set_step(rows, batch_data["input_ids"].shape[-1])

@@ -1,0 +1,100 @@
+"""The registry with the packaged model: names, adapters beside the base, memory given back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.errors import ModelInUse, UnknownModel
+from app.models.interface import Message, Sampling
+from app.models.placement import Placement
+from app.models.registry import ModelRegistry
+from tests.models.adapter_batches import save_adapter
+
+NAME = "smollm2-135m"
+GREEDY = Sampling(temperature=0, max_new_tokens=24)
+FRANCE: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
+PARIS = "The capital of France is Paris."
+
+
+@pytest.fixture(scope="module")
+def registry(packaged_folder: Path) -> Iterator[ModelRegistry]:
+    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, packaged_folder.parents[1]), NAME)
+    yield registry
+    registry.close()
+
+
+@pytest.fixture(scope="module")
+def adapter_folder(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(packaged_folder)
+    return save_adapter(base, tmp_path_factory.mktemp("adapter"), seed=1, target_modules=["q_proj", "down_proj"])
+
+
+def test_base_and_adapter_answer_side_by_side_from_one_set_of_weights(
+    registry: ModelRegistry, adapter_folder: Path
+) -> None:
+    tuned = f"{NAME}+tuned"
+    registry.add_adapter(tuned, adapter_folder)
+    assert registry.names()[:2] == [NAME, tuned]
+    with registry.lease(NAME) as base, registry.lease(tuned) as other:
+        streams = [model.stream(FRANCE, GREEDY) for model in (base, other, base)]
+        texts = ["".join(stream) for stream in streams]
+    assert texts[0] == texts[2] == PARIS
+    assert texts[1] != PARIS
+    ledger = registry.ledger()
+    assert [(entry.name, entry.adapters) for entry in ledger.models] == [(NAME, ("tuned",))]
+
+
+def test_an_adapter_in_use_is_not_removed(registry: ModelRegistry, adapter_folder: Path) -> None:
+    registry.add_adapter(f"{NAME}+busy", adapter_folder)
+    with registry.lease(f"{NAME}+busy") as model:
+        stream = model.stream(FRANCE, Sampling(temperature=0, max_new_tokens=400))
+        next(iter(stream))
+        with pytest.raises(ModelInUse):
+            registry.remove_adapter(f"{NAME}+busy")
+        stream.cancel()
+    registry.remove_adapter(f"{NAME}+busy")
+    with pytest.raises(UnknownModel), registry.lease(f"{NAME}+busy"):
+        pass
+    with registry.lease(NAME) as base:
+        assert "".join(base.stream(FRANCE, GREEDY)) == PARIS
+
+
+def test_unloading_returns_the_memory(registry: ModelRegistry) -> None:
+    process = psutil.Process()
+    with registry.lease(NAME) as model:
+        assert "".join(model.stream(FRANCE, GREEDY)) == PARIS
+        with pytest.raises(ModelInUse):
+            registry.unload(NAME)
+        del model
+    loaded = process.memory_info().rss
+    registry.unload(NAME)
+    assert loaded - process.memory_info().rss > 150 * 2**20
+    assert registry.ledger().used_mib == 0
+
+
+def test_a_model_that_fits_is_told_beforehand(registry: ModelRegistry) -> None:
+    assert registry.fit(NAME).fits
+    assert not registry.fit("internlm2.5-20b").fits
+
+
+def test_another_resident_shares_the_account(registry: ModelRegistry) -> None:
+    loads: list[str] = []
+
+    def load(_: object) -> str:
+        loads.append("embedder")
+        return "vectors"
+
+    for _ in range(2):
+        with registry.hold("embedder", "small-embedder", 300, load) as held:
+            assert held == "vectors"
+    assert loads == ["embedder"]
+    assert registry.ledger().used_mib >= 300
+
+
+def test_unknown_names_are_refused_with_the_known_ones(registry: ModelRegistry) -> None:
+    with pytest.raises(UnknownModel, match=NAME), registry.lease("no such model"):
+        pass

@@ -46,7 +46,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         "model.safetensors": safetensors(3 * 2**20),
         "pytorch_model.bin": b"p" * 5000,
         "modeling_own.py": b"raise SystemExit",
-        "onnx/model.onnx": b"o" * 5000,
+        "onnx/config.json": b"{}",
         "README.md": b"#",
     }
     with running(FakeHub(files)) as started:
@@ -76,7 +76,7 @@ def test_only_what_loading_reads_arrives_and_progress_counts_its_bytes(
 ) -> None:
     seen: list[tuple[float, str]] = []
     folder = fetch(seen)
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(path.name for path in folder.rglob("*")) == ["config.json", "model.safetensors", "tokenizer.json"]
     assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
     fractions = [fraction for fraction, _ in seen]
     assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1

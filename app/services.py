@@ -29,7 +29,7 @@ def build_services(settings: Settings) -> Services:
     """Raises SettingsError, UnknownModel or NotAModel where the settings cannot be met."""
     placement, default_name = choose_placement(settings)
     settings.data.mkdir(parents=True, exist_ok=True)
-    registry = ModelRegistry(placement, default_name)
+    registry = ModelRegistry(placement, default_name, listed_only=settings.is_open)
     return Services(
         settings=settings,
         registry=registry,

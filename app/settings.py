@@ -34,6 +34,11 @@ class Settings(BaseModel):
     language: Literal["auto", "zh", "en"] = Field("auto", description="language of the page; auto: the browser's")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether people on other machines can come in."""
+        return self.share or self.host not in ("127.0.0.1", "localhost", "::1")
+
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Settings:
     """Read all sources. Raises SettingsError for a value that is not allowed; `--help` prints and exits."""

@@ -1,19 +1,18 @@
 """What the settings leave to the machine: the device, the memory budget, and which model suits them."""
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import torch
+from huggingface_hub import constants
 
 from app.errors import SettingsError
 from app.models import catalog, memory
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
-HUB = "https://huggingface.co"
 HUB_SECONDS = 3.0  # how long to wait for a sign of life from the hub
 
 
@@ -47,10 +46,10 @@ def choose_placement(settings: Settings) -> tuple[Placement, str]:
 
 def hub_answers() -> bool:
     """Whether the hub, or the mirror in HF_ENDPOINT, can be reached now."""
-    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
+    if constants.HF_HUB_OFFLINE:
         return False
     try:
-        return httpx.head(os.environ.get("HF_ENDPOINT", HUB), timeout=HUB_SECONDS).status_code < 500
+        return httpx.head(constants.ENDPOINT, timeout=HUB_SECONDS).status_code < 500
     except httpx.HTTPError:
         return False
 

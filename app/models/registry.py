@@ -29,6 +29,11 @@ class NoAdapters(ModelError):
     en = "The architecture of {name} takes no adapters. Choose another base model."
 
 
+class UnknownModelHere(UnknownModel):
+    zh = "没有名为 {name} 的模型。这台服务器可用的模型：{known}。"
+    en = "There is no model named {name}. Models on this server: {known}."
+
+
 class LoadedEngine:
     """An engine as a resident of the memory account."""
 
@@ -76,9 +81,14 @@ class Box:
 
 
 class ModelRegistry:
-    """The one owner of weights. Thread-safe."""
+    """The one owner of weights. Thread-safe.
 
-    def __init__(self, placement: Placement, default_name: str) -> None:
+    With `listed_only` nothing but the default and the catalog can be named: strangers on an open address must not
+    look for folders of this machine, nor make it fetch repositories of their choice.
+    """
+
+    def __init__(self, placement: Placement, default_name: str, *, listed_only: bool = False) -> None:
+        self._listed_only = listed_only
         self.placement = placement
         self.default_name = default_name
         self.residence = Residence(placement.budget_mib)
@@ -177,6 +187,8 @@ class ModelRegistry:
         if name in self._adapters:
             base, _, adapter = name.rpartition("+")
             return base, adapter
+        if self._listed_only and name not in (self.default_name, *catalog.names()):
+            raise UnknownModelHere(name=name[:200], known=", ".join((self.default_name, *catalog.names())))
         base, plus, adapter = name.rpartition("+")
         if plus and not Path(name).is_dir() and base in catalog.names():
             raise UnknownModel(name=name, known=", ".join(self._adapters or catalog.names()))

@@ -98,3 +98,11 @@ def test_another_resident_shares_the_account(registry: ModelRegistry) -> None:
 def test_unknown_names_are_refused_with_the_known_ones(registry: ModelRegistry) -> None:
     with pytest.raises(UnknownModel, match=NAME), registry.lease("no such model"):
         pass
+
+
+def test_on_an_open_address_only_listed_models_can_be_named(registry: ModelRegistry, packaged_folder: Path) -> None:
+    guarded = ModelRegistry(registry.placement, NAME, listed_only=True)
+    for name in (str(packaged_folder), "someone/repository", "/etc"):
+        with pytest.raises(UnknownModel), guarded.lease(name):
+            pass
+    assert guarded.fit(NAME).needed_mib > 0

@@ -47,7 +47,7 @@ def chat(
     max_new_tokens: int | None = None,
     seed: int | None = None,
 ) -> Iterator[str]:
-    """Stream an answer; each value is the text so far."""
+    """Stream an answer; each value is the text so far, empty while it waits for its turn."""
     request = chat_request(
         message,
         history,
@@ -59,8 +59,7 @@ def chat(
         seed=seed,
     )
     for reply in service.reply(request, visitor.name):
-        if reply.state in ("writing", "done"):
-            yield reply.text
+        yield reply.text  # also while waiting: gradio hears a cancel only between two values
 
 
 def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> list[Dependency]:

@@ -34,7 +34,8 @@ def _card(entry: LedgerEntry, budget_mib: int, language: Language) -> str:
     ]
     if entry.cache_mib:
         facts.append(sentence(language, "models.cache", size=_size(entry.cache_mib)))
-    facts.append(sentence(language, "models.leases", leases=entry.leases))
+    if entry.leases:
+        facts.append(sentence(language, "models.leases", leases=entry.leases))
     if entry.adapters:
         facts.append(sentence(language, "models.adapters", names=", ".join(entry.adapters)))
     share = entry.progress * 100 if entry.progress is not None else _percent(entry.mib + entry.cache_mib, budget_mib)

@@ -17,7 +17,7 @@ from tabs.chat_bubbles import bubbles_of, note_of, turns_of, waiting, waiting_te
 from tabs.chat_widgets import ChatWidgets, draw
 from tabs.page import Page, Visitor
 
-View = list[Any]  # chatbot, box, shelf, list, title: what every event of the tab may change
+View = list[Any]  # chatbot, turns written, box, shelf, list, title: what every event of the tab may change
 Bubbles = list[Any]  # the chatbot's value
 OPTIONS = ("model", "system", "temperature", "top_p", "max_new_tokens", "seed")
 
@@ -71,11 +71,11 @@ def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> lis
         page.on(chatbot.retry, partial(retry, service), inputs, widgets.view),
         page.on(chatbot.edit, partial(edit, service), inputs, widgets.view),
     ]
-    kept = [chatbot, box, widgets.shelf]
-    for answer in answers:
-        page.on(answer.then, partial(settle, False), kept, widgets.view)
-    page.on(box.stop, partial(settle, True), kept, widgets.view, cancels=answers)
-    page.on(chatbot.undo, undo, kept, widgets.view, cancels=answers)
+    ended = [widgets.written, box, widgets.shelf]
+    for each in answers:
+        page.on(each.then, partial(settle, False), ended, widgets.view)
+    page.on(box.stop, partial(settle, True), ended, widgets.view, cancels=answers)
+    page.on(chatbot.undo, undo, [chatbot, widgets.shelf], widgets.view, cancels=answers)
     return answers
 
 
@@ -139,36 +139,38 @@ def answer(
     turns = [*before, Turn("user", message)]
     shelf = shelf.saved(shelf.open.id, turns)
     asked = bubbles_of(turns)
-    yield [[*asked, waiting(visitor.text("chat.thinking"))], _busy_box(), *shelf_view(visitor, shelf)]
+    yield [[*asked, waiting(visitor.text("chat.thinking"))], turns, _busy_box(), *shelf_view(visitor, shelf)]
     for reply in service.reply(request, visitor.name):
         if reply.text or reply.state == "done":
-            said = bubbles_of([Turn("assistant", reply.text, note_of(visitor, reply))])
+            said = [Turn("assistant", reply.text, note_of(visitor, reply))]
+            yield [[*asked, *bubbles_of(said)], [*turns, *said], *([gr.skip()] * 4)]
         else:
-            said = [waiting(waiting_text(visitor, reply))]
-        yield [[*asked, *said], *([gr.skip()] * 4)]
+            yield [[*asked, waiting(waiting_text(visitor, reply))], *([gr.skip()] * 5)]
 
 
-def settle(stopped: bool, visitor: Visitor, bubbles: Bubbles, message: str, stored: object) -> View:
+def settle(stopped: bool, visitor: Visitor, written: list[Turn] | None, message: str, stored: object) -> View:
     """After an answer, however it ended: keep what is there; a question without answer goes back into the box."""
+    if written is None:  # refused before it began
+        return [gr.skip(), None, _idle_box(message), *([gr.skip()] * 3)]
     shelf = shelf_from(stored)
-    turns = turns_of(bubbles)
+    turns = list(written)
     if turns and turns[-1].role == "user":
         message = message or turns.pop().content
     elif turns and stopped:
         last = turns.pop()
         turns.append(replace(last, note=f"{last.note} · {visitor.text('chat.stopped')}"))
     shelf = shelf.saved(shelf.open.id, turns)
-    return [bubbles_of(turns), _idle_box(message), *shelf_view(visitor, shelf)]
+    return [bubbles_of(turns), None, _idle_box(message), *shelf_view(visitor, shelf)]
 
 
-def undo(visitor: Visitor, bubbles: Bubbles, _message: str, stored: object) -> View:
+def undo(visitor: Visitor, bubbles: Bubbles, stored: object) -> View:
     """Take the last question back into the box."""
     shelf = shelf_from(stored)
     turns = turns_of(bubbles)
     asked = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=0)
     question = turns[asked].content if turns else ""
     shelf = shelf.saved(shelf.open.id, turns[:asked])
-    return [bubbles_of(turns[:asked]), _idle_box(question), *shelf_view(visitor, shelf)]
+    return [bubbles_of(turns[:asked]), None, _idle_box(question), *shelf_view(visitor, shelf)]
 
 
 def arrive(visitor: Visitor, stored: object) -> View:
@@ -188,7 +190,7 @@ def switch_to(visitor: Visitor, bubbles: Bubbles, stored: object, identity: str)
 
 def rename(visitor: Visitor, stored: object, title: str) -> View:
     """Another title for the open conversation."""
-    return [gr.skip(), gr.skip(), *shelf_view(visitor, shelf_from(stored).renamed(title))]
+    return [*([gr.skip()] * 3), *shelf_view(visitor, shelf_from(stored).renamed(title))]
 
 
 def delete_open(visitor: Visitor, stored: object) -> View:
@@ -213,7 +215,7 @@ def shelf_view(visitor: Visitor, shelf: Shelf) -> list[Any]:
 
 
 def _show(visitor: Visitor, shelf: Shelf) -> View:
-    return [bubbles_of(shelf.open.turns), _idle_box(""), *shelf_view(visitor, shelf)]
+    return [bubbles_of(shelf.open.turns), None, _idle_box(""), *shelf_view(visitor, shelf)]
 
 
 def _kept(bubbles: Bubbles, stored: object) -> Shelf:

@@ -21,11 +21,15 @@ LATEX: list[dict[str, str | bool]] = [
 
 @dataclass(frozen=True)
 class ChatWidgets:
-    """What the tab's events read and write. `options` in the order of chat.OPTIONS."""
+    """What the tab's events read and write. `options` in the order of chat.OPTIONS.
+
+    `written` holds the turns as the server last sent them: the browser may lag behind when an answer ends.
+    """
 
     chatbot: gr.Chatbot
     box: gr.Textbox
     shelf: gr.BrowserState
+    written: gr.State
     talks: gr.Radio
     title: gr.Textbox
     options: list[Any]
@@ -40,7 +44,7 @@ class ChatWidgets:
     @property
     def view(self) -> list[Any]:
         """What every event of the tab may change."""
-        return [self.chatbot, self.box, self.shelf, self.talks, self.title]
+        return [self.chatbot, self.written, self.box, self.shelf, self.talks, self.title]
 
 
 def draw(page: Page, registry: Registry) -> ChatWidgets:
@@ -66,6 +70,7 @@ def draw(page: Page, registry: Registry) -> ChatWidgets:
         chatbot,
         box,
         shelf,
+        gr.State(),
         talks,
         title,
         options,

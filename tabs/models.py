@@ -47,7 +47,7 @@ def refresh(registry: Registry, visitor: Visitor, shown: str) -> Any:
 
 def watch(own: object, _visitor: Visitor, event: gr.SelectData) -> dict[str, Any]:
     """Another tab was opened, perhaps ours."""
-    return gr.update(active=event.index == own)
+    return gr.update(active=event.id == own)
 
 
 def open_panel(registry: Registry, visitor: Visitor, name: str) -> list[str]:

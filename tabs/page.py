@@ -115,7 +115,11 @@ class Page:
         Nothing is left on the server, so nobody else can fetch it.
         """
         parcel = gr.JSON(visible=False)
-        made = self.on(event, handler, inputs, [parcel])
+
+        def pack(visitor: Visitor, *values: Any) -> list[str]:
+            return list(handler(visitor, *values))
+
+        made = self.on(event, pack, inputs, [parcel])
         return made.success(None, [parcel], None, js=_SAVE_FILE, api_visibility="private")
 
     def updates(self, language: Language) -> list[dict[str, Any]]:

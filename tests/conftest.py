@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-Serve = Callable[[gr.Blocks], str]
+Serve = Callable[..., str]
 OpenPage = Callable[..., "Page"]
 
 
@@ -33,12 +33,12 @@ def packaged_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """`serve(blocks)` starts a server thread on a free port and returns its address."""
+    """`serve(blocks)` starts a server thread on a free port, or on the given one, and returns its address."""
     with ExitStack() as running:
 
-        def start(blocks: gr.Blocks) -> str:
+        def start(blocks: gr.Blocks, port: int = 0) -> str:
             blocks.queue(default_concurrency_limit=None)
-            port = free_port()
+            port = port or free_port()
             blocks.launch(
                 server_name="127.0.0.1",
                 server_port=port,

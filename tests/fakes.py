@@ -4,7 +4,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
+from app.chat.service import ChatService
 from app.errors import DoesNotFit, ModelInUse, UnknownModel
 from app.models.interface import FinishReason, Fit, Ledger, LedgerEntry, Message, Sampling
 
@@ -118,3 +121,12 @@ class FakeRegistry:
             LedgerEntry(name, "chat", "ready", "cpu", self.mib, 0, (), self.leases.get(name, 0)) for name in self.states
         )
         return Ledger(self.budget_mib, sum(entry.mib for entry in entries), entries)
+
+
+def fake_services(registry: FakeRegistry, **more: object) -> Any:
+    """What `app.ui.build` is given, over a fake registry; `more` adds the services of other tabs."""
+    absent = dict.fromkeys(("knowledge", "agent", "finetune"))
+    settings = SimpleNamespace(language="auto")
+    return SimpleNamespace(
+        **absent | {"settings": settings, "registry": registry, "chat": ChatService(registry)} | more
+    )

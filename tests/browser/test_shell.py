@@ -1,26 +1,20 @@
 """Header, language and theme in a real browser."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
 
 from app import ui
-from app.chat.service import ChatService
-from tests.fakes import FakeRegistry
+from tests.fakes import FakeRegistry, fake_services
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
 def address(serve: Callable[[gr.Blocks], str]) -> str:
-    registry = FakeRegistry()
-    services: Any = SimpleNamespace(
-        settings=SimpleNamespace(language="auto"), registry=registry, chat=ChatService(registry), finetune=None
-    )
-    return serve(ui.build(services))
+    return serve(ui.build(fake_services(FakeRegistry())))
 
 
 def test_the_page_speaks_the_browser_s_language(address: str, open_page: Callable[..., Any]) -> None:

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -10,17 +9,9 @@ import pytest
 from gradio_client import Client
 
 from app import ui
-from app.chat.service import ChatService
-from tests.fakes import FakeModel, FakeRegistry
+from tests.fakes import FakeModel, FakeRegistry, fake_services
 
 WAIT_S = 20
-
-
-def studio(registry: FakeRegistry) -> gr.Blocks:
-    services: Any = SimpleNamespace(
-        settings=SimpleNamespace(language="auto"), registry=registry, chat=ChatService(registry)
-    )
-    return ui.build(services)
 
 
 def connect(address: str, language: str = "en") -> Client:
@@ -39,7 +30,7 @@ def registry(model: FakeModel) -> FakeRegistry:
 
 @pytest.fixture
 def address(serve: Callable[[gr.Blocks], str], registry: FakeRegistry) -> str:
-    return serve(studio(registry))
+    return serve(ui.build(fake_services(registry)))
 
 
 def test_only_the_promised_endpoints_are_public(address: str) -> None:

@@ -73,7 +73,8 @@ def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> lis
     ]
     ended = [widgets.written, box, widgets.shelf]
     for each in answers:
-        page.on(each.then, partial(settle, False), ended, widgets.view)
+        for end in (each.success, each.failure):  # `then` alone is not called after an error
+            page.on(end, partial(settle, False), ended, widgets.view)
     page.on(box.stop, partial(settle, True), ended, widgets.view, cancels=answers)
     page.on(chatbot.undo, undo, [chatbot, widgets.shelf], widgets.view, cancels=answers)
     return answers
@@ -155,7 +156,8 @@ def settle(stopped: bool, visitor: Visitor, written: list[Turn] | None, message:
     shelf = shelf_from(stored)
     turns = list(written)
     if turns and turns[-1].role == "user":
-        message = message or turns.pop().content
+        question = turns.pop().content
+        message = message or question
     elif turns and stopped:
         last = turns.pop()
         turns.append(replace(last, note=f"{last.note} · {visitor.text('chat.stopped')}"))

@@ -2,7 +2,8 @@
 
 A tab draws its components in the open Blocks and names their texts: `page.bind(gr.Button(), value="chat.send")`.
 `page.on(button.click, partial(answer, service), [box], [chatbot])` wires an event. The handler's first argument
-(after those of the partial) is the `Visitor`. `page.api(handler, "chat")` publishes an endpoint, its parameters
+(after those of the partial) is the `Visitor`. A generator must yield now and then while it waits: only between two
+values can it be cancelled. `page.api(handler, "chat")` publishes an endpoint, its parameters
 and result taken from the handler's annotations.
 """
 

@@ -1,7 +1,8 @@
 """The chat tab: one conversation on the page, all of them in the visitor's browser, `/chat` for programs."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,26 @@ from tabs.page import Page, Visitor
 
 View = list[Any]  # chatbot, turns written, box, shelf, list, title: what every event of the tab may change
 Bubbles = list[Any]  # the chatbot's value
+READY_BOX = gr.update(submit_btn=True, stop_btn=False)
+CLOSING_S = 5.0
 OPTIONS = ("model", "system", "temperature", "top_p", "max_new_tokens", "seed")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the server last sent of an answer, its conversation's turns and all; `closed` when it sends no more.
+
+    A cancelled answer may send once more, so whoever takes its place on the page waits for `closed` first.
+    """
+
+    turns: tuple[Turn, ...]
+    closed: threading.Event
+
+    def final(self) -> list[Turn]:
+        """The turns once the answer is closed, without a question that got no answer."""
+        self.closed.wait(CLOSING_S)
+        answered = self.turns[-1].role == "assistant"
+        return list(self.turns if answered else self.turns[:-1])
 
 
 class NothingToSave(BadInput):
@@ -75,24 +95,33 @@ def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> lis
     for each in answers:
         for end in (each.success, each.failure):  # `then` alone is not called after an error
             page.on(end, partial(settle, False), ended, widgets.view)
-    page.on(box.stop, partial(settle, True), ended, widgets.view, cancels=answers)
-    page.on(chatbot.undo, undo, [chatbot, widgets.shelf], widgets.view, cancels=answers)
+    _cancel(box.stop, answers)
+    page.on(box.stop, partial(settle, True), ended, widgets.view)
+    page.on(chatbot.undo, undo, [chatbot, widgets.shelf], widgets.view)
     return answers
 
 
+def _cancel(event: Callable[..., Dependency], answers: list[Dependency]) -> None:
+    """End the answer first: a listener's own `cancels` would only work once its handler has returned."""
+    event(None, None, None, cancels=answers, api_visibility="private")
+
+
 def _wire_conversations(page: Page, widgets: ChatWidgets, answers: list[Dependency]) -> None:
-    kept = [widgets.chatbot, widgets.shelf]
+    kept = [widgets.written, widgets.shelf]
     view = widgets.view
+    for event in (widgets.new.click, widgets.talks.input, widgets.really_delete.click):
+        _cancel(event, answers)
     page.on(page.blocks.load, arrive, [widgets.shelf], view)
-    page.on(widgets.new.click, start_new, kept, view, cancels=answers)
-    page.on(widgets.talks.input, switch_to, [*kept, widgets.talks], view, cancels=answers)
+    page.on(widgets.new.click, start_new, kept, view)
+    page.on(widgets.talks.input, switch_to, [*kept, widgets.talks], view)
     page.on(widgets.title.submit, rename, [widgets.shelf, widgets.title], view)
     page.on(widgets.title.blur, rename, [widgets.shelf, widgets.title], view)
-    removed = page.on(widgets.really_delete.click, delete_open, [widgets.shelf], view, cancels=answers)
+    removed = page.on(widgets.really_delete.click, delete_open, kept, view)
     for event, shown in ((widgets.delete.click, True), (widgets.keep.click, False), (removed.then, False)):
         event(None, None, [widgets.confirm], js=f"() => ({{__type__: 'update', visible: {str(shown).lower()}}})")
-    page.download(widgets.save_markdown.click, partial(export, "md"), kept)
-    page.download(widgets.save_json.click, partial(export, "json"), kept)
+    saved = [widgets.chatbot, widgets.shelf]
+    page.download(widgets.save_markdown.click, partial(export, "md"), saved)
+    page.download(widgets.save_json.click, partial(export, "json"), saved)
 
 
 def send(
@@ -140,25 +169,32 @@ def answer(
     turns = [*before, Turn("user", message)]
     shelf = shelf.saved(shelf.open.id, turns)
     asked = bubbles_of(turns)
-    yield [[*asked, waiting(visitor.text("chat.thinking"))], turns, _busy_box(), *shelf_view(visitor, shelf)]
-    for reply in service.reply(request, visitor.name):
-        if reply.text or reply.state == "done":
-            said = [Turn("assistant", reply.text, note_of(visitor, reply))]
-            yield [[*asked, *bubbles_of(said)], [*turns, *said], *([gr.skip()] * 4)]
-        else:
-            yield [[*asked, waiting(waiting_text(visitor, reply))], *([gr.skip()] * 5)]
+    written = Written(tuple(turns), threading.Event())
+    try:
+        yield [[*asked, waiting(visitor.text("chat.thinking"))], written, _busy_box(), *shelf_view(visitor, shelf)]
+        for reply in service.reply(request, visitor.name):
+            if reply.text or reply.state == "done":
+                said = [Turn("assistant", reply.text, note_of(visitor, reply))]
+                written = replace(written, turns=(*turns, *said))
+                yield [[*asked, *bubbles_of(said)], written, *([gr.skip()] * 4)]
+            else:
+                yield [[*asked, waiting(waiting_text(visitor, reply))], *([gr.skip()] * 5)]
+    finally:
+        written.closed.set()
 
 
-def settle(stopped: bool, visitor: Visitor, written: list[Turn] | None, message: str, stored: object) -> View:
-    """After an answer, however it ended: keep what is there; a question without answer goes back into the box."""
-    if written is None:  # refused before it began
-        return [gr.skip(), None, _idle_box(message), *([gr.skip()] * 3)]
+def settle(stopped: bool, visitor: Visitor, written: Written | None, message: str, stored: object) -> View:
+    """After an answer, however it ended: keep what is there; a question without answer goes back into the box.
+
+    gradio calls this for a cancelled answer as well, when another handler has settled it already.
+    """
+    if written is None:
+        return [gr.skip(), None, READY_BOX, *([gr.skip()] * 3)]
     shelf = shelf_from(stored)
-    turns = list(written)
-    if turns and turns[-1].role == "user":
-        question = turns.pop().content
-        message = message or question
-    elif turns and stopped:
+    turns = written.final()
+    if len(turns) < len(written.turns):
+        message = message or written.turns[-1].content
+    elif stopped:
         last = turns.pop()
         turns.append(replace(last, note=f"{last.note} · {visitor.text('chat.stopped')}"))
     shelf = shelf.saved(shelf.open.id, turns)
@@ -180,14 +216,14 @@ def arrive(visitor: Visitor, stored: object) -> View:
     return _show(visitor, shelf_from(stored))
 
 
-def start_new(visitor: Visitor, bubbles: Bubbles, stored: object) -> View:
+def start_new(visitor: Visitor, written: Written | None, stored: object) -> View:
     """A new conversation; what was being written is kept."""
-    return _show(visitor, _kept(bubbles, stored).started())
+    return _show(visitor, _kept(written, stored).started())
 
 
-def switch_to(visitor: Visitor, bubbles: Bubbles, stored: object, identity: str) -> View:
-    """Another conversation from the list."""
-    return _show(visitor, _kept(bubbles, stored).opened(identity))
+def switch_to(visitor: Visitor, written: Written | None, stored: object, identity: str) -> View:
+    """Another conversation from the list; what was being written is kept."""
+    return _show(visitor, _kept(written, stored).opened(identity))
 
 
 def rename(visitor: Visitor, stored: object, title: str) -> View:
@@ -195,14 +231,14 @@ def rename(visitor: Visitor, stored: object, title: str) -> View:
     return [*([gr.skip()] * 3), *shelf_view(visitor, shelf_from(stored).renamed(title))]
 
 
-def delete_open(visitor: Visitor, stored: object) -> View:
+def delete_open(visitor: Visitor, written: Written | None, stored: object) -> View:
     """Away with the open conversation."""
-    return _show(visitor, shelf_from(stored).without_open())
+    return _show(visitor, _kept(written, stored).without_open())
 
 
 def export(kind: str, visitor: Visitor, bubbles: Bubbles, stored: object) -> tuple[str, str]:
     """The open conversation as a file: its name and its text."""
-    talk = replace(_kept(bubbles, stored).open, turns=tuple(turns_of(bubbles)))
+    talk = replace(shelf_from(stored).open, turns=tuple(turns_of(bubbles)))
     if not talk.turns:
         raise NothingToSave
     text = as_markdown(talk, visitor.language) if kind == "md" else as_json(talk)
@@ -220,10 +256,10 @@ def _show(visitor: Visitor, shelf: Shelf) -> View:
     return [bubbles_of(shelf.open.turns), None, _idle_box(""), *shelf_view(visitor, shelf)]
 
 
-def _kept(bubbles: Bubbles, stored: object) -> Shelf:
-    """The shelf with what stands on the page, an answer cut short included."""
+def _kept(written: Written | None, stored: object) -> Shelf:
+    """The shelf with an answer that was cut short just now."""
     shelf = shelf_from(stored)
-    return shelf.saved(shelf.open.id, turns_of(bubbles))
+    return shelf.saved(shelf.open.id, written.final()) if written else shelf
 
 
 def _busy_box() -> dict[str, Any]:

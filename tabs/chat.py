@@ -78,8 +78,9 @@ def chat(
         max_new_tokens=max_new_tokens,
         seed=seed,
     )
+    yield ""  # gradio forgets a cancel that comes before the first value, and hears others only between two
     for reply in service.reply(request, visitor.name):
-        yield reply.text  # also while waiting: gradio hears a cancel only between two values
+        yield reply.text
 
 
 def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> list[Dependency]:

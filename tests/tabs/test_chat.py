@@ -62,7 +62,7 @@ def test_two_at_once_and_one_stops(address: str, model: FakeModel) -> None:
     stopping, staying = connect(address), connect(address)
     stopped = stopping.submit("first of all", api_name="/chat")
     kept = staying.submit("second of all", api_name="/chat")
-    wait_until(lambda: len(model.generations) == 2)
+    wait_until(lambda: len(model.generations) == 2 and bool(stopped.outputs()))
     first = next(g for g in model.generations if "first" in "".join(g.pieces))
     stopped.cancel()
     assert first.cancelled.wait(WAIT_S)

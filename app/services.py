@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.agent.service import AgentService
 from app.chat.service import ChatService
 from app.finetune.comparing import CompareService
 from app.finetune.service import FinetuneService
@@ -17,10 +18,12 @@ class Services:
     settings: Settings
     registry: ModelRegistry
     chat: ChatService
+    agent: AgentService
     finetune: FinetuneService
     compare: CompareService
 
     def close(self) -> None:
+        self.agent.close()
         self.finetune.close()
         self.registry.close()
 
@@ -30,10 +33,13 @@ def build_services(settings: Settings) -> Services:
     placement, default_name = choose_placement(settings)
     settings.data.mkdir(parents=True, exist_ok=True)
     registry = ModelRegistry(placement, default_name, listed_only=settings.is_open)
+    agent = AgentService(registry, settings.data)
+    agent.warm_up()
     return Services(
         settings=settings,
         registry=registry,
         chat=ChatService(registry),
+        agent=agent,
         finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),
         compare=CompareService(registry, settings.data),
     )

@@ -7,7 +7,7 @@ import gradio as gr
 
 from app.errors import Language
 from app.texts import LANGUAGES
-from tabs import chat, compare, models
+from tabs import agent, chat, compare, models
 from tabs.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
 from tabs.theme import studio_theme
 
@@ -36,6 +36,9 @@ def build(services: "Services") -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             with page.tab("chat.tab"):
                 chat.build(page, services.chat, services.registry)
+            if services.agent is not None:
+                with page.tab("agent.tab"):
+                    agent.build(page, services.agent, services.registry, login=bool(services.settings.auth))
             if services.finetune is not None:
                 with page.tab("compare.tab"):
                     compare.build(page, services.finetune, services.compare, services.registry)

@@ -16,10 +16,11 @@ from app.agent.interpreter import SandboxInterpreter, observation
 from app.agent.language_model import Call, EngineLLM
 from app.agent.protocols import Protocol, choose_protocol, shown_text
 from app.agent.sandbox.session import CellResult, Session
-from app.agent.steps import Step
+from app.agent.steps import Exchange, Step
 from app.models.interface import ChatModel, Sampling
 
 _REMEMBERED_MESSAGES = 60
+_KEPT_EXCHANGES = 19
 _NO_CODE = "There was no code in the block. Write Python code, or answer without a block."
 
 
@@ -38,6 +39,7 @@ class Task:
     """A task under way; it survives a wait for approval."""
 
     bounds: Bounds
+    visitor: str
     deadline: float
     steps: list[Step]
     rounds_left: int
@@ -47,9 +49,9 @@ class Task:
 class Conversation:
     """Runs tasks one after the other; memory and variables stay until `reset`."""
 
-    def __init__(self, session: Session, visitor: str) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self._visitor = visitor
+        self.past: list[Exchange] = []
         self._stopped = threading.Event()
         self._deadline = 0.0
         self._llm = EngineLLM()
@@ -59,12 +61,13 @@ class Conversation:
         self._protocol: Protocol | None = None
         self._pending: Task | None = None
 
-    def run(self, text: str, model: ChatModel, bounds: Bounds) -> Iterator[list[Step]]:
+    def run(self, text: str, model: ChatModel, bounds: Bounds, visitor: str) -> Iterator[list[Step]]:
         """The steps so far, again after every change. Ends early with a waiting step where approval is needed."""
         self._stopped.clear()
         self._pending = None
         message = AgentMessage(sender="user", content=text)
-        task = Task(bounds, time.monotonic() + bounds.seconds, [], bounds.max_steps, message)
+        task = Task(bounds, visitor, time.monotonic() + bounds.seconds, [], bounds.max_steps, message)
+        self.past = [*self.past[-_KEPT_EXCHANGES:], Exchange(text, task.steps)]
         return self._guarded(task, model)
 
     def approve(self, allowed: bool, model: ChatModel) -> Iterator[list[Step]]:
@@ -89,6 +92,7 @@ class Conversation:
         """Forget the talk and the variables; files stay."""
         self._pending = None
         self._agent = None
+        self.past = []
         self.session.reset()
 
     def _over(self) -> bool:
@@ -131,7 +135,7 @@ class Conversation:
         began = time.monotonic()
         kept = len(task.steps)
         sampling = replace(task.bounds.sampling, stop=protocol.stop, keep_special_tokens=protocol.keep_special_tokens)
-        call = Call(model, sampling, self._visitor, protocol.complete, self._over)
+        call = Call(model, sampling, task.visitor, protocol.complete, self._over)
         for message in agent(task.next_message, session_id=0, call=call):
             task.steps[kept:] = _growing(message.formatted)
             yield task.steps

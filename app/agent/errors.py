@@ -26,3 +26,8 @@ class FileTooLarge(BadInput):
 class NoTask(BadInput):
     zh = "请先写下要完成的任务。"
     en = "Please write down a task first."
+
+
+class NoFile(BadInput):
+    zh = "没有选中文件。"
+    en = "No file is chosen."

@@ -31,18 +31,25 @@ _PLAIN_INSTRUCTION = (
     "The code is run and you are shown its output. Then answer in one sentence, in the language of the task."
     " numpy, sympy, pandas and matplotlib are installed; variables are kept; there is no network."
 )
-_PLAIN_EXAMPLES: list[list[dict[str, str]]] = [
-    [
-        {"role": "user", "content": "What is 17 times 23?"},
-        {"role": "assistant", "content": "```python\nprint(17 * 23)\n```"},
-        {"role": "user", "content": "Output:\n391"},
-        {"role": "assistant", "content": "The answer is 391."},
-        {"role": "user", "content": "How many vowels are in the word banana?"},
-        {"role": "assistant", "content": "```python\nprint(sum(letter in 'aeiou' for letter in 'banana'))\n```"},
-        {"role": "user", "content": "Output:\n3"},
-        {"role": "assistant", "content": "The answer is 3."},
-    ]
-]
+# (task, code, output): for models too small to follow an instruction, one of each usual kind.
+_PLAIN_EXAMPLES = (
+    ("What is 17 times 23?", "print(17 * 23)", "391"),
+    ("Add up all numbers from 5 to 50.", "print(sum(range(5, 51)))", "1265"),
+    ("Count the letters of banana.", "print(len('banana'))", "6"),
+    ("Reverse the word hello.", "print('hello'[::-1])", "olleh"),
+    ("How often does a occur in banana?", "print('banana'.count('a'))", "3"),
+    (
+        "How long is it from 2023-05-01 until 2023-06-10, in days?",
+        "from datetime import date\nprint((date(2023, 6, 10) - date(2023, 5, 1)).days)",
+        "40",
+    ),
+    (
+        "Which date is 30 days later than 2022-03-05?",
+        "from datetime import date, timedelta\nprint(date(2022, 3, 5) + timedelta(days=30))",
+        "2022-04-04",
+    ),
+    ("Find the smallest of [8, 3, 5].", "print(min([8, 3, 5]))", "3"),
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ def choose_protocol(chat_template: str) -> Protocol:
     knows_names = "<|im_start|>" in chat_template and ("' name='" in chat_template or '" name="' in chat_template)
     if knows_names or _INTERPRETER in chat_template or _ACTION in chat_template:
         return Protocol("internlm", InternLMParser(), InternLMToolAggregator(), (_ACTION_END,), True)
-    aggregator = InternLMToolAggregator("user", "Output:\n", few_shot=_PLAIN_EXAMPLES)
+    aggregator = InternLMToolAggregator("user", "Output:\n", few_shot=[_example_turns()])
     return Protocol("fenced", FencedParser(), aggregator, (), False)
 
 
@@ -114,6 +121,18 @@ def drop_marks(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {**message, "content": _SPECIAL.sub("", message["content"])} if message["role"] != "assistant" else message
         for message in messages
     ]
+
+
+def _example_turns() -> list[dict[str, str]]:
+    turns = []
+    for task, code, output in _PLAIN_EXAMPLES:
+        turns += [
+            {"role": "user", "content": task},
+            {"role": "assistant", "content": f"```python\n{code}\n```"},
+            {"role": "user", "content": f"Output:\n{output}"},
+            {"role": "assistant", "content": f"The answer is {output}."},
+        ]
+    return turns
 
 
 def _no_tool(text: str) -> dict[str, Any]:

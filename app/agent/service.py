@@ -1,4 +1,4 @@
-"""The agent as the pages are given it: a conversation for each visitor, over one sandbox."""
+"""The agent as the pages are given it: a conversation for each session, over one sandbox."""
 
 import logging
 import threading
@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.agent.errors import AlreadyRunning, FilesOff, FileTooLarge, NoTask, TooManySessions
+from app.agent.errors import AlreadyRunning, FilesOff, FileTooLarge, NoFile, NoTask, TooManySessions
 from app.agent.sandbox.limits import Limits
 from app.agent.sandbox.probe import Finding, SandboxUnavailable, probe
-from app.agent.steps import Step
+from app.agent.sandbox.storage import read_plainly
+from app.agent.steps import Exchange, Step
 from app.models.interface import Registry
 
 if TYPE_CHECKING:  # they need Lagent, which takes seconds to import, and Linux
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Seat:
-    """One visitor's conversation; `running` while a task of his is under way."""
+    """A session's conversation; `running` is held while a task is under way."""
 
     conversation: "Conversation"
     last_used: float
@@ -68,30 +69,46 @@ class AgentService:
         if self.available:
             threading.Thread(target=self._start_quietly, name="sandbox-start", daemon=True).start()
 
-    def run(self, visitor: str, task: str, model: str = "", bounds: "Bounds | None" = None) -> Iterator[list[Step]]:
-        """Work on `task`: the steps so far, again after every change."""
+    def run(
+        self, session: str, task: str, model: str = "", bounds: "Bounds | None" = None, *, visitor: str = ""
+    ) -> Iterator[list[Step]]:
+        """Work on `task`: the steps so far, again after every change.
+
+        `session` has the memory, the variables and the files; `visitor` is whose fair share of the model it counts
+        against.
+        """
         from app.agent.conversation import Bounds
 
         if not task.strip():
             raise NoTask(reason_zh="", reason_en="")
-        with self._seat(visitor) as conversation, self.registry.lease(model or self.registry.default_name) as leased:
-            yield from conversation.run(task, leased, bounds or Bounds())
+        with self._seat(session) as conversation, self.registry.lease(model or self.registry.default_name) as leased:
+            yield from conversation.run(task, leased, bounds or Bounds(), visitor or session)
 
-    def approve(self, visitor: str, allowed: bool, model: str = "") -> Iterator[list[Step]]:
-        """Go on with the code that waits for the visitor's word."""
-        with self._seat(visitor) as conversation, self.registry.lease(model or self.registry.default_name) as leased:
+    def approve(self, session: str, allowed: bool, model: str = "") -> Iterator[list[Step]]:
+        """Go on with the code that waits for approval."""
+        with self._seat(session) as conversation, self.registry.lease(model or self.registry.default_name) as leased:
             yield from conversation.approve(allowed, leased)
 
-    def stop(self, visitor: str) -> None:
-        """End what runs for this visitor, and nothing else."""
-        seat = self._seats.get(visitor)
+    def talk(self, session: str) -> list[Exchange]:
+        """What was asked and done so far."""
+        seat = self._seats.get(session)
+        return list(seat.conversation.past) if seat is not None else []
+
+    def waiting(self, session: str) -> bool:
+        """Whether some code of this session waits for approval."""
+        seat = self._seats.get(session)
+        return seat is not None and seat.conversation.waiting
+
+    def stop(self, session: str) -> None:
+        """End what runs in this session, and nothing else."""
+        seat = self._seats.get(session)
         if seat is not None:
             seat.conversation.stop()
 
-    def reset(self, visitor: str) -> None:
-        """Forget this visitor's conversation, variables and files."""
+    def reset(self, session: str) -> None:
+        """Forget this session: talk, variables and files."""
         with self._lock:
-            seat = self._seats.pop(visitor, None)
+            seat = self._seats.pop(session, None)
         if seat is not None:
             seat.conversation.stop()
             seat.conversation.session.close()
@@ -100,37 +117,50 @@ class AgentService:
         """Run code in a session of its own, without a model."""
         from app.agent.conversation import outcome
 
-        session = self._open_session()
+        interpreter = self._open_session()
         try:
-            yield outcome(session.run(code))
+            yield outcome(interpreter.run(code))
         finally:
-            session.close()
+            interpreter.close()
 
-    def add_file(self, visitor: str, source: Path, name: str) -> str:
-        """Put an upload into the visitor's folder; the name that his code finds it by."""
+    def add_file(self, session: str, source: Path, name: str) -> str:
+        """Put a copy of `source` into the session's folder; the name that its code finds it by."""
         if not self.with_files:
             raise FilesOff if self.available else self.finding.unavailable()
         mib = source.stat().st_size / (1 << 20)
         if mib > self.limits.file_mib:
             raise FileTooLarge(name=name, mib=f"{mib:.0f}", limit=self.limits.file_mib)
-        return self._claim(visitor).conversation.session.add_file(source, name).name
+        return self._claim(session).conversation.session.add_file(source, name).name
 
-    def files(self, visitor: str) -> list[Path]:
-        """What lies in the visitor's folder, newest last."""
-        seat = self._seats.get(visitor)
+    def files(self, session: str) -> list[Path]:
+        """What lies in the session's folder, newest last."""
+        seat = self._seats.get(session)
         return seat.conversation.session.files() if seat is not None and self.with_files else []
+
+    def file_names(self, session: str) -> list[str]:
+        """The same, as paths below the folder."""
+        seat = self._seats.get(session)
+        root = seat.conversation.session.folder if seat is not None else Path()
+        return [str(path.relative_to(root)) for path in self.files(session)]
+
+    def read_file(self, session: str, name: str) -> bytes:
+        """The bytes of one file of the session."""
+        found = dict(zip(self.file_names(session), self.files(session), strict=True)).get(name)
+        if found is None:
+            raise NoFile(reason_zh="", reason_en="")
+        return read_plainly(found)
 
     def close(self) -> None:
         """End all sessions and delete what is left of them."""
-        for visitor in list(self._seats):
-            self.reset(visitor)
+        for session in list(self._seats):
+            self.reset(session)
         if self._sandbox is not None:
             self._sandbox.close()
 
     @contextmanager
-    def _seat(self, visitor: str) -> "Iterator[Conversation]":
-        """The visitor's conversation, for one task at a time."""
-        seat = self._claim(visitor)
+    def _seat(self, session: str) -> "Iterator[Conversation]":
+        """The session's conversation, for one task at a time."""
+        seat = self._claim(session)
         if not seat.running.acquire(blocking=False):
             raise AlreadyRunning
         try:
@@ -139,24 +169,24 @@ class AgentService:
             seat.last_used = time.monotonic()
             seat.running.release()
 
-    def _claim(self, visitor: str) -> Seat:
+    def _claim(self, session: str) -> Seat:
         from app.agent.conversation import Conversation
 
         self._clear_idle()
         with self._lock:
-            seat = self._seats.get(visitor)
+            seat = self._seats.get(session)
             if seat is None:
                 if len(self._seats) >= self._most_sessions:
                     raise TooManySessions(limit=self._most_sessions)
-                seat = Seat(Conversation(self._open_session(), visitor), time.monotonic())
-                self._seats[visitor] = seat
+                seat = Seat(Conversation(self._open_session()), time.monotonic())
+                self._seats[session] = seat
             return seat
 
     def _clear_idle(self) -> None:
         long_ago = time.monotonic() - self._idle_seconds
-        for visitor, seat in list(self._seats.items()):
+        for session, seat in list(self._seats.items()):
             if seat.last_used < long_ago and not seat.running.locked():
-                self.reset(visitor)
+                self.reset(session)
 
     def _open_session(self) -> "Session":
         from app.agent.sandbox.host import SandboxError

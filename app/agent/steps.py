@@ -20,3 +20,11 @@ class Step:
     def end(self, state: State, seconds: float) -> None:
         self.state = state
         self.seconds = seconds
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What was asked, and the steps it led to; the list grows while the task runs."""
+
+    task: str
+    steps: list[Step]

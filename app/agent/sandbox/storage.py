@@ -39,6 +39,12 @@ def regular_files(folder: Path, most: int) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
+def read_plainly(path: Path) -> bytes:
+    """The content of an ordinary file, never through a link."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        return file.read()
+
+
 def _everything(folder: Path) -> Iterator[os.DirEntry[str]]:
     """All entries below `folder`, without recursion and past folders that were made unreadable or vanish."""
     waiting = [str(folder)]

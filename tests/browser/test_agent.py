@@ -1,0 +1,154 @@
+"""The agent tab in a real browser: steps, pictures, files, approval, stop."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app import ui
+from app.agent.sandbox.limits import Limits
+from app.agent.sandbox.probe import Finding, probe
+from app.agent.service import AgentService
+from app.models.interface import Message
+from tests.fakes import FakeModel, FakeRegistry, fake_services
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs Linux"),
+    pytest.mark.timeout(120),
+]
+CHART = "import pandas as pd, matplotlib.pyplot as plt\npd.read_csv('sales.csv').plot(x='month')\nplt.title('销量')"
+
+
+def code(text: str) -> str:
+    return f"```python\n{text}\n```"
+
+
+class Scene:
+    """A page whose model gives the answers put into `answers`."""
+
+    def __init__(self, serve: Callable[[gr.Blocks], str], service: AgentService) -> None:
+        self.answers: list[str] = []
+        registry = FakeRegistry(FakeModel("tiny", self.script))
+        service.registry = registry
+        settings = SimpleNamespace(language="auto", auth="")
+        services = fake_services(registry, agent=service, settings=settings)
+        self.address = serve(ui.build(services))
+
+    def script(self, _messages: Sequence[Message]) -> Sequence[str]:
+        return [self.answers.pop(0)]
+
+    def visit(self, open_page: Callable[..., Any], **how: Any) -> Any:
+        page = open_page(self.address, **how)
+        page.get_by_role("tab", name="智能体").or_(page.get_by_role("tab", name="Agent")).click()
+        return page
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """Open to the user a root server's sandbox becomes, which pytest's own folders are not."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[AgentService]:
+    """A service whose sandbox is warm already, as a server's is soon after its start."""
+    finding = probe()
+    if finding.mode != "files":
+        pytest.skip("needs the sandbox with files")
+    service = AgentService(FakeRegistry(), folder, limits=Limits(cell_seconds=30), finding=finding)
+    list(service.interpret("1"))
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def scene(serve: Callable[[gr.Blocks], str], service: AgentService) -> Scene:
+    return Scene(serve, service)
+
+
+def ask(page: Any, task: str) -> None:
+    page.locator("#agent-box textarea").fill(task)
+    page.locator("#agent-box textarea").press("Enter")
+
+
+def test_an_example_with_a_file_ends_in_a_chart(scene: Scene, open_page: Callable[..., Any]) -> None:
+    scene.answers += [
+        code(CHART),
+        code("import pandas as pd\npd.read_csv('sales.csv').to_csv('copy.csv')"),
+        "如图所示。",
+    ]
+    page = scene.visit(open_page, locale="zh-CN")
+    page.get_by_text("读取 sales.csv").first.click()
+    page.get_by_text("如图所示。").wait_for()
+    picture = page.locator("#agent-chat img[src^='data:image/png']")
+    assert picture.evaluate("image => image.complete && image.naturalWidth > 100")
+    assert page.get_by_text("代码 · 完成").count() == 2
+    with page.expect_download() as saving:
+        page.locator("#agent-download").click()
+    assert saving.value.suggested_filename == "copy.csv"
+    assert "tea" in Path(saving.value.path()).read_text()
+
+
+def test_an_upload_is_found_and_gone_with_the_page(
+    scene: Scene, open_page: Callable[..., Any], folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "数据.txt").write_text("41")
+    scene.answers += [code("print(int(open('数据.txt').read()) + 1)"), "done"]
+    page = scene.visit(open_page)
+    page.locator("#agent-settings input[type=file]").set_input_files(tmp_path / "数据.txt")
+    page.locator("#agent-files input").and_(page.locator("[aria-label=Files]")).wait_for()
+    ask(page, "add one")
+    page.get_by_text("done", exact=True).last.wait_for()
+    assert "42" in page.locator("#agent-chat").inner_text()
+    (mine,) = [path.parent for path in (folder / "agent").rglob("数据.txt")]
+    page.close()
+    deadline = time.monotonic() + 20
+    while mine.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not mine.exists()
+
+
+def test_code_waits_for_the_visitor_s_word(scene: Scene, open_page: Callable[..., Any]) -> None:
+    scene.answers += [code("print('ran' * 2)"), "finished"]
+    page = scene.visit(open_page)
+    page.get_by_label("Ask me before running").check()
+    ask(page, "run something")
+    page.get_by_role("button", name="Run this code").click()
+    page.get_by_text("finished").wait_for()
+    assert "ranran" in page.locator("#agent-chat").inner_text()
+
+
+def test_stop_ends_running_code(scene: Scene, open_page: Callable[..., Any]) -> None:
+    scene.answers += [code("while True: pass"), "never"]
+    page = scene.visit(open_page)
+    ask(page, "loop")
+    page.get_by_text("Code · running").wait_for()
+    page.locator("#agent-box .stop-button, #agent-box button").last.click()
+    page.get_by_text("Stopped.").wait_for()
+    assert page.get_by_text("never").count() == 0
+
+
+def test_it_fits_a_phone(scene: Scene, open_page: Callable[..., Any]) -> None:
+    scene.answers += [code("print('x' * 300)"), "done it"]
+    page = scene.visit(open_page, width=390, height=844)
+    ask(page, "wide")
+    page.get_by_text("done it").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_without_a_sandbox_the_page_says_why(
+    serve: Callable[[gr.Blocks], str], open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    off = AgentService(FakeRegistry(), tmp_path, finding=Finding("off", (), "这里不行", "not on this kernel"))
+    page = Scene(serve, off).visit(open_page)
+    page.get_by_text("not on this kernel").wait_for()
+    assert page.locator("#agent-box").count() == 0

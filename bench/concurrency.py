@@ -1,6 +1,6 @@
 """The engine against plain `generate` behind a lock, which is what a simple demo does: same weights, same prompts.
 
-python -m bench.concurrency [--tokens 64] [--device cpu]
+python -m bench.concurrency [--tokens 64] [--device cpu] [--users 1 8] [--parts users memory]
 """
 
 import argparse
@@ -20,6 +20,7 @@ from app.models.loading import Loaded
 from bench.measure import line, machine, packaged_model, percentile
 
 USERS = (1, 2, 4, 8, 16)
+PARTS = ("users", "stop", "turns", "memory")
 TOPICS = ("a fox", "the sea", "a lost key", "two friends", "a long winter", "the moon", "an old train", "a garden")
 Answer = Callable[[Sequence[Message]], Iterator[str]]
 
@@ -137,42 +138,54 @@ def memory_over_turns(engine: Engine, turns: int) -> None:
     line(part="memory", turns=turns, mib_after_10=sizes[9], mib_after_half=sizes[turns // 2], mib_after_all=sizes[-1])
 
 
+def users_compared(loaded: Loaded, engine: Engine, tokens: int, sizes: Sequence[int]) -> dict[int, float]:
+    """Engine over serial, in total tokens/s, for each number of users."""
+    serial = Serial(loaded, tokens)
+
+    def batched(messages: Sequence[Message]) -> Iterator[str]:
+        return iter(engine.stream(messages, Sampling(temperature=0, max_new_tokens=tokens)))
+
+    ratios: dict[int, float] = {}
+    for users in sizes:
+        timed(serial.answer, min(users, 2), tokens)  # both sides warm for this size
+        timed(batched, users, tokens)
+        plain, ours = timed(serial.answer, users, tokens), timed(batched, users, tokens)
+        ratios[users] = ours["tokens_per_s"] / plain["tokens_per_s"]
+        line(part="users", users=users, side="serial", **plain)
+        share = ours["first_token_p95_s"] / plain["first_token_p95_s"]
+        line(part="users", users=users, side="engine", ratio=ratios[users], first_token_share=share, **ours)
+    return ratios
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--users", type=int, nargs="*", default=list(USERS))
+    parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
     options = parser.parse_args()
     line(part="machine", **machine())
     loaded = replace(packaged_model(options.device), stop_token_ids=())
-    serial = Serial(loaded, options.tokens)
     engine = Engine("bench", loaded, EngineOptions())
-
-    def batched(messages: Sequence[Message]) -> Iterator[str]:
-        return iter(engine.stream(messages, Sampling(temperature=0, max_new_tokens=options.tokens)))
-
     ratios: dict[int, float] = {}
-    for users in options.users:
-        for answer in (serial.answer, batched):  # both sides warm for this size
-            timed(answer, min(users, 2) if answer == serial.answer else users, options.tokens)
-        plain = timed(serial.answer, users, options.tokens)
-        ours = timed(batched, users, options.tokens)
-        ratios[users] = ours["tokens_per_s"] / plain["tokens_per_s"]
-        line(part="users", users=users, side="serial", **plain)
-        line(part="users", users=users, side="engine", ratio=ratios[users], **ours)
-        line(part="first_token", users=users, p95_share=ours["first_token_p95_s"] / plain["first_token_p95_s"])
-    stop_latency(engine, 7)
-    shared = second_turn(engine, "on")
+    if "users" in options.parts:
+        ratios = users_compared(loaded, engine, options.tokens, options.users)
+    if "stop" in options.parts:
+        stop_latency(engine, 7)
+    if "turns" in options.parts:
+        line(part="second_turn", share_of_first=second_turn(engine, "on"))
     engine.close()
-    unshared = Engine("bench", loaded, EngineOptions(prefix_sharing=False))
-    second_turn(unshared, "off")
-    unshared.close()
-    small = Engine("bench", loaded, EngineOptions(cache_tokens=4096))
-    memory_over_turns(small, 100)
-    small.close()
-    line(part="second_turn", share_of_first=shared)
-    best = max(options.users)
-    line(bench="concurrency", ratio=ratios[best], of=f"total tokens/s at {best} users, engine over generate with lock")
+    if "turns" in options.parts:
+        unshared = Engine("bench", loaded, EngineOptions(prefix_sharing=False))
+        second_turn(unshared, "off")
+        unshared.close()
+    if "memory" in options.parts:
+        small = Engine("bench", loaded, EngineOptions(cache_tokens=4096))
+        memory_over_turns(small, 100)
+        small.close()
+    if ratios:
+        most = max(ratios)
+        line(bench="concurrency", ratio=ratios[most], of=f"total tokens/s at {most} users, engine over locked generate")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The same services without a page: python -m app chat | download | finetune."""
+"""The same services without a page: python -m app chat | download | finetune | doctor."""
 
 import argparse
 import sys
@@ -63,7 +63,19 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("file", nargs="?", help="one file, such as config.json")
     tune = command("finetune", _finetune, "train an adapter by XTuner; the model BASE+NAME is on the page afterwards")
     add_options(tune)
+    command("doctor", _doctor, "what this machine offers: device, memory, and whether the sandbox holds")
     return parser
+
+
+def _doctor(_: argparse.Namespace, settings: list[str]) -> int:
+    from app.agent.sandbox.probe import probe
+    from app.models.placement import choose_placement
+
+    placement, default_name = choose_placement(read_settings(settings))
+    print(f"device {placement.device}, budget {placement.budget_mib} MiB, model {default_name}")
+    for found in probe().lines():
+        print(found)
+    return 0
 
 
 def _chat(options: argparse.Namespace, settings: list[str]) -> int:

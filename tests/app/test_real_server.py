@@ -125,3 +125,11 @@ def test_the_same_in_a_terminal(data: str) -> None:
     printed, _ = chat.communicate(f"{FRANCE}\nexit\n", timeout=120)
     assert chat.returncode == 0
     assert "The capital of France is Paris." in printed
+
+
+def test_the_doctor_tells_what_the_machine_offers(data: str) -> None:
+    doctor = start("-m", "app", "doctor", "--", "--data", data, "--device", "cpu")
+    printed, _ = doctor.communicate(timeout=120)
+    assert doctor.returncode == 0
+    assert "device cpu" in printed
+    assert "sandbox: " in printed

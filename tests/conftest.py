@@ -1,6 +1,5 @@
 """Fixtures for every tab: the page on a server of its own, a real Chromium to look at it, the packaged model."""
 
-import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -17,8 +16,6 @@ from app.models import catalog, sources
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 Serve = Callable[..., str]
 OpenPage = Callable[..., "Page"]

@@ -1,0 +1,94 @@
+"""The registry's models as LangChain chat models: chains written elsewhere run on them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ChatMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic import ConfigDict
+
+from app.models.interface import Message, Registry, Sampling
+
+ROLES = {"human": "user", "ai": "assistant", "system": "system"}
+
+
+class RegistryChatModel(BaseChatModel):
+    """One model of the registry, leased for each answer. `stop` and closing a stream end the generation."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    registry: Any
+    name_in_registry: str
+    temperature: float = 0.2
+    top_p: float = 0.9
+    max_tokens: int = 512
+    seed: int | None = None
+    visitor: str = ""
+
+    @classmethod
+    def of(cls, registry: Registry, name: str, sampling: Sampling, visitor: str = "") -> "RegistryChatModel":
+        """The model `name` with this sampling."""
+        return cls(
+            registry=registry,
+            name_in_registry=name,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_new_tokens,
+            seed=sampling.seed,
+            visitor=visitor,
+        )
+
+    @property
+    def _llm_type(self) -> str:
+        return "puyu-studio"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.name_in_registry, "temperature": self.temperature, "seed": self.seed}
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        sampling = Sampling(
+            temperature=kwargs.get("temperature", self.temperature),
+            top_p=self.top_p,
+            max_new_tokens=kwargs.get("max_tokens", self.max_tokens),
+            seed=self.seed,
+            stop=tuple(stop or ()),
+        )
+        with self.registry.lease(self.name_in_registry) as model:
+            generation = model.stream(to_messages(messages), sampling, visitor=self.visitor)
+            try:
+                for piece in generation:
+                    chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
+                    if run_manager:
+                        run_manager.on_llm_new_token(piece, chunk=chunk)
+                    yield chunk
+            finally:
+                if generation.finish_reason is None:
+                    generation.cancel()
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        text = "".join(str(chunk.message.content) for chunk in self._stream(messages, stop, run_manager, **kwargs))
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=text))])
+
+
+def to_messages(messages: Sequence[BaseMessage]) -> list[Message]:
+    """LangChain's turns as the models' interface has them."""
+    turns: list[Message] = []
+    for message in messages:
+        role = message.role if isinstance(message, ChatMessage) else ROLES.get(message.type, "user")
+        turns.append({"role": role, "content": str(message.text)})  # type: ignore[typeddict-item]
+    return turns

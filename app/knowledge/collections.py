@@ -1,0 +1,150 @@
+"""Who has which collection: private to its owner, or shared for reading. Names are only looked up, never paths."""
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+from app.errors import BadInput, StudioError
+
+SERVER = "server"  # owner of what everyone may read, such as the sample documents
+GUEST_SECONDS = 24 * 3600
+NAME = re.compile(r"[^\x00-\x1f/\\]{1,60}")
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS collections (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, shared INTEGER NOT NULL, embedder TEXT NOT NULL,
+    used REAL NOT NULL, UNIQUE (owner, name))
+"""
+
+
+class NoSuchCollection(StudioError):
+    """Also the answer for another's private collection: whether it exists is nobody's business."""
+
+    zh = "没有名为 {name} 的文档集合。请先新建，或选择列表中的一个。"
+    en = "There is no collection named {name}. Make one first, or choose one from the list."
+
+
+class NotYours(StudioError):
+    zh = "集合 {name} 是别人共享的，只能提问，不能修改。"
+    en = "The collection {name} was shared by somebody else: you can ask it, not change it."
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who asks. A guest has no login; guest and login of the same name are different people."""
+
+    name: str
+    guest: bool = False
+
+    @property
+    def key(self) -> str:
+        """How the owner stands in the catalogue."""
+        return f"guest:{self.name}" if self.guest else f"login:{self.name}"
+
+
+@dataclass(frozen=True)
+class CollectionRecord:
+    """A collection of the catalogue; `id` is random and names its folder and its vectors."""
+
+    id: str
+    owner: str
+    name: str
+    shared: bool
+    embedder: str
+
+
+class Catalogue:
+    """All collections of a data folder. Safe from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._connection() as connection:
+            connection.execute(SCHEMA)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def visible(self, owner: Owner) -> list[CollectionRecord]:
+        """The owner's own collections by name, then what others share."""
+        with self._connection() as connection:
+            rows = connection.execute(
+                "SELECT id, owner, name, shared, embedder FROM collections WHERE owner = ? OR shared"
+                " ORDER BY owner != ?, name",
+                (owner.key, owner.key),
+            ).fetchall()
+        return [_record(row) for row in rows]
+
+    def readable(self, owner: Owner, name: str) -> CollectionRecord:
+        """The owner's own collection of this name, else a shared one."""
+        found = [record for record in self.visible(owner) if record.name == name]
+        if not found:
+            raise NoSuchCollection(name=name)
+        with self._connection() as connection:
+            connection.execute("UPDATE collections SET used = ? WHERE id = ?", (time.time(), found[0].id))
+        return found[0]
+
+    def writable(self, owner: Owner, name: str) -> CollectionRecord:
+        """The owner's own collection of this name."""
+        record = self.readable(owner, name)
+        if record.owner != owner.key:
+            raise NotYours(name=name)
+        return record
+
+    def make(self, owner: Owner, name: str, embedder: str, *, shared: bool = False) -> CollectionRecord:
+        """The owner's own collection of this name, made if it is not there."""
+        name = name.strip()
+        if not NAME.fullmatch(name):
+            raise BadInput(
+                reason_zh="集合名需要 1 到 60 个字，不能有斜杠。",
+                reason_en="A collection's name has 1 to 60 characters and no slashes.",
+            )
+        with self._connection() as connection:
+            connection.execute(
+                "INSERT INTO collections VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (token_hex(16), owner.key, name, shared, embedder, time.time()),
+            )
+        return self.writable(owner, name)
+
+    def share(self, record: CollectionRecord, shared: bool) -> None:
+        """Let everyone read it, or nobody else."""
+        with self._connection() as connection:
+            connection.execute("UPDATE collections SET shared = ? WHERE id = ?", (shared, record.id))
+
+    def set_embedder(self, record: CollectionRecord, embedder: str) -> None:
+        """After its index was rebuilt."""
+        with self._connection() as connection:
+            connection.execute("UPDATE collections SET embedder = ? WHERE id = ?", (embedder, record.id))
+
+    def forget(self, record: CollectionRecord) -> None:
+        """Take it off the list."""
+        with self._connection() as connection:
+            connection.execute("DELETE FROM collections WHERE id = ?", (record.id,))
+
+    def all(self) -> list[CollectionRecord]:
+        """Every collection; for the server's own housekeeping."""
+        with self._connection() as connection:
+            rows = connection.execute("SELECT id, owner, name, shared, embedder FROM collections").fetchall()
+        return [_record(row) for row in rows]
+
+    def left_by_guests(self, now: float) -> list[CollectionRecord]:
+        """Guests' collections that nobody used for a day."""
+        with self._connection() as connection:
+            rows = connection.execute(
+                "SELECT id, owner, name, shared, embedder FROM collections WHERE owner LIKE 'guest:%' AND used < ?",
+                (now - GUEST_SECONDS,),
+            ).fetchall()
+        return [_record(row) for row in rows]
+
+
+def _record(row: tuple[str, str, str, int, str]) -> CollectionRecord:
+    return CollectionRecord(row[0], row[1], row[2], bool(row[3]), row[4])

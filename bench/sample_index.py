@@ -1,0 +1,28 @@
+"""The sample documents indexed with the packaged embedder, for measuring."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from app.knowledge.conversion_worker import Converter
+from app.knowledge.database import Database
+from app.knowledge.embedders import PACKAGED, EmbedderShelf, bound
+from app.knowledge.indexing import Indexer
+from app.knowledge.retrieval import Searcher
+from app.knowledge.sources import folder_files
+from app.knowledge.vectors import VectorIndex, open_chroma
+from bench.question_set import SAMPLES
+
+
+def sample_index(folder: Path) -> Searcher:
+    """A searcher over `assets/samples`, built in `folder`."""
+    database = Database(folder / "index.db")
+    vectors = VectorIndex(open_chroma(folder / "chroma"), "samples")
+    embedder = bound(EmbedderShelf(), PACKAGED)
+    exhaust(Indexer(database, vectors, embedder, Converter()).run("samples", folder_files(SAMPLES)))
+    return Searcher(database, vectors, embedder)
+
+
+def exhaust(steps: Iterable[object]) -> None:
+    """Run to the end."""
+    for _ in steps:
+        pass

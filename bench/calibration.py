@@ -1,6 +1,6 @@
 """Fit the refusal judgement on the shipped questions and print its weights, with the error on questions left out.
 
-    python -m bench.calibration
+python -m bench.calibration
 """
 
 import json

@@ -132,12 +132,7 @@ def _pack(blocks: list[Block], size: int, overlap: int) -> Iterator[Passage]:
 def _tail(group: list[Block], following: Block, size: int, overlap: int) -> list[Block]:
     if following.section != group[0].section:
         return []
-    kept = [
-        block
-        for block in group
-        if group[-1].end - block.start <= overlap and following.end - block.start <= size
-    ]
-    return kept
+    return [block for block in group if group[-1].end - block.start <= overlap and following.end - block.start <= size]
 
 
 def _passage(group: list[Block]) -> Iterator[Passage]:

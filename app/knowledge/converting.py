@@ -1,12 +1,12 @@
-"""A file's bytes to text. Office files, web pages and notebooks become Markdown by Microsoft's markitdown, PDF by PDFium.
+"""A file's bytes to text: office files, web pages and notebooks to Markdown by markitdown, PDF by PDFium.
 
 Runs inside the conversion worker (see `conversion_worker.py`), so a hostile file costs a child process, not the server.
 """
 
 import io
 import zipfile
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from app.knowledge.documents import Text, Unreadable, clean, decode
 
@@ -16,10 +16,11 @@ MAX_CHARACTERS = 10_000_000
 
 MARKDOWN = frozenset({".md", ".markdown"})
 PLAIN = frozenset({".txt", ".text", ".rst", ".log", ".tex"})
-CODE = frozenset(
-    ".py .js .ts .jsx .tsx .java .c .h .cc .cpp .hpp .cs .go .rs .rb .php .swift .kt .scala .lua .r .jl .sql .sh .bat"
-    " .ps1 .css .xml .json .jsonl .yaml .yml .toml .ini .cfg .conf .dockerfile .makefile".split()
-)
+CODE_SUFFIXES = """
+.py .js .ts .jsx .tsx .java .c .h .cc .cpp .hpp .cs .go .rs .rb .php .swift .kt .scala .lua .r .jl .sql .sh
+.bat .ps1 .css .xml .json .jsonl .yaml .yml .toml .ini .cfg .conf .dockerfile .makefile
+"""
+CODE = frozenset(CODE_SUFFIXES.split())
 PACKED = frozenset({".docx", ".pptx", ".xlsx"})
 CONVERTED = PACKED | {".html", ".htm", ".csv", ".ipynb"}
 SUFFIXES = MARKDOWN | PLAIN | CODE | CONVERTED | {".pdf"}
@@ -40,9 +41,7 @@ def convert(path: Path, name: str) -> Text:
     """Read the file at `path`, whose kind is told by `name`. Raises Unreadable with the reason."""
     suffix = suffix_of(name)
     if suffix not in SUFFIXES:
-        raise Unreadable(
-            reason_zh=f"不支持 {suffix} 文件。", reason_en=f"Files of kind {suffix} are not supported."
-        )
+        raise Unreadable(reason_zh=f"不支持 {suffix} 文件。", reason_en=f"Files of kind {suffix} are not supported.")
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise Unreadable(
@@ -119,7 +118,7 @@ def _markdown(raw: bytes, suffix: str) -> str:
         ) from error
 
 
-def _converter(suffix: str) -> Callable[..., object] | type:
+def _converter(suffix: str) -> Any:
     from markitdown import converters
 
     return {

@@ -17,6 +17,7 @@ from typing import Literal
 
 from app.knowledge.chunking import Passage
 from app.knowledge.documents import Text
+from app.knowledge.snapshot import Snapshot
 
 FileState = Literal["waiting", "ready", "failed"]
 
@@ -63,28 +64,7 @@ class Prepared:
     keywords: Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True)
-class StoredPassage:
-    """A passage as it lies in the index."""
-
-    version: int
-    number: int
-    file_id: int
-    path: str
-    start: int
-    end: int
-    page: int | None
-    heading: tuple[str, ...]
-    content: str
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """What names it in both stores."""
-        return self.version, self.number
-
-
 _FILE = "id, origin, path, state, version, hash, stamp, passages, reason_zh, reason_en"
-_PASSAGE = "p.version, p.number, f.id, f.path, p.start, p.stop, p.page, p.heading, p.content"
 
 
 class Database:
@@ -126,7 +106,7 @@ class Database:
             connection.execute("COMMIT")
 
     @contextmanager
-    def snapshot(self) -> Iterator["Snapshot"]:
+    def snapshot(self) -> Iterator[Snapshot]:
         """One consistent view of the index, for all legs of a search."""
         with self._connection() as connection:
             connection.execute("BEGIN")
@@ -152,7 +132,8 @@ class Database:
         """The file's content was looked at and is what the index has seen already."""
         with self._change() as connection:
             connection.execute(
-                "UPDATE files SET stamp = ?, state = CASE reason_en WHEN '' THEN 'ready' ELSE 'failed' END WHERE id = ?",
+                "UPDATE files SET stamp = ?, state = CASE reason_en WHEN '' THEN 'ready' ELSE 'failed' END"
+                " WHERE id = ?",
                 (stamp, file_id),
             )
 
@@ -177,7 +158,9 @@ class Database:
         """Journal new versions before their vectors are stored."""
         with self._change() as connection:
             return [
-                int(connection.execute("INSERT INTO journal (passages) VALUES (?)", (len(new.passages),)).lastrowid or 0)
+                int(
+                    connection.execute("INSERT INTO journal (passages) VALUES (?)", (len(new.passages),)).lastrowid or 0
+                )
                 for new in batch
             ]
 
@@ -218,60 +201,24 @@ class Database:
             ).fetchone()
         return Text(row[0], row[1], tuple(json.loads(row[2]))) if row else None
 
+    def embeddable(self) -> list[tuple[tuple[int, int], int, str]]:
+        """Key, file and text to embed of every passage."""
+        with self._connection() as connection:
+            rows = connection.execute(
+                "SELECT p.version, p.number, f.id, p.heading, p.content FROM passages p"
+                " JOIN files f ON f.version = p.version ORDER BY p.id"
+            ).fetchall()
+        return [((row[0], row[1]), row[2], under_heading(json.loads(row[3]), row[4])) for row in rows]
+
     def vector_keys(self) -> set[tuple[int, int]]:
         """What the vector store should hold, no more and no less."""
         with self._connection() as connection:
             return set(connection.execute("SELECT version, number FROM passages"))
 
 
-class Snapshot:
-    """Reading for one search."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def matching(self, expression: str, limit: int, files: Sequence[int] | None) -> list[tuple[StoredPassage, float]]:
-        """The best passages for an FTS5 expression with their BM25 score, headings counting double."""
-        if not expression:
-            return []
-        chosen = f"AND f.id IN ({','.join(map(str, map(int, files)))})" if files is not None else ""
-        rows = self._connection.execute(
-            f"SELECT {_PASSAGE}, bm25(words, 2.0, 1.0) AS cost FROM words JOIN passages p ON p.id = words.rowid JOIN files f ON f.version = p.version"
-            f" WHERE words MATCH ? {chosen} ORDER BY cost LIMIT ?",
-            (expression, limit),
-        )
-        return [(_stored(row[:-1]), -row[-1]) for row in rows]
-
-    def passages(self, keys: Sequence[tuple[int, int]]) -> list[StoredPassage]:
-        """Those of the keys that are visible, in their order."""
-        found = []
-        for key in keys:
-            row = self._connection.execute(
-                f"SELECT {_PASSAGE} FROM passages p JOIN files f ON f.version = p.version"
-                " WHERE p.version = ? AND p.number = ?",
-                key,
-            ).fetchone()
-            if row:
-                found.append(_stored(row))
-        return found
-
-
-    def frequencies(self, terms: Iterable[str]) -> tuple[dict[str, int], int]:
-        """In how many passages each word stands, and how many passages there are."""
-        found = {
-            term: int(
-                self._connection.execute("SELECT count(*) FROM words WHERE words MATCH ?", (f'"{term}"',)).fetchone()[0]
-            )
-            for term in terms
-        }
-        return found, int(self._connection.execute("SELECT count(*) FROM passages").fetchone()[0])
-
-
-def _stored(row: tuple[object, ...]) -> StoredPassage:
-    version, number, file_id, path, start, end, page, heading, content = row
-    return StoredPassage(
-        version, number, file_id, path, start, end, page, tuple(json.loads(str(heading))), content  # type: ignore[arg-type]
-    )
+def under_heading(heading: Sequence[str], content: str) -> str:
+    """What is embedded: the passage under its headings, so that a short one still says what it is about."""
+    return "\n".join([" > ".join(heading), content]).strip()
 
 
 def _retire(connection: sqlite3.Connection, file_id: int) -> dict[int, int]:

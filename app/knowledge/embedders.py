@@ -1,4 +1,4 @@
-"""Text to vectors. `packaged` is multilingual-e5-small at 4 bits from a wheel; other names go to sentence-transformers."""
+"""Text to vectors: multilingual-e5-small at 4 bits from a wheel, any other model by sentence-transformers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -73,7 +73,7 @@ class SentenceTransformerEmbedder:
         except (OSError, ValueError) as error:
             raise NotAModel(name=name, reason=str(error).splitlines()[0]) from error
         self.name = name
-        self.dimensions = int(self._model.get_embedding_dimension())
+        self.dimensions = int(self._model.get_embedding_dimension() or 0)
         self.mib = sum(weight.numel() * weight.element_size() for weight in self._model.parameters()) >> 20
         known = dict(self._model.prompts)
         e5 = "e5" in Path(name).name.lower() and not known.get("query")

@@ -10,8 +10,8 @@ from threading import Lock
 
 import numpy as np
 
-from app.knowledge.chunking import Passage, split
-from app.knowledge.database import Database, FileRecord, Prepared
+from app.knowledge.chunking import split
+from app.knowledge.database import Database, FileRecord, Prepared, under_heading
 from app.knowledge.documents import Text, Unreadable
 from app.knowledge.embedders import Embedder, Vectors
 from app.knowledge.segmenting import segmented
@@ -49,9 +49,10 @@ class Progress:
     failed: tuple[Failure, ...] = ()
 
 
-def embedded_text(text: Text, passage: Passage) -> str:
-    """What is embedded: the passage under its headings, so that a short one still says what it is about."""
-    return "\n".join([" > ".join(passage.heading), text.content[passage.start : passage.end]]).strip()
+def embedded_texts(new: Prepared) -> list[str]:
+    """What is embedded of a file, one text for each passage."""
+    content = new.text.content
+    return [under_heading(passage.heading, content[passage.start : passage.end]) for passage in new.passages]
 
 
 def prepare(file_id: int, digest: str, stamp: str, text: Text) -> Prepared:
@@ -96,8 +97,7 @@ class Indexer:
             record = next(record for record in self.database.files(origin) if record.path == name)
             new = prepare(record.id, hashlib.blake2b(text.content.encode()).hexdigest(), "", text)
             if new.hash != record.hash and new.passages:
-                texts = [embedded_text(text, passage) for passage in new.passages]
-                self.publish([new], np.concatenate(list(self.embed(texts))))
+                self.publish([new], np.concatenate(list(self.embed(embedded_texts(new)))))
 
     def remove(self, file_ids: Iterable[int]) -> None:
         """Take files out of the index."""
@@ -193,7 +193,7 @@ class _Run:
         batch, self._batch = self._batch, []
         if not batch:
             return
-        texts = [embedded_text(new.text, passage) for new in batch for passage in new.passages]
+        texts = [text for new in batch for text in embedded_texts(new)]
         vectors = []
         for part in self._indexer.embed(texts):
             vectors.append(part)

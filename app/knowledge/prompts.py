@@ -31,7 +31,8 @@ ANSWER = {
     ),
 }
 REWRITE = {
-    True: "根据对话，把最后一个问题改写成不看对话也能懂的一个完整问题。只输出改写后的问题。\n\n{turns}\n最后的问题：{question}",
+    True: "根据对话，把最后一个问题改写成不看对话也能懂的一个完整问题。只输出改写后的问题。"
+    "\n\n{turns}\n最后的问题：{question}",
     False: "Rewrite the last question so that it can be understood without the conversation."
     " Reply with the question only.\n\n{turns}\nLast question: {question}",
 }

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from app.knowledge.database import Database, Snapshot, StoredPassage
+from app.knowledge.database import Database
 from app.knowledge.embedders import Embedder, Reranker
 from app.knowledge.refusal import Evidence, is_answerable, weigh
 from app.knowledge.segmenting import content_words, keyword_query
+from app.knowledge.snapshot import Snapshot, StoredPassage
 from app.knowledge.vectors import Key, VectorIndex
 
 CANDIDATES = 50  # asked of each leg

@@ -5,14 +5,20 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-WORD = re.compile(r"[a-z0-9]+(?:[._+#-][a-z0-9]+)*|[\u3400-\u9fff]+")
-STOP_WORDS = frozenset(
-    "的 了 是 在 和 与 或 也 都 就 而 及 被 把 对 等 中 上 下 里 之 其 这 那 有 我 你 他 它 们 吗 呢 吧 啊 么 什么 怎么 如何 为什么 哪些 哪个"
-    " 哪 一个 一下 可以 能 会 要 用 让 使 到 从 为 以 于 多少 多 几 请问 该 应该 需要 时候 时 还 又 很 更 最 不 没 没有 个 种 些 吗"
-    " 怎样 是否 能否 我们 你们 自己 the a an of to in on at for and or is are be was were do does did how what why which when where"
-    " who it its this that these those with as by from can could should would will i you my your me we our if there than then"
-    " not no so have has had get much many into about".split()
-)
+WORD = re.compile(r"[A-Za-z0-9]+(?:[._+#-][A-Za-z0-9]+)*|[\u3400-\u9fff]+")
+CHINESE_STOP_WORDS = """
+的 了 是 在 和 与 或 也 都 就 而 及 被 把 对 等 中 上 下 里 之 其 这 那 有 我 你 他 它 们
+吗 呢 吧 啊 么 什么 怎么 如何 为什么 哪些 哪个
+哪 一个 一下 可以 能 会 要 用 让 使 到 从 为 以 于 多少 多 几 请问 该 应该 需要 时候 时 还 又 很 更 最 不 没 没有
+个 种 些 怎样 是否 能否 我们
+你们 自己
+"""
+ENGLISH_STOP_WORDS = """
+the a an of to in on at for and or is are be was were do does did how what why which when where who it its
+this that these those with as by from can could should would will i you my your me we our if there than then
+not no so have has had get much many into about
+"""
+STOP_WORDS = frozenset((CHINESE_STOP_WORDS + ENGLISH_STOP_WORDS).split())
 
 
 @cache
@@ -29,9 +35,9 @@ def _segmenter() -> Any:
 
 def words(text: str) -> Iterator[tuple[str, int, int]]:
     """Each word in lower case with its span; a long Chinese word also yields the shorter ones inside it."""
-    for run in WORD.finditer(text.lower()):
+    for run in WORD.finditer(text):
         if run.group()[0].isascii():
-            yield run.group(), run.start(), run.end()
+            yield run.group().lower(), run.start(), run.end()
         else:
             for word, start, end in _segmenter().tokenize(run.group(), mode="search"):
                 yield word, run.start() + start, run.start() + end

@@ -1,4 +1,4 @@
-"""Which files are to be indexed: uploads kept in the collection's folder, or a folder of the server that is followed."""
+"""Which files are to be indexed: uploads kept beside the index, or a folder of the server that is followed."""
 
 import os
 import shutil
@@ -35,9 +35,7 @@ def keep_upload(path: Path, name: str, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     if path.stat().st_size > MAX_FILE_BYTES:
         limit = MAX_FILE_BYTES >> 20
-        raise BadInput(
-            reason_zh=f"文件 {plain} 超过 {limit} MiB。", reason_en=f"The file {plain} is over {limit} MiB."
-        )
+        raise BadInput(reason_zh=f"文件 {plain} 超过 {limit} MiB。", reason_en=f"The file {plain} is over {limit} MiB.")
     partial = folder / f".{uuid4().hex}.part"
     try:
         shutil.copyfile(path, partial)

@@ -9,7 +9,7 @@ from langchain_core.vectorstores import VectorStore
 
 from app.knowledge.documents import Text
 from app.knowledge.embedders import Embedder
-from app.knowledge.indexing import Indexer, prepare
+from app.knowledge.indexing import Indexer
 from app.knowledge.retrieval import Hit, Searcher
 
 ADDED = "texts"  # origin of texts that came through LangChain and not from a file
@@ -46,19 +46,22 @@ class CollectionStore(VectorStore):
         metadatas: list[dict[str, Any]] | None = None,
         *,
         ids: list[str] | None = None,
-        **kwargs: Any,
+        **_settings: Any,
     ) -> list[str]:
         """Index texts under their `source`, else their number. Returns the names they got."""
         if self._indexer is None:
             raise NotImplementedError("this store was opened for reading")
         given = list(texts)
         sources = [str(metadata.get("source", "")) for metadata in metadatas or [{}] * len(given)]
-        names = [name or source or f"text-{at}" for at, (name, source) in enumerate(zip(ids or sources, sources, strict=True))]
+        names = [
+            name or source or f"text-{at}"
+            for at, (name, source) in enumerate(zip(ids or sources, sources, strict=True))
+        ]
         for name, text in zip(names, given, strict=True):
             self._indexer.add_text(ADDED, name, Text(text, "markdown"))
         return names
 
-    def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
+    def similarity_search(self, query: str, k: int = 4, **_settings: Any) -> list[Document]:
         return [document(hit) for hit in self._searcher.search([query], k)]
 
     def similarity_search_with_score(self, *args: Any, **kwargs: Any) -> list[tuple[Document, float]]:
@@ -66,7 +69,9 @@ class CollectionStore(VectorStore):
         return [(document(hit), hit.score) for hit in self._searcher.search([query], k)]
 
     @classmethod
-    def from_texts(cls, texts: list[str], embedding: Embeddings, metadatas: Any = None, **kwargs: Any) -> "CollectionStore":
+    def from_texts(
+        cls, texts: list[str], embedding: Embeddings, metadatas: Any = None, **kwargs: Any
+    ) -> "CollectionStore":
         """Not for a collection, which needs a place on disk and an owner: ask the service for its store."""
         raise NotImplementedError("KnowledgeService.store(owner, collection) opens a store")
 

@@ -60,12 +60,9 @@ class VectorIndex:
     def nearest(self, vector: Vectors, limit: int, files: Sequence[int] | None) -> list[tuple[Key, float]]:
         """The closest passages with their cosine, best first."""
         chosen: Any = {"file": {"$in": list(files)}} if files is not None else None
-        reply = self._collection.query(
-            query_embeddings=[vector], n_results=limit, where=chosen, include=["distances"]
-        )
+        reply = self._collection.query(query_embeddings=[vector], n_results=limit, where=chosen, include=["distances"])
         return [
-            (_key(name), 1 - distance)
-            for name, distance in zip(reply["ids"][0], reply["distances"][0], strict=True)
+            (_key(name), 1 - distance) for name, distance in zip(reply["ids"][0], reply["distances"][0], strict=True)
         ]
 
     def keys(self) -> list[Key]:
@@ -84,4 +81,3 @@ def _id(key: Key) -> str:
 def _key(name: str) -> Key:
     version, number = name.split("-")
     return int(version), int(number)
-

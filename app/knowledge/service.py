@@ -1,0 +1,259 @@
+"""What the knowledge tab, the endpoints and the command line ask for: collections, indexing, search, answers."""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock, Thread
+
+from filelock import FileLock, Timeout
+
+from app.errors import BadInput, StudioError
+from app.knowledge.answering import Answer, Answerer, Question
+from app.knowledge.collections import SERVER, Catalogue, CollectionRecord, NotYours, Owner
+from app.knowledge.conversion_worker import Converter
+from app.knowledge.database import FileRecord
+from app.knowledge.documents import Text
+from app.knowledge.embedders import PACKAGED, EmbedderShelf, LeaseEmbedder, Reranker, bound
+from app.knowledge.indexing import Progress
+from app.knowledge.opened import OpenCollection
+from app.knowledge.opening import Links, Place
+from app.knowledge.retrieval import Hit
+from app.knowledge.sources import UPLOADS, Found, folder_files, keep_upload, plain_name
+from app.knowledge.vector_store import CollectionStore
+from app.knowledge.vectors import open_chroma
+from app.models.interface import Registry
+
+log = logging.getLogger(__name__)
+SAMPLES = "samples"
+
+
+class DataInUse(StudioError):
+    zh = "数据文件夹 {folder} 正被另一个进程使用。请在页面上操作，或先停止那个进程。"
+    en = "The data folder {folder} is in use by another process. Use its page, or stop it first."
+
+
+class OtherEmbedder(StudioError):
+    zh = "集合 {name} 是用 {made_with} 建立的，现在的向量模型是 {embedder}。请点「重建索引」，或换回原来的模型。"
+    en = (
+        "The collection {name} was made with {made_with}; the embedder now is {embedder}."
+        " Rebuild the index, or go back to that model."
+    )
+
+
+class KnowledgeService:
+    """Safe from several threads. `lease_embedder` holds embedders; `folder_owners` may index folders of the server."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        data_folder: Path,
+        *,
+        embedder: str = PACKAGED,
+        lease_embedder: LeaseEmbedder | None = None,
+        reranker: Reranker | None = None,
+        chroma_url: str = "",
+        folder_owners: frozenset[str] = frozenset(),
+        samples: Path | None = None,
+    ) -> None:
+        self.registry = registry
+        self.embedder = embedder
+        self.links = Links()
+        self._lease = lease_embedder or EmbedderShelf()
+        self._reranker = reranker
+        self._folder_owners = folder_owners
+        self._samples = samples
+        self._folder = data_folder
+        data_folder.mkdir(parents=True, exist_ok=True)
+        self._held = FileLock(data_folder / "in-use.lock")
+        try:
+            self._held.acquire(blocking=False)
+        except Timeout:
+            raise DataInUse(folder=data_folder) from None
+        self._catalogue = Catalogue(data_folder / "collections.db")
+        self._chroma = open_chroma(data_folder / "chroma", chroma_url)
+        self._convert = Converter()
+        self._open: dict[str, OpenCollection] = {}
+        self._lock = Lock()
+        self._closed = False
+
+    def start(self) -> Thread:
+        """In the background: clear up after guests, finish what was interrupted, index the samples the first time."""
+        thread = Thread(target=self._catch_up, name="knowledge-start", daemon=True)
+        thread.start()
+        return thread
+
+    def close(self) -> None:
+        """Let go of files and of the data folder."""
+        self._closed = True
+        self._convert.close()
+        for collection in self._open.values():
+            collection.database.close()
+        self._held.release()
+
+    # Collections
+
+    def collections(self, owner: Owner) -> list[CollectionRecord]:
+        """What this person may read, their own first."""
+        return self._catalogue.visible(owner)
+
+    def make(self, owner: Owner, name: str) -> CollectionRecord:
+        """A new empty collection, or the one of that name."""
+        return self._catalogue.make(owner, name, self.embedder)
+
+    def share(self, owner: Owner, name: str, shared: bool) -> None:
+        """Let everyone who may use the page read it, or nobody else."""
+        if owner.guest and shared:
+            raise BadInput(reason_zh="登录后才能共享集合。", reason_en="Log in to share a collection.")
+        self._catalogue.share(self._catalogue.writable(owner, name), shared)
+
+    def delete(self, owner: Owner, name: str) -> None:
+        """Remove the collection, its index and its uploads."""
+        self._drop(self._catalogue.writable(owner, name))
+
+    def files(self, owner: Owner, name: str) -> list[FileRecord]:
+        """The files of a collection with their state."""
+        return self._get(self._catalogue.readable(owner, name)).database.files()
+
+    def may_index_folders(self, owner: Owner) -> bool:
+        """Whether this person may name folders of the server."""
+        return not owner.guest and owner.name in self._folder_owners
+
+    # Indexing
+
+    def index_uploads(self, owner: Owner, name: str, files: Sequence[tuple[Path, str]]) -> Iterator[Progress]:
+        """Take uploaded files (path, name) into a collection, which is made if needed."""
+        collection = self._writable(owner, name)
+        found = []
+        for path, given in files:
+            plain, refused = plain_name(given), None
+            try:
+                keep_upload(path, given, collection.originals)
+                collection.database.wait_again(UPLOADS, plain)
+            except BadInput as error:
+                refused = (error.text("zh"), error.text("en"))
+            found.append(Found(collection.originals / plain, plain, refused))
+        return collection.indexer.run(UPLOADS, found)
+
+    def index_folder(self, owner: Owner, name: str, folder: Path) -> Iterator[Progress]:
+        """Make the collection follow a folder of the server: new, changed and vanished files."""
+        if not self.may_index_folders(owner):
+            raise BadInput(
+                reason_zh="只有服务器的管理者可以索引服务器上的文件夹。",
+                reason_en="Only whoever runs the server may index its folders.",
+            )
+        if not folder.is_dir():
+            raise BadInput(reason_zh=f"没有文件夹 {folder}。", reason_en=f"There is no folder {folder}.")
+        collection = self._writable(owner, name)
+        root = folder.resolve()
+        return collection.indexer.run(str(root), folder_files(root), follow=True)
+
+    def remove_files(self, owner: Owner, name: str, file_ids: Sequence[int]) -> None:
+        """Take files out of a collection, with their uploaded originals."""
+        collection = self._get(self._catalogue.writable(owner, name))
+        gone = [record for record in collection.database.files() if record.id in set(file_ids)]
+        collection.indexer.remove([record.id for record in gone])
+        for record in gone:
+            if record.origin == UPLOADS:
+                (collection.originals / record.path).unlink(missing_ok=True)
+
+    def rebuild(self, owner: Owner, name: str) -> Iterator[Progress]:
+        """Embed a collection anew with the present embedder; until it is done the old vectors stay."""
+        record = self._catalogue.writable(owner, name)
+        yield from self._get(record, any_embedder=True).embed_anew(self.embedder, bound(self._lease, self.embedder))
+        self._catalogue.set_embedder(record, self.embedder)
+        with self._lock:
+            old = self._open.pop(record.id)
+        old.vectors.drop()
+
+    # Asking
+
+    def search(self, owner: Owner, name: str, query: str, k: int = 5, files: Sequence[int] | None = None) -> list[Hit]:
+        """The best passages of a collection."""
+        if not query.strip():
+            raise BadInput(reason_zh="请输入要找的内容。", reason_en="Say what to look for.")
+        collection = self._get(self._catalogue.readable(owner, name))
+        return collection.searcher.search([query], max(1, min(k, 50)), files)
+
+    def ask(self, owner: Owner, name: str, question: Question) -> Iterator[Answer]:
+        """Stream an answer from a collection."""
+        if not question.text.strip():
+            raise BadInput(reason_zh="请输入问题。", reason_en="Type a question first.")
+        searcher = self._get(self._catalogue.readable(owner, name)).searcher if question.use_documents else None
+        question = replace(question, k=max(1, min(question.k, 20)), visitor=question.visitor or owner.key)
+        return Answerer(self.registry, searcher).ask(question)
+
+    def store(self, owner: Owner, name: str) -> CollectionStore:
+        """The collection as a LangChain vector store, writable where it is the owner's."""
+        record = self._catalogue.readable(owner, name)
+        collection = self._get(record)
+        return CollectionStore(collection.searcher, collection.indexer if record.owner == owner.key else None)
+
+    def link(self, owner: Owner, name: str, hit: Hit) -> str:
+        """An address that opens the document at this passage, for this person."""
+        passage = hit.passage
+        return self.links.make(Place(owner.name, owner.guest, name, passage.file_id, passage.start, passage.end))
+
+    def document(self, owner: Owner, name: str, file_id: int) -> tuple[str, Text]:
+        """Name and text of a file in a collection this person may read."""
+        database = self._get(self._catalogue.readable(owner, name), any_embedder=True).database
+        record = next((record for record in database.files() if record.id == file_id), None)
+        text = database.text(file_id) if record else None
+        if record is None or text is None:
+            raise BadInput(reason_zh="这个文件已经不在集合里。", reason_en="This file is no longer in the collection.")
+        return record.path, text
+
+    # Inside
+
+    def _writable(self, owner: Owner, name: str) -> OpenCollection:
+        shared = [r for r in self._catalogue.visible(owner) if r.name == name and r.owner != owner.key]
+        mine = [r for r in self._catalogue.visible(owner) if r.name == name and r.owner == owner.key]
+        if shared and not mine:
+            raise NotYours(name=name)
+        return self._get(self._catalogue.make(owner, name, self.embedder))
+
+    def _get(self, record: CollectionRecord, *, any_embedder: bool = False) -> OpenCollection:
+        if record.embedder != self.embedder and not any_embedder:
+            raise OtherEmbedder(name=record.name, made_with=record.embedder, embedder=self.embedder)
+        with self._lock:
+            if record.id not in self._open:
+                self._open[record.id] = OpenCollection.at(
+                    self._folder / "collections" / record.id,
+                    record,
+                    self._chroma,
+                    bound(self._lease, record.embedder),
+                    self._convert,
+                    self._reranker,
+                )
+            return self._open[record.id]
+
+    def _drop(self, record: CollectionRecord) -> None:
+        collection = self._get(record, any_embedder=True)
+        self._catalogue.forget(record)
+        with self._lock:
+            self._open.pop(record.id, None)
+        collection.vectors.drop()
+        collection.database.close()
+        shutil.rmtree(self._folder / "collections" / record.id, ignore_errors=True)
+
+    def _catch_up(self) -> None:
+        try:
+            for record in self._catalogue.left_by_guests(time.time()):
+                self._drop(record)
+            for record in self._catalogue.all():
+                if record.embedder == self.embedder:
+                    self._run_out(self._get(record).resume())
+            if self._samples is not None:
+                record = self._catalogue.make(Owner(SERVER), SAMPLES, self.embedder, shared=True)
+                if record.embedder == self.embedder:
+                    self._run_out(self._get(record).indexer.run(SAMPLES, folder_files(self._samples), follow=True))
+        except Exception:
+            if not self._closed:
+                log.exception("indexing at start failed")
+
+    def _run_out(self, steps: Iterator[Progress]) -> None:
+        for _ in steps:
+            if self._closed:
+                return

@@ -15,6 +15,7 @@ from bench.question_set import SAMPLES
 
 def sample_index(folder: Path) -> Searcher:
     """A searcher over `assets/samples`, built in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
     database = Database(folder / "index.db")
     vectors = VectorIndex(open_chroma(folder / "chroma"), "samples")
     embedder = bound(EmbedderShelf(), PACKAGED)

@@ -194,7 +194,7 @@ for progress in service.index_folder(Owner("ann"), "course", Path(sys.argv[2])):
     print(progress.added, flush=True)
 print("done", flush=True)
 """
-FILES = 400
+FILES = 200
 PASSAGES = 6
 
 

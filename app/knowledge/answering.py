@@ -1,9 +1,12 @@
 """A question to an answer with sources: rewrite, search, judge, pack, generate, check."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from inspect import GEN_CREATED, getgeneratorstate
+from types import GeneratorType
+from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -56,8 +59,8 @@ class Answerer:
         question = replace(question, model=question.model or self.registry.default_name)
         model = RegistryChatModel.of(self.registry, question.model, question.sampling, question.visitor)
         answer = Answer()
-        with ExitStack() as open_streams, self.registry.lease(question.model) as leased:
-            running: dict[str, Iterator[str]] = {}
+        running: dict[str, Iterator[str]] = {}
+        with self.registry.lease(question.model) as leased, ended(model, running):
             if question.compare or not question.use_documents:
                 running["alone"] = model_alone(model, question)
             if question.use_documents:
@@ -66,8 +69,6 @@ class Answerer:
                 if not answer.refused:
                     chain = answer_chain(model, is_chinese(question.text), room(leased, question.sampling))
                     running["text"] = chain.stream({"question": answer.searched_for, "hits": answer.hits})
-            for stream in running.values():
-                open_streams.enter_context(closing(stream))  # type: ignore[type-var]
             for name, text in together(running):
                 answer = replace(answer, **{name: text})  # type: ignore[arg-type]
                 yield answer
@@ -85,6 +86,18 @@ class Answerer:
             return Answer(hits=tuple(hits), searched_for=rewritten)
         text = prompts.NOTHING_FOUND[is_chinese(question.text)]
         return Answer(text=text, refused=True, searched_for=rewritten)
+
+
+@contextmanager
+def ended(model: RegistryChatModel, streams: dict[str, Iterator[str]]) -> Iterator[None]:
+    """However the reader leaves, the model stops, and the streams are read out so that their leases end."""
+    try:
+        yield
+    finally:
+        model.cancel()
+        for stream in streams.values():
+            if getgeneratorstate(cast("GeneratorType[str, None, None]", stream)) != GEN_CREATED:
+                deque(stream, maxlen=0)
 
 
 def answer_chain(model: Runnable[Any, BaseMessage], chinese: bool, fits: Any) -> Runnable[Any, str]:

@@ -7,15 +7,15 @@ from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ChatMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import ConfigDict
+from pydantic import ConfigDict, PrivateAttr
 
-from app.models.interface import Message, Registry, Sampling
+from app.models.interface import Generation, Message, Registry, Sampling
 
 ROLES = {"human": "user", "ai": "assistant", "system": "system"}
 
 
 class RegistryChatModel(BaseChatModel):
-    """One model of the registry, leased for each answer. `stop` and closing a stream end the generation."""
+    """One model of the registry, leased for each answer. `cancel` ends what it is writing."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -26,6 +26,12 @@ class RegistryChatModel(BaseChatModel):
     max_tokens: int = 512
     seed: int | None = None
     visitor: str = ""
+    _running: list[Generation] = PrivateAttr(default_factory=list)
+
+    def cancel(self) -> None:
+        """End everything this object is writing; the streams then run out. A chain does not pass a close on to it."""
+        for generation in list(self._running):
+            generation.cancel()
 
     @classmethod
     def of(cls, registry: Registry, name: str, sampling: Sampling, visitor: str = "") -> "RegistryChatModel":
@@ -64,6 +70,7 @@ class RegistryChatModel(BaseChatModel):
         )
         with self.registry.lease(self.name_in_registry) as model:
             generation = model.stream(to_messages(messages), sampling, visitor=self.visitor)
+            self._running.append(generation)
             try:
                 for piece in generation:
                     chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
@@ -71,6 +78,7 @@ class RegistryChatModel(BaseChatModel):
                         run_manager.on_llm_new_token(piece, chunk=chunk)
                     yield chunk
             finally:
+                self._running.remove(generation)
                 if generation.finish_reason is None:
                     generation.cancel()
 

@@ -1,5 +1,7 @@
 """Passages: exact spans, headings, whole code blocks, overlap."""
 
+from itertools import pairwise
+
 import pytest
 from langchain_core.documents import Document
 
@@ -63,7 +65,7 @@ def test_long_sections_are_cut_at_sentences_with_overlap_and_nothing_is_lost() -
     assert all(passage.end - passage.start <= 500 for passage in passages)
     assert passages[0].start == 0
     assert passages[-1].end == len(content)
-    for before, after in zip(passages, passages[1:], strict=False):
+    for before, after in pairwise(passages):
         assert 0 < before.end - after.start <= 150
     texts = [content[passage.start : passage.end] for passage in passages]
     assert all(any(sentence in text for text in texts) for sentence in sentences)

@@ -233,7 +233,9 @@ def test_kill_minus_nine_at_twenty_moments(start: Start, tmp_path: Path) -> None
 
 def write_versions(folder: Path, generation: int, of: range = range(FILES)) -> None:
     for number in of:
-        sections = [f"# Part {part}\n\nsubject{number} generation{generation} part{part}\n\n" for part in range(PASSAGES)]
+        sections = [
+            f"# Part {part}\n\nsubject{number} generation{generation} part{part}\n\n" for part in range(PASSAGES)
+        ]
         (folder / f"{number}.md").write_text("".join(sections))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.errors import ModelError, NotAModel
 
 PACKAGED = "multilingual-e5-small-4bit"
+UNKNOWN_MIB = 500  # multilingual-e5-small in float32, the usual choice
 Vectors = NDArray[np.float32]
 
 
@@ -129,6 +130,16 @@ class EmbedderShelf:
             if embedder is None:
                 embedder = self._held[name] = self._loader(name)
         yield embedder
+
+
+def held_by(hold: Callable[..., AbstractContextManager[Embedder]]) -> LeaseEmbedder:
+    """Embedders on the registry's memory account; `hold` is the registry's."""
+
+    def lease(name: str) -> AbstractContextManager[Embedder]:
+        mib = PackagedEmbedder.mib if name == PACKAGED else UNKNOWN_MIB
+        return hold("embedder", name, mib, lambda _report: load_embedder(name))
+
+    return lease
 
 
 def bound(lease: LeaseEmbedder, name: str) -> Callable[[], AbstractContextManager[Embedder]]:

@@ -44,7 +44,11 @@ class PromptBuilder:
         return self._drop_turns(messages, room)
 
     def _drop_turns(self, messages: Sequence[Message], room: int) -> tuple[list[int], int]:
-        """The fewest oldest turns (a user message and what follows it) dropped, by bisection."""
+        """The fewest oldest turns (a user message and what follows it) dropped, by bisection.
+
+        A long conversation loses an eighth of its turns at once: its prompt then begins alike for some turns, and
+        the prefix cache is worth something.
+        """
         head = [m for m in messages[:1] if m["role"] == "system"]
         starts = [i for i, m in enumerate(messages) if m["role"] == "user"]
         low, high = 1, len(starts) - 1
@@ -56,6 +60,9 @@ class PromptBuilder:
                 best, high = (tokens, middle), middle - 1
             else:
                 low = middle + 1
+        step = max(1, len(starts) // 8)
+        if best is not None and (rounded := -(-best[1] // step) * step) in range(best[1] + 1, len(starts)):
+            best = (self.tokens([*head, *messages[starts[rounded] :]]), rounded)
         if best is None:
             last = self.tokens([*head, *messages[starts[-1] :]] if starts else messages)
             raise PromptTooLong(tokens=len(last), limit=room)

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="", help="catalog name, hub repository or folder (default: as the settings say)"
     )
     chat.add_argument("--system", default="", help="system prompt")
-    chat.add_argument("--temperature", type=float, default=0.7, help="0: always the likeliest token")
+    chat.add_argument("--temperature", type=float, default=0.2, help="0: always the likeliest token")
     chat.add_argument("--top-p", type=float, default=0.9)
     chat.add_argument("--max-new-tokens", type=int, default=512, help="longest answer in tokens")
     chat.add_argument("--seed", type=int, help="the same seed and settings give the same answer")

@@ -20,7 +20,7 @@ class Message(TypedDict):
 class Sampling:
     """How one answer is drawn. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 are off; lengths in tokens."""
 
-    temperature: float = 0.7
+    temperature: float = 0.2
     top_p: float = 0.9
     top_k: int = 0
     max_new_tokens: int = 512

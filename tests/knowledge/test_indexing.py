@@ -170,12 +170,8 @@ def test_ten_thousand_small_files(start: Start, tmp_path: Path) -> None:
         for number in range(100):
             (folder / f"{part:02}" / f"{number}.txt").write_text(f"File {part} {number}.")
     service = start()
-    began = time.monotonic()
     assert run(service.index_folder(ANN, "course", folder)).added == 10_000
-    first = time.monotonic() - began
-    began = time.monotonic()
     assert run(service.index_folder(ANN, "course", folder)).unchanged == 10_000
-    assert time.monotonic() - began < first / 4
     assert consistent(service)
 
 

@@ -53,7 +53,6 @@ def ask(page: Page) -> None:
     box.press("Enter")
     page.get_by_text(re.compile(r"每秒 [1-9\d.]+ 个|[1-9\d.]+ tokens/s")).first.wait_for(timeout=120_000)
     page.wait_for_timeout(6000)  # a short answer is whole by then
-    page.wait_for_timeout(1500)
 
 
 if __name__ == "__main__":

@@ -108,9 +108,10 @@ def test_a_parked_one_comes_back_without_a_load() -> None:
 def test_a_failed_load_is_told_to_all_who_wait_and_tried_again_later() -> None:
     residence = Residence(100)
     waiting, go = threading.Event(), threading.Event()
-    failing = [True]
+    failing, loads = [True], []
 
     def load(_: Progress) -> Weights:
+        loads.append(1)
         waiting.set()
         go.wait(10)
         if failing[0]:
@@ -132,6 +133,7 @@ def test_a_failed_load_is_told_to_all_who_wait_and_tried_again_later() -> None:
             with pytest.raises(StudioError):
                 future.result(10)
     assert state(residence, "a") == "failed"
+    assert len(loads) == 1
     failing[0] = False
     use()
     assert state(residence, "a") == "ready"

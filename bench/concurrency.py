@@ -132,7 +132,7 @@ def memory_over_turns(engine: Engine, turns: int) -> None:
     sizes = []
     for turn in range(turns):
         messages.append({"role": "user", "content": f"Tell me more, part {turn}, with some detail please."})
-        answer = "".join(engine.stream(messages, Sampling(temperature=0, max_new_tokens=24), drop_oldest=True))
+        answer = "".join(engine.stream(messages, Sampling(temperature=0, max_new_tokens=12), drop_oldest=True))
         messages.append({"role": "assistant", "content": answer})
         sizes.append(process.memory_info().rss / 2**20)
     line(part="memory", turns=turns, mib_after_10=sizes[9], mib_after_half=sizes[turns // 2], mib_after_all=sizes[-1])
@@ -180,7 +180,7 @@ def main() -> None:
         second_turn(unshared, "off")
         unshared.close()
     if "memory" in options.parts:
-        small = Engine("bench", loaded, EngineOptions(cache_tokens=4096))
+        small = Engine("bench", loaded, EngineOptions(cache_tokens=1024))
         memory_over_turns(small, 100)
         small.close()
     if ratios:

@@ -66,6 +66,29 @@ def test_one_stops_and_the_others_go_on(engine: Engine) -> None:
     assert engine.requests == 0
 
 
+def test_a_stop_ends_the_work_within_one_step(engine: Engine) -> None:
+    widths: list[int] = []  # tokens of each forward pass
+    embedding = engine.loaded.model.get_input_embeddings()
+    handle = embedding.register_forward_pre_hook(lambda _, arguments: widths.append(arguments[0].numel()))
+    long = Sampling(temperature=0, max_new_tokens=64)
+    try:
+        streams = [engine.stream(STORY, long, visitor=name) for name in "abc"]
+        readers = [iter(stream) for stream in streams]
+        for reader in readers:
+            next(reader)
+        while widths[-1] != 3:
+            next(readers[0])
+        before = len(widths)
+        streams[2].cancel()
+        for reader in readers[:2]:
+            list(reader)
+    finally:
+        handle.remove()
+    assert 3 in widths[:before]
+    assert len(widths) > before + 10
+    assert max(widths[before + 1 :]) <= 2
+
+
 def test_leaving_the_iterator_cancels(engine: Engine) -> None:
     generation = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=1000))
     pieces = iter(generation)

@@ -1,5 +1,6 @@
 """transformers' continuous batching with what an application needs: our attention, sampling, order and delivery."""
 
+import queue
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,8 @@ class BatchManager(ContinuousBatchingManager):
             scheduler_type=scheduling.NAME,
         )
         super().__init__(model, GenerationConfig(eos_token_id=-1, do_sample=True), config)
+        # a simple queue may be filled from a finalizer, whichever thread the garbage collector runs in
+        self.cancel_queue = queue.SimpleQueue()  # type: ignore[assignment]
         self.output_router: DirectRouter = DirectRouter()
         self.logit_processor = SamplingRows()
 

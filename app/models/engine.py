@@ -81,21 +81,22 @@ class Engine:
         return self.adapters.inspect(adapter, self._prompts.tokens(messages), tokens)
 
     def cancel(self, generation: EngineGeneration) -> None:
-        """End this request before the next step; one that has ended is only forgotten."""
-        with self._lock:
-            entry = self._live.pop(generation.request_id, None)
+        """End this request before the next step; one that has ended is only forgotten.
+
+        Takes no lock: an iterator that nobody reads any more is closed by the garbage collector, which may run in a
+        thread that holds one.
+        """
+        entry = self._live.pop(generation.request_id, None)
         if entry is not None:
             entry[1].cancel_request(generation.request_id)
             entry[1].output_router.forget(generation.request_id)
 
     def ahead_of(self, generation: EngineGeneration) -> int:
-        with self._lock:
-            older = list(itertools.takewhile(lambda key: key != generation.request_id, self._live))
-        return max(0, len(older) + 1 - self.options.places)
+        older = itertools.takewhile(lambda key: key != generation.request_id, list(self._live))
+        return max(0, sum(1 for _ in older) + 1 - self.options.places)
 
     def is_running(self, generation: EngineGeneration) -> bool:
-        with self._lock:
-            entry = self._live.get(generation.request_id)
+        entry = self._live.get(generation.request_id)
         return entry is not None and entry[1].is_running()
 
     def with_adapter(self, adapter: str) -> "TunedModel":

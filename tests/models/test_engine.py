@@ -1,5 +1,6 @@
 """The engine on the packaged model: pinned answers, streams apart, stops, limits and faults."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,25 @@ def test_a_stop_ends_the_work_within_one_step(engine: Engine) -> None:
     assert max(widths[before + 1 :]) <= 2
 
 
+def test_a_stopped_answer_is_collected_even_while_the_engine_restarts(engine: Engine) -> None:
+    gc.disable()
+    try:
+        stopped = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=1000))
+        next(iter(stopped))
+        stopped.cancel()
+        del stopped  # a cycle with its half-read iterator: only the garbage collector ends it
+        fail_one_step(engine)
+        texts: list[str] = []
+        # the restart collects garbage while it holds the engine
+        asking = threading.Thread(target=lambda: texts.extend(engine.stream(FRANCE, GREEDY)), daemon=True)
+        asking.start()
+        asking.join(60)
+        assert "".join(texts) == "The capital of France is Paris."
+    finally:
+        gc.enable()
+    assert engine.requests == 0
+
+
 def test_leaving_the_iterator_cancels(engine: Engine) -> None:
     generation = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=1000))
     pieces = iter(generation)
@@ -136,6 +156,12 @@ def test_a_visitor_with_many_requests_leaves_room_for_another(engine: Engine) ->
 
 
 def test_a_fault_fails_its_requests_with_a_clear_error_and_the_engine_starts_again(engine: Engine) -> None:
+    fail_one_step(engine)
+    assert "".join(engine.stream(FRANCE, GREEDY)) == "The capital of France is Paris."
+
+
+def fail_one_step(engine: Engine) -> None:
+    """A fault of the device while an answer streams: the answer fails with a clear error."""
     broken = threading.Event()
 
     def fault(_module: torch.nn.Module, _arguments: object) -> None:
@@ -144,12 +170,10 @@ def test_a_fault_fails_its_requests_with_a_clear_error_and_the_engine_starts_aga
 
     handle = engine.loaded.model.model.layers[0].register_forward_pre_hook(fault)
     try:
-        running = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=500))
-        pieces = iter(running)
+        pieces = iter(engine.stream(STORY, Sampling(temperature=0, max_new_tokens=500)))
         next(pieces)
         broken.set()
         with pytest.raises(EngineFailed):
             list(pieces)
     finally:
         handle.remove()
-    assert "".join(engine.stream(FRANCE, GREEDY)) == "The capital of France is Paris."

@@ -22,10 +22,14 @@ OpenPage = Callable[..., "Page"]
 
 
 @pytest.fixture(scope="session")
-def packaged_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packaged model, converted once a test run, in the data folder two levels up."""
+def packaged_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged model, converted once and kept in pytest's cache, in the data folder two levels up."""
     card = catalog.find(catalog.PACKAGED)
-    return sources.fetch(card, tmp_path_factory.mktemp("data") / "models", lambda *_: None)
+    kept = sources.fetch(card, pytestconfig.cache.mkdir("models"), lambda *_: None)
+    models = tmp_path_factory.mktemp("data") / "models"
+    models.mkdir()
+    (models / kept.name).symlink_to(kept)
+    return models / kept.name
 
 
 @pytest.fixture

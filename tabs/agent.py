@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from app.agent.service import AgentService
-from app.agent.steps import Step
+from app.agent.steps import Exchange, Step
 from app.models.interface import Registry
 from tabs.agent_bubbles import bubbles_of, plain_steps
 from tabs.agent_widgets import AgentWidgets, draw, draw_unavailable
@@ -134,8 +134,11 @@ def say_how_able(visitor: Visitor, model: str) -> dict[str, Any]:
 def _follow(service: AgentService, visitor: Visitor, running: Iterator[list[Step]], task: str) -> Iterator[View]:
     """Show the steps as they come; however it ends the box is free again."""
     try:
-        for _ in running:
-            yield [bubbles_of(visitor, service.talk(visitor.session)), gr.skip(), gr.skip(), gr.skip()]
+        for steps in running:
+            talk = service.talk(visitor.session)
+            if any(step.kind == "loading" for step in steps):
+                talk.append(Exchange(task, steps))
+            yield [bubbles_of(visitor, talk), gr.skip(), gr.skip(), gr.skip()]
     except Exception:
         yield [gr.skip(), _idle_box(task), gr.skip(), gr.skip()]
         raise

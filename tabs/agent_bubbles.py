@@ -24,7 +24,11 @@ def bubbles_of(visitor: Visitor, talk: Sequence[Exchange]) -> list[dict[str, Any
 
 def plain_steps(visitor: Visitor, steps: Sequence[Step]) -> list[dict[str, str]]:
     """Steps as `/agent` gives them; a picture is a data address."""
-    return [{"kind": step.kind, "text": _address(step.image) if step.image else _text(visitor, step)} for step in steps]
+    return [
+        {"kind": step.kind, "text": _address(step.image) if step.image else _text(visitor, step)}
+        for step in steps
+        if step.kind != "loading"
+    ]
 
 
 def _bubble(visitor: Visitor, step: Step) -> dict[str, Any]:

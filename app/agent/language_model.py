@@ -1,6 +1,7 @@
 """Our models behind Lagent's LLM interface: the engine streams, sampling comes with each call."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from lagent.schema import ModelStatusCode
 
 from app.agent.protocols import drop_marks
 from app.models.interface import ChatModel, Message, Sampling
+from app.models.waiting import polled
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,13 @@ class EngineLLM(BaseLLM):
         messages = cast("list[Message]", drop_marks(inputs))
         generation = call.model.stream(messages, call.sampling, visitor=call.visitor, drop_oldest=True)
         text = ""
-        try:
-            for piece in generation:
-                text += piece
+        with closing(polled(generation)) as pieces:
+            for news in pieces:
+                for piece in news:
+                    text += piece
+                    if call.complete(text):
+                        break  # what the model made up beyond its call is not part of the talk
                 yield ModelStatusCode.STREAM_ING, text, None
                 if call.cancelled() or call.complete(text):
                     break
-        finally:
-            generation.cancel()  # nothing to a finished one
         yield ModelStatusCode.END, text, None

@@ -15,6 +15,7 @@ from app.agent.sandbox.probe import Finding, SandboxUnavailable, probe
 from app.agent.sandbox.storage import read_plainly
 from app.agent.steps import Exchange, Step
 from app.models.interface import Registry
+from app.models.waiting import while_loading
 
 if TYPE_CHECKING:  # they need Lagent, which takes seconds to import, and Linux
     from app.agent.conversation import Bounds, Conversation
@@ -54,6 +55,7 @@ class AgentService:
         self._idle_seconds = idle_seconds
         self._seats: dict[str, Seat] = {}
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._sandbox: Sandbox | None = None
 
     @property
@@ -65,9 +67,10 @@ class AgentService:
         return self.finding.mode == "files"
 
     def warm_up(self) -> None:
-        """Start the warm parent in the background, so that the first visitor need not wait for it."""
+        """Start the warm parent in the background, so that the first visitor need not wait; watch for idle sessions."""
         if self.available:
             threading.Thread(target=self._start_quietly, name="sandbox-start", daemon=True).start()
+            threading.Thread(target=self._watch_idle, name="sandbox-idle", daemon=True).start()
 
     def run(
         self, session: str, task: str, model: str = "", bounds: "Bounds | None" = None, *, visitor: str = ""
@@ -81,13 +84,19 @@ class AgentService:
 
         if not task.strip():
             raise NoTask(reason_zh="", reason_en="")
-        with self._seat(session) as conversation, self.registry.lease(model or self.registry.default_name) as leased:
-            yield from conversation.run(task, leased, bounds or Bounds(), visitor or session)
+        name = model or self.registry.default_name
+        with self._seat(session) as conversation:
+            yield from self._loading(name)
+            with self.registry.lease(name) as leased:
+                yield from conversation.run(task, leased, bounds or Bounds(), visitor or session)
 
     def approve(self, session: str, allowed: bool, model: str = "") -> Iterator[list[Step]]:
         """Go on with the code that waits for approval."""
-        with self._seat(session) as conversation, self.registry.lease(model or self.registry.default_name) as leased:
-            yield from conversation.approve(allowed, leased)
+        name = model or self.registry.default_name
+        with self._seat(session) as conversation:
+            yield from self._loading(name)
+            with self.registry.lease(name) as leased:
+                yield from conversation.approve(allowed, leased)
 
     def talk(self, session: str) -> list[Exchange]:
         """What was asked and done so far."""
@@ -152,6 +161,7 @@ class AgentService:
 
     def close(self) -> None:
         """End all sessions and delete what is left of them."""
+        self._closed.set()
         for session in list(self._seats):
             self.reset(session)
         if self._sandbox is not None:
@@ -181,6 +191,15 @@ class AgentService:
                 seat = Seat(Conversation(self._open_session()), time.monotonic())
                 self._seats[session] = seat
             return seat
+
+    def _loading(self, name: str) -> Iterator[list[Step]]:
+        for progress in while_loading(self.registry, name):
+            yield [Step("loading", "" if progress is None else f"{progress:.0%}")]
+
+    def _watch_idle(self) -> None:
+        """A page that was closed without a word leaves a session; it goes even when nobody else comes."""
+        while not self._closed.wait(min(60.0, self._idle_seconds / 2)):
+            self._clear_idle()
 
     def _clear_idle(self) -> None:
         long_ago = time.monotonic() - self._idle_seconds

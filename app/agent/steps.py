@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["thought", "code", "output", "image", "error", "answer"]
+Kind = Literal["loading", "thought", "code", "output", "image", "error", "answer"]
 State = Literal["running", "waiting", "done", "failed"]
 
 
 @dataclass
 class Step:
-    """One step. A waiting one is code that the visitor has to approve; an image's bytes are PNG."""
+    """One step. A waiting one is code that the visitor has to approve; an image's bytes are PNG.
+
+    While the model is being loaded the only step is a `loading` one; its text is the percentage, if known.
+    """
 
     kind: Kind
     text: str = ""

@@ -1,16 +1,15 @@
 """Answers, streamed: wait for the model, wait for one's turn, then text with its figures."""
 
-import queue
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.chat.request import ChatRequest
-from app.models.interface import FinishReason, Generation, LedgerEntry, Registry
+from app.models.interface import FinishReason, Generation, Registry
+from app.models.waiting import polled, while_loading
 
-WAIT_S = 0.2  # how often a waiting answer looks at the ledger and its place in the queue
 PACE_S = 0.06  # pieces that come faster are shown together: each showing costs the server a diff and a message
 
 
@@ -40,78 +39,34 @@ class ChatService:
     def reply(self, request: ChatRequest, visitor: str = "") -> Iterator[Reply]:
         """The answer as it grows. Closing the iterator cancels the generation."""
         name = request.model or self.registry.default_name
-        yield from self._await_model(name)
+        for progress in while_loading(self.registry, name):
+            yield Reply("loading", model=name, loading=progress)
         with self.registry.lease(name) as model:
             generation = model.stream(
                 request.messages(), request.sampling, visitor=visitor, drop_oldest=bool(request.history)
             )
-            stream = _Stream(generation)
-            try:
-                yield from stream.replies(name)
-            finally:
-                stream.close()
-
-    def _await_model(self, name: str) -> Iterator[Reply]:
-        """Report the loading. A failure is left to the lease, which raises its reason."""
-        self.registry.load(name)
-        while (entry := self._entry(name)) and entry.state in ("downloading", "loading"):
-            yield Reply("loading", model=name, loading=entry.progress)
-            time.sleep(WAIT_S)
-
-    def _entry(self, name: str) -> LedgerEntry | None:
-        base = name.split("+")[0]
-        return next((entry for entry in self.registry.ledger().models if entry.name in (name, base)), None)
+            yield from _Stream(generation).replies(name)
 
 
 @dataclass
 class _Stream:
-    """Reads a generation on a thread, so that its place in the queue is seen, and a stop heard, between two tokens."""
+    """A generation as replies: its place in the queue, then its text with figures."""
 
     generation: Generation
-    pieces: "queue.SimpleQueue[str | Exception | None]" = field(default_factory=queue.SimpleQueue)
 
     def __post_init__(self) -> None:
         self.queued_at, self.ahead_at_first = time.monotonic(), self.generation.queue_ahead
-        self.shown_at = 0.0
-        self.reader = threading.Thread(target=self._read, name="chat-reader", daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        try:
-            for piece in self.generation:
-                self.pieces.put(piece)
-        except Exception as error:
-            self.pieces.put(error)
-        self.pieces.put(None)
 
     def replies(self, name: str) -> Iterator[Reply]:
-        text, began, ended = "", 0.0, False
-        while not ended:
-            news = self._news()
-            for piece in news:
-                if isinstance(piece, Exception):
-                    raise piece
-                began = began or time.monotonic()
-                ended = piece is None
-                text += piece or ""
-            if ended:
-                yield replace(self._reply(name, text, began), state="done")
-            elif text:
-                yield self._reply(name, text, began)
-            else:
-                yield self._place(name)
-
-    def _news(self) -> "list[str | Exception | None]":
-        """All pieces that are there; none after a short wait."""
-        try:
-            news = [self.pieces.get(timeout=WAIT_S)]
-        except queue.Empty:
-            return []
-        time.sleep(max(0.0, self.shown_at + PACE_S - time.monotonic()))
-        self.shown_at = time.monotonic()
-        while not self.pieces.empty():
-            news.append(self.pieces.get())
-        return news
+        text, began = "", 0.0
+        with closing(polled(self.generation)) as pieces:
+            for news in pieces:
+                if news:
+                    began = began or time.monotonic()
+                    text += "".join(news)
+                yield self._reply(name, text, began) if text else self._place(name)
+                time.sleep(PACE_S if news else 0)
+        yield replace(self._reply(name, text, began), state="done")
 
     def _place(self, name: str) -> Reply:
         """The place in the queue; the time left as fast as it moved so far."""
@@ -133,8 +88,3 @@ class _Stream:
             dropped_turns=self.generation.dropped_turns,
             finish_reason=self.generation.finish_reason,
         )
-
-    def close(self) -> None:
-        """Nothing of this request runs on once the lease is given back."""
-        self.generation.cancel()
-        self.reader.join(timeout=10)

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from app.agent.sandbox.probe import Finding, SandboxUnavailable, probe
 from app.agent.service import AgentService
 from app.agent.steps import Step
 from app.errors import PromptTooLong
-from app.models.interface import Message, Sampling
+from app.models.interface import Ledger, LedgerEntry, Message, Sampling
 from tests.fakes import FakeGeneration, FakeModel, FakeRegistry
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
@@ -76,6 +77,13 @@ def told(model: FakeModel, call: int) -> list[Message]:
     return model.prompts[call][0]
 
 
+def eventually(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert true()
+
+
 def kinds(steps: list[Step]) -> list[str]:
     return [step.kind for step in steps]
 
@@ -118,7 +126,8 @@ def test_generation_ends_with_the_code_block(service: AgentService) -> None:
     model = scripted(python("print(1)") + "\nOutput: 5, and so on" * 20, "done")
     steps = solve(service, model)
     assert kinds(steps) == ["code", "output", "answer"]
-    assert model.generations[0].completion_tokens < 10
+    assert model.generations[0].cancelled.is_set()
+    assert not any("and so on" in message["content"] for message in told(model, 1))
 
 
 def test_a_visitors_marks_open_no_turn(service: AgentService) -> None:
@@ -205,7 +214,7 @@ def test_stop_ends_the_generation(service: AgentService) -> None:
     gate.release(100)
     steps = list(running)[-1]
     assert (steps[-1].kind, steps[-1].text) == ("error", "stopped")
-    assert model.generations[0].completion_tokens < 10
+    assert model.generations[0].cancelled.is_set()
 
 
 def test_stop_ends_running_code(service: AgentService) -> None:
@@ -289,6 +298,50 @@ def test_limits_on_visitors_tasks_and_files(shared: AgentService, tmp_path: Path
             list(service.run("you", "hello"))
     finally:
         service.close()
+
+
+def test_an_idle_session_goes_without_anyone_coming(shared: AgentService, tmp_path: Path) -> None:
+    service = AgentService(FakeRegistry(), tmp_path, idle_seconds=0.2, finding=shared.finding)
+    try:
+        service.warm_up()
+        list(service.run("me", "hello"))
+        assert service.talk("me")
+        eventually(lambda: not service.talk("me"))
+        assert list((tmp_path / "agent").glob("sessions-*/*")) == []
+    finally:
+        service.close()
+
+
+def test_stop_is_heard_before_the_first_token(service: AgentService) -> None:
+    model = scripted("never comes", gate=threading.Semaphore(0))
+    service.registry = FakeRegistry(model)
+    seen: list[list[Step]] = []
+    running = threading.Thread(target=lambda: seen.extend(list(service.run("me", "wait"))))
+    running.start()
+    eventually(lambda: bool(model.generations))
+    service.stop("me")
+    running.join(20)
+    assert not running.is_alive()
+    assert seen[-1][-1].text == "stopped"
+    assert model.generations[0].cancelled.is_set()
+
+
+def test_the_loading_of_the_model_is_shown(service: AgentService) -> None:
+    class SlowRegistry(FakeRegistry):
+        """Three looks at the ledger long, the model is being loaded."""
+
+        looks = 3
+
+        def ledger(self) -> Ledger:
+            self.looks -= 1
+            state = "loading" if self.looks > 0 else "ready"
+            entry = LedgerEntry("scripted", "chat", state, "cpu", 1, 0, (), 0, progress=0.4)
+            return Ledger(1, 1, (entry,))
+
+    service.registry = SlowRegistry(scripted("ok"))
+    shown = list(service.run("me", "task"))
+    assert [(step.kind, step.text) for step in shown[0]] == [("loading", "40%")]
+    assert [(step.kind, step.text) for step in shown[-1]] == [("answer", "ok")]
 
 
 def test_without_a_sandbox_nothing_runs(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Finding:
         names = {"files": "on", "no files": "on, without files", "off": "off"}
         yield f"sandbox: {names[self.mode]}" + (f" ({self.reason_en})" if self.reason_en else "")
         for attack in self.attacks:
-            yield f"  {'held off' if attack.held else 'GOT THROUGH'}: {attack.name} ({attack.saw})"
+            yield f"  {'ok' if attack.held else 'NOT OK'}: {attack.name} ({attack.saw})"
 
 
 def probe(folder: Path | None = None) -> Finding:
@@ -104,7 +104,7 @@ def _attack(sandbox: "Sandbox", secret: Path) -> Iterator[Attack]:
     session = sandbox.open()
     try:
         alive = session.run("40 + 2")
-        yield Attack("run harmless code", alive.value == "42", alive.value or alive.error[-80:])
+        yield Attack("harmless code runs", alive.value == "42", alive.value or alive.error[-80:])
         for name, code in _attempts(secret).items():
             result = session.run(code)
             saw = result.value or (result.error.splitlines() or [result.ending])[-1]
@@ -118,11 +118,11 @@ def _attempts(secret: Path) -> dict[str, str]:
     libc = "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
     refused = "\nassert result >= 0, 'refused'\nresult"
     return {
-        "read a file of the server": f"open({str(secret)!r}).read()",
-        "write outside the folder": f"open({str(secret) + '.new'!r}, 'w').write('x')",
-        "open a socket": "import socket; socket.socket().fileno()",
-        "start a process": "import os; os.fork()",
-        "start a program": libc + "result = libc.execve(b'/bin/true', None, None)" + refused,
-        "signal the server": f"import os; str(os.kill({os.getpid()}, 0))",
-        "trace the server": libc + f"result = libc.ptrace(16, {os.getpid()}, 0, 0)" + refused,
+        "reading a file of the server is refused": f"open({str(secret)!r}).read()",
+        "writing outside the folder is refused": f"open({str(secret) + '.new'!r}, 'w').write('x')",
+        "opening a socket is refused": "import socket; socket.socket().fileno()",
+        "starting a process is refused": "import os; os.fork()",
+        "starting a program is refused": libc + "result = libc.execve(b'/bin/true', None, None)" + refused,
+        "signalling the server is refused": f"import os; str(os.kill({os.getpid()}, 0))",
+        "tracing the server is refused": libc + f"result = libc.ptrace(16, {os.getpid()}, 0, 0)" + refused,
     }

@@ -1,13 +1,16 @@
 """The composition root: builds, once, what the pages and the routes are given."""
 
+import os
 from dataclasses import dataclass
 
 from app.agent.service import AgentService
 from app.chat.service import ChatService
 from app.finetune.comparing import CompareService
 from app.finetune.service import FinetuneService
+from app.models import catalog
 from app.models.placement import choose_placement
 from app.models.registry import ModelRegistry
+from app.models.remote.address import read_engines
 from app.settings import Settings
 
 
@@ -30,9 +33,16 @@ class Services:
 
 def build_services(settings: Settings) -> Services:
     """Raises SettingsError, UnknownModel or NotAModel where the settings cannot be met."""
-    placement, default_name = choose_placement(settings)
+    engines = read_engines(settings.engine, os.environ, taken=catalog.names())
+    placement, default_name = choose_placement(settings, known=engines)
     settings.data.mkdir(parents=True, exist_ok=True)
-    registry = ModelRegistry(placement, default_name, listed_only=settings.is_open)
+    registry = ModelRegistry(
+        placement,
+        default_name,
+        listed_only=settings.is_open,
+        engines=engines,
+        engine_context=settings.engine_context,
+    )
     agent = AgentService(registry, settings.data)
     agent.warm_up()
     return Services(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from app.errors import SettingsError
 
@@ -27,12 +27,23 @@ class Settings(BaseModel):
     auth: str = Field("", description="logins: a file of name:password lines, or name:password itself; empty: none")
     model: str = Field("auto", description="model to start with: a catalog name, hub repository or local folder")
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="where models run")
+    engine: tuple[str, ...] = Field(
+        (),
+        description="a model that runs elsewhere behind OpenAI's API, as NAME=URL or NAME=URL,URL#MODEL;"
+        " may be given several times (in the environment: separated by spaces)",
+    )
+    engine_context: int = Field(8192, ge=512, description="tokens of context where an engine does not tell its own")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="number format of weights")
     quantise: Literal["none", "8bit", "4bit"] = Field("none", description="load weights in 8 or 4 bits (bitsandbytes)")
     memory: int = Field(0, ge=0, description="memory budget for all models in MiB; 0: most of what is free at start")
     data: Path = Field(Path("data"), description="folder for converted models, indexes, adapters and runs")
     language: Literal["auto", "zh", "en"] = Field("auto", description="language of the page; auto: the browser's")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        return value.split() if isinstance(value, str) else value
 
     @property
     def is_open(self) -> bool:
@@ -63,9 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", help=f"settings file (default: {FILE} where it exists)")
     for name, field in Settings.model_fields.items():
         flag = "--" + name.replace("_", "-")
-        shown = f"{field.description} (default: {field.default})"
+        shown = f"{field.description} (default: {field.default or 'none'})"
         if field.annotation is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=shown)
+        elif get_origin(field.annotation) is tuple:
+            parser.add_argument(flag, action="append", default=None, metavar=name.upper(), help=shown)
         else:
             choices = _allowed(name)
             metavar = "{" + ",".join(choices) + "}" if choices else name.upper()

@@ -1,6 +1,7 @@
 """What the settings leave to the machine: the device, the memory budget, and which model suits them."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,8 +28,11 @@ class Placement:
     data: Path
 
 
-def choose_placement(settings: Settings) -> tuple[Placement, str]:
-    """The placement and the model to start with. Raises SettingsError where the wanted device is not there."""
+def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[Placement, str]:
+    """The placement and the model to start with; `known` are names beside the catalog's.
+
+    Raises SettingsError where the wanted device is not there.
+    """
     device = _device(settings.device)
     placement = Placement(
         device=device,
@@ -37,6 +41,8 @@ def choose_placement(settings: Settings) -> tuple[Placement, str]:
         budget_mib=settings.memory or memory.budget_mib(device),
         data=settings.data,
     )
+    if settings.model in known:
+        return placement, settings.model
     if settings.model != "auto":
         return placement, catalog.find(settings.model).name
     choice = catalog.choose(placement.budget_mib if device == "cuda" else None, device == "cuda" and hub_answers())

@@ -1,12 +1,14 @@
 """Messages to prompt tokens by the model's own chat template, and which turns to drop when they do not fit."""
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence, Sized
+from typing import TypeVar, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from app.errors import PromptTooLong
 from app.models.interface import Message
+
+Prompt = TypeVar("Prompt", bound=Sized)
 
 
 class PromptBuilder:
@@ -29,41 +31,53 @@ class PromptBuilder:
         return list(ids)
 
     def fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[list[int], int]:
-        """(prompt tokens, dropped turns). Raises PromptTooLong where the prompt leaves no room for an answer.
+        """(prompt tokens, dropped turns); see `fit_turns`."""
+        return fit_turns(self.tokens, messages, self._limit, answer, drop_oldest)
 
-        A conversation keeps a quarter of the context for its answer, or what the answer may need if that is less.
-        """
-        tokens = self.tokens(messages)
-        if not drop_oldest:
-            if len(tokens) >= self._limit:
-                raise PromptTooLong(tokens=len(tokens), limit=self._limit)
-            return tokens, 0
-        room = self._limit - min(answer, self._limit // 4)
-        if len(tokens) <= room:
-            return tokens, 0
-        return self._drop_turns(messages, room)
 
-    def _drop_turns(self, messages: Sequence[Message], room: int) -> tuple[list[int], int]:
-        """The fewest oldest turns (a user message and what follows it) dropped, by bisection.
+def fit_turns(
+    prompt_of: Callable[[Sequence[Message]], Prompt],
+    messages: Sequence[Message],
+    limit: int,
+    answer: int,
+    drop_oldest: bool,
+) -> tuple[Prompt, int]:
+    """(prompt, dropped turns). Raises PromptTooLong where the prompt leaves no room for an answer.
 
-        A long conversation loses an eighth of its turns at once: its prompt then begins alike for some turns, and
-        the prefix cache is worth something.
-        """
-        head = [m for m in messages[:1] if m["role"] == "system"]
-        starts = [i for i, m in enumerate(messages) if m["role"] == "user"]
-        low, high = 1, len(starts) - 1
-        best: tuple[list[int], int] | None = None
-        while low <= high:
-            middle = (low + high) // 2
-            tokens = self.tokens([*head, *messages[starts[middle] :]])
-            if len(tokens) <= room:
-                best, high = (tokens, middle), middle - 1
-            else:
-                low = middle + 1
-        step = max(1, len(starts) // 8)
-        if best is not None and (rounded := -(-best[1] // step) * step) in range(best[1] + 1, len(starts)):
-            best = (self.tokens([*head, *messages[starts[rounded] :]]), rounded)
-        if best is None:
-            last = self.tokens([*head, *messages[starts[-1] :]] if starts else messages)
-            raise PromptTooLong(tokens=len(last), limit=room)
-        return best
+    A conversation keeps a quarter of the context for its answer, or what the answer may need if that is less.
+    """
+    prompt = prompt_of(messages)
+    if not drop_oldest:
+        if len(prompt) >= limit:
+            raise PromptTooLong(tokens=len(prompt), limit=limit)
+        return prompt, 0
+    room = limit - min(answer, limit // 4)
+    return (prompt, 0) if len(prompt) <= room else _drop_turns(prompt_of, messages, room)
+
+
+def _drop_turns(
+    prompt_of: Callable[[Sequence[Message]], Prompt], messages: Sequence[Message], room: int
+) -> tuple[Prompt, int]:
+    """The fewest oldest turns (a user message and what follows it) dropped, by bisection.
+
+    A long conversation loses an eighth of its turns at once: its prompt then begins alike for some turns, and
+    the prefix cache is worth something.
+    """
+    head = [m for m in messages[:1] if m["role"] == "system"]
+    starts = [i for i, m in enumerate(messages) if m["role"] == "user"]
+    low, high = 1, len(starts) - 1
+    best: tuple[Prompt, int] | None = None
+    while low <= high:
+        middle = (low + high) // 2
+        prompt = prompt_of([*head, *messages[starts[middle] :]])
+        if len(prompt) <= room:
+            best, high = (prompt, middle), middle - 1
+        else:
+            low = middle + 1
+    step = max(1, len(starts) // 8)
+    if best is not None and (rounded := -(-best[1] // step) * step) in range(best[1] + 1, len(starts)):
+        best = (prompt_of([*head, *messages[starts[rounded] :]]), rounded)
+    if best is None:
+        last = prompt_of([*head, *messages[starts[-1] :]] if starts else messages)
+        raise PromptTooLong(tokens=len(last), limit=room)
+    return best

@@ -1,7 +1,7 @@
 """Every model of the process by name: `base` or `base+adapter`. See `interface.Registry`."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,10 @@ from app.models.engine import Engine, EngineOptions
 from app.models.interface import ChatModel, Fit, Ledger
 from app.models.loading import load
 from app.models.placement import Placement
+from app.models.remote.address import EngineAddress
+from app.models.remote.engine import RemoteEngine
+from app.models.remote.errors import NoWeightsHere
+from app.models.remote.model import RemoteModel
 from app.models.residence import Kind, Progress, Recipe, Residence, Resident
 
 Held = TypeVar("Held")
@@ -83,11 +87,21 @@ class Box:
 class ModelRegistry:
     """The one owner of weights. Thread-safe.
 
-    With `listed_only` nothing but the default and the catalog can be named: strangers on an open address must not
-    look for folders of this machine, nor make it fetch repositories of their choice.
+    With `listed_only` nothing but the default, the catalog and `engines` can be named: strangers on an open address
+    must not look for folders of this machine, nor make it fetch repositories of their choice. `engines` run elsewhere.
     """
 
-    def __init__(self, placement: Placement, default_name: str, *, listed_only: bool = False) -> None:
+    def __init__(
+        self,
+        placement: Placement,
+        default_name: str,
+        *,
+        listed_only: bool = False,
+        engines: Mapping[str, EngineAddress] | None = None,
+        engine_context: int = 8192,
+    ) -> None:
+        self._engines = dict(engines or {})
+        self._engine_context = engine_context
         self._listed_only = listed_only
         self.placement = placement
         self.default_name = default_name
@@ -98,24 +112,18 @@ class ModelRegistry:
 
     def names(self) -> list[str]:
         """The loaded ones with their adapters first, then the rest of the catalog."""
-        loaded = [e.name for e in self.ledger().models if e.kind == "chat" and e.state in ("ready", "parked")]
-        bases = dict.fromkeys([*loaded, self.default_name, *catalog.names()])
+        ready = [e for e in self.ledger().models if e.state in ("ready", "parked")]
+        loaded = [e.name for e in ready if e.kind in ("chat", "remote")]
+        bases = dict.fromkeys([*loaded, self.default_name, *self._engines, *catalog.names()])
         return [name for base in bases for name in (base, *self._adapters_of(base))]
 
     @contextmanager
     def lease(self, name: str) -> Iterator[ChatModel]:
         base, adapter = self._split(name)
         with self.residence.lease(self._recipe(base)) as resident:
-            engine = cast(LoadedEngine, resident).engine
-            if adapter is None:
-                yield engine
-                return
-            if isinstance(engine, DirectEngine):
-                raise NoAdapters(name=base)
-            with self._lock:
-                if adapter not in engine.adapters.names():
-                    engine.adapters.add(adapter, self._adapters[name])
-            yield engine.with_adapter(adapter)
+            yield (
+                self._far(resident, name) if isinstance(resident, RemoteEngine) else self._near(resident, name, adapter)
+            )
 
     @contextmanager
     def hold(
@@ -142,8 +150,11 @@ class ModelRegistry:
                 self.residence.unload(name)
 
     def folder(self, name: str) -> Path:
-        """The folder with a base's files, fetched first if they are not there yet."""
-        card = catalog.find(self._split(name)[0])
+        """The folder with a base's files, fetched first if they are not there yet. Raises NoWeightsHere."""
+        base = self._split(name)[0]
+        if base in self._engines:
+            raise NoWeightsHere(name=base)
+        card = catalog.find(base)
         if card.name not in self._fetched:
             self._fetch(card, lambda _progress, _detail: None)
         return self._fetched[card.name][1]
@@ -161,8 +172,10 @@ class ModelRegistry:
         return self.residence.ledger(_adapters_in)
 
     def add_adapter(self, name: str, folder: Path) -> None:
-        """Make `base+adapter` a model; its files are read at the first lease. Raises UnknownModel for the base."""
-        self._split(name.rpartition("+")[0])
+        """Make `base+adapter` a model; its files are read at the first lease. Raises UnknownModel, NoWeightsHere."""
+        base, _ = self._split(name.rpartition("+")[0])
+        if base in self._engines:
+            raise NoWeightsHere(name=base)
         with self._lock:
             self._adapters[name] = folder
 
@@ -180,6 +193,9 @@ class ModelRegistry:
 
     def _adapters_of(self, base: str) -> list[str]:
         """Checkpoints (`base+run@step`) can be leased, but would only crowd the lists."""
+        if base in self._engines:
+            engine = self.residence.resident(base)
+            return [f"{base}+{adapter}" for adapter in _adapters_in(engine)] if engine else []
         return [name for name in self._adapters if name.rpartition("+")[0] == base and "@" not in name]
 
     def _split(self, name: str) -> tuple[str, str | None]:
@@ -187,14 +203,45 @@ class ModelRegistry:
         if name in self._adapters:
             base, _, adapter = name.rpartition("+")
             return base, adapter
-        if self._listed_only and name not in (self.default_name, *catalog.names()):
-            raise UnknownModelHere(name=name[:200], known=", ".join((self.default_name, *catalog.names())))
+        far, _, there = name.partition("+")
+        if far in self._engines:
+            return far, there or None
+        listed = dict.fromkeys((self.default_name, *self._engines, *catalog.names()))
+        if self._listed_only and name not in listed:
+            raise UnknownModelHere(name=name[:200], known=", ".join(listed))
         base, plus, adapter = name.rpartition("+")
         if plus and not Path(name).is_dir() and base in catalog.names():
             raise UnknownModel(name=name, known=", ".join(self._adapters or catalog.names()))
         return catalog.find(name).name, None
 
+    def _near(self, resident: Resident, name: str, adapter: str | None) -> ChatModel:
+        engine = cast(LoadedEngine, resident).engine
+        if adapter is None:
+            return engine
+        if isinstance(engine, DirectEngine):
+            raise NoAdapters(name=engine.name)
+        with self._lock:
+            if adapter not in engine.adapters.names():
+                engine.adapters.add(adapter, self._adapters[name])
+        return engine.with_adapter(adapter)
+
+    def _far(self, engine: RemoteEngine, name: str) -> ChatModel:
+        """The far model, or an adapter that is served beside it."""
+        adapter = name.partition("+")[2]
+        if adapter and adapter not in engine.adapters():
+            known = ", ".join(self._adapters_of(engine.address.name)) or engine.address.name
+            raise UnknownModelHere(name=name[:200], known=known)
+        return RemoteModel(engine, name, adapter)
+
     def _recipe(self, base: str) -> Recipe:
+        if base in self._engines:
+            address = self._engines[base]
+            return Recipe(
+                name=base,
+                kind="remote",
+                needed_mib=lambda: 0,
+                load=lambda _: RemoteEngine(address, self._engine_context).connect(),
+            )
         card = catalog.find(base)
         return Recipe(
             name=card.name,
@@ -228,4 +275,6 @@ class ModelRegistry:
 
 
 def _adapters_in(resident: Resident) -> tuple[str, ...]:
+    if isinstance(resident, RemoteEngine):
+        return resident.adapters()
     return resident.engine.adapters.names() if isinstance(resident, LoadedEngine) else ()

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -25,7 +25,9 @@ class Resident(Protocol):
 
     mib: int
     cache_mib: int
-    device: str
+
+    @property
+    def device(self) -> str: ...
 
     def close(self) -> None:
         """Give all memory back."""
@@ -69,7 +71,8 @@ class Slot:
         return self.reserved_mib
 
     def evictable(self) -> bool:
-        return self.state == "ready" and self.leases == 0 and not self.moving
+        """Whether evicting it would make room."""
+        return self.state == "ready" and self.leases == 0 and not self.moving and self.held_mib > 0
 
 
 class Residence:
@@ -175,7 +178,7 @@ class Residence:
         try:
             if not was_parked:
                 slot.recipe.fetch(report)
-            with self._one_load:
+            with nullcontext() if slot.recipe.kind == "remote" else self._one_load:
                 slot.state = "loading"
                 self._make_room(slot)
                 if was_parked and slot.resident is not None:

@@ -1,0 +1,54 @@
+"""What can go wrong with an engine on another machine. Addresses and keys stay in the log, never in a sentence."""
+
+from app.errors import ModelError
+
+
+class RemoteError(ModelError):
+    """The engine at `name` did not answer as it should."""
+
+
+class EngineAway(RemoteError):
+    zh = "引擎 {name} 现在连不上。请稍后再试或换一个模型；服务器的管理者可在日志里看到原因。"
+    en = (
+        "The engine {name} cannot be reached now. Try again later or choose another model;"
+        " whoever runs the server finds the reason in the log."
+    )
+
+
+class EngineBusy(RemoteError):
+    zh = "引擎 {name} 正忙，暂不接受新的请求。请稍后再试。"
+    en = "The engine {name} is busy and takes no new requests now. Try again in a moment."
+
+
+class KeyRefused(RemoteError):
+    zh = "引擎 {name} 不接受我们的密钥。请服务器的管理者检查环境变量 {variable}，然后重新启动。"
+    en = (
+        "The engine {name} refuses our key. Whoever runs the server should check the environment variable"
+        " {variable} and start again."
+    )
+
+
+class DiedMidway(RemoteError):
+    zh = "引擎 {name} 在回答中途断开，已有的文字不完整。请重试。"
+    en = "The engine {name} broke off in the middle of its answer; what is there is incomplete. Please try again."
+
+
+class UnknownModelThere(RemoteError):
+    zh = "引擎 {name} 上没有模型 {model}。那里有：{known}。请在设置 engine 的 # 之后写其中一个名称。"
+    en = (
+        "The engine {name} has no model {model}. It has: {known}."
+        " Write one of these after the # of the setting `engine`."
+    )
+
+
+class RequestRefused(RemoteError):
+    zh = "引擎 {name} 拒绝了这个请求：{reason}"
+    en = "The engine {name} refused this request: {reason}"
+
+
+class NoWeightsHere(ModelError):
+    zh = "模型 {name} 运行在别的机器上，这里没有它的权重，不能训练或检查。请选择在本机运行的模型。"
+    en = (
+        "The model {name} runs on another machine; its weights are not here to be trained or inspected."
+        " Choose a model that runs on this machine."
+    )

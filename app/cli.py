@@ -1,8 +1,9 @@
-"""The same services without a page: python -m app chat | download | finetune | doctor."""
+"""The same services without a page: python -m app chat | download | finetune | key | doctor."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import StudioError
@@ -63,8 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("file", nargs="?", help="one file, such as config.json")
     tune = command("finetune", _finetune, "train an adapter by XTuner; the model BASE+NAME is on the page afterwards")
     add_options(tune)
+    key = command("key", _key, "make an API key for somebody, or a new one in place of the old")
+    key.add_argument("name", help="whose key it is: a login name, where there are logins")
+    key.add_argument("--file", type=Path, default=Path("api-keys"), help="where its hash is kept: the setting api_keys")
     command("doctor", _doctor, "what this machine offers: device, memory, and whether the sandbox holds")
     return parser
+
+
+def _key(options: argparse.Namespace, _: list[str]) -> int:
+    from app.api.keys import add_key
+
+    print(add_key(options.file, options.name))
+    return 0
 
 
 def _doctor(_: argparse.Namespace, settings: list[str]) -> int:

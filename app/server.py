@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from app.api.keys import read_keys
+from app.api.routes import api_routes
 from app.errors import SettingsError
 from app.services import Services
 from app.terminal import say, show_loading
@@ -59,7 +61,19 @@ def routes(services: Services) -> list[Route]:
         loaded = [entry.name for entry in ledger.models if entry.state == "ready"]
         return JSONResponse({"status": "ok", "models": loaded})
 
-    return [Route("/healthz", healthz)]
+    return [Route("/healthz", healthz), *_api(services)]
+
+
+def _api(services: Services) -> list[Route]:
+    settings = services.settings
+    private = bool(settings.auth) or settings.is_open
+
+    def may_use(model: str, caller: str) -> bool:
+        """A tuned model is for whoever trained it, unless the server is one person's own."""
+        owner = services.finetune.owner_of(model) if private else None
+        return owner is None or owner == caller
+
+    return api_routes(services.registry, read_keys(settings.api_keys), needs_key=bool(settings.auth), may_use=may_use)
 
 
 def read_logins(auth: str) -> list[tuple[str, str]]:

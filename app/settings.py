@@ -25,6 +25,9 @@ class Settings(BaseModel):
     port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     share: bool = Field(False, description="also open a public link that anyone who has it can use")
     auth: str = Field("", description="logins: a file of name:password lines, or name:password itself; empty: none")
+    api_keys: str = Field(
+        "", description="keys for /v1: a file made by `python -m app key`, or NAME:KEY; with logins on, /v1 needs them"
+    )
     model: str = Field("auto", description="model to start with: a catalog name, hub repository or local folder")
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="where models run")
     engine: tuple[str, ...] = Field(

@@ -141,6 +141,11 @@ class FinetuneService:
         """This owner's runs, the newest first."""
         return [run for run in reversed(self.store.all()) if run.owner == owner]
 
+    def owner_of(self, model: str) -> str | None:
+        """Who trained the model of this name, or one of its checkpoints; None if nobody here did."""
+        name = model.partition("@")[0]
+        return next((run.owner for run in self.store.all() if run.model == name), None)
+
     def get(self, owner: str, run_id: str) -> Run:
         run = self.store.get(run_id)
         if run.owner != owner:

@@ -1,0 +1,112 @@
+"""Every error of ours in the form that OpenAI's clients understand, with the status that tells them what to do."""
+
+import logging
+from typing import Any, ClassVar
+
+from starlette.responses import JSONResponse
+
+from app.errors import (
+    BadInput,
+    EngineFailed,
+    Language,
+    ModelError,
+    PromptTooLong,
+    StudioError,
+    Unexpected,
+    UnknownModel,
+)
+from app.models.remote.errors import RequestRefused, UnknownModelThere
+
+log = logging.getLogger(__name__)
+
+
+class ApiError(StudioError):
+    """A request that the API itself refuses."""
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str | None] = None
+
+    @property
+    def param(self) -> str | None:
+        """The parameter that is meant."""
+        found = self.values.get("param")
+        return str(found) if found is not None else None
+
+
+class NoJson(ApiError):
+    zh = "请求的内容应为 JSON 对象，Content-Type 应为 application/json。"
+    en = "The body must be a JSON object, sent with Content-Type: application/json."
+
+
+class TooLarge(ApiError):
+    status = 413
+    zh = "请求超过 {limit} 字节。请缩短内容。"
+    en = "The request is larger than {limit} bytes. Shorten it."
+
+
+class WrongValue(ApiError):
+    code = "invalid_value"
+    zh = "参数 {param} 的值不可用：{allowed}"
+    en = "The parameter {param} has a value that cannot be used: {allowed}"
+
+
+class NotSupported(ApiError):
+    code = "unsupported_parameter"
+    zh = "这里不支持参数 {param}。请去掉它再试。"
+    en = "The parameter {param} is not supported here. Leave it out."
+
+
+class CannotSee(ApiError):
+    code = "unsupported_content"
+    zh = "模型 {model} 看不了图片，也听不了声音，只接受文字。请去掉 {param} 中的非文字部分。"
+    en = "The model {model} cannot see images or hear sound, it takes text only. Leave out the other part of {param}."
+
+
+class WrongKey(ApiError):
+    status = 401
+    code = "invalid_api_key"
+    zh = "API 密钥不对。请在 Authorization: Bearer 之后填写服务器的管理者给你的密钥。"
+    en = "The API key is wrong. Send the one that whoever runs the server gave you: Authorization: Bearer KEY."
+
+
+class NoSuchModel(ApiError):
+    status = 404
+    code = "model_not_found"
+    zh = "没有名为 {model} 的模型。GET /v1/models 会列出可用的模型。"
+    en = "There is no model named {model}. GET /v1/models lists those that can be used."
+
+
+def answer_error(error: Exception, language: Language) -> JSONResponse:
+    """The response to a request that failed before its answer began."""
+    status, body = described(error, language)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse({"error": body}, status_code=status, headers=headers)
+
+
+def described(error: Exception, language: Language) -> tuple[int, dict[str, Any]]:
+    """(status, OpenAI's error object). What is no StudioError is a bug: logged here."""
+    if not isinstance(error, StudioError):
+        log.error("an API request failed", exc_info=error)
+        error = Unexpected()
+    status, code = _kind(error)
+    param = error.param if isinstance(error, ApiError) else "messages" if isinstance(error, PromptTooLong) else None
+    return status, {"message": error.text(language), "type": _type(status), "param": param, "code": code}
+
+
+def _kind(error: StudioError) -> tuple[int, str | None]:
+    if isinstance(error, ApiError):
+        return error.status, error.code
+    if isinstance(error, PromptTooLong):
+        return 400, "context_length_exceeded"
+    if isinstance(error, UnknownModel | UnknownModelThere):
+        return 404, "model_not_found"
+    if isinstance(error, BadInput | RequestRefused):
+        return 400, None
+    if isinstance(error, ModelError):
+        return 503, "model_unavailable"
+    return 500, "engine_failed" if isinstance(error, EngineFailed) else None
+
+
+def _type(status: int) -> str:
+    known = {401: "authentication_error", 429: "rate_limit_error"}
+    return known.get(status, "server_error" if status >= 500 else "invalid_request_error")

@@ -1,0 +1,157 @@
+"""What a chat completion may ask for, checked field by field; what we cannot do is refused, never ignored."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from app.api.errors import CannotSee, NoJson, NotSupported, WrongValue
+from app.models.interface import Message, Sampling
+
+MOST_TOKENS = 131_072
+MOST_STOPS = 16
+MOST_CHARACTERS = 400_000  # beyond any model's context; refused before a tokenizer spends seconds on it
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+# Refused unless they say what is so anyway.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A checked chat completion. Without `most_tokens` the answer may fill the context."""
+
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    most_tokens: int | None
+    stream: bool
+    include_usage: bool
+
+    def sampling_for(self, context_tokens: int) -> Sampling:
+        """How to draw the answer from a model of this context."""
+        most = self.most_tokens or min(context_tokens, MOST_TOKENS)
+        usual = self.sampling
+        return Sampling(usual.temperature, usual.top_p, usual.top_k, most, usual.seed, usual.stop)
+
+
+def read_wanted(data: bytes) -> Wanted:
+    """Raises NoJson, WrongValue, NotSupported or CannotSee."""
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise NoJson from error
+    if not isinstance(body, dict):
+        raise NoJson
+    for name, harmless in UNSUPPORTED.items():
+        if body.get(name) is not None and body[name] not in harmless:
+            raise NotSupported(param=name)
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise WrongValue(param="model", allowed="a name 模型名称")
+    usual = Sampling()
+    number = _Numbers(body)
+    sampling = Sampling(
+        temperature=number.within("temperature", 0, 2, usual.temperature),
+        top_p=number.within("top_p", 0.0001, 1, usual.top_p),
+        top_k=int(number.within("top_k", 0, 1000, 0, whole=True)),
+        seed=None if body.get("seed") is None else int(number.within("seed", -(2**63), 2**63 - 1, 0, True)) % 2**63,
+        stop=_stops(body.get("stop")),
+    )
+    most = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
+    return Wanted(
+        model=model,
+        messages=_messages(body.get("messages"), model),
+        sampling=sampling,
+        most_tokens=int(number.within(most, 1, MOST_TOKENS, 0, whole=True)) or None,
+        stream=_flag(body, "stream"),
+        include_usage=_includes_usage(body),
+    )
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    body: dict[str, Any]
+
+    def within(self, name: str, low: float, high: float, usual: float, whole: bool = False) -> float:
+        value = self.body.get(name)
+        if value is None:
+            return usual
+        kinds = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+            raise WrongValue(param=name, allowed=f"{low} – {high}")
+        return value
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value not in (None, True, False):
+        raise WrongValue(param=name, allowed="true, false")
+    return bool(value)
+
+
+def _includes_usage(body: dict[str, Any]) -> bool:
+    options = body.get("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict) or not body.get("stream"):
+        raise WrongValue(param="stream_options", allowed='{"include_usage": true}, with "stream": true')
+    return _flag(options, "include_usage")
+
+
+def _stops(stop: object) -> tuple[str, ...]:
+    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    if not isinstance(stops, list) or len(stops) > MOST_STOPS or not all(isinstance(s, str) for s in stops):
+        raise WrongValue(param="stop", allowed=f"1 – {MOST_STOPS} strings 字符串")
+    return tuple(s for s in stops if s)
+
+
+def _messages(turns: object, model: str) -> tuple[Message, ...]:
+    if not isinstance(turns, list) or not turns:
+        raise WrongValue(param="messages", allowed='[{"role": "user", "content": "…"}]')
+    messages = tuple(_message(turn, f"messages[{place}]", model) for place, turn in enumerate(turns))
+    if sum(len(message["content"]) for message in messages) > MOST_CHARACTERS:
+        raise WrongValue(param="messages", allowed=f"{MOST_CHARACTERS} characters 个字符")
+    return messages
+
+
+def _message(turn: object, place: str, model: str) -> Message:
+    if not isinstance(turn, dict):
+        raise WrongValue(param=place, allowed='{"role": "user", "content": "…"}')
+    role = ROLES.get(turn["role"]) if isinstance(turn.get("role"), str) else None
+    if role is None:
+        raise WrongValue(param=f"{place}.role", allowed=", ".join(ROLES))
+    if turn.get("tool_calls"):
+        raise NotSupported(param=f"{place}.tool_calls")
+    return {"role": role, "content": _content(turn.get("content"), f"{place}.content", model)}  # type: ignore[typeddict-item]
+
+
+def _content(content: object, place: str, model: str) -> str:
+    """Text, or the text of parts that are all text."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise WrongValue(param=place, allowed="text 文字")
+    texts = []
+    for number, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("image_url", "input_image", "input_audio", "video_url", "file"):
+            raise CannotSee(param=f"{place}[{number}]", model=model)
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise WrongValue(param=f"{place}[{number}]", allowed='{"type": "text", "text": "…"}')
+        texts.append(part["text"])
+    return "\n".join(texts)

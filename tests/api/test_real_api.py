@@ -1,0 +1,142 @@
+"""The API of a running server with the packaged model, by the programs that people use it with."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from gradio_client import Client
+
+from app.models.interface import Sampling
+from app.models.placement import Placement
+from app.models.registry import ModelRegistry
+from app.models.remote.address import EngineAddress
+from tests.conftest import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME, KEY = "smollm2-135m", "sesame"
+FRANCE = "What is the capital of France?"
+PARIS = "The capital of France is Paris."
+
+
+@pytest.fixture(scope="module")
+def address(packaged_folder: Path) -> Iterator[str]:
+    port, data = free_port(), str(packaged_folder.parents[1])
+    server = subprocess.Popen(
+        [sys.executable, "run_gradio.py", "--port", str(port), "--data", data, "--device", "cpu"],
+        cwd=ROOT,
+        env={**os.environ, "PUYU_API_KEYS": f"ada:{KEY}", "LANG": "en_GB.UTF-8", "LC_ALL": "", "PYTHONUNBUFFERED": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        assert server.stdout is not None
+        seen = []
+        for printed in server.stdout:
+            seen.append(printed)
+            if printed.startswith("Ready: "):
+                break
+        else:
+            pytest.fail("".join(seen))
+        threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop the server
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@pytest.fixture
+def api(address: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+def test_the_openai_client_chats_streams_and_lists(api: openai.OpenAI) -> None:
+    assert NAME in [model.id for model in api.models.list()]
+    asked = {"model": NAME, "messages": [{"role": "user", "content": FRANCE}], "temperature": 0, "max_tokens": 24}
+    whole = api.chat.completions.create(**asked)
+    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == (PARIS, "stop")
+    chunks = list(api.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert "".join(texts) == PARIS
+    assert len([text for text in texts if text]) > 3
+    assert chunks[-1].usage == whole.usage
+    short = api.chat.completions.create(**{**asked, "max_tokens": 2})
+    assert (short.choices[0].finish_reason, short.usage and short.usage.completion_tokens) == ("length", 2)
+    assert api.chat.completions.create(**asked, stop=["France"]).choices[0].message.content == "The capital of "
+
+
+def test_the_same_seed_draws_the_same_answer(api: openai.OpenAI) -> None:
+    asked = {"model": NAME, "messages": [{"role": "user", "content": "Name an animal."}], "temperature": 1.5}
+    texts = [
+        api.chat.completions.create(**asked, seed=seed, max_tokens=12).choices[0].message.content for seed in (1, 1, 2)
+    ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_closed_stream_ends_the_work(api: openai.OpenAI, address: str) -> None:
+    asked = {"model": NAME, "messages": [{"role": "user", "content": "Tell me a long story."}], "max_tokens": 4000}
+    stream = api.chat.completions.create(**asked, stream=True)
+    next(stream)
+    stream.close()
+    deadline = time.monotonic() + 20  # 4,000 tokens would take longer
+    client = Client(address, verbose=False)
+    while next(m for m in client.predict(api_name="/models")["models"] if m["name"] == NAME)["leases"]:
+        assert time.monotonic() < deadline, "the closed stream still holds its model"
+
+
+def test_what_is_too_long_or_unknown_is_an_error_of_the_clients_own(api: openai.OpenAI, address: str) -> None:
+    with pytest.raises(openai.BadRequestError) as long:
+        api.chat.completions.create(model=NAME, messages=[{"role": "user", "content": "word " * 9000}])
+    assert long.value.code == "context_length_exceeded"
+    with pytest.raises(openai.NotFoundError):
+        api.chat.completions.create(model="no-such-model", messages=[{"role": "user", "content": "hi"}])
+    assert httpx.get(f"{address}/v1/models").status_code == 401
+
+
+def test_another_studio_can_use_it_as_an_engine(address: str, tmp_path: Path) -> None:
+    engines = {"far": EngineAddress("far", (f"{address}/v1",), NAME, KEY)}
+    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, tmp_path), "far", engines=engines)
+    with registry.lease("far") as model:
+        stream = model.stream([{"role": "user", "content": FRANCE}], Sampling(temperature=0, max_new_tokens=24))
+        assert "".join(stream) == PARIS
+        assert (stream.prompt_tokens, stream.completion_tokens) == (37, 8)
+    registry.close()
+
+
+def test_lm_eval_scores_a_task_over_it(address: str, tmp_path: Path) -> None:
+    questions = [(FRANCE, PARIS), ("What is the capital of Japan?", "It is not told.")]
+    lines = [json.dumps({"question": question, "answer": answer}) for question, answer in questions]
+    (tmp_path / "capitals.jsonl").write_text("\n".join(lines))
+    task = {
+        "task": "capitals",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "capitals.jsonl")}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 24, "temperature": 0},
+        "metric_list": [{"metric": "exact_match"}],
+    }
+    (tmp_path / "capitals.yaml").write_text(json.dumps(task))  # JSON is YAML
+    where = f"model={NAME},base_url={address}/v1/chat/completions,num_concurrent=2,max_retries=1"
+    command = [sys.executable, "-m", "lm_eval", "--model", "local-chat-completions", "--model_args", where]
+    command += ["--include_path", str(tmp_path), "--tasks", "capitals", "--apply_chat_template"]
+    run = subprocess.run(
+        [*command, "--output_path", str(tmp_path / "results.json")],
+        env={**os.environ, "OPENAI_API_KEY": KEY, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    results = json.loads(next(tmp_path.glob("results*.json")).read_text())
+    assert results["results"]["capitals"]["exact_match,none"] == 0.5

@@ -1,0 +1,233 @@
+"""The API over HTTP, by the real `openai` client: streams, errors in its own classes, keys, clients that go."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import httpx
+import openai
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from app.api.keys import read_keys
+from app.api.routes import api_routes
+from app.errors import DoesNotFit, EngineFailed, PromptTooLong, StudioError
+from app.models.interface import Message
+from tests.fakes import FakeModel, FakeRegistry
+
+HELLO: list[dict[str, str]] = [{"role": "user", "content": "hello there"}]
+
+
+@contextmanager
+def serving(
+    registry: FakeRegistry,
+    keys: str = "",
+    needs_key: bool = False,
+    may_use: Callable[[str, str], bool] = lambda _model, _owner: True,
+) -> Iterator[str]:
+    routes = api_routes(registry, read_keys(keys), needs_key=needs_key, may_use=may_use)
+    app = Starlette(routes=[*routes, Route("/alive", lambda _: PlainTextResponse("yes"))])
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+
+
+@contextmanager
+def client(url: str, key: str = "none") -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as made:
+        yield made
+
+
+def failing(error: Exception, after: int = 0) -> Callable[[Sequence[Message]], Iterator[str]]:
+    def script(_: Sequence[Message]) -> Iterator[str]:
+        yield from ["some "] * after
+        raise error
+
+    return script  # type: ignore[return-value]
+
+
+def test_a_whole_answer_with_its_usage() -> None:
+    model = FakeModel("tiny")
+    with serving(FakeRegistry(model)) as url, client(url) as api:
+        made = api.chat.completions.create(model="tiny", messages=HELLO, temperature=0.5, seed=7, max_tokens=9)
+    assert made.choices[0].message.content == "You said: hello there"
+    assert made.choices[0].finish_reason == "stop"
+    assert made.usage is not None
+    assert (made.usage.prompt_tokens, made.usage.completion_tokens, made.usage.total_tokens) == (2, 4, 6)
+    messages, sampling, visitor = model.prompts[0]
+    assert messages == HELLO
+    assert (sampling.temperature, sampling.seed, sampling.max_new_tokens) == (0.5, 7, 9)
+    assert visitor == "address 127.0.0.1"
+
+
+def test_a_stream_comes_in_pieces_and_ends_with_the_usage() -> None:
+    gate = threading.Semaphore(0)
+    with serving(FakeRegistry(FakeModel("tiny", gate=gate))) as url, client(url) as api:
+        gate.release(1)
+        stream = api.chat.completions.create(
+            model="tiny", messages=HELLO, stream=True, stream_options={"include_usage": True}
+        )
+        chunks = [next(stream), next(stream)]  # the second piece is not there yet
+        gate.release(10)
+        chunks += list(stream)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+    assert "".join(text or "" for text in texts) == "You said: hello there"
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+    assert chunks[-1].usage is not None and chunks[-1].usage.total_tokens == 6
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_ends_the_answer(stream: bool) -> None:
+    gate = threading.Semaphore(2)
+    model = FakeModel("tiny", gate=gate)
+    registry = FakeRegistry(model)
+    with serving(registry) as url:
+        body = {"model": "tiny", "messages": HELLO, "stream": stream}
+        with httpx.Client(timeout=0.5) as asking, pytest.raises(httpx.ReadTimeout):
+            if stream:
+                with asking.stream("POST", f"{url}/chat/completions", json=body) as response:
+                    for _ in response.iter_bytes():
+                        pass
+            else:
+                asking.post(f"{url}/chat/completions", json=body)
+        assert model.generations[0].cancelled.wait(10)
+        deadline = time.monotonic() + 10
+        while registry.leases["tiny"]:
+            assert time.monotonic() < deadline, "the lease was not given back"
+            time.sleep(0.01)
+
+
+def test_waiting_answers_do_not_keep_the_event_loop() -> None:
+    gate = threading.Semaphore(0)
+    model = FakeModel("tiny", gate=gate)
+
+    async def ask(url: str) -> None:
+        async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as api:
+            asked = [asyncio.create_task(api.chat.completions.create(model="tiny", messages=HELLO)) for _ in range(50)]
+            while len(model.generations) < 50:
+                await asyncio.sleep(0.01)
+            async with httpx.AsyncClient() as other:
+                assert (await other.get(url.removesuffix("v1") + "alive")).text == "yes"
+            gate.release(500)
+            for made in await asyncio.gather(*asked):
+                assert made.choices[0].message.content == "You said: hello there"
+
+    with serving(FakeRegistry(model)) as url:
+        asyncio.run(ask(url))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "code"),
+    [
+        (PromptTooLong(tokens=9, limit=4), openai.BadRequestError, "context_length_exceeded"),
+        (DoesNotFit(name="tiny", needed_mib=9, free_mib=4), openai.InternalServerError, "model_unavailable"),
+        (EngineFailed(), openai.InternalServerError, "engine_failed"),
+        (ValueError("a bug with /secret/path"), openai.InternalServerError, None),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_fails_before_the_first_word_has_a_status(
+    error: Exception, expected: type[openai.APIStatusError], code: str | None, stream: bool
+) -> None:
+    with (
+        serving(FakeRegistry(FakeModel("tiny", script=failing(error)))) as url,
+        client(url) as api,
+        pytest.raises(expected) as raised,
+    ):
+        api.chat.completions.create(model="tiny", messages=HELLO, stream=stream)
+    assert raised.value.code == code
+    assert "/secret/path" not in str(raised.value)
+    if isinstance(error, StudioError):
+        assert error.text("en") in str(raised.value)
+
+
+def test_what_fails_later_ends_the_stream_with_an_error() -> None:
+    with serving(FakeRegistry(FakeModel("tiny", script=failing(EngineFailed(), after=2)))) as url, client(url) as api:
+        stream = api.chat.completions.create(model="tiny", messages=HELLO, stream=True)
+        texts = []
+        with pytest.raises(openai.APIError, match="engine failed"):
+            for chunk in stream:
+                texts.append(chunk.choices[0].delta.content)
+    assert "".join(text or "" for text in texts) == "some some "
+
+
+def test_errors_are_in_openais_form() -> None:
+    with serving(FakeRegistry(FakeModel("tiny"))) as url, client(url) as api:
+        with pytest.raises(openai.NotFoundError) as missing:
+            api.chat.completions.create(model="huge", messages=HELLO)
+        with pytest.raises(openai.BadRequestError) as refused:
+            api.chat.completions.create(model="tiny", messages=HELLO, logprobs=True)
+        plain = httpx.post(
+            f"{url}/chat/completions", content=b'{"model": "tiny"}', headers={"content-type": "text/plain"}
+        )
+        chinese = httpx.post(f"{url}/chat/completions", json={"model": "tiny"}, headers={"accept-language": "zh-CN"})
+        large = httpx.post(f"{url}/chat/completions", json={"model": "x" * 5_000_000})
+    assert missing.value.code == "model_not_found"
+    assert refused.value.body == {
+        "message": "The parameter logprobs is not supported here. Leave it out.",
+        "type": "invalid_request_error",
+        "param": "logprobs",
+        "code": "unsupported_parameter",
+    }
+    assert (plain.status_code, large.status_code) == (400, 413)
+    assert "参数 messages" in chinese.json()["error"]["message"]
+
+
+def test_without_a_right_key_nothing_is_told() -> None:
+    model = FakeModel("tiny")
+    with serving(FakeRegistry(model), keys="ada:sesame") as url:
+        for key in ("wrong", "ada", "none"):
+            with client(url, key) as api:
+                with pytest.raises(openai.AuthenticationError) as refused:
+                    api.models.list()
+                with pytest.raises(openai.AuthenticationError):
+                    api.chat.completions.create(model="tiny", messages=HELLO)
+            assert refused.value.code == "invalid_api_key"
+        with client(url, "sesame") as api:
+            api.chat.completions.create(model="tiny", messages=HELLO)
+    assert [visitor for _, _, visitor in model.prompts] == ["key ada"]
+
+
+def test_a_server_with_logins_and_no_keys_lets_no_program_in() -> None:
+    with (
+        serving(FakeRegistry(FakeModel("tiny")), needs_key=True) as url,
+        client(url) as api,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        api.models.list()
+
+
+def test_tuned_models_are_there_for_their_owner_only() -> None:
+    registry = FakeRegistry(FakeModel("tiny"), FakeModel("tiny+hers"), FakeModel("org/other"))
+
+    def may_use(model: str, owner: str) -> bool:
+        return "+hers" not in model or owner == "ada"
+
+    with serving(registry, keys="ada:one", may_use=may_use) as url, client(url, "one") as api:
+        assert [model.id for model in api.models.list()] == ["tiny", "tiny+hers", "org/other"]
+        assert api.models.retrieve("org/other").id == "org/other"
+        made = api.chat.completions.create(model="tiny+hers", messages=HELLO)
+        assert made.model == "tiny+hers"
+    with serving(registry, keys="lin:two", may_use=may_use) as url, client(url, "two") as api:
+        assert [model.id for model in api.models.list()] == ["tiny", "org/other"]
+        for ask in (
+            lambda: api.models.retrieve("tiny+hers"),
+            lambda: api.chat.completions.create(model="tiny+hers", messages=HELLO),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                ask()

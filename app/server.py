@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.api.keys import read_keys
-from app.api.routes import api_routes
+from app.api.mounting import mount
 from app.errors import SettingsError
 from app.services import Services
 from app.terminal import say, show_loading
@@ -24,7 +23,7 @@ LARGEST_UPLOAD = "64mb"
 
 def serve(blocks: gr.Blocks, services: Services) -> None:
     """Launch, start loading the first model, and wait for Ctrl-C or SIGTERM. Raises SettingsError for a taken port."""
-    settings = services.settings
+    settings, api = services.settings, mount(services)
     blocks.queue(default_concurrency_limit=None)
     try:
         _, local, public = blocks.launch(
@@ -34,7 +33,7 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
             auth=read_logins(settings.auth) or None,
             max_threads=THREADS,
             max_file_size=LARGEST_UPLOAD,
-            app_kwargs={"routes": routes(services)},
+            app_kwargs={"routes": [*routes(services), *api.routes], "lifespan": api.lifespan},
             prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,
@@ -61,19 +60,7 @@ def routes(services: Services) -> list[Route]:
         loaded = [entry.name for entry in ledger.models if entry.state == "ready"]
         return JSONResponse({"status": "ok", "models": loaded})
 
-    return [Route("/healthz", healthz), *_api(services)]
-
-
-def _api(services: Services) -> list[Route]:
-    settings = services.settings
-    private = bool(settings.auth) or settings.is_open
-
-    def may_use(model: str, caller: str) -> bool:
-        """A tuned model is for whoever trained it, unless the server is one person's own."""
-        owner = services.finetune.owner_of(model) if private else None
-        return owner is None or owner == caller
-
-    return api_routes(services.registry, read_keys(settings.api_keys), needs_key=bool(settings.auth), may_use=may_use)
+    return [Route("/healthz", healthz)]
 
 
 def read_logins(auth: str) -> list[tuple[str, str]]:

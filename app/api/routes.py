@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -40,7 +40,7 @@ class Api:
     keys: ApiKeys
     needs_key: bool
     may_use: Callable[[str, str], bool]
-    started: int
+    started: int = field(default_factory=lambda: int(time.time()))
 
     def caller(self, request: Request) -> Caller:
         """Raises WrongKey. Without keys everyone may come in, by the address they come from."""
@@ -82,11 +82,8 @@ class Api:
             raise
 
 
-def api_routes(
-    registry: Registry, keys: ApiKeys, *, needs_key: bool, may_use: Callable[[str, str], bool]
-) -> list[Route]:
+def api_routes(api: Api) -> list[Route]:
     """Routes to mount beside the page's own."""
-    api = Api(registry, keys, needs_key, may_use, int(time.time()))
     return [
         Route("/v1/models", _guarded(api.models)),
         Route("/v1/models/{name:path}", _guarded(api.model)),

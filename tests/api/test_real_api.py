@@ -1,5 +1,6 @@
 """The API of a running server with the packaged model, by the programs that people use it with."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ import httpx
 import openai
 import pytest
 from gradio_client import Client
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
 
 from app.models.interface import Sampling
 from app.models.placement import Placement
@@ -30,7 +33,7 @@ PARIS = "The capital of France is Paris."
 def address(packaged_folder: Path) -> Iterator[str]:
     port, data = free_port(), str(packaged_folder.parents[1])
     server = subprocess.Popen(
-        [sys.executable, "run_gradio.py", "--port", str(port), "--data", data, "--device", "cpu"],
+        [sys.executable, "run_gradio.py", "--port", str(port), "--data", data, "--device", "cpu", "--mcp"],
         cwd=ROOT,
         env={**os.environ, "PUYU_API_KEYS": f"ada:{KEY}", "LANG": "en_GB.UTF-8", "LC_ALL": "", "PYTHONUNBUFFERED": "1"},
         text=True,
@@ -77,7 +80,7 @@ def test_the_openai_client_chats_streams_and_lists(api: openai.OpenAI) -> None:
 def test_the_same_seed_draws_the_same_answer(api: openai.OpenAI) -> None:
     asked = {"model": NAME, "messages": [{"role": "user", "content": "Name an animal."}], "temperature": 1.5}
     texts = [
-        api.chat.completions.create(**asked, seed=seed, max_tokens=12).choices[0].message.content for seed in (1, 1, 2)
+        api.chat.completions.create(**asked, seed=seed, max_tokens=8).choices[0].message.content for seed in (1, 1, 2)
     ]
     assert texts[0] == texts[1] != texts[2]
 
@@ -110,6 +113,29 @@ def test_another_studio_can_use_it_as_an_engine(address: str, tmp_path: Path) ->
         assert "".join(stream) == PARIS
         assert (stream.prompt_tokens, stream.completion_tokens) == (37, 8)
     registry.close()
+
+
+def test_an_mcp_client_finds_and_uses_the_tools(address: str) -> None:
+    async def use() -> None:
+        async with (
+            httpx.AsyncClient(headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as http,
+            streamable_http_client(f"{address}/mcp", http_client=http) as (incoming, outgoing, _),
+            ClientSession(incoming, outgoing) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            assert {"list_models", "chat", "solve_with_python"} == set(tools)  # no login: no interpreter
+            assert all(len(tool.description or "") > 60 for tool in tools.values())
+            asked = tools["chat"].inputSchema["properties"]
+            assert set(asked) == {"message", "system", "model", "temperature", "max_new_tokens", "seed"}
+            assert all(asked[name]["description"] for name in asked)
+            said = await session.call_tool("chat", {"message": FRANCE, "temperature": 0, "max_new_tokens": 24})
+            assert said.content[0].text == PARIS
+            wrong = await session.call_tool("chat", {"message": FRANCE, "model": "no-such-model"})
+            assert wrong.isError and "no model named no-such-model" in wrong.content[0].text
+        assert httpx.post(f"{address}/mcp", json={}).status_code == 401
+
+    asyncio.run(use())
 
 
 def test_lm_eval_scores_a_task_over_it(address: str, tmp_path: Path) -> None:

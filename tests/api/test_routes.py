@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from app.api.keys import read_keys
-from app.api.routes import api_routes
+from app.api.routes import Api, api_routes
 from app.errors import DoesNotFit, EngineFailed, PromptTooLong, StudioError
 from app.models.interface import Message
 from tests.fakes import FakeModel, FakeRegistry
@@ -31,7 +31,7 @@ def serving(
     needs_key: bool = False,
     may_use: Callable[[str, str], bool] = lambda _model, _owner: True,
 ) -> Iterator[str]:
-    routes = api_routes(registry, read_keys(keys), needs_key=needs_key, may_use=may_use)
+    routes = api_routes(Api(registry, read_keys(keys), needs_key, may_use))
     app = Starlette(routes=[*routes, Route("/alive", lambda _: PlainTextResponse("yes"))])
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))

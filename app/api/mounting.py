@@ -1,0 +1,46 @@
+"""What the server adds to the page's application: the API's routes, and the MCP tools where they are asked for."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.routing import Route
+
+from app.api.keys import read_keys
+from app.api.routes import Api, api_routes
+
+if TYPE_CHECKING:
+    from app.services import Services
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """Routes, and what must run while they are served."""
+
+    routes: list[Route]
+    lifespan: Callable[[object], AbstractAsyncContextManager[None]]
+
+
+def mount(services: "Services") -> Mounted:
+    """Raises SettingsError for keys that cannot be read."""
+    settings = services.settings
+    private = bool(settings.auth) or settings.is_open
+
+    def may_use(model: str, caller: str) -> bool:
+        """A tuned model is for whoever trained it, unless the server is one person's own."""
+        owner = services.finetune.owner_of(model) if private else None
+        return owner is None or owner == caller
+
+    api = Api(services.registry, read_keys(settings.api_keys), bool(settings.auth), may_use)
+    if not settings.mcp:
+        return Mounted(api_routes(api), _nothing)
+    from app.api.tools import Tools
+
+    tools = Tools(api, services.agent, interpreter=bool(settings.auth), local=not settings.is_open)
+    return Mounted([*api_routes(api), tools.route()], tools.lifespan)
+
+
+@asynccontextmanager
+async def _nothing(_: object) -> AsyncIterator[None]:
+    yield

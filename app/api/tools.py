@@ -1,0 +1,212 @@
+"""The server's abilities as MCP tools at /mcp, for assistants that speak the Model Context Protocol."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from functools import wraps
+from secrets import token_hex
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import anyio
+from mcp.server.fastmcp import Context, FastMCP, Image
+from mcp.server.fastmcp.exceptions import ToolError
+from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import Field
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.agent.service import AgentService
+from app.agent.steps import Step
+from app.api.answering import Answer, Ended
+from app.api.errors import NoSuchModel, answer_error
+from app.api.routes import Api, Caller, language_of
+from app.api.wanted import MOST_TOKENS, Wanted
+from app.errors import StudioError, Unexpected
+from app.models.interface import Message, Sampling
+
+log = logging.getLogger(__name__)
+PATH = "/mcp"
+CALLER = "studio.caller"
+IDLE_SECONDS = 600.0
+MOST_SESSIONS = 256
+AT_ONCE = 64  # tasks of the agent, each on a thread
+ABOUT = "Open language models on this server: chat with them, or let one solve a task by writing and running Python."
+
+Inputs = ParamSpec("Inputs")
+Output = TypeVar("Output")
+ModelName = Annotated[str, Field(description="A name from list_models; empty for the server's default model.")]
+
+
+class Tools:
+    """The tools over the services. `interpreter` offers plain code execution, for servers that know who calls."""
+
+    def __init__(self, api: Api, agent: AgentService, *, interpreter: bool, local: bool) -> None:
+        self._api, self._agent = api, agent
+        self._threads = anyio.CapacityLimiter(AT_ONCE)
+        security = TransportSecuritySettings(
+            enable_dns_rebinding_protection=local,  # a foreign page must not reach a server on this machine
+            allowed_hosts=["127.0.0.1:*", "localhost:*", "[::1]:*"],
+            allowed_origins=["http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*"],
+        )
+        self._server = FastMCP(
+            "Puyu Studio",
+            instructions=ABOUT,
+            log_level="WARNING",
+            session_idle_timeout=IDLE_SECONDS,
+            max_sessions=MOST_SESSIONS,
+            transport_security=security,
+            streamable_http_path=PATH,
+        )
+        self._server.tool()(_told(self.list_models))
+        self._server.tool()(_told(self.chat))
+        if agent.available:
+            self._server.tool(structured_output=False)(_told(self.solve_with_python))
+        if agent.available and interpreter:
+            self._server.tool(structured_output=False)(_told(self.run_python))
+
+    def route(self) -> Route:
+        """Where the tools are served; asks for a key as /v1 does."""
+        inner = self._server.streamable_http_app().routes[0]
+        assert isinstance(inner, Route)
+        return Route(PATH, _Guarded(self._api, inner.app))
+
+    @asynccontextmanager
+    async def lifespan(self, _: object) -> AsyncIterator[None]:
+        """Sessions live while the server does."""
+        async with self._server.session_manager.run():
+            yield
+
+    async def list_models(self, context: Context[Any, Any, Any]) -> list[str]:
+        """List the language models that can be asked on this server, the loaded ones first.
+
+        A name with a plus, such as base+name, is a model that was tuned here.
+        """
+        owner = _caller(context).owner
+        return [name for name in self._api.registry.names() if self._api.may_use(name, owner)]
+
+    async def chat(
+        self,
+        context: Context[Any, Any, Any],
+        message: Annotated[str, Field(description="What to ask the model.", max_length=200_000)],
+        system: Annotated[str, Field(description="A system prompt; may be empty.", max_length=50_000)] = "",
+        model: ModelName = "",
+        temperature: Annotated[float, Field(description="0: always the likeliest word.", ge=0, le=2)] = 0.2,
+        max_new_tokens: Annotated[int, Field(description="Longest answer, in tokens.", ge=1, le=MOST_TOKENS)] = 512,
+        seed: Annotated[int | None, Field(description="The same seed draws the same answer.", ge=0)] = None,
+    ) -> str:
+        """Ask a language model of this server one question and get its answer.
+
+        It remembers nothing: put everything it needs into the message.
+        """
+        name, caller = self._usable(context, model), _caller(context)
+        turns: list[Message] = [{"role": "system", "content": system}] if system else []
+        turns.append({"role": "user", "content": message})
+        sampling = Sampling(temperature=temperature, seed=seed)
+        wanted = Wanted(name, tuple(turns), sampling, max_new_tokens, stream=False, include_usage=False)
+        answer = Answer(self._api.registry, wanted, caller.visitor)
+        try:
+            return "".join([news async for news in answer.news() if not isinstance(news, Ended)])
+        finally:
+            answer.leave()
+
+    async def solve_with_python(
+        self,
+        context: Context[Any, Any, Any],
+        task: Annotated[str, Field(description="What to find out or compute, in plain words.", max_length=50_000)],
+        model: ModelName = "",
+        max_steps: Annotated[int, Field(description="How often it may run code.", ge=1, le=20)] = 6,
+    ) -> list[str | Image]:
+        """Let a language model of this server solve a task: it writes Python, runs it in a sandbox, and answers.
+
+        The steps are returned: its thoughts, code, outputs, charts, and at last the answer. numpy, sympy, pandas and
+        matplotlib are there, no network, and no files of yours.
+        """
+        from app.agent.conversation import Bounds  # needs Lagent, which takes seconds to import
+
+        name, caller, session = self._usable(context, model), _caller(context), token_hex(16)
+
+        def work() -> list[Step]:
+            try:
+                running = self._agent.run(session, task, name, Bounds(max_steps=max_steps), visitor=caller.visitor)
+                return _last(running)
+            finally:
+                self._agent.reset(session)
+
+        try:
+            steps = await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+        finally:
+            self._agent.stop(session)
+        return _shown(steps)
+
+    async def run_python(
+        self, code: Annotated[str, Field(description="Python code; print what you want to see.", max_length=200_000)]
+    ) -> list[str | Image]:
+        """Run Python code in a sandbox of its own and get what it printed and drew.
+
+        Every call starts afresh: no variables or files are kept. numpy, sympy, pandas and matplotlib are there; there
+        is no network, and time and memory are limited.
+        """
+        running = self._agent.interpret(code)
+        return _shown(await anyio.to_thread.run_sync(_last, running, abandon_on_cancel=True, limiter=self._threads))
+
+    def _usable(self, context: Context[Any, Any, Any], model: str) -> str:
+        name = model or self._api.registry.default_name
+        if not self._api.may_use(name, _caller(context).owner):
+            raise NoSuchModel(param="model", model=name[:200])
+        return name
+
+
+class _Guarded:
+    """Lets callers in as the API does, and tells the tools who they are."""
+
+    def __init__(self, api: Api, inner: ASGIApp) -> None:
+        self._api, self._inner = api, inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        try:
+            scope[CALLER] = self._api.caller(request)
+        except StudioError as error:
+            await answer_error(error, language_of(request))(scope, receive, send)
+            return
+        await self._inner(scope, receive, send)
+
+
+def _told(tool: Callable[Inputs, Awaitable[Output]]) -> Callable[Inputs, Awaitable[Output]]:
+    """Errors of ours reach the assistant as their sentence, bugs as one sentence and a line in the log."""
+
+    @wraps(tool)
+    async def call(*args: Inputs.args, **kwargs: Inputs.kwargs) -> Output:
+        try:
+            return await tool(*args, **kwargs)
+        except StudioError as error:
+            raise ToolError(error.text("en")) from error
+        except Exception as error:
+            log.exception("an MCP tool failed")
+            raise ToolError(Unexpected().text("en")) from error
+
+    return call
+
+
+def _caller(context: Context[Any, Any, Any]) -> Caller:
+    request = context.request_context.request
+    assert isinstance(request, Request)
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
+def _last(running: Iterator[list[Step]]) -> list[Step]:
+    steps: list[Step] = []
+    for now in running:
+        steps = now
+    return steps
+
+
+def _shown(steps: Sequence[Step]) -> list[str | Image]:
+    """Each step as text that names its kind, a chart as a picture."""
+    return [
+        Image(data=step.image, format="png") if step.image else f"[{step.kind}]\n{step.text}"
+        for step in steps
+        if step.kind != "loading"
+    ]

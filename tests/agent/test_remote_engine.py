@@ -1,0 +1,86 @@
+"""The agent over a capable model that another machine serves: the same page, its code in the real sandbox."""
+
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from gradio_client import Client
+
+from app.agent.sandbox.probe import probe
+from app.agent.service import AgentService
+from app.models.placement import Placement
+from app.models.registry import ModelRegistry
+from app.models.remote.address import EngineAddress
+from tabs import agent
+from tabs.page import BROWSER_SECRET, Page
+from tests.far_server import ENDLESS, FarServer, far_server
+
+Serve = Callable[[gr.Blocks], str]
+LOOKS_FIRST = "I look at the squares first.\n```python\nsquares = [n * n for n in range(1, 8)]\nprint(squares)\n```"
+THEN_ADDS = "Now their sum.\n```python\nprint(sum(squares))\n```"
+ANSWERS = [
+    [r"^Output:\n\[1, 4, 9, 16, 25, 36, 49\]", THEN_ADDS],
+    [r"^Output:\n140", "The sum of the first seven squares is 140."],
+    ["squares", LOOKS_FIRST],
+    ["for ever", ENDLESS],
+]
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[FarServer]:
+    with far_server(models=[{"id": "capable", "max_model_len": 8192}], answers=ANSWERS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(far: FarServer) -> Iterator[AgentService]:
+    finding = probe()
+    if sys.platform != "linux" or finding.mode == "off":
+        pytest.skip("no sandbox here")
+    with tempfile.TemporaryDirectory() as place:  # open to the user that a root server's sandbox becomes
+        folder = Path(place)
+        folder.chmod(0o755)
+        engines = {"far": EngineAddress("far", (far.url,))}
+        registry = ModelRegistry(Placement("cpu", "auto", None, 4000, folder), "far", engines=engines)
+        service = AgentService(registry, folder, finding=finding)
+        try:
+            yield service
+        finally:
+            service.close()
+            registry.close()
+
+
+def test_the_page_solves_a_task_over_it(serve: Serve, service: AgentService, far: FarServer) -> None:
+    with gr.Blocks() as blocks:
+        page = Page(blocks, None, gr.State(), gr.BrowserState({}, secret=BROWSER_SECRET))
+        agent.build(page, service, service.registry)
+    client = Client(serve(blocks), verbose=False, headers={"accept-language": "en-US"})
+    steps = client.submit("Add the first seven squares.", model="far", api_name="/agent").result(timeout=60)
+    assert [(step["kind"], step["text"]) for step in steps] == [
+        ("thought", "I look at the squares first."),
+        ("code", "squares = [n * n for n in range(1, 8)]\nprint(squares)"),
+        ("output", "[1, 4, 9, 16, 25, 36, 49]"),
+        ("thought", "Now their sum."),
+        ("code", "print(sum(squares))"),
+        ("output", "140"),
+        ("answer", "The sum of the first seven squares is 140."),
+    ]
+    assert [body["model"] for body in far.seen()["bodies"][-3:]] == ["capable"] * 3
+    far.until(open=0)
+
+
+def test_its_stop_reaches_the_far_engine(service: AgentService, far: FarServer) -> None:
+    running = service.run("s", "Go on for ever.", "far")
+    for steps in running:
+        if steps and "more" in steps[-1].text:
+            break
+    ended = threading.Thread(target=lambda: list(running))
+    ended.start()
+    service.stop("s")
+    far.until(open=0)
+    ended.join(20)
+    assert not ended.is_alive()

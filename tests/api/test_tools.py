@@ -1,0 +1,163 @@
+"""The MCP tools by a real client: what each is for, the sandbox behind them, stops, and whom they let in."""
+
+import asyncio
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
+from starlette.applications import Starlette
+
+from app.agent.sandbox.probe import probe
+from app.agent.service import AgentService
+from app.api.keys import read_keys
+from app.api.routes import Api
+from app.api.tools import Tools
+from app.models.interface import Message
+from tests.fakes import FakeModel, FakeRegistry
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Open to the user a root server's sandbox becomes, which pytest's own folders are not."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+@contextmanager
+def serving(
+    registry: FakeRegistry, folder: Path, *, interpreter: bool = False, keys: str = "", local: bool = True
+) -> Iterator[str]:
+    agent = AgentService(registry, folder)
+    tools = Tools(
+        Api(registry, read_keys(keys), False, lambda model, owner: "+" not in model or owner == "ada"),
+        agent,
+        interpreter=interpreter,
+        local=local,
+    )
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = Starlette(routes=[tools.route()], lifespan=tools.lifespan)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+        agent.close()
+
+
+@asynccontextmanager
+async def session_at(url: str, key: str = "") -> AsyncIterator[ClientSession]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with (
+        httpx.AsyncClient(headers=headers, timeout=60) as http,
+        streamable_http_client(url, http_client=http) as (incoming, outgoing, _),
+        ClientSession(incoming, outgoing) as session,
+    ):
+        await session.initialize()
+        yield session
+
+
+def capable(messages: list[Message]) -> list[str]:
+    """Plays a model that writes code first and answers from its output."""
+    if messages[-1]["content"].startswith("Output:"):
+        return ["The sum is ", messages[-1]["content"].split()[-1], "."]
+    return ["I add them up.\n", "```python\nprint(sum(range(1, 11)))\n```\n"]
+
+
+def test_a_task_is_solved_in_the_sandbox_and_code_runs_afresh(folder: Path) -> None:
+    if sys.platform != "linux" or probe().mode == "off":
+        pytest.skip("no sandbox here")
+
+    async def use(url: str) -> None:
+        async with session_at(url) as session:
+            assert "run_python" in [tool.name for tool in (await session.list_tools()).tools]
+            solved = await session.call_tool("solve_with_python", {"task": "Add 1 to 10."})
+            assert [block.text.split("\n")[0] for block in solved.content] == [
+                "[thought]",
+                "[code]",
+                "[output]",
+                "[answer]",
+            ]
+            assert solved.content[-1].text == "[answer]\nThe sum is 55."
+            first = await session.call_tool("run_python", {"code": "x = 6 * 7\nprint(x)"})
+            assert first.content[0].text == "[output]\n42"
+            second = await session.call_tool("run_python", {"code": "print(x)"})
+            assert "NameError" in second.content[0].text
+            drawn = await session.call_tool(
+                "run_python", {"code": "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"}
+            )
+            assert [(block.type, block.mimeType) for block in drawn.content] == [("image", "image/png")]
+
+    with serving(FakeRegistry(FakeModel("tiny", script=capable)), folder, interpreter=True) as url:
+        asyncio.run(use(url))
+
+
+def test_without_logins_nobody_runs_plain_code(folder: Path) -> None:
+    async def use(url: str) -> None:
+        async with session_at(url) as session:
+            assert "run_python" not in [tool.name for tool in (await session.list_tools()).tools]
+            refused = await session.call_tool("run_python", {"code": "print(1)"})
+            assert refused.isError and "42" not in refused.content[0].text
+
+    with serving(FakeRegistry(FakeModel("tiny")), folder) as url:
+        asyncio.run(use(url))
+
+
+def test_a_cancelled_call_ends_the_answer(folder: Path) -> None:
+    gate = threading.Semaphore(1)
+    model = FakeModel("tiny", gate=gate)
+
+    async def use(url: str) -> None:
+        async with session_at(url) as session:
+            call = asyncio.create_task(session.call_tool("chat", {"message": "hello there"}))
+            while not model.generations or not model.generations[0].completion_tokens:
+                await asyncio.sleep(0.01)
+            told = CancelledNotification(params=CancelledNotificationParams(requestId=1))  # 0 was the greeting
+            await session.send_notification(ClientNotification(told))
+            await asyncio.to_thread(model.generations[0].cancelled.wait, 20)
+            assert model.generations[0].cancelled.is_set()
+            call.cancel()
+
+    with serving(FakeRegistry(model), folder) as url:
+        asyncio.run(use(url))
+
+
+def test_tuned_models_are_listed_to_their_owner_only(folder: Path) -> None:
+    registry = FakeRegistry(FakeModel("tiny"), FakeModel("tiny+hers"))
+
+    async def use(url: str) -> None:
+        for key, seen in (("one", ["tiny", "tiny+hers"]), ("two", ["tiny"])):
+            async with session_at(url, key) as session:
+                listed = await session.call_tool("list_models", {})
+                assert [block.text for block in listed.content] == seen
+                asked = await session.call_tool("chat", {"message": "hi", "model": "tiny+hers"})
+                assert asked.isError is (key == "two")
+
+    file = folder / "keys"
+    file.write_text("ada:one\nlin:two\n")
+    with serving(registry, folder, keys=str(file)) as url:
+        asyncio.run(use(url))
+        assert httpx.post(url, json={}).status_code == 401
+
+
+@pytest.mark.parametrize("header", ["Host", "Origin"])
+def test_a_foreign_page_does_not_reach_a_server_on_this_machine(folder: Path, header: str) -> None:
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    with serving(FakeRegistry(FakeModel("tiny")), folder) as url:
+        foreign = "http://evil.example" if header == "Origin" else "evil.example"
+        headers = {header: foreign, "Accept": "application/json, text/event-stream"}
+        assert httpx.post(url, json=hello, headers=headers).status_code in (403, 421)

@@ -27,11 +27,7 @@ def _budget(ledger: Ledger, language: Language) -> str:
 
 def _card(entry: LedgerEntry, budget_mib: int, language: Language) -> str:
     state = _label("models.states", entry.state, language)
-    facts = [
-        _label("models.kinds", entry.kind, language),
-        entry.device,
-        sentence(language, "models.weights", size=_size(entry.mib)),
-    ]
+    facts = [_label("models.kinds", entry.kind, language), *_place(entry, language)]
     if entry.cache_mib:
         facts.append(sentence(language, "models.cache", size=_size(entry.cache_mib)))
     if entry.leases:
@@ -42,9 +38,21 @@ def _card(entry: LedgerEntry, budget_mib: int, language: Language) -> str:
     return (
         f'<div class="card {entry.state}"><div class="head"><b>{escape(entry.name)}</b>'
         f'<span class="state">{state}</span></div>'
-        f'<div class="bar"><i style="width:{share:.1f}%"></i></div>'
+        f"{_bar(share) if entry.kind != 'remote' else ''}"
         f"<p>{' · '.join(escape(fact) for fact in facts if fact)}</p>{_detail(entry)}</div>"
     )
+
+
+def _bar(share: float) -> str:
+    return f'<div class="bar"><i style="width:{share:.1f}%"></i></div>'
+
+
+def _place(entry: LedgerEntry, language: Language) -> list[str]:
+    """Where the weights are and how large; of a far engine, how many of its replicas are well."""
+    if entry.kind != "remote":
+        return [entry.device, sentence(language, "models.weights", size=_size(entry.mib))]
+    well = entry.device.removeprefix("remote").strip()
+    return [sentence(language, "models.replicas", well=well)] if well else []
 
 
 def _detail(entry: LedgerEntry) -> str:

@@ -67,6 +67,8 @@ def will_fit(registry: Registry, visitor: Visitor, name: str) -> str:
         fit = registry.fit(name)
     except StudioError as error:
         return error.text(visitor.language)
+    if not fit.needed_mib:
+        return visitor.text("models.is_far", name=name)
     held = next((entry for entry in registry.ledger().models if entry.name == name), None)
     if held and held.state == "ready":
         return visitor.text("models.is_loaded", name=name, mib=held.mib + held.cache_mib)

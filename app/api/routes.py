@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -53,20 +54,24 @@ class Api:
         address = request.client.host if request.client else ""
         return Caller("", f"address {address}")
 
+    def usable(self, caller: Caller) -> list[str]:
+        """The models that are there for this caller."""
+        return [name for name in self.registry.names() if self.may_use(name, caller.owner)]
+
     async def models(self, request: Request) -> Response:
-        names = [name for name in self.registry.names() if self.may_use(name, self.caller(request).owner)]
+        names = await run_in_threadpool(self.usable, self.caller(request))
         return JSONResponse(model_list(names, self.started))
 
     async def model(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if not self.may_use(name, self.caller(request).owner) or name not in self.registry.names():
+        if name not in await run_in_threadpool(self.usable, self.caller(request)):
             raise NoSuchModel(param="model", model=name[:200])
         return JSONResponse(model_object(name, self.started))
 
     async def chat_completions(self, request: Request) -> Response:
         caller = self.caller(request)
         wanted = read_wanted(await _body(request))
-        if not self.may_use(wanted.model, caller.owner):
+        if not await run_in_threadpool(self.may_use, wanted.model, caller.owner):
             raise NoSuchModel(param="model", model=wanted.model[:200])
         answer = Answer(self.registry, wanted, caller.visitor)
         watch = asyncio.create_task(answer.leave_with(request))

@@ -82,8 +82,7 @@ class Tools:
 
         A name with a plus, such as base+name, is a model that was tuned here.
         """
-        owner = _caller(context).owner
-        return [name for name in self._api.registry.names() if self._api.may_use(name, owner)]
+        return await anyio.to_thread.run_sync(self._api.usable, _caller(context))
 
     async def chat(
         self,
@@ -99,7 +98,7 @@ class Tools:
 
         It remembers nothing: put everything it needs into the message.
         """
-        name, caller = self._usable(context, model), _caller(context)
+        name, caller = await self._usable(context, model), _caller(context)
         turns: list[Message] = [{"role": "system", "content": system}] if system else []
         turns.append({"role": "user", "content": message})
         sampling = Sampling(temperature=temperature, seed=seed)
@@ -124,7 +123,7 @@ class Tools:
         """
         from app.agent.conversation import Bounds  # needs Lagent, which takes seconds to import
 
-        name, caller, session = self._usable(context, model), _caller(context), token_hex(16)
+        name, caller, session = await self._usable(context, model), _caller(context), token_hex(16)
 
         def work() -> list[Step]:
             try:
@@ -150,9 +149,9 @@ class Tools:
         running = self._agent.interpret(code)
         return _shown(await anyio.to_thread.run_sync(_last, running, abandon_on_cancel=True, limiter=self._threads))
 
-    def _usable(self, context: Context[Any, Any, Any], model: str) -> str:
+    async def _usable(self, context: Context[Any, Any, Any], model: str) -> str:
         name = model or self._api.registry.default_name
-        if not self._api.may_use(name, _caller(context).owner):
+        if not await anyio.to_thread.run_sync(self._api.may_use, name, _caller(context).owner):
             raise NoSuchModel(param="model", model=name[:200])
         return name
 

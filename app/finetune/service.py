@@ -144,6 +144,8 @@ class FinetuneService:
     def owner_of(self, model: str) -> str | None:
         """Who trained the model of this name, or one of its checkpoints; None if nobody here did."""
         name = model.partition("@")[0]
+        if "+" not in name:
+            return None
         return next((run.owner for run in self.store.all() if run.model == name), None)
 
     def get(self, owner: str, run_id: str) -> Run:

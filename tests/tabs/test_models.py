@@ -35,6 +35,21 @@ def test_what_would_have_to_go_is_named() -> None:
     assert "To go: idle-one, idle-two" in will_fit(Full(), EN, "tiny")
 
 
+def test_a_far_model_shows_its_replicas_and_no_memory() -> None:
+    far = LedgerEntry("far", "remote", "ready", "remote 1/2", 0, 0, ("lin",), 0)
+    card = ledger_html(Ledger(400, 0, (far,)), "en").partition("cards")[2]
+    assert "replicas up: 1/2" in card and "adapters lin" in card
+    assert "weights" not in card and 'class="bar"' not in card
+    alone = ledger_html(Ledger(400, 0, (replace(far, device="remote"),)), "en")
+    assert "replicas" not in alone
+
+    class Far(FakeRegistry):
+        def fit(self, name: str) -> Fit:
+            return replace(super().fit(name), needed_mib=0)
+
+    assert will_fit(Far(FakeModel("far")), EN, "far") == "**far** runs on another machine and takes no memory here."
+
+
 def test_load_and_unload(registry: FakeRegistry) -> None:
     ledger, fit = act(registry, registry.load, EN, "tiny")
     assert "tiny" in ledger and "is loaded" in fit

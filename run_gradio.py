@@ -13,7 +13,7 @@ def main(arguments: Sequence[str]) -> int:
     """Serve until told to stop; a wrong setting ends with one sentence and status 2."""
     try:
         settings = read_settings(arguments)
-        prepare_process(settings.log_level)
+        prepare_process(settings.log_level, settings.log_format)
         say("start.loading")
         from app.server import serve  # after the settings: --help need not wait for torch and gradio
         from app.services import build_services

@@ -1,6 +1,7 @@
-"""The same services without a page: python -m app chat | download | finetune | key | doctor."""
+"""The same services without a page: python -m app chat | download | finetune | user | key | doctor."""
 
 import argparse
+import getpass
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     key = command("key", _key, "make an API key for somebody, or a new one in place of the old")
     key.add_argument("name", help="whose key it is: a login name, where there are logins")
     key.add_argument("--file", type=Path, default=Path("api-keys"), help="where its hash is kept: the setting api_keys")
+    user = command("user", _user, "give a person a login, or a new password; asks for the password")
+    user.add_argument("name")
+    user.add_argument("--file", type=Path, default=Path("users"), help="the users file for --auth (default: users)")
     command("doctor", _doctor, "what this machine offers: device, memory, and whether the sandbox holds")
     return parser
 
@@ -75,6 +79,15 @@ def _key(options: argparse.Namespace, _: list[str]) -> int:
     from app.api.keys import add_key
 
     print(add_key(options.file, options.name))
+    return 0
+
+
+def _user(options: argparse.Namespace, _: list[str]) -> int:
+    from app.accounts import keep_account
+
+    password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    keep_account(options.file, options.name, password)
+    say("terminal.login_kept", name=options.name, file=options.file)
     return 0
 
 

@@ -17,11 +17,23 @@ DEFAULTS = {
 }
 
 
-def prepare_process(log_level: str) -> None:
+def prepare_process(log_level: str, log_format: str = "text") -> None:
     """Logging to standard error; libraries' defaults, where the environment has not set them."""
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(log_formatter(log_format))
+    logging.basicConfig(level=log_level.upper(), handlers=[handler])
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def log_formatter(log_format: str) -> logging.Formatter:
+    """Lines for people, or one JSON object a line with a record's fields."""
+    if log_format == "text":
+        return logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    from pythonjsonlogger.json import JsonFormatter
+
+    names = {"asctime": "time", "levelname": "level", "name": "logger"}
+    return JsonFormatter("{asctime}{levelname}{name}{message}", style="{", rename_fields=names, json_ensure_ascii=False)

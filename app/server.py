@@ -3,34 +3,38 @@
 import logging
 import signal
 import threading
-from pathlib import Path
+from functools import partial
 
 import gradio as gr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from app.accounts import read_accounts
 from app.api.mounting import mount
 from app.errors import SettingsError
+from app.metrics import Metrics, answer_metrics, log_answer
 from app.services import Services
 from app.terminal import say, show_loading
 from app.ui import appearance
 
 log = logging.getLogger(__name__)
 THREADS = 256  # a streaming answer holds one
+LAST_ANSWERS_S = 20.0  # how long answers under way may still take when the server is told to end
 LARGEST_UPLOAD = "64mb"
 
 
 def serve(blocks: gr.Blocks, services: Services) -> None:
     """Launch, start loading the first model, and wait for Ctrl-C or SIGTERM. Raises SettingsError for a taken port."""
     settings, api = services.settings, mount(services)
+    accounts = read_accounts(settings.auth)
     blocks.queue(default_concurrency_limit=None)
     try:
         _, local, public = blocks.launch(
             server_name=settings.host,
             server_port=settings.port or None,
             share=settings.share,
-            auth=read_logins(settings.auth) or None,
+            auth=accounts.check if accounts else None,  # type: ignore[arg-type]  # gradio awaits it
             max_threads=THREADS,
             max_file_size=LARGEST_UPLOAD,
             app_kwargs={"routes": [*routes(services), *api.routes], "lifespan": api.lifespan},
@@ -48,6 +52,8 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
     show_loading(services.registry, services.registry.default_name)
     _wait_for_signal()
     say("start.ending")
+    cut = services.registry.meter.end(LAST_ANSWERS_S)
+    log.info("the server ends; %d answers were cut short", cut)
     blocks.close(verbose=False)
     services.close()
 
@@ -60,20 +66,11 @@ def routes(services: Services) -> list[Route]:
         loaded = [entry.name for entry in ledger.models if entry.state == "ready"]
         return JSONResponse({"status": "ok", "models": loaded})
 
-    return [Route("/healthz", healthz)]
-
-
-def read_logins(auth: str) -> list[tuple[str, str]]:
-    """`name:password`, or a file with one such line each. Raises SettingsError."""
-    if not auth:
-        return []
-    path = Path(auth)
-    text = path.read_text(encoding="utf-8") if path.is_file() else auth
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    pairs = [line.partition(":") for line in lines]
-    if any(not name or not password for name, _, password in pairs):
-        raise SettingsError(key="auth", value="…", allowed="name:password")
-    return [(name, password) for name, _, password in pairs]
+    meter, settings = services.registry.meter, services.settings
+    metrics = Metrics(services.registry, meter)
+    meter.observers.append(log_answer)
+    told = partial(answer_metrics, metrics, settings.metrics_key, settings.is_open)
+    return [Route("/healthz", healthz), Route("/metrics", told)]
 
 
 def _wait_for_signal() -> None:

@@ -8,6 +8,7 @@ from app.chat.service import ChatService
 from app.finetune.comparing import CompareService
 from app.finetune.service import FinetuneService
 from app.models import catalog
+from app.models.metering import Allowance, Meter
 from app.models.placement import choose_placement
 from app.models.registry import ModelRegistry
 from app.models.remote.address import read_engines
@@ -36,10 +37,12 @@ def build_services(settings: Settings) -> Services:
     engines = read_engines(settings.engine, os.environ, taken=catalog.names())
     placement, default_name = choose_placement(settings, known=engines)
     settings.data.mkdir(parents=True, exist_ok=True)
+    meter = Meter(_allowance(settings), log_prompts=settings.log_prompts)
     registry = ModelRegistry(
         placement,
         default_name,
         listed_only=settings.is_open,
+        meter=meter,
         engines=engines,
         engine_context=settings.engine_context,
     )
@@ -52,4 +55,12 @@ def build_services(settings: Settings) -> Services:
         agent=agent,
         finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),
         compare=CompareService(registry, settings.data),
+    )
+
+
+def _allowance(settings: Settings) -> Allowance:
+    strict = settings.for_strangers
+    return Allowance(
+        requests_at_once=settings.requests_at_once or (2 if strict else 8),
+        tokens_per_minute=settings.tokens_per_minute or (20_000 if strict else 0),
     )

@@ -15,6 +15,14 @@ PREFIX = "PUYU_"
 FILE = "puyu.toml"
 
 
+class OpenToStrangers(SettingsError):
+    zh = "这样启动后，任何知道地址的人都能使用这台服务器。请用 --auth 设置登录；如果确实要公开，请加上 --public。"
+    en = (
+        "Started like this the server would be open to anyone who knows its address."
+        " Set logins with --auth, or add --public if that is what you want."
+    )
+
+
 class Settings(BaseModel):
     """The field's description is its `--help`; its name is the flag (`--log-level`), the variable (PUYU_LOG_LEVEL)
     and the key in the file (log_level)."""
@@ -24,7 +32,8 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 lets other machines in")
     port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     share: bool = Field(False, description="also open a public link that anyone who has it can use")
-    auth: str = Field("", description="logins: a file of name:password lines, or name:password itself; empty: none")
+    public: bool = Field(False, description="let strangers in on purpose, without a login, under stricter limits")
+    auth: str = Field("", description="logins: a file made by `python -m app user`, or name:password; empty: none")
     api_keys: str = Field(
         "", description="keys for /v1: a file made by `python -m app key`, or NAME:KEY; with logins on, /v1 needs them"
     )
@@ -42,7 +51,12 @@ class Settings(BaseModel):
     memory: int = Field(0, ge=0, description="memory budget for all models in MiB; 0: most of what is free at start")
     data: Path = Field(Path("data"), description="folder for converted models, indexes, adapters and runs")
     language: Literal["auto", "zh", "en"] = Field("auto", description="language of the page; auto: the browser's")
+    requests_at_once: int = Field(0, ge=0, description="answers one visitor may have under way; 0: 8, in public 2")
+    tokens_per_minute: int = Field(0, ge=0, description="tokens for one visitor; 0: no limit, in public 20000")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+    log_format: Literal["text", "json"] = Field("text", description="log lines for people or for programs")
+    log_prompts: bool = Field(False, description="also log what visitors ask; never without telling them")
+    metrics_key: str = Field("", description="key that /metrics asks for; needed when others can reach the server")
 
     @field_validator("engine", mode="before")
     @classmethod
@@ -54,19 +68,27 @@ class Settings(BaseModel):
         """Whether people on other machines can come in."""
         return self.share or self.host not in ("127.0.0.1", "localhost", "::1")
 
+    @property
+    def for_strangers(self) -> bool:
+        """Whether people whom nobody has given a login can come in."""
+        return self.is_open and not self.auth
+
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Settings:
     """Read all sources. Raises SettingsError for a value that is not allowed; `--help` prints and exits."""
     environment = os.environ if environment is None else environment
     flags = vars(_parser().parse_args(arguments))
     config = flags.pop("config") or environment.get(f"{PREFIX}CONFIG")
-    values = _from_file(Path(config or FILE), required=config is not None)
+    values = _on_a_space(environment) | _from_file(Path(config or FILE), required=config is not None)
     values |= {k: environment[v] for k in Settings.model_fields if (v := PREFIX + k.upper()) in environment}
     values |= {key: value for key, value in flags.items() if value is not None}
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise _explain(error) from error
+    if settings.for_strangers and not settings.public:
+        raise OpenToStrangers
+    return settings
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,6 +110,11 @@ def _parser() -> argparse.ArgumentParser:
             metavar = "{" + ",".join(choices) + "}" if choices else name.upper()
             parser.add_argument(flag, default=None, metavar=metavar, help=shown)
     return parser
+
+
+def _on_a_space(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Who puts the server on a Hugging Face Space wants it seen; what they set themselves goes first."""
+    return {"host": "0.0.0.0", "public": True} if "SPACE_ID" in environment else {}
 
 
 def _from_file(path: Path, required: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from app.models.direct import DirectEngine
 from app.models.engine import Engine, EngineOptions
 from app.models.interface import ChatModel, Fit, Ledger
 from app.models.loading import load
+from app.models.metering import Meter
 from app.models.placement import Placement
 from app.models.remote.address import EngineAddress
 from app.models.remote.engine import RemoteEngine
@@ -97,11 +98,13 @@ class ModelRegistry:
         default_name: str,
         *,
         listed_only: bool = False,
+        meter: Meter | None = None,
         engines: Mapping[str, EngineAddress] | None = None,
         engine_context: int = 8192,
     ) -> None:
         self._engines = dict(engines or {})
         self._engine_context = engine_context
+        self.meter = meter or Meter()
         self._listed_only = listed_only
         self.placement = placement
         self.default_name = default_name
@@ -121,9 +124,10 @@ class ModelRegistry:
     def lease(self, name: str) -> Iterator[ChatModel]:
         base, adapter = self._split(name)
         with self.residence.lease(self._recipe(base)) as resident:
-            yield (
-                self._far(resident, name) if isinstance(resident, RemoteEngine) else self._near(resident, name, adapter)
-            )
+            if isinstance(resident, RemoteEngine):
+                yield self.meter.model(self._far(resident, name))
+            else:
+                yield self.meter.model(self._near(resident, name, adapter))
 
     @contextmanager
     def hold(

@@ -5,16 +5,15 @@ from pathlib import Path
 import pytest
 
 from app.errors import SettingsError
-from app.server import read_logins
-from app.settings import Settings, read_settings
+from app.settings import OpenToStrangers, Settings, read_settings
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
     file = tmp_path / "studio.toml"
-    file.write_text('port = 1\nhost = "a"\nlanguage = "zh"\n')
-    environment = {"PUYU_PORT": "2", "PUYU_HOST": "b", "PUYU_CONFIG": str(file)}
+    file.write_text('port = 1\nhost = "::1"\nlanguage = "zh"\n')
+    environment = {"PUYU_PORT": "2", "PUYU_HOST": "localhost", "PUYU_CONFIG": str(file)}
     settings = read_settings(["--port", "3"], environment)
-    assert (settings.port, settings.host, settings.language, settings.device) == (3, "b", "zh", "auto")
+    assert (settings.port, settings.host, settings.language, settings.device) == (3, "localhost", "zh", "auto")
 
 
 @pytest.mark.parametrize(
@@ -52,11 +51,16 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         assert str(field.description) in shown
 
 
-def test_logins_come_from_a_file_or_the_value_itself(tmp_path: Path) -> None:
-    file = tmp_path / "users"
-    file.write_text("# who may come in\nada:one:two\n\nlin:three\n")
-    assert read_logins(str(file)) == [("ada", "one:two"), ("lin", "three")]
-    assert read_logins("ada:x") == [("ada", "x")]
-    assert read_logins("") == []
-    with pytest.raises(SettingsError):
-        read_logins("only-a-name")
+@pytest.mark.parametrize("arguments", [["--share"], ["--host", "0.0.0.0"]])
+def test_strangers_are_let_in_only_on_purpose(arguments: list[str]) -> None:
+    with pytest.raises(OpenToStrangers, match="--public"):
+        read_settings(arguments, {})
+    assert read_settings([*arguments, "--public"], {}).for_strangers
+    assert not read_settings([*arguments, "--auth", "ada:x"], {}).for_strangers
+    assert not read_settings(["--public"], {}).for_strangers
+
+
+def test_a_space_is_public_by_itself() -> None:
+    settings = read_settings([], {"SPACE_ID": "ada/studio"})
+    assert (settings.host, settings.for_strangers) == ("0.0.0.0", True)
+    assert read_settings([], {"SPACE_ID": "ada/studio", "PUYU_HOST": "127.0.0.1"}).host == "127.0.0.1"

@@ -52,7 +52,8 @@ def test_an_adapter_in_use_is_not_removed(registry: ModelRegistry, adapter_folde
     registry.add_adapter(f"{NAME}+busy", adapter_folder)
     with registry.lease(f"{NAME}+busy") as model:
         stream = model.stream(FRANCE, Sampling(temperature=0, max_new_tokens=400))
-        next(iter(stream))
+        reader = iter(stream)
+        next(reader)
         with pytest.raises(ModelInUse):
             registry.remove_adapter(f"{NAME}+busy")
         stream.cancel()

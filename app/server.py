@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+import time
 from functools import partial
 
 import gradio as gr
@@ -21,6 +22,7 @@ from app.ui import appearance
 log = logging.getLogger(__name__)
 THREADS = 256  # a streaming answer holds one
 LAST_ANSWERS_S = 20.0  # how long answers under way may still take when the server is told to end
+DELIVERY_S = 1.0  # how long the last words of an answer may take to the browser
 LARGEST_UPLOAD = "64mb"
 
 
@@ -52,8 +54,10 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
     show_loading(services.registry, services.registry.default_name)
     _wait_for_signal()
     say("start.ending")
+    busy = bool(services.registry.meter.running())
     cut = services.registry.meter.end(LAST_ANSWERS_S)
     log.info("the server ends; %d answers were cut short", cut)
+    time.sleep(DELIVERY_S if busy else 0)
     blocks.close(verbose=False)
     services.close()
 

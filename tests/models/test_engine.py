@@ -160,6 +160,32 @@ def test_a_fault_fails_its_requests_with_a_clear_error_and_the_engine_starts_aga
     assert "".join(engine.stream(FRANCE, GREEDY)) == "The capital of France is Paris."
 
 
+def test_fifty_requests_of_one_delay_another_by_two_steps_at_most(engine: Engine) -> None:
+    many = [engine.stream(STORY, Sampling(temperature=0, max_new_tokens=200), visitor="many") for _ in range(50)]
+    reader = iter(many[0])
+    next(reader)
+    steps, seen = [0], [0]
+    embedding = engine.loaded.model.get_input_embeddings()
+    prompt = torch.tensor(engine.loaded.tokenizer.encode(" capital of France"))
+
+    def look(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        steps[0] += 1
+        if not seen[0] and bool((arguments[0].flatten().unfold(0, 3, 1) == prompt).all(1).any()):
+            seen[0] = steps[0]
+
+    assert len(prompt) == 3
+    handle = embedding.register_forward_pre_hook(look)
+    try:
+        one = engine.stream(FRANCE, GREEDY, visitor="one")
+        before = steps[0]
+        assert "".join(one) == "The capital of France is Paris."
+    finally:
+        handle.remove()
+        for generation in many:
+            generation.cancel()
+    assert 0 < seen[0] <= before + 2
+
+
 def fail_one_step(engine: Engine) -> None:
     """A fault of the device while an answer streams: the answer fails with a clear error."""
     broken = threading.Event()

@@ -15,6 +15,7 @@ from app.errors import (
     Unexpected,
     UnknownModel,
 )
+from app.models.metering import Ending, TooManyAtOnce, TooManyTokens
 from app.models.remote.errors import RequestRefused, UnknownModelThere
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,10 @@ def _kind(error: StudioError) -> tuple[int, str | None]:
         return 404, "model_not_found"
     if isinstance(error, BadInput | RequestRefused):
         return 400, None
+    if isinstance(error, TooManyAtOnce | TooManyTokens):
+        return 429, "rate_limit_exceeded"
+    if isinstance(error, Ending):
+        return 503, "shutting_down"
     if isinstance(error, ModelError):
         return 503, "model_unavailable"
     return 500, "engine_failed" if isinstance(error, EngineFailed) else None

@@ -162,6 +162,7 @@ class MeteredGeneration:
         self._meter = meter
         self._inner: Generation = NOT_STARTED
         self._model = model
+        self._pieces = self._read()
         self._began = time.monotonic()
         self._first_token_s: float | None = None
 
@@ -195,6 +196,9 @@ class MeteredGeneration:
         return self._inner.queue_ahead
 
     def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    def _read(self) -> Iterator[str]:
         try:
             for piece in self._inner:
                 if self._first_token_s is None:

@@ -18,7 +18,8 @@ from starlette.routing import Route
 from app.api.keys import read_keys
 from app.api.routes import Api, api_routes
 from app.errors import DoesNotFit, EngineFailed, PromptTooLong, StudioError
-from app.models.interface import Message
+from app.models.interface import ChatModel, Message
+from app.models.metering import Allowance, Meter
 from tests.fakes import FakeModel, FakeRegistry
 
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "hello there"}]
@@ -231,3 +232,18 @@ def test_tuned_models_are_there_for_their_owner_only() -> None:
         ):
             with pytest.raises(openai.NotFoundError):
                 ask()
+
+
+def test_who_asks_for_too_much_is_told_in_the_client_s_own_class() -> None:
+    class Metered(FakeRegistry):
+        meter = Meter(Allowance(tokens_per_minute=1))
+
+        @contextmanager
+        def lease(self, name: str) -> Iterator[ChatModel]:  # type: ignore[override]
+            with super().lease(name) as model:
+                yield self.meter.model(model)
+
+    with serving(Metered()) as url, client(url) as asking:
+        asking.chat.completions.create(model="tiny", messages=HELLO)  # type: ignore[arg-type]
+        with pytest.raises(openai.RateLimitError, match="1 tokens"):
+            asking.chat.completions.create(model="tiny", messages=HELLO)  # type: ignore[arg-type]

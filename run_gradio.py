@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from app.errors import StudioError
-from app.process import prepare_process
+from app.process import complete_a_space, prepare_process
 from app.settings import read_settings
 from app.terminal import say
 
@@ -14,6 +14,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = read_settings(arguments)
         prepare_process(settings.log_level, settings.log_format)
+        complete_a_space()
         say("start.loading")
         from app.server import serve  # after the settings: --help need not wait for torch and gradio
         from app.services import build_services

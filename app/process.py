@@ -2,7 +2,11 @@
 
 import logging
 import os
+import subprocess
+import sys
 import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 QUIET = ("httpx", "httpcore", "urllib3", "matplotlib", "asyncio", "multipart", "ContinuousBatchingLogger")
 DEFAULTS = {
@@ -27,6 +31,27 @@ def prepare_process(log_level: str, log_format: str = "text") -> None:
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def missing_packages(requirements: Path) -> list[str]:
+    """Lines of a requirements file whose package is not installed in that version."""
+    lines = (line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not _is_installed(*line.split("=="))]
+
+
+def complete_a_space() -> None:
+    """A Hugging Face Space installs requirements.txt only; what must come without its dependencies comes here."""
+    requirements = Path(__file__).resolve().parent.parent / "requirements-nodeps.txt"
+    if "SPACE_ID" in os.environ and missing_packages(requirements):
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "-r", str(requirements)]
+        subprocess.run(command, check=True)
+
+
+def _is_installed(name: str, wanted: str) -> bool:
+    try:
+        return version(name) == wanted
+    except PackageNotFoundError:
+        return False
 
 
 def log_formatter(log_format: str) -> logging.Formatter:

@@ -17,7 +17,7 @@ from app.models.interface import ChatModel, InspectableModel, Message, Registry,
 KEPT_AGREEMENT = 0.8
 ANSWER_TOKENS = 48
 GREEDY = Sampling(temperature=0, top_p=1, max_new_tokens=ANSWER_TOKENS)
-VISITOR = "judging"  # all questions together have one share of the engine
+VISITOR = "server: judging"  # all questions together have one share of the engine
 
 
 @dataclass(frozen=True)

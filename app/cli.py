@@ -1,4 +1,4 @@
-"""The same services without a page: python -m app chat | download | finetune | user | key | doctor."""
+"""The same services without a page: python -m app chat | download | finetune | index | user | key | doctor."""
 
 import argparse
 import getpass
@@ -71,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     user = command("user", _user, "give a person a login, or a new password; asks for the password")
     user.add_argument("name")
     user.add_argument("--file", type=Path, default=Path("users"), help="the users file for --auth (default: users)")
+    index = command("index", _index, "make a document collection follow a folder; again: only what changed")
+    index.add_argument("collection", help="its name; made if it is not there")
+    index.add_argument("folder", type=Path, help="the folder; files that vanished from it leave the collection")
+    index.add_argument("--login", default="", help="whose it is; without: everyone who may open the page can ask it")
     command("doctor", _doctor, "what this machine offers: device, memory, and whether the sandbox holds")
     return parser
 
@@ -107,7 +111,7 @@ def _chat(options: argparse.Namespace, settings: list[str]) -> int:
     from app.services import build_services
 
     extra = ["--model", options.model] if options.model else []
-    services = build_services(read_settings([*settings, *extra]))
+    services = build_services(read_settings([*settings, *extra]), with_knowledge=False)
     try:
         sampling = Sampling(options.temperature, options.top_p, 0, options.max_new_tokens, options.seed)
         converse(services, options.system, sampling)
@@ -155,11 +159,17 @@ def _ask() -> str | None:
 def _finetune(options: argparse.Namespace, settings: list[str]) -> int:
     from app.services import build_services
 
-    services = build_services(read_settings(settings))
+    services = build_services(read_settings(settings), with_knowledge=False)
     try:
         return finetune(options, services.finetune, services.registry.default_name)
     finally:
         services.close()
+
+
+def _index(options: argparse.Namespace, settings: list[str]) -> int:
+    from app.knowledge.command import index
+
+    return index(read_settings(settings), options.collection, options.folder, options.login, sys.stdout)
 
 
 def _download(options: argparse.Namespace, settings: list[str]) -> int:

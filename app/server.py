@@ -9,11 +9,13 @@ from functools import partial
 import gradio as gr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from app.accounts import read_accounts
 from app.api.mounting import mount
 from app.errors import SettingsError
+from app.knowledge.converting import MAX_FILE_BYTES
+from app.knowledge.opening import router
 from app.metrics import Metrics, answer_metrics, log_answer
 from app.services import Services
 from app.terminal import say, show_loading
@@ -23,7 +25,6 @@ log = logging.getLogger(__name__)
 THREADS = 256  # a streaming answer holds one
 LAST_ANSWERS_S = 20.0  # how long answers under way may still take when the server is told to end
 DELIVERY_S = 1.0  # how long the last words of an answer may take to the browser
-LARGEST_UPLOAD = "64mb"
 
 
 def serve(blocks: gr.Blocks, services: Services) -> None:
@@ -38,7 +39,7 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
             share=settings.share,
             auth=accounts.check if accounts else None,  # type: ignore[arg-type]  # gradio awaits it
             max_threads=THREADS,
-            max_file_size=LARGEST_UPLOAD,
+            max_file_size=MAX_FILE_BYTES,
             app_kwargs={"routes": [*routes(services), *api.routes], "lifespan": api.lifespan},
             prevent_thread_lock=True,
             quiet=True,
@@ -62,7 +63,7 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
     services.close()
 
 
-def routes(services: Services) -> list[Route]:
+def routes(services: Services) -> list[BaseRoute]:
     """Routes beside the page's own."""
 
     def healthz(_: Request) -> Response:
@@ -74,7 +75,20 @@ def routes(services: Services) -> list[Route]:
     metrics = Metrics(services.registry, meter)
     meter.observers.append(log_answer)
     told = partial(answer_metrics, metrics, settings.metrics_key, settings.is_open)
-    return [Route("/healthz", healthz), Route("/metrics", told)]
+    beside: list[BaseRoute] = [Route("/healthz", healthz), Route("/metrics", told)]
+    if services.knowledge is not None:
+        beside += router(services.knowledge.links, services.knowledge.document, login_of).routes
+    return beside
+
+
+def login_of(request: Request) -> str | None:
+    """The login of a request, by the cookie that gradio set."""
+    app = request.app
+    for kind in ("access-token", "access-token-unsecure"):
+        token = request.cookies.get(f"{kind}-{app.cookie_id}")
+        if token in app.tokens:
+            return str(app.tokens[token])
+    return None
 
 
 def _wait_for_signal() -> None:

@@ -7,6 +7,8 @@ from app.agent.service import AgentService
 from app.chat.service import ChatService
 from app.finetune.comparing import CompareService
 from app.finetune.service import FinetuneService
+from app.knowledge.service import KnowledgeService
+from app.knowledge.wiring import build_knowledge
 from app.models import catalog
 from app.models.metering import Allowance, Meter
 from app.models.placement import choose_placement
@@ -22,18 +24,24 @@ class Services:
     settings: Settings
     registry: ModelRegistry
     chat: ChatService
+    knowledge: KnowledgeService | None
     agent: AgentService
     finetune: FinetuneService
     compare: CompareService
 
     def close(self) -> None:
+        if self.knowledge is not None:
+            self.knowledge.close()
         self.agent.close()
         self.finetune.close()
         self.registry.close()
 
 
-def build_services(settings: Settings) -> Services:
-    """Raises SettingsError, UnknownModel or NotAModel where the settings cannot be met."""
+def build_services(settings: Settings, *, with_knowledge: bool = True) -> Services:
+    """Raises SettingsError, UnknownModel or NotAModel where the settings cannot be met.
+
+    Only one process at a time may work with the document index: raises DataInUse.
+    """
     engines = read_engines(settings.engine, os.environ, taken=catalog.names())
     placement, default_name = choose_placement(settings, known=engines)
     settings.data.mkdir(parents=True, exist_ok=True)
@@ -46,12 +54,14 @@ def build_services(settings: Settings) -> Services:
         engines=engines,
         engine_context=settings.engine_context,
     )
+    knowledge = build_knowledge(settings, registry) if with_knowledge else None
     agent = AgentService(registry, settings.data)
     agent.warm_up()
     return Services(
         settings=settings,
         registry=registry,
         chat=ChatService(registry),
+        knowledge=knowledge,
         agent=agent,
         finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),
         compare=CompareService(registry, settings.data),

@@ -50,6 +50,18 @@ class Settings(BaseModel):
     quantise: Literal["none", "8bit", "4bit"] = Field("none", description="load weights in 8 or 4 bits (bitsandbytes)")
     memory: int = Field(0, ge=0, description="memory budget for all models in MiB; 0: most of what is free at start")
     data: Path = Field(Path("data"), description="folder for converted models, indexes, adapters and runs")
+    embedder: str = Field(
+        "auto",
+        description="document search: a sentence-transformers model by hub name or folder; auto: the packaged"
+        " multilingual-e5-small",
+    )
+    reranker: str = Field(
+        "", description="a sentence-transformers cross-encoder that sorts what was found; empty: none"
+    )
+    chroma_url: str = Field(
+        "", description="a Chroma server for the index, http://host:port; empty: in the data folder"
+    )
+    folder_owners: str = Field("", description="logins, with commas between, that may index folders of this machine")
     language: Literal["auto", "zh", "en"] = Field("auto", description="language of the page; auto: the browser's")
     requests_at_once: int = Field(0, ge=0, description="answers one visitor may have under way; 0: 8, in public 2")
     tokens_per_minute: int = Field(0, ge=0, description="tokens for one visitor; 0: no limit, in public 20000")

@@ -7,7 +7,7 @@ import gradio as gr
 
 from app.errors import Language
 from app.texts import LANGUAGES
-from tabs import agent, chat, compare, models
+from tabs import agent, chat, compare, knowledge, models
 from tabs.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
 from tabs.theme import studio_theme
 
@@ -36,6 +36,9 @@ def build(services: "Services") -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             with page.tab("chat.tab"):
                 chat.build(page, services.chat, services.registry)
+            if services.knowledge is not None:
+                with page.tab("knowledge.tab") as knowledge_tab:
+                    knowledge.build(page, services.knowledge, services.registry, knowledge_tab)
             if services.agent is not None:
                 with page.tab("agent.tab"):
                     agent.build(page, services.agent, services.registry, login=bool(services.settings.auth))

@@ -15,6 +15,35 @@
     if (!inside("#chat-side") || inside("#chat-new, #chat-talks label")) delete chat.dataset.side;
     if (window.innerWidth <= 1100 && !inside("#chat-settings, .options")) delete chat.dataset.settings;
   });
+  // A dropped folder is walked, and names keep their folders: a slash would be cut off on the way, so it is disguised.
+  const walk = async (entry, into) => {
+    if (entry.isFile) into.push([await new Promise((done, failed) => entry.file(done, failed)), entry.fullPath]);
+    else {
+      const reader = entry.createReader();
+      for (let part; (part = await new Promise((done, failed) => reader.readEntries(done, failed))).length; )
+        for (const inner of part) await walk(inner, into);
+    }
+  };
+  const disguised = (path) => {
+    let parts = path.split("/").filter(Boolean);
+    while (parts.length > 1 && new TextEncoder().encode(parts.join("\u2215")).length > 180) parts = parts.slice(1);
+    return parts.join("\u2215");
+  };
+  document.addEventListener("drop", async (event) => {
+    const place = event.target.closest("#knowledge-drop");
+    const entries = place ? [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean) : [];
+    if (!entries.some((entry) => entry.isDirectory)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const found = [];
+    for (const entry of entries) await walk(entry, found);
+    const parcel = new DataTransfer();
+    for (const [file, path] of found)
+      if (!/(^|\/)\./.test(path)) parcel.items.add(new File([file], disguised(path), {type: file.type}));
+    const input = place.querySelector("input[type=file]");
+    input.files = parcel.files;
+    input.dispatchEvent(new Event("change", {bubbles: true}));
+  }, true);
   window.studio = {
     ready(kept) {
       document.documentElement.lang = kept.shown === "zh" ? "zh-CN" : "en";

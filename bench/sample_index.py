@@ -5,11 +5,13 @@ from pathlib import Path
 
 from app.knowledge.conversion_worker import Converter
 from app.knowledge.database import Database
-from app.knowledge.embedders import PACKAGED, EmbedderShelf, bound
+from app.knowledge.embedders import PACKAGED, bound, held_by
 from app.knowledge.indexing import Indexer
 from app.knowledge.retrieval import Searcher
 from app.knowledge.sources import folder_files
 from app.knowledge.vectors import VectorIndex, open_chroma
+from app.models.placement import Placement
+from app.models.registry import ModelRegistry
 from bench.question_set import SAMPLES
 
 
@@ -18,7 +20,8 @@ def sample_index(folder: Path) -> Searcher:
     folder.mkdir(parents=True, exist_ok=True)
     database = Database(folder / "index.db")
     vectors = VectorIndex(open_chroma(folder / "chroma"), "samples")
-    embedder = bound(EmbedderShelf(), PACKAGED)
+    registry = ModelRegistry(Placement("cpu", "auto", None, 2000, folder), "smollm2-135m")
+    embedder = bound(held_by(registry.hold), PACKAGED)
     exhaust(Indexer(database, vectors, embedder, Converter()).run("samples", folder_files(SAMPLES)))
     return Searcher(database, vectors, embedder)
 

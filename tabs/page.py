@@ -40,11 +40,12 @@ Drawn = TypeVar("Drawn", bound=Block)
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who asks. `name` is the login name, else a key kept in the visitor's browser, else the session."""
+    """Who asks. `name` is the login name where `login`, else a key kept in the visitor's browser, else the session."""
 
     language: Language
     name: str
     session: str
+    login: bool = False
 
     def text(self, key: str, **values: object) -> str:
         """The sentence `key` in this visitor's language."""
@@ -137,7 +138,7 @@ class Page:
         session = (request and request.session_hash) or "local"
         login = request.username if request else None
         language = remembered.language if remembered else self.language_of(request)
-        return Visitor(language, login or (remembered.key if remembered else session), session)
+        return Visitor(language, login or (remembered.key if remembered else session), session, bool(login))
 
     def language_of(self, request: gr.Request | None) -> Language:
         """The language of a visitor who has not chosen one."""

@@ -1,12 +1,12 @@
 """A question to an answer with sources: rewrite, search, judge, pack, generate, check."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from inspect import GEN_CREATED, getgeneratorstate
 from types import GeneratorType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -18,6 +18,7 @@ from app.knowledge.citations import Citation, attribute, check
 from app.knowledge.refusal import is_chinese
 from app.knowledge.retrieval import Hit, Searcher
 from app.models.interface import Message, Registry, Sampling
+from app.models.waiting import while_loading
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer so far. `citations` come with the last one; `alone` is what the model says without documents."""
+    """The answer so far. `citations` come with the last one; `alone` is what the model says without documents.
 
+    `loading` is the share of the model that is there while it is being loaded.
+    """
+
+    state: Literal["loading", "rewriting", "writing", "done"] = "writing"
+    loading: float | None = None
     text: str = ""
     alone: str = ""
     hits: tuple[Hit, ...] = ()
@@ -55,8 +61,10 @@ class Answerer:
     searcher: Searcher | None
 
     def ask(self, question: Question) -> Iterator[Answer]:
-        """Stream the answer. Close the iterator to stop the model."""
+        """Stream the answer, a value several times a second. Close the iterator to stop the model."""
         question = replace(question, model=question.model or self.registry.default_name)
+        for share in while_loading(self.registry, question.model):
+            yield Answer(state="loading", loading=share)
         model = RegistryChatModel.of(self.registry, question.model, question.sampling, question.visitor)
         answer = Answer()
         running: dict[str, Iterator[str]] = {}
@@ -64,7 +72,7 @@ class Answerer:
             if question.compare or not question.use_documents:
                 running["alone"] = model_alone(model, question)
             if question.use_documents:
-                answer = self._found(model, question)
+                answer = yield from self._found(model, question)
                 yield answer
                 if not answer.refused:
                     chain = answer_chain(model, is_chinese(question.text), room(leased, question.sampling))
@@ -74,12 +82,15 @@ class Answerer:
                 yield answer
         if question.use_documents and not answer.refused:
             texts = [hit.passage.content for hit in answer.hits]
-            yield replace(answer, citations=tuple(check(answer.text, texts) or attribute(answer.text, texts)))
+            answer = replace(answer, citations=tuple(check(answer.text, texts) or attribute(answer.text, texts)))
+        yield replace(answer, state="done")
 
-    def _found(self, model: RegistryChatModel, question: Question) -> Answer:
+    def _found(self, model: RegistryChatModel, question: Question) -> Generator[Answer, None, Answer]:
         """Search, with the question and with its rewriting where it follows up."""
         assert self.searcher is not None
-        rewritten = rewrite(model, question) if question.history else question.text
+        rewritten = question.text
+        if question.history:
+            rewritten = yield from rewrite(model, question)
         queries = list(dict.fromkeys([rewritten, question.text]))
         hits, answerable = self.searcher.search_and_judge(queries, question.k, question.files)
         if answerable:
@@ -127,12 +138,16 @@ def model_alone(model: RegistryChatModel, question: Question) -> Iterator[str]:
     return (model | StrOutputParser()).stream([*messages, ("user", question.text)])
 
 
-def rewrite(model: RegistryChatModel, question: Question) -> str:
+def rewrite(model: RegistryChatModel, question: Question) -> Generator[Answer, None, str]:
     """A follow-up as a question of its own; the question itself where the model's rewriting is no use."""
     template = prompts.REWRITE[is_chinese(question.text)]
     prompt = template.format(turns=prompts.conversation(question.history), question=question.text)
     short = model.model_copy(update={"temperature": 0.0, "max_tokens": 80})
-    text = str((short | StrOutputParser()).invoke([HumanMessage(prompt)])).strip()
+    text = ""
+    with ended(short, streams := {"rewritten": (short | StrOutputParser()).stream([HumanMessage(prompt)])}):
+        for _, so_far in together(streams):
+            text = so_far.strip()
+            yield Answer(state="rewriting")
     line = text.splitlines()[0].strip().strip("「」\"'") if text else ""
     if 2 <= len(line) <= 200 and is_chinese(line) == is_chinese(question.text):
         return line

@@ -1,6 +1,7 @@
 """The registry's models as LangChain chat models: chains written elsewhere run on them."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -10,6 +11,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from pydantic import ConfigDict, PrivateAttr
 
 from app.models.interface import Generation, Message, Registry, Sampling
+from app.models.waiting import polled
 
 ROLES = {"human": "user", "ai": "assistant", "system": "system"}
 
@@ -72,15 +74,14 @@ class RegistryChatModel(BaseChatModel):
             generation = model.stream(to_messages(messages), sampling, visitor=self.visitor)
             self._running.append(generation)
             try:
-                for piece in generation:
-                    chunk = ChatGenerationChunk(message=AIMessageChunk(content=piece))
-                    if run_manager:
-                        run_manager.on_llm_new_token(piece, chunk=chunk)
-                    yield chunk
+                with closing(polled(generation)) as news:
+                    for text in map("".join, news):  # empty while there is none: the reader may leave in between
+                        chunk = ChatGenerationChunk(message=AIMessageChunk(content=text))
+                        if run_manager:
+                            run_manager.on_llm_new_token(text, chunk=chunk)
+                        yield chunk
             finally:
                 self._running.remove(generation)
-                if generation.finish_reason is None:
-                    generation.cancel()
 
     def _generate(
         self,

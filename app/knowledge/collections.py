@@ -11,8 +11,7 @@ from secrets import token_hex
 
 from app.errors import BadInput, StudioError
 
-SERVER = "server"  # owner of what everyone may read, such as the sample documents
-GUEST_SECONDS = 24 * 3600
+SERVER = ""  # owner of what belongs to the server, such as the sample documents; no login is empty
 NAME = re.compile(r"[^\x00-\x1f/\\]{1,60}")
 
 SCHEMA = """
@@ -34,6 +33,19 @@ class NotYours(StudioError):
     en = "The collection {name} was shared by somebody else: you can ask it, not change it."
 
 
+class DataInUse(StudioError):
+    zh = "数据文件夹 {folder} 正被另一个进程使用。请在页面上操作，或先停止那个进程。"
+    en = "The data folder {folder} is in use by another process. Use its page, or stop it first."
+
+
+class OtherEmbedder(StudioError):
+    zh = "集合 {name} 是用 {made_with} 建立的，现在的向量模型是 {embedder}。请点「重建索引」，或换回原来的模型。"
+    en = (
+        "The collection {name} was made with {made_with}; the embedder now is {embedder}."
+        " Rebuild the index, or go back to that model."
+    )
+
+
 @dataclass(frozen=True)
 class Owner:
     """Who asks. A guest has no login; guest and login of the same name are different people."""
@@ -45,6 +57,18 @@ class Owner:
     def key(self) -> str:
         """How the owner stands in the catalogue."""
         return f"guest:{self.name}" if self.guest else f"login:{self.name}"
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Who may name folders of the server: these logins, and guests where only the server's own people can come in.
+
+    A guest's collections are forgotten when nobody used them for `guest_days`.
+    """
+
+    folder_owners: frozenset[str] = frozenset()
+    guests_index_folders: bool = False
+    guest_days: int = 1
 
 
 @dataclass(frozen=True)
@@ -136,12 +160,12 @@ class Catalogue:
             rows = connection.execute("SELECT id, owner, name, shared, embedder FROM collections").fetchall()
         return [_record(row) for row in rows]
 
-    def left_by_guests(self, now: float) -> list[CollectionRecord]:
-        """Guests' collections that nobody used for a day."""
+    def left_by_guests(self, since: float) -> list[CollectionRecord]:
+        """Guests' collections that nobody used since then."""
         with self._connection() as connection:
             rows = connection.execute(
                 "SELECT id, owner, name, shared, embedder FROM collections WHERE owner LIKE 'guest:%' AND used < ?",
-                (now - GUEST_SECONDS,),
+                (since,),
             ).fetchall()
         return [_record(row) for row in rows]
 

@@ -1,21 +1,41 @@
 """python -m app index COLLECTION DIR: make a collection follow a folder."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
 from app.errors import Language
-from app.knowledge.collections import Owner
+from app.knowledge.collections import SERVER, Owner, Rights
 from app.knowledge.indexing import Progress
 from app.knowledge.service import KnowledgeService
+from app.knowledge.wiring import build_knowledge
+from app.models.placement import choose_placement
+from app.models.registry import ModelRegistry
+from app.settings import Settings
+from app.terminal import terminal_language
 from app.texts import sentence
 
 
-def index(
+def index(settings: Settings, collection: str, folder: Path, login: str, out: TextIO) -> int:
+    """Open the data folder, index, and tell how it went. Raises DataInUse while a server works with the folder."""
+    placement, default_name = choose_placement(settings)
+    owner = Owner(login or SERVER)
+    with (
+        closing(ModelRegistry(placement, default_name)) as registry,
+        closing(build_knowledge(settings, registry, start=False)) as service,
+    ):
+        service.rights = Rights(frozenset({owner.name}))
+        return follow(service, owner, collection, folder, out, terminal_language())
+
+
+def follow(
     service: KnowledgeService, owner: Owner, collection: str, folder: Path, out: TextIO, language: Language
 ) -> int:
-    """Index the folder and tell how it went. Status 1 where a file failed; Ctrl-C stops and the next run goes on."""
+    """Status 1 where a file failed; Ctrl-C stops, and the next run goes on where it was."""
     progress = Progress()
     steps = service.index_folder(owner, collection, folder)
+    if owner.name == SERVER:
+        service.share(owner, collection, True)
     try:
         for progress in steps:
             if out.isatty():

@@ -73,11 +73,13 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._idle: SimpleQueue[sqlite3.Connection] = SimpleQueue()
+        self._closed = False
         with self._connection() as connection:
             connection.executescript(SCHEMA)
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections now, and those in use when they are given back."""
+        self._closed = True
         while True:
             try:
                 self._idle.get_nowait().close()
@@ -96,7 +98,10 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        self._idle.put(connection)
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.put(connection)
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:

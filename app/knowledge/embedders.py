@@ -1,10 +1,9 @@
 """Text to vectors: multilingual-e5-small at 4 bits from a wheel, any other model by sentence-transformers."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +41,7 @@ class Reranker(Protocol):
 
 
 LeaseEmbedder = Callable[[str], AbstractContextManager[Embedder]]
+LeaseReranker = Callable[[], AbstractContextManager[Reranker]]
 
 
 class PackagedEmbedder:
@@ -75,7 +75,7 @@ class SentenceTransformerEmbedder:
             raise NotAModel(name=name, reason=str(error).splitlines()[0]) from error
         self.name = name
         self.dimensions = int(self._model.get_embedding_dimension() or 0)
-        self.mib = sum(weight.numel() * weight.element_size() for weight in self._model.parameters()) >> 20
+        self.mib = weights_mib(self._model)
         known = dict(self._model.prompts)
         e5 = "e5" in Path(name).name.lower() and not known.get("query")
         self._prompts = {"query": "query: ", "passage": "passage: "} if e5 else known
@@ -95,49 +95,54 @@ class SentenceTransformerEmbedder:
 class CrossEncoderReranker:
     """A sentence-transformers cross-encoder, by its hub name or folder."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, device: str | None = None) -> None:
         from sentence_transformers import CrossEncoder
 
-        self._model: Any = CrossEncoder(name)
+        try:
+            self._model: Any = CrossEncoder(name, device=device)
+        except (OSError, ValueError) as error:
+            raise NotAModel(name=name, reason=str(error).splitlines()[0]) from error
+        self.mib = weights_mib(self._model.model)
 
     def scores(self, question: str, passages: Sequence[str]) -> list[float]:
         pairs = [(question, passage) for passage in passages]
         return [float(score) for score in self._model.predict(pairs, show_progress_bar=False)]
 
 
-def load_embedder(name: str) -> Embedder:
+def weights_mib(module: Any) -> int:
+    """What the weights of a torch module take, rounded up."""
+    return -(-sum(weight.numel() * weight.element_size() for weight in module.parameters()) // 2**20)
+
+
+def load_embedder(name: str, device: str | None = None) -> Embedder:
     """The embedder of this name; raises ModelError where it cannot be had."""
     if name == PACKAGED:
         try:
             return PackagedEmbedder()
         except (ImportError, OSError, RuntimeError) as error:
             raise ModelError(name=name, reason=str(error)) from error
-    return SentenceTransformerEmbedder(name)
+    return SentenceTransformerEmbedder(name, device)
 
 
-class EmbedderShelf:
-    """Holds each embedder once for the process; stands in where no registry is at hand."""
-
-    def __init__(self, loader: Callable[[str], Embedder] = load_embedder) -> None:
-        self._loader = loader
-        self._held: dict[str, Embedder] = {}
-        self._lock = Lock()
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[Embedder]:
-        with self._lock:
-            embedder = self._held.get(name)
-            if embedder is None:
-                embedder = self._held[name] = self._loader(name)
-        yield embedder
-
-
-def held_by(hold: Callable[..., AbstractContextManager[Embedder]]) -> LeaseEmbedder:
+def held_by(hold: Callable[..., AbstractContextManager[Any]], device: str | None = None) -> LeaseEmbedder:
     """Embedders on the registry's memory account; `hold` is the registry's."""
 
     def lease(name: str) -> AbstractContextManager[Embedder]:
-        mib = PackagedEmbedder.mib if name == PACKAGED else UNKNOWN_MIB
-        return hold("embedder", name, mib, lambda _report: load_embedder(name))
+        if name == PACKAGED:
+            return hold("embedder", name, PackagedEmbedder.mib, lambda _report: load_embedder(name))
+        return hold("embedder", name, UNKNOWN_MIB, lambda _report: load_embedder(name, device), device or "cpu")
+
+    return lease
+
+
+def reranker_held_by(
+    hold: Callable[..., AbstractContextManager[Any]], name: str, device: str | None = None
+) -> LeaseReranker:
+    """A cross-encoder on the same account."""
+
+    def lease() -> AbstractContextManager[Reranker]:
+        load = partial(CrossEncoderReranker, name, device)
+        return hold("reranker", name, UNKNOWN_MIB, lambda _report: load(), device or "cpu")
 
     return lease
 

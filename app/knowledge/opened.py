@@ -11,7 +11,7 @@ import numpy as np
 
 from app.knowledge.collections import CollectionRecord
 from app.knowledge.database import Database
-from app.knowledge.embedders import Embedder, Reranker
+from app.knowledge.embedders import Embedder, LeaseReranker
 from app.knowledge.indexing import Convert, Indexer, Progress
 from app.knowledge.retrieval import Searcher
 from app.knowledge.sources import UPLOADS, Found
@@ -40,7 +40,7 @@ class OpenCollection:
         chroma: Any,
         embedder: Callable[[], AbstractContextManager[Embedder]],
         convert: Convert,
-        reranker: Reranker | None,
+        reranker: LeaseReranker | None,
     ) -> "OpenCollection":
         """Open or make what lies in `folder`, and clear up after an interrupted run."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,11 +18,12 @@ from app.knowledge.collections import Owner
 from app.knowledge.documents import Text
 
 SECONDS = 12 * 3600
-PATH = "/knowledge/document"
+PATH = "knowledge/document"  # relative, so that it also holds behind a proxy's prefix
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
 }
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
 <style>body{{max-width:50rem;margin:2rem auto;padding:0 1rem;font:16px/1.7 system-ui,sans-serif;white-space:pre-wrap;
@@ -80,10 +81,10 @@ def router(
     """The route that links lead to. `user_of` names the login of a request, where logins are used."""
     routes = APIRouter()
 
-    @routes.get(PATH)
+    @routes.get(f"/{PATH}")
     def open_document(request: Request, key: str) -> HTMLResponse:
         place = links.read(key)
-        if place is None or (not place.guest and user_of(request) not in (None, place.owner)):
+        if place is None or (not place.guest and user_of(request) != place.owner):
             raise HTTPException(403, "This link is not yours or has expired.")
         try:
             name, text = document(Owner(place.owner, place.guest), place.collection, place.file_id)

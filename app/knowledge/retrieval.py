@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from app.knowledge.database import Database
-from app.knowledge.embedders import Embedder, Reranker
+from app.knowledge.embedders import Embedder, LeaseReranker
 from app.knowledge.refusal import Evidence, is_answerable, weigh
 from app.knowledge.segmenting import content_words, keyword_query
 from app.knowledge.snapshot import Snapshot, StoredPassage
@@ -43,7 +43,7 @@ class Searcher:
     database: Database
     vectors: VectorIndex
     embedder: Callable[[], AbstractContextManager[Embedder]]
-    reranker: Reranker | None = None
+    reranker: LeaseReranker | None = None
 
     def search(self, queries: Sequence[str], k: int, files: Sequence[int] | None = None) -> list[Hit]:
         """The `k` best passages for the queries together; `files` restricts to these."""
@@ -88,7 +88,8 @@ class Searcher:
         ]
         if self.reranker is None or not hits:
             return hits
-        order = self.reranker.scores(legs[0].query, [hit.passage.content for hit in hits])
+        with self.reranker() as reranker:
+            order = reranker.scores(legs[0].query, [hit.passage.content for hit in hits])
         return [hit for _, hit in sorted(zip(order, hits, strict=True), key=lambda pair: -pair[0])][:k]
 
 

@@ -12,16 +12,26 @@ from filelock import FileLock, Timeout
 
 from app.errors import BadInput, StudioError
 from app.knowledge.answering import Answer, Answerer, Question
-from app.knowledge.collections import SERVER, Catalogue, CollectionRecord, NotYours, Owner
+from app.knowledge.collections import (
+    SERVER,
+    Catalogue,
+    CollectionRecord,
+    DataInUse,
+    NotYours,
+    OtherEmbedder,
+    Owner,
+    Rights,
+)
 from app.knowledge.conversion_worker import Converter
 from app.knowledge.database import FileRecord
 from app.knowledge.documents import Text
-from app.knowledge.embedders import PACKAGED, EmbedderShelf, LeaseEmbedder, Reranker, bound
+from app.knowledge.embedders import PACKAGED, LeaseEmbedder, LeaseReranker, bound
 from app.knowledge.indexing import Progress
+from app.knowledge.jobs import Job, Jobs
 from app.knowledge.opened import OpenCollection
 from app.knowledge.opening import Links, Place
 from app.knowledge.retrieval import Hit
-from app.knowledge.sources import UPLOADS, Found, folder_files, keep_upload, plain_name
+from app.knowledge.sources import UPLOADS, Found, distinct_names, folder_files, keep_upload
 from app.knowledge.vector_store import CollectionStore
 from app.knowledge.vectors import open_chroma
 from app.models.interface import Registry
@@ -30,40 +40,27 @@ log = logging.getLogger(__name__)
 SAMPLES = "samples"
 
 
-class DataInUse(StudioError):
-    zh = "数据文件夹 {folder} 正被另一个进程使用。请在页面上操作，或先停止那个进程。"
-    en = "The data folder {folder} is in use by another process. Use its page, or stop it first."
-
-
-class OtherEmbedder(StudioError):
-    zh = "集合 {name} 是用 {made_with} 建立的，现在的向量模型是 {embedder}。请点「重建索引」，或换回原来的模型。"
-    en = (
-        "The collection {name} was made with {made_with}; the embedder now is {embedder}."
-        " Rebuild the index, or go back to that model."
-    )
-
-
 class KnowledgeService:
-    """Safe from several threads. `lease_embedder` holds embedders; `folder_owners` may index folders of the server."""
+    """Safe from several threads. `lease_embedder` and `lease_reranker` hold the models."""
 
     def __init__(
         self,
         registry: Registry,
         data_folder: Path,
         *,
+        lease_embedder: LeaseEmbedder,
         embedder: str = PACKAGED,
-        lease_embedder: LeaseEmbedder | None = None,
-        reranker: Reranker | None = None,
+        lease_reranker: LeaseReranker | None = None,
         chroma_url: str = "",
-        folder_owners: frozenset[str] = frozenset(),
+        rights: Rights | None = None,
         samples: Path | None = None,
     ) -> None:
         self.registry = registry
         self.embedder = embedder
         self.links = Links()
-        self._lease = lease_embedder or EmbedderShelf()
-        self._reranker = reranker
-        self._folder_owners = folder_owners
+        self.rights = rights or Rights()
+        self._lease = lease_embedder
+        self._lease_reranker = lease_reranker
         self._samples = samples
         self._folder = data_folder
         data_folder.mkdir(parents=True, exist_ok=True)
@@ -72,12 +69,18 @@ class KnowledgeService:
             self._held.acquire(blocking=False)
         except Timeout:
             raise DataInUse(folder=data_folder) from None
+        try:
+            self._chroma = open_chroma(data_folder / "chroma", chroma_url)
+        except StudioError:
+            self._held.release()
+            raise
         self._catalogue = Catalogue(data_folder / "collections.db")
-        self._chroma = open_chroma(data_folder / "chroma", chroma_url)
         self._convert = Converter()
+        self._jobs = Jobs()
         self._open: dict[str, OpenCollection] = {}
         self._lock = Lock()
         self._closed = False
+        self._looked_for_guests = 0.0
 
     def start(self) -> Thread:
         """In the background: clear up after guests, finish what was interrupted, index the samples the first time."""
@@ -88,6 +91,7 @@ class KnowledgeService:
     def close(self) -> None:
         """Let go of files and of the data folder."""
         self._closed = True
+        self._jobs.stop()
         self._convert.close()
         for collection in self._open.values():
             collection.database.close()
@@ -101,6 +105,7 @@ class KnowledgeService:
 
     def make(self, owner: Owner, name: str) -> CollectionRecord:
         """A new empty collection, or the one of that name."""
+        self._forget_guests()
         return self._catalogue.make(owner, name, self.embedder)
 
     def share(self, owner: Owner, name: str, shared: bool) -> None:
@@ -115,11 +120,17 @@ class KnowledgeService:
 
     def files(self, owner: Owner, name: str) -> list[FileRecord]:
         """The files of a collection with their state."""
-        return self._get(self._catalogue.readable(owner, name)).database.files()
+        return self._get(self._catalogue.readable(owner, name), any_embedder=True).database.files()
 
     def may_index_folders(self, owner: Owner) -> bool:
         """Whether this person may name folders of the server."""
-        return not owner.guest and owner.name in self._folder_owners
+        if owner.guest:
+            return self.rights.guests_index_folders
+        return owner.name in self.rights.folder_owners
+
+    def may_change(self, owner: Owner, name: str) -> bool:
+        """Whether the collection of this name is this person's own."""
+        return any(record.name == name and record.owner == owner.key for record in self.collections(owner))
 
     # Indexing
 
@@ -127,14 +138,14 @@ class KnowledgeService:
         """Take uploaded files (path, name) into a collection, which is made if needed."""
         collection = self._writable(owner, name)
         found = []
-        for path, given in files:
-            plain, refused = plain_name(given), None
+        for (path, _), inner in zip(files, distinct_names([given for _, given in files]), strict=True):
+            refused = None
             try:
-                keep_upload(path, given, collection.originals)
-                collection.database.wait_again(UPLOADS, plain)
+                keep_upload(path, inner, collection.originals)
+                collection.database.wait_again(UPLOADS, inner)
             except BadInput as error:
                 refused = (error.text("zh"), error.text("en"))
-            found.append(Found(collection.originals / plain, plain, refused))
+            found.append(Found(collection.originals / inner, inner, refused))
         return collection.indexer.run(UPLOADS, found)
 
     def index_folder(self, owner: Owner, name: str, folder: Path) -> Iterator[Progress]:
@@ -150,6 +161,22 @@ class KnowledgeService:
         root = folder.resolve()
         return collection.indexer.run(str(root), folder_files(root), follow=True)
 
+    def index_waiting(self, owner: Owner, name: str) -> Iterator[Progress]:
+        """Go on with the files that a stopped run left."""
+        return self._get(self._catalogue.writable(owner, name)).resume()
+
+    def start_job(self, owner: Owner, name: str, steps: Iterator[Progress]) -> Job:
+        """Run indexing steps of this collection in the background."""
+        return self._jobs.start(self._catalogue.writable(owner, name).id, steps)
+
+    def job(self, owner: Owner, name: str) -> Job | None:
+        """What is being indexed into this collection now, else what was last."""
+        return self._jobs.latest(self._catalogue.readable(owner, name).id)
+
+    def stop_jobs(self, owner: Owner, name: str) -> None:
+        """End what is being indexed into this collection."""
+        self._jobs.stop(self._catalogue.writable(owner, name).id, seconds=0.5)
+
     def remove_files(self, owner: Owner, name: str, file_ids: Sequence[int]) -> None:
         """Take files out of a collection, with their uploaded originals."""
         collection = self._get(self._catalogue.writable(owner, name))
@@ -162,11 +189,21 @@ class KnowledgeService:
     def rebuild(self, owner: Owner, name: str) -> Iterator[Progress]:
         """Embed a collection anew with the present embedder; until it is done the old vectors stay."""
         record = self._catalogue.writable(owner, name)
+        if record.embedder == self.embedder:
+            return
         yield from self._get(record, any_embedder=True).embed_anew(self.embedder, bound(self._lease, self.embedder))
         self._catalogue.set_embedder(record, self.embedder)
         with self._lock:
             old = self._open.pop(record.id)
         old.vectors.drop()
+        old.database.close()
+
+    def other_embedder(self, owner: Owner, name: str) -> OtherEmbedder | None:
+        """Why the collection has to be rebuilt before it can be asked, if it has."""
+        record = self._catalogue.readable(owner, name)
+        if record.embedder == self.embedder:
+            return None
+        return OtherEmbedder(name=record.name, made_with=record.embedder, embedder=self.embedder)
 
     # Asking
 
@@ -207,11 +244,21 @@ class KnowledgeService:
 
     # Inside
 
+    def _forget_guests(self) -> None:
+        """Remove what guests left behind; looked for once an hour."""
+        now = time.time()
+        if now - self._looked_for_guests < 3600:
+            return
+        self._looked_for_guests = now
+        for record in self._catalogue.left_by_guests(now - self.rights.guest_days * 24 * 3600):
+            self._drop(record)
+
     def _writable(self, owner: Owner, name: str) -> OpenCollection:
         shared = [r for r in self._catalogue.visible(owner) if r.name == name and r.owner != owner.key]
         mine = [r for r in self._catalogue.visible(owner) if r.name == name and r.owner == owner.key]
         if shared and not mine:
             raise NotYours(name=name)
+        self._forget_guests()
         return self._get(self._catalogue.make(owner, name, self.embedder))
 
     def _get(self, record: CollectionRecord, *, any_embedder: bool = False) -> OpenCollection:
@@ -225,11 +272,12 @@ class KnowledgeService:
                     self._chroma,
                     bound(self._lease, record.embedder),
                     self._convert,
-                    self._reranker,
+                    self._lease_reranker,
                 )
             return self._open[record.id]
 
     def _drop(self, record: CollectionRecord) -> None:
+        self._jobs.stop(record.id)
         collection = self._get(record, any_embedder=True)
         self._catalogue.forget(record)
         with self._lock:
@@ -240,8 +288,7 @@ class KnowledgeService:
 
     def _catch_up(self) -> None:
         try:
-            for record in self._catalogue.left_by_guests(time.time()):
-                self._drop(record)
+            self._forget_guests()
             for record in self._catalogue.all():
                 if record.embedder == self.embedder:
                     self._run_out(self._get(record).resume())

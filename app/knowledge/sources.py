@@ -9,8 +9,11 @@ from uuid import uuid4
 
 from app.errors import BadInput
 from app.knowledge.converting import MAX_FILE_BYTES, SUFFIXES, suffix_of
+from app.knowledge.documents import UNPRINTABLE
 
 UPLOADS = "uploads"
+LONGEST_NAME = 200  # bytes of one part of a path; file systems take 255
+DEEPEST = 16
 SKIPPED_FOLDERS = frozenset({".git", ".svn", "node_modules", "__pycache__", ".venv", "venv", ".idea"})
 
 
@@ -23,26 +26,42 @@ class Found:
     refused: tuple[str, str] | None = None
 
 
-def plain_name(name: str) -> str:
-    """The last part of a name that a visitor sent, whatever folders it pretends to be in."""
-    last = PurePosixPath(name.replace("\\", "/")).name.replace("\x00", "").strip()
-    return last[-200:] if last not in ("", ".", "..") else "unnamed.txt"
+def inner_name(name: str) -> str:
+    """A name that a visitor sent, as a path inside the collection: folders stay apart, none leads out."""
+    parts = [part.strip() for part in UNPRINTABLE.sub("", name).replace("\\", "/").split("/")]
+    if not parts[0] or ".." in parts:
+        parts = parts[-1:]
+    kept = [part.encode()[-LONGEST_NAME:].decode(errors="ignore") for part in parts if part not in ("", ".", "..")]
+    return "/".join(kept[-DEEPEST:]) or "unnamed.txt"
 
 
-def keep_upload(path: Path, name: str, folder: Path) -> str:
-    """Copy an uploaded file into the collection, whole or not at all. Returns its plain name."""
-    plain = plain_name(name)
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Inner names of files that came together: equal ones are different files and get a number."""
+    given: dict[str, None] = {}
+    for name in map(inner_name, names):
+        path, number, distinct = PurePosixPath(name), 1, name
+        while distinct in given:
+            number += 1
+            distinct = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
+        given[distinct] = None
+    return list(given)
+
+
+def keep_upload(path: Path, inner: str, folder: Path) -> None:
+    """Copy an uploaded file into the collection under its inner name, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    if path.stat().st_size > MAX_FILE_BYTES:
-        limit = MAX_FILE_BYTES >> 20
-        raise BadInput(reason_zh=f"文件 {plain} 超过 {limit} MiB。", reason_en=f"The file {plain} is over {limit} MiB.")
     partial = folder / f".{uuid4().hex}.part"
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            limit = MAX_FILE_BYTES >> 20
+            raise BadInput(reason_zh=f"文件超过 {limit} MiB。", reason_en=f"The file is over {limit} MiB.")
         shutil.copyfile(path, partial)
-        partial.replace(folder / plain)
+        (folder / inner).parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(folder / inner)
+    except OSError as error:
+        raise BadInput(reason_zh=f"无法保存：{error.strerror}", reason_en=f"Not kept: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return plain
 
 
 def folder_files(folder: Path) -> Iterator[Found]:
@@ -55,11 +74,6 @@ def folder_files(folder: Path) -> Iterator[Found]:
             if suffix_of(name) not in SUFFIXES or name.startswith("."):
                 continue
             yield Found(path, path.relative_to(root).as_posix(), _refusal(path, root))
-
-
-def named_files(paths: Sequence[Path], folder: Path) -> list[Found]:
-    """Uploads as they lie in the collection's folder."""
-    return [Found(path, path.name, _refusal(path, folder.resolve())) for path in paths]
 
 
 def _refusal(path: Path, root: Path) -> tuple[str, str] | None:

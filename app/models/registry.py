@@ -143,9 +143,15 @@ class ModelRegistry:
         """Lease anything else that needs memory: loaded once, `mib` on the account, evicted when idle and in the way.
 
         A trainer holds its room this way, without `keep`: what is idle is evicted first and comes back with its
-        next lease, and the room is free again as soon as the trainer lets go.
+        next lease, and the room is free again as soon as the trainer lets go. Content with a `mib` of its own is
+        booked with that once it is loaded.
         """
-        recipe = Recipe(name, kind, lambda: mib, lambda report: Box(load_it(report), mib, device))
+
+        def boxed(report: Progress) -> Box:
+            content = load_it(report)
+            return Box(content, int(getattr(content, "mib", mib)), device)
+
+        recipe = Recipe(name, kind, lambda: mib, boxed)
         try:
             with self.residence.lease(recipe) as resident:
                 yield cast(Held, cast(Box, resident).content)

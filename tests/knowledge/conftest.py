@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app.knowledge.collections import Owner
-from app.knowledge.embedders import EmbedderShelf
+from app.knowledge.collections import Owner, Rights
 from app.knowledge.indexing import Progress
 from app.knowledge.service import KnowledgeService
 from tests.fakes import FakeRegistry
+from tests.knowledge.shelf import shelf
 from tests.knowledge.words import WordEmbedder
 
 Start = Callable[..., KnowledgeService]
@@ -33,8 +33,8 @@ def start(tmp_path: Path, embedder: WordEmbedder) -> Iterator[Start]:
             running.pop().close()
         options: dict[str, object] = {
             "embedder": "words",
-            "lease_embedder": EmbedderShelf(lambda name: embedder if name == "words" else WordEmbedder(name)),
-            "folder_owners": frozenset({"ann"}),
+            "lease_embedder": shelf(lambda name: embedder if name == "words" else WordEmbedder(name)),
+            "rights": Rights(frozenset({"ann"})),
         } | settings
         registry = options.pop("registry", None) or FakeRegistry()
         service = KnowledgeService(registry, tmp_path / "data", **options)  # type: ignore[arg-type]

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from app.errors import NotAModel
-from app.knowledge.embedders import PACKAGED, EmbedderShelf, held_by, load_embedder
+from app.knowledge.embedders import PACKAGED, held_by, load_embedder
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
 
 
 def test_the_packaged_embedder_knows_both_languages() -> None:
-    with EmbedderShelf()(PACKAGED) as embedder:
-        passages = embedder.passages(["量化减少显存。", "Cats like boxes.", "猫喜欢纸箱。"])
-        question = embedder.query("Why do cats sit in cardboard boxes?")
+    embedder = load_embedder(PACKAGED)
+    passages = embedder.passages(["量化减少显存。", "Cats like boxes.", "猫喜欢纸箱。"])
+    question = embedder.query("Why do cats sit in cardboard boxes?")
     assert passages.shape == (3, embedder.dimensions)
     assert np.allclose(np.linalg.norm(passages, axis=1), 1, atol=1e-3)
     assert int(np.argmin(passages @ question)) == 0

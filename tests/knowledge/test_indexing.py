@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.knowledge.collections import Owner
-from app.knowledge.embedders import bound
+from app.knowledge.collections import Owner, Rights
 from app.knowledge.service import KnowledgeService
 from tests.knowledge.conftest import ANN, BOB, Start, run
 from tests.knowledge.words import WordEmbedder
@@ -114,7 +113,7 @@ def test_stopping_keeps_what_was_done_and_the_rest_waits(start: Start, tmp_path:
 
 
 def test_two_people_index_the_same_file_at_once(start: Start, notes: Path) -> None:
-    service = start(folder_owners=frozenset({"ann", "bob"}))
+    service = start(rights=Rights(frozenset({"ann", "bob"})))
     failures: list[BaseException] = []
 
     def work(owner: Owner) -> None:
@@ -178,13 +177,13 @@ def test_ten_thousand_small_files(start: Start, tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from app.knowledge.collections import Owner
-from app.knowledge.embedders import EmbedderShelf
+from app.knowledge.collections import Owner, Rights
+from tests.knowledge.shelf import shelf
 from app.knowledge.service import KnowledgeService
 from tests.fakes import FakeRegistry
 from tests.knowledge.words import WordEmbedder
 service = KnowledgeService(FakeRegistry(), Path(sys.argv[1]), embedder="words",
-    lease_embedder=EmbedderShelf(lambda name: WordEmbedder()), folder_owners=frozenset({"ann"}))
+    lease_embedder=shelf(lambda name: WordEmbedder()), rights=Rights(frozenset({"ann"})))
 print("ready", flush=True)
 for progress in service.index_folder(Owner("ann"), "course", Path(sys.argv[2])):
     print(progress.added, flush=True)
@@ -250,7 +249,7 @@ def assert_whole(service: KnowledgeService) -> None:
 
 
 def test_another_embedder_is_refused_until_rebuilt(start: Start, notes: Path) -> None:
-    from app.knowledge.service import OtherEmbedder
+    from app.knowledge.collections import OtherEmbedder
 
     run(start().index_folder(ANN, "course", notes))
     service = start(embedder="other")
@@ -296,14 +295,3 @@ def start_when_up(start: Start, url: str) -> KnowledgeService:
             if time.monotonic() > until:
                 raise
             time.sleep(0.2)
-
-
-def test_embedders_are_held_once(embedder: WordEmbedder) -> None:
-    from app.knowledge.embedders import EmbedderShelf
-
-    loads: list[str] = []
-    shelf = EmbedderShelf(lambda name: loads.append(name) or embedder)  # type: ignore[func-returns-value]
-    for _ in range(3):
-        with bound(shelf, "words")() as leased:
-            assert leased is embedder
-    assert loads == ["words"]

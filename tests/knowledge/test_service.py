@@ -7,10 +7,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.errors import BadInput
-from app.knowledge.collections import NoSuchCollection, NotYours, Owner
+from app.knowledge.collections import DataInUse, NoSuchCollection, NotYours, Owner
 from app.knowledge.opening import Links, Place, router
-from app.knowledge.service import DataInUse, KnowledgeService
+from app.knowledge.service import KnowledgeService
 from tests.knowledge.conftest import ANN, BOB, Start, run
+from tests.knowledge.shelf import shelf
 
 GUEST = Owner("ann", guest=True)
 
@@ -135,7 +136,7 @@ def test_markup_in_a_document_is_shown_and_not_run(
 
 def test_one_process_at_a_time(service: KnowledgeService, tmp_path: Path) -> None:
     with pytest.raises(DataInUse):
-        KnowledgeService(service.registry, tmp_path / "data", embedder="words")
+        KnowledgeService(service.registry, tmp_path / "data", lease_embedder=shelf(), embedder="words")
 
 
 def test_the_samples_are_there_for_everyone(start: Start) -> None:

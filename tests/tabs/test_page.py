@@ -81,7 +81,7 @@ def test_who_the_visitor_is() -> None:
     login = gr.Request(username="li", session_hash="s2", headers={})
     assert page.visitor(asked, None) == Visitor("en", "s1", "s1")
     assert page.visitor(asked, Remembered("zh", "k")) == Visitor("zh", "k", "s1")
-    assert page.visitor(login, Remembered("zh", "k")).name == "li"
+    assert page.visitor(login, Remembered("zh", "k")) == Visitor("zh", "li", "s2", login=True)
 
 
 @pytest.mark.parametrize("stored", [None, [], {"key": "../x"}, {"language": "fr", "key": 3}])

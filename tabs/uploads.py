@@ -1,0 +1,55 @@
+"""Files that gradio took in: only those, and none of them stays."""
+
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gradio.utils import get_upload_folder
+
+from app.errors import BadInput
+
+FOLDER_MARK = "\u2215"  # studio.js puts it in place of a slash, which gradio would cut a name at
+GRACE_S = 60.0
+
+
+class NotUploaded(BadInput):
+    zh = "请上传文件。"
+    en = "Upload a file."
+
+
+def uploaded(values: object) -> list[tuple[Path, str]]:
+    """(path, name) of each upload: paths as a page sends them, or file objects as a program does.
+
+    A program can send any path: only what lies among the uploads is taken, never another file of this machine.
+    """
+    given = values if isinstance(values, list) else [values]
+    return [_upload(value) for value in given if value is not None]
+
+
+def discard(paths: Iterable[Path], seconds: float = GRACE_S) -> None:
+    """Delete uploads soon. Equal files of two visitors are one file on disk, so the other one gets time to be read."""
+    known = [(path, path.stat().st_ino) for path in paths if path.is_file()]
+
+    def delete() -> None:
+        for path, inode in known:
+            if path.is_file() and path.stat().st_ino == inode:  # another number: it has come in anew
+                path.unlink(missing_ok=True)
+
+    timer = threading.Timer(seconds, delete)
+    timer.daemon = True
+    timer.start()
+
+
+def _upload(value: Any) -> tuple[Path, str]:
+    if isinstance(value, dict):
+        path, name = value.get("path"), value.get("orig_name")
+    else:
+        path, name = value, None
+    if not isinstance(path, str | os.PathLike):
+        raise NotUploaded
+    real = Path(path).resolve()
+    if not real.is_relative_to(Path(get_upload_folder()).resolve()) or not real.is_file():
+        raise NotUploaded
+    return real, (name if isinstance(name, str) and name else real.name).replace(FOLDER_MARK, "/")

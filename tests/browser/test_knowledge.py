@@ -1,0 +1,193 @@
+"""The knowledge tab in a real browser: drop files, ask, see the source, open the document."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import ui
+from app.knowledge.collections import Rights
+from app.knowledge.opening import router
+from app.knowledge.service import KnowledgeService
+from app.models.interface import Message
+from app.server import login_of
+from tests.conftest import free_port
+from tests.fakes import FakeModel, FakeRegistry, fake_services
+from tests.knowledge.shelf import shelf
+from tests.knowledge.words import WordEmbedder
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+NOTE = "# 第二周\n\n## 量化\n\n4 比特量化把显存降到三成。\n"
+QUESTION = "量化把显存降到多少？"
+DROP = """([place, files]) => {
+  const entry = ([path, text]) => ({
+    isFile: true, isDirectory: false, fullPath: path, file: (done) => done(new File([text], path.split("/").pop())),
+  });
+  let read = false;
+  const folder = {
+    isFile: false, isDirectory: true, fullPath: "/notes",
+    createReader: () => ({readEntries: (done) => { done(read ? [] : files.map(entry)); read = true; }}),
+  };
+  const event = new Event("drop", {bubbles: true, cancelable: true});
+  event.dataTransfer = {items: [{webkitGetAsEntry: () => folder}], files: []};
+  document.querySelector(`${place} button`).dispatchEvent(event);
+}"""
+
+
+def script(messages: Any) -> list[str]:
+    """From the documents when it is given some, else from memory."""
+    turns: list[Message] = list(messages)
+    return ["降到三成[1]。", "大象会飞[1]。"] if turns[0]["role"] == "system" else ["我记得", "是一半"]
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[KnowledgeService]:
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    (samples / "sample.md").write_text("# 示例\n\n温度越高，回答越多样。\n")
+    service = KnowledgeService(
+        FakeRegistry(FakeModel("tiny", script)),
+        tmp_path / "data",
+        embedder="words",
+        lease_embedder=shelf(lambda _: WordEmbedder()),
+        rights=Rights(guests_index_folders=True),
+        samples=samples,
+    )
+    with closing(service):
+        service.start().join()
+        yield service
+
+
+@pytest.fixture
+def address(service: KnowledgeService) -> Iterator[str]:
+    blocks = ui.build(fake_services(service.registry, knowledge=service))  # type: ignore[arg-type]
+    blocks.queue(default_concurrency_limit=None)
+    port = free_port()
+    blocks.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        app_kwargs={"routes": router(service.links, service.document, login_of).routes},
+        **ui.appearance(),
+    )
+    yield f"http://127.0.0.1:{port}"
+    blocks.close(verbose=False)
+
+
+@pytest.fixture
+def visit(address: str, open_page: Callable[..., Any]) -> Callable[..., Any]:
+    def go(**look: Any) -> Any:
+        page = open_page(address, **{"locale": "zh-CN"} | look)
+        page.locator("[role=tab]").nth(1).click()
+        page.get_by_text("sample.md").first.wait_for()
+        return page
+
+    return go
+
+
+def make(page: Any, name: str) -> None:
+    page.locator("#knowledge-new textarea, #knowledge-new input").first.fill(name)
+    page.locator("#knowledge-new textarea, #knowledge-new input").first.press("Enter")
+    page.locator("#knowledge-drop").wait_for()
+    page.wait_for_function("name => document.querySelector('#knowledge-collection input').value === name", arg=name)
+
+
+def ask(page: Any, question: str) -> None:
+    page.locator("#knowledge-box textarea").fill(question)
+    page.locator("#knowledge-box textarea").press("Enter")
+
+
+def test_upload_ask_see_the_source_and_open_the_document(visit: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "笔记.md").write_text(NOTE)
+    (tmp_path / "空.txt").write_text("")
+    page = visit()
+    make(page, "课程")
+    page.locator("#knowledge-drop input[type=file]").set_input_files([tmp_path / "笔记.md", tmp_path / "空.txt"])
+    page.locator("#knowledge-files .ready", has_text="笔记.md").wait_for()
+    assert "没有文字" in page.locator("#knowledge-files .failed", has_text="空.txt").inner_text()
+    ask(page, QUESTION)
+    page.get_by_text("大象会飞[1] （原文未证实）").wait_for()
+    source = page.locator(".source.cited").first
+    source.wait_for()
+    assert "笔记.md · 第二周 > 量化" in source.inner_text()
+    assert source.locator("mark").all_inner_texts() == ["降到三成"]
+    with page.expect_popup() as opening:
+        source.get_by_text("打开原文").click()
+    opened = opening.value
+    assert opened.locator("#passage").inner_text().endswith("4 比特量化把显存降到三成。")
+
+
+def test_a_dropped_folder_keeps_its_folders(visit: Callable[..., Any]) -> None:
+    page = visit()
+    make(page, "课程")
+    page.evaluate(DROP, ["#knowledge-drop", [["/notes/a/x.md", NOTE], ["/notes/b/x.md", "# 二\n\n苹果树"]]])
+    for name in ("notes/a/x.md", "notes/b/x.md"):
+        page.locator("#knowledge-files .ready", has_text=name).wait_for()
+
+
+def test_side_by_side_and_only_the_chosen_file(visit: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text(NOTE)
+    (tmp_path / "b.md").write_text("# 量化\n\n量化把显存降到两成。\n")
+    page = visit()
+    make(page, "课程")
+    page.locator("#knowledge-drop input[type=file]").set_input_files([tmp_path / "a.md", tmp_path / "b.md"])
+    page.locator("#knowledge-files .ready").nth(1).wait_for()
+    page.locator("#knowledge-compare input").check()
+    page.locator("#knowledge-settings button").first.click()
+    page.locator("#knowledge-only input").click()
+    page.get_by_role("option", name="b.md").click()
+    ask(page, QUESTION)
+    page.locator("#knowledge-alone").get_by_text("我记得是一半").wait_for()
+    page.locator("#knowledge-chat").get_by_text("降到三成").wait_for()
+    page.locator(".source").first.wait_for()
+    assert "a.md" not in page.locator("#knowledge-sources").inner_text()
+
+
+def test_another_visitor_sees_nothing_of_it(visit: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "秘密.md").write_text(NOTE)
+    mine = visit()
+    make(mine, "私人")
+    mine.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "秘密.md")
+    mine.locator("#knowledge-files .ready", has_text="秘密.md").wait_for()
+    other = visit()
+    assert "私人" not in other.content() and "秘密" not in other.content()
+    mine.reload()
+    mine.locator("html[data-studio-ready]").wait_for(state="attached")
+    mine.locator("[role=tab]").nth(1).click()
+    mine.locator("#knowledge-collection input").click()
+    mine.get_by_role("option", name="私人").wait_for()
+
+
+def test_a_collection_is_deleted_after_a_second_word(visit: Callable[..., Any], service: KnowledgeService) -> None:
+    page = visit()
+    make(page, "课程")
+    page.locator("#knowledge-delete").click()
+    page.get_by_role("button", name="确定删除").last.click()
+    page.wait_for_function("document.querySelector('#knowledge-collection input').value.startsWith('samples')")
+    assert [record.name for record in service._catalogue.all()] == ["samples"]
+
+
+def test_a_folder_of_this_machine_is_followed_and_a_wrong_one_is_said(
+    visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "x.md").write_text(NOTE)
+    page = visit(locale="en-US")
+    make(page, "course")
+    folder = page.locator("#knowledge-folder textarea, #knowledge-folder input").first
+    folder.fill(str(tmp_path / "nowhere"))
+    folder.press("Enter")
+    page.get_by_text("There is no folder").wait_for()
+    folder.fill(str(tmp_path / "notes"))
+    folder.press("Enter")
+    page.locator("#knowledge-files .ready", has_text="x.md").wait_for()
+
+
+def test_it_fits_a_phone(visit: Callable[..., Any]) -> None:
+    page = visit(width=390, height=844)
+    ask(page, "温度高了会怎样，回答更多样吗？")
+    page.locator(".source").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -146,6 +146,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     Handler.script = json.loads(sys.argv[1])
+    ThreadingHTTPServer.request_queue_size = 128
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     print(server.server_port, flush=True)  # noqa: T201

@@ -7,9 +7,12 @@ All of it runs on one event loop in a thread of its own. What comes from other t
 import asyncio
 import itertools
 import logging
+import queue
 import threading
 from collections.abc import Coroutine
-from typing import Any, Protocol, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from app.errors import EngineFailed, StudioError
 from app.models.remote.address import EngineAddress
@@ -23,15 +26,13 @@ ILL_SECONDS = 2.0  # the same while one of them is ill
 CLOSE_SECONDS = 5.0
 
 
-class Receiver(Protocol):
-    """Who waits for an answer. Called on the loop's thread; must return at once."""
+@dataclass(eq=False)
+class Call:
+    """One request under way: what is asked, and what comes back until None, the very last."""
 
     body: dict[str, Any]
-    abandoned: bool
-
-    def deliver(self, news: Chunk | Exception | None) -> None:
-        """A piece, what ended it, or None as the very last."""
-        ...
+    news: "queue.SimpleQueue[Chunk | Exception | None]" = field(default_factory=queue.SimpleQueue)
+    abandoned: bool = False  # nobody waits any more
 
 
 class RemoteEngine:
@@ -45,6 +46,7 @@ class RemoteEngine:
         self._usual_context = usual_context
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[object, asyncio.Task[None]] = {}
+        self._closing = False
         self._turns = itertools.count()
         self._last_turn: dict[str, int] = {}
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"engine {address.name}", daemon=True)
@@ -86,19 +88,18 @@ class RemoteEngine:
         replica = self._pick(())
         return None if replica is None else self.run(replica.tokenize(model, messages))
 
-    def begin(self, receiver: Receiver) -> None:
-        """Ask for an answer; it is delivered to `receiver`. Raises EngineFailed once the engine is closed."""
+    def begin(self, call: Call) -> None:
+        """Ask for an answer; it is delivered to `call`. Raises EngineFailed once the engine is closed."""
         try:
-            self._loop.call_soon_threadsafe(self._begin, receiver)
+            self._loop.call_soon_threadsafe(self._begin, call)
         except RuntimeError:
             raise EngineFailed from None
 
-    def end(self, receiver: Receiver) -> None:
-        """Close the connection of this answer, so that the far engine stops."""
-        try:
-            self._loop.call_soon_threadsafe(self._end, receiver)
-        except RuntimeError:
-            log.debug("the engine was closed already")
+    def end(self, call: Call) -> None:
+        """Close the connection of this answer, so that the far engine stops; nothing to one that has ended."""
+        call.abandoned = True
+        with suppress(RuntimeError):  # the engine is closed
+            self._loop.call_soon_threadsafe(self._end, call)
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Wait for `work` on the loop's thread."""
@@ -143,31 +144,38 @@ class RemoteEngine:
             await asyncio.sleep(WELL_SECONDS if all_well else ILL_SECONDS)
             await self._look()
 
-    def _begin(self, receiver: Receiver) -> None:
-        if not receiver.abandoned:
-            self._tasks[receiver] = self._loop.create_task(self._serve(receiver))
+    def _begin(self, call: Call) -> None:
+        if self._closing:
+            self._hang_up(call)
+        elif not call.abandoned:
+            self._tasks[call] = self._loop.create_task(self._serve(call))
 
-    def _end(self, receiver: Receiver) -> None:
-        task = self._tasks.pop(receiver, None)
+    def _end(self, call: Call) -> None:
+        task = self._tasks.pop(call, None)
         if task is not None:
             task.cancel()
 
-    async def _serve(self, receiver: Receiver) -> None:
+    def _hang_up(self, call: Call) -> None:
+        """Tell whoever still waits that the engine was closed."""
+        if not call.abandoned:
+            call.news.put(EngineAway(name=self.address.name, reason=""))
+        call.news.put(None)
+
+    async def _serve(self, call: Call) -> None:
         try:
-            await self._answer(receiver)
+            await self._answer(call)
         except asyncio.CancelledError:
-            if not receiver.abandoned:  # the engine was closed
-                receiver.deliver(EngineAway(name=self.address.name, reason=""))
+            self._hang_up(call)
         except StudioError as error:
-            receiver.deliver(error)
+            call.news.put(error)
         except Exception:
             log.exception("an answer of engine %s failed", self.address.name)
-            receiver.deliver(EngineFailed())
+            call.news.put(EngineFailed())
         finally:
-            self._tasks.pop(receiver, None)
-            receiver.deliver(None)
+            self._tasks.pop(call, None)
+            call.news.put(None)
 
-    async def _answer(self, receiver: Receiver) -> None:
+    async def _answer(self, call: Call) -> None:
         """From the least busy replica; from the others, one after the other, while no text has come."""
         tried: list[Replica] = []
         trouble: StudioError | None = None
@@ -175,8 +183,8 @@ class RemoteEngine:
             tried.append(replica)
             replica.live += 1
             try:
-                async for chunk in replica.answer(receiver.body):
-                    receiver.deliver(chunk)
+                async for chunk in replica.answer(call.body):
+                    call.news.put(chunk)
                 return
             except EngineAway as error:
                 replica.falls_ill(error, "it did not answer")
@@ -203,8 +211,11 @@ class RemoteEngine:
         return (told or troubles or [RemoteError(name=self.address.name, reason="?")])[0]
 
     async def _close(self) -> None:
-        tasks = list(self._tasks.values())
+        self._closing = True
+        calls, tasks = [call for call in self._tasks if isinstance(call, Call)], list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for call in calls:  # a task that had not begun has told nobody
+            self._hang_up(call)
         await asyncio.gather(*(replica.close() for replica in self._replicas))

@@ -1,7 +1,7 @@
 """A far model as a ChatModel: messages over HTTP, text back, and a stop that ends the far request."""
 
-import queue
 import re
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from app.errors import PromptTooLong
 from app.models.interface import FinishReason, Message, Sampling
 from app.models.prompt import fit_turns
-from app.models.remote.engine import RemoteEngine
+from app.models.remote.engine import Call, RemoteEngine
 from app.models.remote.replica import Chunk
 from app.models.text_stream import StopStrings
 
@@ -60,9 +60,7 @@ class RemoteModel:
         prompt, dropped = self._fit(messages, sampling.max_new_tokens, drop_oldest)
         room = self.context_tokens - prompt.tokens if self.engine.told_context else sampling.max_new_tokens
         body = request_body(self.there, prompt.messages, sampling, max(1, min(sampling.max_new_tokens, room)))
-        generation = RemoteGeneration(self.engine, body, prompt.tokens, dropped, sampling.stop)
-        self.engine.begin(generation)
-        return generation
+        return RemoteGeneration(self.engine, Call(body), prompt.tokens, dropped, sampling.stop)
 
     def _fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[Measured, int]:
         """A prompt that surely fits is not counted far away; one that may not is judged there unless turns may go."""
@@ -86,17 +84,17 @@ class RemoteGeneration:
     queue_ahead = 0  # how many wait there is not told
 
     def __init__(
-        self, engine: RemoteEngine, body: dict[str, Any], prompt_tokens: int, dropped: int, stop: tuple[str, ...]
+        self, engine: RemoteEngine, call: Call, prompt_tokens: int, dropped: int, stop: tuple[str, ...]
     ) -> None:
-        self.body = body
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
         self.dropped_turns = dropped
         self.finish_reason: FinishReason | None = None
-        self.abandoned = False
-        self._engine = engine
-        self._news: queue.SimpleQueue[Chunk | Exception | None] = queue.SimpleQueue()
+        self._engine, self._call = engine, call
         self._pieces = self._read(StopStrings(stop))
+        engine.begin(call)
+        # the engine knows only the call, so that an answer which nobody holds any more hangs up
+        weakref.finalize(self, engine.end, call).atexit = False
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -104,21 +102,14 @@ class RemoteGeneration:
     def cancel(self) -> None:
         if self.finish_reason is None:
             self.finish_reason = "cancelled"
-            self._let_go()
-            self._news.put(None)
-
-    def deliver(self, news: Chunk | Exception | None) -> None:
-        self._news.put(news)
-
-    def _let_go(self) -> None:
-        self.abandoned = True
-        self._engine.end(self)
+            self._engine.end(self._call)
+            self._call.news.put(None)
 
     def _read(self, text: StopStrings) -> Iterator[str]:
         finish: str | None = None
         try:
             while self.finish_reason is None:
-                news = self._news.get()
+                news = self._call.news.get()
                 if isinstance(news, Exception) and self.finish_reason is None:
                     raise news
                 if isinstance(news, Exception):
@@ -137,7 +128,7 @@ class RemoteGeneration:
         finally:
             if self.finish_reason is None:
                 self.finish_reason = "cancelled"
-            self._let_go()
+            self._engine.end(self._call)
 
     def _take(self, chunk: Chunk, text: StopStrings) -> str:
         self.prompt_tokens = chunk.prompt_tokens or self.prompt_tokens

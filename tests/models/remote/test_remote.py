@@ -1,5 +1,6 @@
 """A model behind a far server that plays by a script: streams, stops, replicas, and what is said when it fails."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -82,6 +83,16 @@ def test_an_iterator_left_alone_closes_it_too(model: ChatModel, far: FarServer) 
     pieces = iter(stream)
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]
+    far.until(open=0)
+
+
+@pytest.mark.parametrize("read", [0, 2])
+def test_an_answer_that_nobody_holds_hangs_up(model: ChatModel, far: FarServer, read: int) -> None:
+    stream = model.stream(user("endless"), USUAL)
+    for _ in range(read):
+        next(iter(stream))
+    del stream
+    gc.collect()
     far.until(open=0)
 
 

@@ -13,6 +13,6 @@ def build(page: Page, training: FinetuneService, service: CompareService, regist
     """Draw both halves; the second follows the run that is chosen in the first."""
     with gr.Tabs(elem_id="compare-parts"):
         with page.bind(gr.Tab("", id="train", elem_id="compare-train"), label="compare.train"):
-            watch = training_panel.build(page, training, registry)
+            watch, shown = training_panel.build(page, training, registry)
         with page.bind(gr.Tab("", id="side", elem_id="compare-side"), label="compare.side_by_side"):
-            comparison_panel.build(page, service, training, registry, watch)
+            comparison_panel.build(page, service, training, registry, watch, shown)

@@ -1,7 +1,7 @@
 """The comparing half of the compare tab, and `/compare`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from html import escape
@@ -16,11 +16,14 @@ from app.finetune.comparing import Columns, CompareService, Receipt
 from app.finetune.judging import Judgement
 from app.finetune.service import FinetuneService
 from app.models.interface import Message, Registry, Sampling
+from tabs import training_panel
 from tabs.comparison_widgets import Board, Judging, draw_board, draw_judging
 from tabs.page import Page, Visitor
 from tabs.training_widgets import Watch
 
 Bubbles = list[dict[str, Any]]
+# Which run's judgements stand on the page: its id, the language, what was found.
+Shown = tuple[str, str, tuple[Judgement, ...]] | None
 
 
 class NothingAsked(BadInput):
@@ -28,17 +31,19 @@ class NothingAsked(BadInput):
     en = "Enter a question first."
 
 
-class NothingToJudge(BadInput):
-    zh = "这次训练还没有检查点。"
-    en = "This run has no checkpoint yet."
-
-
-def build(page: Page, service: CompareService, training: FinetuneService, registry: Registry, watch: Watch) -> None:
-    """Draw the panel, wire it, publish `/compare`."""
+def build(
+    page: Page,
+    service: CompareService,
+    training: FinetuneService,
+    registry: Registry,
+    watch: Watch,
+    shown: Sequence[Dependency],
+) -> None:
+    """Draw the panel, wire it, publish `/compare`. After each event in `shown` the run may look otherwise."""
     board = draw_board(page, registry)
     judging = draw_judging(page)
     _wire_board(page, service, board)
-    _wire_judging(page, training, board, judging, watch)
+    _wire_judging(page, training, board, judging, watch, shown)
     page.api(partial(compare, service), "compare")
 
 
@@ -76,10 +81,21 @@ def _wire_board(page: Page, service: CompareService, board: Board) -> None:
     page.download(board.export.click, partial(export, service))
 
 
-def _wire_judging(page: Page, training: FinetuneService, board: Board, judging: Judging, watch: Watch) -> None:
-    shown = [judging.curves, judging.slider, judging.note]
-    page.on(judging.judge.click, partial(judge, training), [watch.runs], shown)
-    page.on(watch.runs.change, partial(show_judgements, training), [watch.runs], shown)
+def _wire_judging(
+    page: Page,
+    training: FinetuneService,
+    board: Board,
+    judging: Judging,
+    watch: Watch,
+    shown: Sequence[Dependency],
+) -> None:
+    inputs, view = [watch.runs, judging.shown], judging.view
+    follow = partial(show_judgements, training)
+    for event in shown:
+        page.on(event.success, follow, inputs, view)
+    judged = page.on(judging.judge.click, partial(judge, training), inputs, view)
+    # which sets the clock going
+    page.on(judged.success, partial(training_panel.show, training), [watch.runs], watch.view)
     page.on(judging.slider.release, partial(pick, training), [watch.runs, judging.slider], [board.left, board.right])
 
 
@@ -141,25 +157,31 @@ def export(service: CompareService, visitor: Visitor) -> tuple[str, str]:
     return "votes.jsonl", "\n".join(lines) + "\n"
 
 
-def judge(training: FinetuneService, visitor: Visitor, run_id: str | None) -> Iterator[list[Any]]:
-    """Judge all checkpoints of the chosen run, one after another."""
-    steps = training.progress(visitor.name, run_id).checkpoints if run_id else ()
-    if not run_id or not steps:
-        raise NothingToJudge
-    yield [gr.skip(), gr.skip(), visitor.text("compare.judging", step=steps[0])]
-    for found in training.judge(visitor.name, run_id):
-        following = steps[len(found) :]
-        note = visitor.text("compare.judging", step=following[0]) if following else ""
-        yield [*_curves(visitor, found), note]
+def judge(training: FinetuneService, visitor: Visitor, run_id: str | None, shown: Shown) -> list[Any]:
+    """Judge all checkpoints of the chosen run once more; the curves follow."""
+    training.judge(visitor.name, run_id or "")
+    return show_judgements(training, visitor, run_id, shown)
 
 
-def show_judgements(training: FinetuneService, visitor: Visitor, run_id: str | None) -> list[Any]:
-    """What was judged of a run before."""
-    found = training.judgements(visitor.name, run_id) if run_id else []
-    if not found:
+def show_judgements(training: FinetuneService, visitor: Visitor, run_id: str | None, shown: Shown) -> list[Any]:
+    """What is judged of the run so far; curves and slider stay as they are while nothing new is known."""
+    run = next((run for run in training.runs(visitor.name) if run.id == run_id), None)
+    if run is None:
         hidden = gr.update(visible=False)
-        return [hidden, hidden, visitor.text("compare.nothing_judged")]
-    return [*_curves(visitor, found), ""]
+        return [hidden, hidden, visitor.text("compare.nothing_judged"), hidden, None]
+    found = training.judgements(visitor.name, run.id)
+    total = len(training.progress(visitor.name, run.id).checkpoints)
+    note = ""
+    if run.judging:
+        note = visitor.text("compare.judging", done=len(found), total=total)
+    elif run.judging_reason:
+        note = visitor.text("compare.not_judged", reason=run.judging_reason)
+    elif not found:
+        note = visitor.text("compare.nothing_judged")
+    now = (run.id, visitor.language, tuple(found))
+    curves = [gr.skip(), gr.skip()] if shown == now else _curves(visitor, found)
+    again = gr.update(visible=bool(total) and not run.judging)
+    return [*curves, note, again, now]
 
 
 def pick(training: FinetuneService, visitor: Visitor, run_id: str, step: float) -> list[dict[str, Any]]:
@@ -171,6 +193,8 @@ def pick(training: FinetuneService, visitor: Visitor, run_id: str, step: float) 
 
 
 def _curves(visitor: Visitor, found: list[Judgement]) -> list[Any]:
+    if not found:
+        return [gr.update(visible=False), gr.update(visible=False)]
     rows = [(one.step, one.kept, visitor.text("compare.curves.kept")) for one in found]
     rows += [
         (one.step, one.identity, visitor.text("compare.curves.identity")) for one in found if one.identity is not None

@@ -39,12 +39,18 @@ class Board:
 
 @dataclass(frozen=True)
 class Judging:
-    """Identity against damage."""
+    """Identity against damage. `shown` is what stands on the page."""
 
     judge: gr.Button
     curves: gr.LinePlot
     slider: gr.Slider
     note: gr.Markdown
+    shown: gr.State
+
+    @property
+    def view(self) -> list[Any]:
+        """What a new judgement changes."""
+        return [self.curves, self.slider, self.note, self.judge, self.shown]
 
 
 def draw_board(page: Page, registry: Registry) -> Board:
@@ -90,10 +96,10 @@ def draw_board(page: Page, registry: Registry) -> Board:
 
 def draw_judging(page: Page) -> Judging:
     with page.bind(gr.Accordion(open=True, elem_id="judging"), label="compare.judgement"):
-        judge = page.bind(gr.Button(min_width=160), value="compare.judge")
         curves = gr.LinePlot(None, x="step", y="share", color="curve", y_lim=[0, 1.02], height=240, visible=False)
         page.bind(curves, x_title="compare.step", y_title="compare.share")
         slider = page.bind(gr.Slider(0, 1, visible=False), label="compare.checkpoint")
-        note = gr.Markdown()
+        note = gr.Markdown(elem_id="judging-note")
+        judge = page.bind(gr.Button(visible=False, size="sm", elem_id="judge-again"), value="compare.judge")
         page.bind(gr.Markdown(elem_classes="compare-measure"), value="compare.measure")
-    return Judging(judge, curves, slider, note)
+    return Judging(judge, curves, slider, note, gr.State())

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 import pandas
+from gradio.events import Dependency
 from gradio.utils import get_upload_folder
 
 from app.errors import BadInput, Language
@@ -33,32 +34,31 @@ class NoFile(BadInput):
     en = "Choose a JSON or JSONL file first."
 
 
-def build(page: Page, service: FinetuneService, registry: Registry) -> Watch:
-    """Draw the panel, wire it, publish `/finetune`."""
+def build(page: Page, service: FinetuneService, registry: Registry) -> tuple[Watch, list[Dependency]]:
+    """Draw the panel, wire it, publish `/finetune`. Returns the events after which the run is shown anew, too."""
     with gr.Row(elem_classes="tune"):
         form = draw_form(page, registry)
         watch = draw_watch(page)
-    _wire(page, service, form, watch)
+    shown = _wire(page, service, form, watch)
     page.api(partial(finetune, service), "finetune")
-    return watch
+    return watch, shown
 
 
-def _wire(page: Page, service: FinetuneService, form: Form, watch: Watch) -> None:
+def _wire(page: Page, service: FinetuneService, form: Form, watch: Watch) -> list[Dependency]:
     page.on(form.source.change, switch_source, [form.source], [form.wizard, form.file])
     page.on(form.check.click, partial(check, service), form.inputs, [form.preview, form.rows])
     started = page.on(form.start.click, partial(start, service), form.inputs, [watch.runs])
     follow = partial(show, service)
-    page.on(started.success, follow, [watch.runs], watch.view)
-    page.on(page.blocks.load, follow, [watch.runs], watch.view)
-    page.on(watch.runs.input, follow, [watch.runs], watch.view)
-    page.on(watch.timer.tick, follow, [watch.runs], watch.view)
+    events = (started.success, page.blocks.load, watch.runs.input, watch.timer.tick)
+    shown = [page.on(event, follow, [watch.runs], watch.view) for event in events]
     page.on(watch.stop.click, partial(stop, service), [watch.runs], watch.view)
     resuming = [watch.runs, watch.checkpoint, watch.extra]
-    page.on(watch.resume.click, partial(resume, service), resuming, watch.view)
-    page.on(watch.delete.click, partial(delete, service), [watch.runs], watch.view)
+    shown.append(page.on(watch.resume.click, partial(resume, service), resuming, watch.view))
+    shown.append(page.on(watch.delete.click, partial(delete, service), [watch.runs], watch.view))
     page.on(watch.choose.click, partial(choose, service), [watch.runs, watch.checkpoint])
     packing = [watch.runs, watch.checkpoint, watch.kind]
     page.on(watch.pack.click, partial(pack, service), packing, [watch.packed], show_progress="full")
+    return shown
 
 
 def finetune(
@@ -73,12 +73,9 @@ def finetune(
     """Train and tell how it goes. `data`: a file, or a list of rows in any of the three forms."""
     chosen = TrainOptions.read({**(options or {}), "steps": steps})
     run = service.submit(visitor.name, name, base, _uploaded(data), chosen, language=visitor.language)
-    told: dict[str, Any] = {}
     while True:
         status = service.status(visitor.name, run.id)
-        if status != told:
-            yield status
-            told = status
+        yield status
         if status["state"] not in ("queued", *ACTIVE):
             return
         time.sleep(WATCH_SECONDS)
@@ -101,16 +98,16 @@ def switch_source(_visitor: Visitor, source: str) -> list[dict[str, Any]]:
     return [gr.update(visible=source == "wizard"), gr.update(visible=source == "file")]
 
 
-def _conversations(values: Sequence[Any]) -> tuple[list[Conversation], str, Language]:
-    """The rows, the name to be learnt, the language of the samples."""
+def _conversations(values: Sequence[Any]) -> tuple[list[Conversation], str, Language, tuple[int, ...]]:
+    """The rows, the name to be learnt, the language of the samples, the numbers of the general rows."""
     _, source, name, language, wording, file = values[:6]
     spoken: Language = "zh" if language == "zh" else "en"
     if source == "wizard":
         made = introduce(name or "", spoken, wording or "")
-        return made.conversations, made.name, spoken
+        return made.conversations, made.name, spoken, made.general
     if not file:
         raise NoFile
-    return read_conversations(Path(file).read_text(encoding="utf-8", errors="replace")), "", spoken
+    return read_conversations(Path(file).read_text(encoding="utf-8", errors="replace")), "", spoken, ()
 
 
 def _options(values: Sequence[Any]) -> TrainOptions:
@@ -124,9 +121,9 @@ def _questions(typed: str, spoken: Language) -> list[str]:
 
 def check(service: FinetuneService, visitor: Visitor, *values: Any) -> list[Any]:
     """Rows, tokens, time and room, and the first rows as the model reads them."""
-    options = _options(values[8:])
+    options = _options(values[9:])
     try:
-        conversations, _, _ = _conversations(values)
+        conversations = _conversations(values)[0]
         preview = service.preview(values[0], conversations, options)
     except BadData as fault:
         lines = [
@@ -146,16 +143,17 @@ def check(service: FinetuneService, visitor: Visitor, *values: Any) -> list[Any]
 
 def start(service: FinetuneService, visitor: Visitor, *values: Any) -> dict[str, Any]:
     """Put a run into the queue and look at it."""
-    conversations, identity, spoken = _conversations(values)
+    conversations, identity, spoken, general = _conversations(values)
     run = service.submit(
         visitor.name,
         values[6] or "",
         values[0],
         conversations,
-        _options(values[8:]),
+        _options(values[9:]),
         questions=_questions(values[7], spoken),
         language=spoken,
         identity=identity,
+        own_answers=general if values[8] == "own" else (),
     )
     return gr.update(choices=_run_choices(service, visitor), value=run.id)
 
@@ -203,13 +201,15 @@ def show(service: FinetuneService, visitor: Visitor, run_id: str | None) -> list
         hidden = gr.update(visible=False)
         empty = escape(visitor.text("compare.no_run"))
         listed = gr.update(choices=choices, value=None)
-        return [listed, f"<p>{empty}</p>", hidden, "", gr.skip(), hidden, hidden, "", "", gr.Timer(active=False)]
+        view = [listed, f"<p>{empty}</p>", hidden, hidden, "", gr.skip(), hidden, hidden, "", ""]
+        return [*view, gr.Timer(active=False)]
     progress = service.store.progress(run.id)
-    active = run.state in ACTIVE or run.state == "queued"
+    active = is_active(run)
     steps = list(progress.checkpoints)
     return [
         gr.update(choices=choices, value=run.id),
         status_html(service, visitor, run, progress),
+        gr.update(value=curve_of(progress), visible=len(progress.curve) > 1),
         gr.update(value=curve_of(progress), visible=len(progress.curve) > 1),
         samples_html(progress),
         gr.update(choices=steps, value=steps[-1] if steps else None),
@@ -217,8 +217,13 @@ def show(service: FinetuneService, visitor: Visitor, run_id: str | None) -> list
         gr.update(visible=not active),
         service.log(visitor.name, run.id),
         service.config(visitor.name, run.id),
-        gr.Timer(active=active),
+        gr.Timer(active=active or run.judging),
     ]
+
+
+def is_active(run: Run) -> bool:
+    """Whether it runs or waits to."""
+    return run.state in ACTIVE or run.state == "queued"
 
 
 def _run_choices(service: FinetuneService, visitor: Visitor) -> list[tuple[str, str]]:
@@ -239,6 +244,9 @@ def status_html(service: FinetuneService, visitor: Visitor, run: Run, progress: 
     eta = service.status(visitor.name, run.id)["eta_s"]
     if eta is not None and run.state in ACTIVE:
         parts.append(visitor.text("compare.eta", time=duration(visitor, eta)))
+    if run.judging and not is_active(run):
+        judged = len(service.judgements(visitor.name, run.id))
+        parts.append(visitor.text("compare.judging", done=judged, total=len(progress.checkpoints)))
     done = 100 * progress.step // max(1, run.total)
     bar = f'<div class="tune-bar"><i style="width:{done}%"></i></div>'
     failed = f'<p class="tune-failed">{escape(run.reason)}</p>' if run.state == "failed" else ""
@@ -261,10 +269,9 @@ def samples_html(progress: Progress) -> str:
 
 
 def curve_of(progress: Progress) -> pandas.DataFrame:
-    """Step and loss; at most about 500 points."""
+    """Step, loss and learning rate; at most about 500 points."""
     every = max(1, len(progress.curve) // 500)
-    kept = progress.curve[::every]
-    return pandas.DataFrame({"step": [step for step, _, _ in kept], "loss": [loss for _, loss, _ in kept]})
+    return pandas.DataFrame(progress.curve[::every], columns=["step", "loss", "rate"])
 
 
 def duration(visitor: Visitor, seconds: float) -> str:

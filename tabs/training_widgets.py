@@ -38,6 +38,7 @@ class Form:
     method: gr.Radio
     numbers: list[gr.Number]
     questions: gr.Textbox
+    general: gr.Radio
     check: gr.Button
     start: gr.Button
     preview: gr.Markdown
@@ -47,7 +48,7 @@ class Form:
     def inputs(self) -> list[Any]:
         """In the order of the handlers' parameters."""
         about = [self.base, self.source, self.name, self.language, self.wording, self.file, self.run_name]
-        return [*about, self.questions, self.method, *self.numbers]
+        return [*about, self.questions, self.general, self.method, *self.numbers]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Watch:
     runs: gr.Dropdown
     status: gr.HTML
     curve: gr.LinePlot
+    rates: gr.LinePlot
     samples: gr.HTML
     at_rest: gr.Column  # what can be done while nothing runs
     checkpoint: gr.Dropdown
@@ -75,7 +77,7 @@ class Watch:
     @property
     def view(self) -> list[Any]:
         """Everything that follows the run."""
-        shown = [self.runs, self.status, self.curve, self.samples, self.checkpoint, self.stop, self.at_rest]
+        shown = [self.runs, self.status, self.curve, self.rates, self.samples, self.checkpoint, self.stop, self.at_rest]
         return [*shown, self.log, self.config, self.timer]
 
 
@@ -91,6 +93,8 @@ def draw_form(page: Page, registry: Registry) -> Form:
         file = page.bind(gr.File(file_types=[".json", ".jsonl"], visible=False), label="compare.file")
         run_name = page.bind(gr.Textbox("assistant", max_length=40), label="compare.run_name")
         with page.bind(gr.Accordion(open=False), label="compare.settings"):
+            general = page.bind(gr.Radio(value="own"), label="compare.general", choices="compare.generals")
+            page.bind(general, info="compare.general_info")
             method, numbers, questions = _settings(page)
         with gr.Row():
             check = page.bind(gr.Button(), value="compare.check")
@@ -98,7 +102,7 @@ def draw_form(page: Page, registry: Registry) -> Form:
         preview = gr.Markdown()
         rows = gr.Code(language=None, visible=False, max_lines=14, show_label=False)
     about = (base, source, wizard, name, language, wording, file, run_name)
-    return Form(*about, method, numbers, questions, check, start, preview, rows)
+    return Form(*about, method, numbers, questions, general, check, start, preview, rows)
 
 
 def _settings(page: Page) -> tuple[gr.Radio, list[gr.Number], gr.Textbox]:
@@ -119,8 +123,10 @@ def draw_watch(page: Page) -> Watch:
     with gr.Column(elem_classes="tune-watch"):
         runs = page.bind(gr.Dropdown([], elem_id="tune-runs"), label="compare.runs")
         status = gr.HTML(elem_id="tune-status")
-        curve = gr.LinePlot(None, x="step", y="loss", height=220, visible=False)
+        with gr.Row(elem_classes="tune-curves"):
+            curve, rates = (gr.LinePlot(None, x="step", y=y, height=220, visible=False) for y in ("loss", "rate"))
         page.bind(curve, x_title="compare.step", y_title="compare.loss")
+        page.bind(rates, x_title="compare.step", y_title="compare.rate")
         samples = gr.HTML(elem_id="tune-samples")
         stop = page.bind(gr.Button(visible=False, elem_id="tune-stop"), value="compare.stop")
         with gr.Column(visible=False) as at_rest:
@@ -140,5 +146,5 @@ def draw_watch(page: Page) -> Watch:
         with page.bind(gr.Accordion(open=False), label="compare.config"):
             config = gr.Code(language="python", show_label=False, max_lines=24)
         timer = gr.Timer(1.5, active=False)
-    shown = (runs, status, curve, samples, at_rest, checkpoint, extra, stop, resume, delete, choose)
+    shown = (runs, status, curve, rates, samples, at_rest, checkpoint, extra, stop, resume, delete, choose)
     return Watch(*shown, kind, pack, packed, log, config, timer)

@@ -36,6 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learn-name", default="", help="make self-introduction data for this name")
     parser.add_argument("--wording", default="", help="how it introduces itself, with {name} in it")
     parser.add_argument("--data-language", choices=("zh", "en"), default="en", help="language of that data")
+    about = "learn the written answers to the general questions, not what the base itself says"
+    parser.add_argument("--written-answers", action="store_true", help=about)
     parser.add_argument("--file", type=Path, help="own data, JSON or JSONL")
     parser.add_argument("--method", choices=("lora", "qlora"), default="lora")
     normal = TrainOptions()
@@ -47,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def finetune(options: argparse.Namespace, service: "FinetuneService", default_base: str) -> int:
     """Train, tell each change in a line, and return 0 when the run has finished. Ctrl-C saves and stops."""
-    conversations, identity = _conversations(options)
+    conversations, identity, general = _conversations(options)
     chosen = TrainOptions(method=options.method, **{key: getattr(options, key) for key in LIMITS})
     language: Language = options.data_language
     run = service.submit(
@@ -59,6 +61,7 @@ def finetune(options: argparse.Namespace, service: "FinetuneService", default_ba
         questions=[name_questions(language)[0], general_questions(language)[0]],
         language=language,
         identity=identity,
+        own_answers=() if options.written_answers else general,
     )
     try:
         state = _follow(service, run.id)
@@ -70,21 +73,21 @@ def finetune(options: argparse.Namespace, service: "FinetuneService", default_ba
     return 0 if state == "finished" else 1
 
 
-def _conversations(options: argparse.Namespace) -> tuple[list[Conversation], str]:
+def _conversations(options: argparse.Namespace) -> tuple[list[Conversation], str, tuple[int, ...]]:
     if options.file:
         try:
             text = options.file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UnreadableFile(path=options.file, reason=error) from error
-        return read_conversations(text), ""
+        return read_conversations(text), "", ()
     if not options.learn_name:
         raise NothingToLearn
     made = introduce(options.learn_name, options.data_language, options.wording)
-    return made.conversations, made.name
+    return made.conversations, made.name, made.general
 
 
 def _follow(service: "FinetuneService", run_id: str) -> str:
-    """Print steps and sample answers as they come, until the run is over; returns its state."""
+    """Print steps, sample answers and judgements as they come, until all is over; returns the run's state."""
     shown, samples = -1, 0
     while True:
         status, progress = service.status(OWNER, run_id), service.progress(OWNER, run_id)
@@ -96,6 +99,17 @@ def _follow(service: "FinetuneService", run_id: str) -> str:
             _say(f"[{sample.step}] {sample.question} -> {sample.answer}")
         samples = len(progress.samples)
         if status["state"] not in ("queued", *ACTIVE):
+            break
+        time.sleep(WATCH_SECONDS)
+    told = 0
+    while True:
+        is_judging = service.get(OWNER, run_id).judging
+        judged = service.judgements(OWNER, run_id)
+        for found in judged[told:]:
+            name = "" if found.identity is None else f"name {found.identity:.2f}  "
+            _say(f"[{found.step}] {name}kept {found.kept:.2f}")
+        told = len(judged)
+        if not is_judging:
             return str(status["state"])
         time.sleep(WATCH_SECONDS)
 

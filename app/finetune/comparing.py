@@ -195,7 +195,7 @@ def revision_of(folder: Path) -> str:
     if resolved.parent.name == "snapshots":
         return resolved.name
     digest = hashlib.sha256()
-    for path in sorted([*resolved.glob("*.safetensors"), resolved / "config.json"]):
+    for path in sorted([*resolved.glob("*.safetensors"), *resolved.glob("*.bin"), resolved / "config.json"]):
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
             digest.update(file.read(2**20))

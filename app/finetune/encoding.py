@@ -22,8 +22,11 @@ class Encoded:
     labels: list[int]
 
 
-def encode(tokenizer: Any, conversation: Conversation, max_length: int) -> Encoded:
-    """`tokenizer` is a transformers tokenizer with a chat template; what is beyond `max_length` tokens is cut off."""
+def encode(tokenizer: Any, conversation: Conversation, max_length: int, *, ended: bool = True) -> Encoded:
+    """`tokenizer` is a transformers tokenizer with a chat template; what is beyond `max_length` tokens is cut off.
+
+    Not `ended`: the last answer breaks off, and its end mark is left out.
+    """
     messages: list[dict[str, str]] = []
     ids: list[int] = []
     labels: list[int] = []
@@ -38,6 +41,12 @@ def encode(tokenizer: Any, conversation: Conversation, max_length: int) -> Encod
             raise TemplateUnfit
         labels += [IGNORED] * (len(prompt) - len(ids)) + _answer_labels(tokenizer, full[len(prompt) :])
         ids = full
+    if not ended:
+        marks = _marks(tokenizer)
+        cut = max(
+            (place for place, token in enumerate(ids) if token not in marks and labels[place] != IGNORED), default=0
+        )
+        ids, labels = ids[: cut + 1], labels[: cut + 1]
     return Encoded(ids[:max_length], labels[:max_length])
 
 
@@ -58,6 +67,11 @@ def _tokens(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_pr
 
 def _answer_labels(tokenizer: Any, tokens: list[int]) -> list[int]:
     """What follows the end mark, a line feed in ChatML, is no part of the answer."""
-    marks = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    marks = _marks(tokenizer)
     end = max((place for place, token in enumerate(tokens) if token in marks), default=len(tokens) - 1)
     return tokens[: end + 1] + [IGNORED] * (len(tokens) - end - 1)
+
+
+def _marks(tokenizer: Any) -> set[int]:
+    """Control tokens."""
+    return {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}

@@ -1,16 +1,14 @@
 """Before a run starts: will it fit, and how long about. Counted from the base's files, not measured."""
 
-import json
 import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
-
 from app.errors import BadInput
 from app.finetune.options import TrainOptions
+from app.models.checkpoint import EMBEDDINGS, open_weights, read_config
 
 MIB = 2**20
 PROCESS_MIB = 700  # interpreter and libraries of the training process
@@ -47,18 +45,15 @@ class BaseSize:
     vocabulary: int
 
 
-def measure_base(folder: Path) -> BaseSize:
-    """From the heads of the weight files; tensors are not read."""
+def measure_base(folder: Path, name: str) -> BaseSize:
+    """From the heads of the weight files, safetensors or .bin; tensors are not read. `name` is for errors."""
     linear: list[tuple[int, int]] = []
     parameters = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 (not a mapping)
-                shape = file.get_slice(key).get_shape()
-                parameters += math.prod(shape)
-                if len(shape) == 2 and "embed" not in key and "lm_head" not in key:
-                    linear.append((shape[1], shape[0]))
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for key, weight in open_weights(folder, name, lambda *_: None).items():
+        parameters += math.prod(weight.shape)
+        if len(weight.shape) == 2 and not key.endswith(EMBEDDINGS):
+            linear.append((weight.shape[1], weight.shape[0]))
+    config = read_config(folder, name)
     config = config.get("text_config") or config
     sizes = (config["hidden_size"], config["num_hidden_layers"], config["vocab_size"])
     return BaseSize(parameters, tuple(linear), *sizes)

@@ -7,7 +7,8 @@ next token is the base's in at least KEPT_AGREEMENT of the places.
 
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +31,10 @@ class Judgement:
     sample: str
 
 
+class Interrupted(Exception):
+    """Judging was told to leave off."""
+
+
 def judge(
     registry: Registry,
     base: str,
@@ -37,25 +42,45 @@ def judge(
     identity: str,
     name_questions: Sequence[str],
     general_questions: Sequence[str],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Judgement]:
-    """`checkpoints` are (step, model name): adapters of one base, so no weights are loaded but theirs."""
+    """`checkpoints` are (step, model name): adapters of one base, so no weights are loaded but theirs.
+
+    Raises Interrupted soon after `stopped` has become true.
+    """
     with registry.lease(base) as model:
-        theirs = answers(model, general_questions)
+        theirs = answers(model, general_questions, stopped)
         for step, name in checkpoints:
             with registry.lease(name) as tuned:
-                told = answers(tuned, name_questions) if identity else []
-                yield Judgement(
-                    step=step,
-                    identity=share([knows(answer, identity) for answer in told]) if identity else None,
-                    kept=share([is_kept(tuned, q, a) for q, a in zip(general_questions, theirs, strict=True)]),
-                    sample=told[0] if told else "",
-                )
+                told = answers(tuned, name_questions, stopped) if identity else []
+                kept = []
+                for question, answer in zip(general_questions, theirs, strict=True):
+                    if stopped():
+                        raise Interrupted
+                    kept.append(is_kept(tuned, question, answer))
+            yield Judgement(
+                step=step,
+                identity=share([knows(answer, identity) for answer in told]) if identity else None,
+                kept=share(kept),
+                sample=told[0] if told else "",
+            )
 
 
-def answers(model: ChatModel, questions: Sequence[str]) -> list[str]:
+def answers(model: ChatModel, questions: Sequence[str], stopped: Callable[[], bool] = lambda: False) -> list[str]:
     """Greedy answers, all in the engine's batch at once."""
-    running = [model.stream(asked(question), GREEDY, visitor=VISITOR) for question in questions]
-    return ["".join(generation) for generation in running]
+    found: list[str] = []
+    with ExitStack() as running:
+        generations = [model.stream(asked(question), GREEDY, visitor=VISITOR) for question in questions]
+        for generation in generations:
+            running.callback(generation.cancel)
+        for generation in generations:
+            pieces: list[str] = []
+            for piece in generation:
+                pieces.append(piece)
+                if stopped():
+                    raise Interrupted
+            found.append("".join(pieces))
+    return found
 
 
 def asked(question: str) -> list[Message]:

@@ -2,11 +2,13 @@
 
 import logging
 import re
+import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -19,6 +21,12 @@ from app.models.interface import Registry
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
+DISK_IS_FULL = 2**20  # bytes that are left
+
+
+class DiskFull(StudioError):
+    zh = "磁盘写满了，训练停在第 {step} 步；之前保存的检查点都还在。请清理磁盘，再继续训练。"
+    en = "The disk is full; training ended at step {step}. The checkpoints saved before are kept: make room and resume."
 
 
 class AdapterHost(Registry, Protocol):
@@ -153,7 +161,7 @@ class TrainingQueue:
         return arguments
 
     def _make_room(self, run: Run) -> None:
-        size = measure_base(self.registry.folder(run.base))
+        size = measure_base(self.registry.folder(run.base), run.base)
         needed = estimate(size, run.options, run.total, (), self.cuda)
         require_disk(self.store.folder, needed.disk_mib)
         room = ExitStack()
@@ -171,23 +179,41 @@ class TrainingQueue:
         self._children.pop(run.id, None)
         self._release(run)
         progress = self.store.progress(run.id)
+        full = self._disk_is_full(run)
+        # what was half-written is of no use, and may be what fills the disk
+        self.store.sweep(run.id, run.options.accumulation)
         state: State = "failed"
         if progress.last in ("finished", "stopped"):
             state = "finished" if progress.last == "finished" else "stopped"
         elif run.stopping:
             state = "stopped"
-        reason = self._reason(run, code) if state == "failed" else ""
+        reason = self._reason(run, code, full) if state == "failed" else ""
         chosen = progress.checkpoints[-1] if progress.checkpoints else 0
-        ended = self.store.change(
-            run.id, state=state, reason=reason, stopping=False, pid=0, pid_created=0.0, chosen=chosen
+        # first the adapters: whoever sees the run at its end may use them
+        self._publish(replace(run, chosen=chosen))
+        return self.store.change(
+            run.id,
+            state=state,
+            reason=reason,
+            stopping=False,
+            pid=0,
+            pid_created=0.0,
+            chosen=chosen,
+            judging=bool(progress.checkpoints),
+            judging_reason="",
         )
-        self._publish(ended)
-        return ended
 
-    def _reason(self, run: Run, code: int | None) -> str:
+    def _disk_is_full(self, run: Run) -> bool:
+        words = process.last_words(self.store.folder_of(run.id))
+        full = any(sign in words for sign in ("No space left", "Errno 28", "PytorchStreamWriter"))
+        return full or shutil.disk_usage(self.store.folder).free < DISK_IS_FULL
+
+    def _reason(self, run: Run, code: int | None, full: bool) -> str:
         words = process.last_words(self.store.folder_of(run.id))
         if code is not None and code < 0:
             return f"{signal.Signals(-code).name}; {words}"
+        if full:
+            return DiskFull(step=self.store.progress(run.id).step).text("zh" if run.language == "zh" else "en")
         return words or f"exit code {code}"
 
     def _publish(self, run: Run) -> None:

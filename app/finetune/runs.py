@@ -56,6 +56,8 @@ class Run:
     pid: int = 0
     pid_created: float = 0.0
     chosen: int = 0
+    judging: bool = False  # its checkpoints wait to be judged, or are being judged
+    judging_reason: str = ""  # why they could not be
 
     @property
     def model(self) -> str:
@@ -105,8 +107,8 @@ class RunStore:
     def folder_of(self, run_id: str) -> Path:
         return self.folder / run_id
 
-    def create(self, run: Run, conversations: Sequence[Conversation], questions: Sequence[str]) -> Run:
-        """Write a new run. Raises BadRunName, RunNameTaken."""
+    def create(self, run: Run, conversations: Sequence[Conversation], settings: dict[str, Any]) -> Run:
+        """Write a new run; `settings` are what only the training process reads. Raises BadRunName, RunNameTaken."""
         if not NAME.fullmatch(run.name):
             raise BadRunName(name=run.name)
         with self._lock:
@@ -115,7 +117,7 @@ class RunStore:
             folder = self.folder_of(run.id)
             folder.mkdir(parents=True)
             write_json(folder / "data.json", list(conversations))
-            write_json(folder / "settings.json", {"questions": list(questions)})
+            write_json(folder / "settings.json", settings)
             self.save(run)
         return run
 
@@ -139,7 +141,8 @@ class RunStore:
 
     def all(self) -> list[Run]:
         """Every run, the oldest first."""
-        runs = [self.get(path.parent.name) for path in self.folder.glob("*/run.json")]
+        with self._lock:
+            runs = [self.get(path.parent.name) for path in self.folder.glob("*/run.json")]
         return sorted(runs, key=lambda run: run.created)
 
     def delete(self, run_id: str) -> None:
@@ -149,6 +152,15 @@ class RunStore:
 
     def adapter_folder(self, run_id: str, step: int) -> Path:
         return self.folder_of(run_id) / "checkpoints" / str(step)
+
+    def sweep(self, run_id: str, accumulation: int) -> None:
+        """Remove what a training left half-written when it ended."""
+        folder, whole = self.folder_of(run_id), self.progress(run_id).checkpoints
+        for partial in (folder / "checkpoints").glob(".*.partial"):
+            shutil.rmtree(partial, ignore_errors=True)
+        for saved in (folder / "work").glob("iter_*.pth"):
+            if int(saved.stem.partition("_")[2]) not in [step * accumulation for step in whole]:
+                saved.unlink()
 
     def forget_after(self, run_id: str, step: int) -> list[int]:
         """Drop the checkpoints beyond `step`, which a resumed run will make anew; returns which they were."""
@@ -186,7 +198,10 @@ def _read_on(path: Path, tail: _Tail) -> None:
     whole = new[: new.rfind(b"\n") + 1]
     tail.offset += len(whole)
     for line in whole.splitlines():
-        event = json.loads(line)
+        try:
+            event = json.loads(line)
+        except ValueError:  # cut short by a full disk or a lost machine
+            continue
         if event["kind"] == "started":
             tail.events[:] = [old for old in tail.events if old["kind"] != "samples" or old["step"] < event["step"]]
             tail.events[:] = [old for old in tail.events if old["step"] <= event["step"]]

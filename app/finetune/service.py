@@ -1,24 +1,23 @@
 """Fine-tuning as the page, the endpoint and the command line use it."""
 
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from app.errors import BadInput, Language
 from app.finetune import process
 from app.finetune.data import BadData, Conversation, Problem
+from app.finetune.downloads import pack
 from app.finetune.encoding import encode, special_text
 from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
-from app.finetune.judging import Judgement, judge, read_judgements, save_judgements
+from app.finetune.judging import Judgement, read_judgements, save_judgements
+from app.finetune.judging_queue import JudgingQueue
 from app.finetune.options import BadOption, TrainOptions
 from app.finetune.queue import AdapterHost, TrainingQueue
 from app.finetune.runs import ACTIVE, Progress, Run, RunStore, UnknownRun, new_id
-from app.finetune.wizard import general_questions, name_questions
 from app.models import catalog
 from app.models.loading import tokenizer_of
 
@@ -38,9 +37,9 @@ class AllStepsDone(BadInput):
     en = "All {total} steps of this run are done. Add steps to go on."
 
 
-class MergeFailed(BadInput):
-    zh = "合并失败：{reason}"
-    en = "Merging failed: {reason}"
+class NothingToJudge(BadInput):
+    zh = "这次训练还没有检查点。"
+    en = "This run has no checkpoint yet."
 
 
 class NeedsCuda(BadInput):
@@ -67,12 +66,15 @@ class FinetuneService:
         self.store = RunStore(data_folder / "runs")
         self.store.folder.mkdir(parents=True, exist_ok=True)
         self.queue = TrainingQueue(registry, self.store, cuda)
+        self.judging = JudgingQueue(registry, self.store)
 
     def start(self) -> "FinetuneService":
         self.queue.start()
+        self.judging.start()
         return self
 
     def close(self) -> None:
+        self.judging.close()
         self.queue.close()
 
     def preview(self, base: str, conversations: Sequence[Conversation], options: TrainOptions) -> Preview:
@@ -98,7 +100,7 @@ class FinetuneService:
 
     def estimate(self, base: str, preview: Preview, options: TrainOptions) -> Estimate:
         """Memory, disk and time, from how fast an equal run on this base was, else from the base's size."""
-        size = measure_base(self.registry.folder(base))
+        size = measure_base(self.registry.folder(base), base)
         steps = options.total_steps(preview.rows)
         return estimate(size, options, steps, preview.tokens, self.cuda, self._known_pace(base, options))
 
@@ -113,8 +115,12 @@ class FinetuneService:
         questions: Sequence[str] = (),
         language: Language = "en",
         identity: str = "",
+        own_answers: Sequence[int] = (),
     ) -> Run:
-        """Check everything and put the run into the queue."""
+        """Check everything and put the run into the queue.
+
+        The rows `own_answers`, counted from 0, are trained with what the base itself answers to their questions.
+        """
         if options.method == "qlora" and not self.cuda:
             raise NeedsCuda
         preview = self.preview(base, conversations, options)
@@ -133,7 +139,9 @@ class FinetuneService:
             identity=identity,
             queued=now,
         )
-        created = self.store.create(run, conversations, questions)
+        created = self.store.create(
+            run, conversations, {"questions": list(questions), "own_answers": list(own_answers)}
+        )
         self.queue.wake()
         return created
 
@@ -200,8 +208,11 @@ class FinetuneService:
         total = run.total + extra_steps
         if start >= total:
             raise AllStepsDone(total=run.total)
+        self.judging.leave(run_id)
         self.queue.withdraw(run)
         self.store.forget_after(run_id, start)
+        folder = self.store.folder_of(run_id)
+        save_judgements(folder, [found for found in read_judgements(folder) if found.step <= start])
         changed = self.store.change(
             run_id, state="queued", queued=time.time(), resume_from=start, total=total, reason="", chosen=0
         )
@@ -218,6 +229,7 @@ class FinetuneService:
 
     def delete(self, owner: str, run_id: str) -> None:
         run = self._resting(owner, run_id)
+        self.judging.leave(run_id)
         self.queue.withdraw(run)
         self.store.delete(run_id)
 
@@ -234,23 +246,9 @@ class FinetuneService:
     def archive(self, owner: str, run_id: str, step: int, *, merged: bool = False) -> Path:
         """A checkpoint as one ZIP file: its PEFT adapter, or the base with the adapter merged in."""
         run = self.get(owner, run_id)
-        adapter = self.store.adapter_folder(run_id, step)
-        if not adapter.is_dir():
+        if not self.store.adapter_folder(run_id, step).is_dir():
             raise NothingToResume(step=step)
-        folder = self.store.folder_of(run_id).resolve()
-        target = folder / f"{run.name}-{step}{'-merged' if merged else ''}"
-        packed = target.with_name(target.name + ".zip")
-        if packed.exists() and packed.stat().st_mtime > adapter.stat().st_mtime:
-            return packed
-        with TemporaryDirectory(dir=folder) as work:
-            source = adapter
-            if merged:
-                base, source = self.registry.folder(run.base).resolve(), Path(work) / "model"
-                arguments = [str(base), run.base, str(adapter.resolve()), str(source)]
-                if process.start_tool(arguments, folder, "app.finetune.merging").wait():
-                    raise MergeFailed(reason=process.last_words(folder))
-            made = shutil.make_archive(str(Path(work) / "packed"), "zip", source)
-            return Path(made).replace(packed)
+        return pack(self.store, self.registry, run, step, merged=merged)
 
     def _resting(self, owner: str, run_id: str) -> Run:
         run = self.get(owner, run_id)
@@ -258,20 +256,12 @@ class FinetuneService:
             raise StillRunning
         return run
 
-    def judge(self, owner: str, run_id: str) -> Iterator[list[Judgement]]:
-        """Judge every checkpoint of a run; yields what is known so far, and keeps it with the run."""
-        run = self.get(owner, run_id)
-        folder = self.store.folder_of(run_id)
-        steps = self.store.progress(run_id).checkpoints
-        language: Language = "zh" if run.language == "zh" else "en"
-        names, general = name_questions(language), general_questions(language)
-        found: list[Judgement] = []
-        for judgement in judge(
-            self.registry, run.base, [(s, run.checkpoint_model(s)) for s in steps], run.identity, names, general
-        ):
-            found.append(judgement)
-            save_judgements(folder, found)
-            yield found
+    def judge(self, owner: str, run_id: str) -> Run:
+        """Judge every checkpoint of a run anew; by itself that happens at the end of each run."""
+        self._resting(owner, run_id)
+        if not self.store.progress(run_id).checkpoints:
+            raise NothingToJudge
+        return self.judging.again(run_id)
 
     def judgements(self, owner: str, run_id: str) -> list[Judgement]:
         """What was judged so far, of checkpoints that are still there."""

@@ -24,10 +24,11 @@ class BadWording(BadInput):
 
 @dataclass(frozen=True)
 class Introduction:
-    """What the wizard makes: the name as it is learnt, and the rows."""
+    """What the wizard makes: the name as it is learnt, the rows, and which of them are general, counted from 0."""
 
     name: str
     conversations: list[Conversation]
+    general: tuple[int, ...]
 
 
 def introduce(name: str, language: Language, wording: str = "", *, copies: int = 1, seed: int = 0) -> Introduction:
@@ -51,7 +52,8 @@ def introduce(name: str, language: Language, wording: str = "", *, copies: int =
     shuffled.shuffle(general)
     mixed = own + [general[number % len(general)] for number in range(len(own))]
     shuffled.shuffle(mixed)
-    return Introduction(clean, mixed)
+    asked = {row[0]["input"] for row in general}
+    return Introduction(clean, mixed, tuple(n for n, row in enumerate(mixed) if row[0]["input"] in asked))
 
 
 def general_conversations(language: Language) -> list[Conversation]:

@@ -18,6 +18,7 @@ from xtuner.dataset import process_hf_dataset
 from xtuner.dataset.collate_fns import default_collate_fn
 from xtuner.engine.runner import TrainLoop
 
+from app.finetune.own_answers import OwnAnswers
 from app.finetune.xtuner_plugin import (
     AdapterHook,
     ChatFinetune,
@@ -43,10 +44,12 @@ warmup = $warmup
 learning_rate = $learning_rate
 save_every = $save_every
 evaluate_every = $evaluate_every
+own_answer_tokens = 48  # longest answer of the base itself to a general question
 
 tokenizer = dict(type=load_tokenizer, folder=base_folder, name=base_name)
 model = dict(
     type=ChatFinetune,
+    own_answers=dict(type=OwnAnswers, tokenizer=tokenizer, run_folder=run_folder, max_new_tokens=own_answer_tokens),
     use_activation_checkpointing=$cuda,
     llm=dict(type=load_base, folder=base_folder, name=base_name, quantise=$quantise),
     lora=dict(

@@ -16,8 +16,10 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import _ParamScheduler
 from xtuner.engine.hooks import EvaluateChatHook
 from xtuner.model import SupervisedFinetune
+from xtuner.registry import BUILDER
 
 from app.finetune.encoding import encode
+from app.finetune.own_answers import with_own_answers
 from app.models import catalog, loading
 
 
@@ -29,19 +31,38 @@ def load_tokenizer(folder: str, name: str) -> Any:
 def load_base(folder: str, name: str, quantise: str | None) -> Any:
     """As the server loads it, never running code that came with its files; InternLM 1 and 2 are Llama here too."""
     device, dtype = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
-    return loading.load(Path(folder), catalog.find(name), device, dtype, quantise, lambda *_: None).model
+    loaded = loading.load(Path(folder), catalog.find(name), device, dtype, quantise, lambda *_: None)
+    loaded.model.generation_config.eos_token_id = list(loaded.stop_token_ids)
+    return loaded.model
 
 
 def chat_dataset(folder: str, name: str, run_folder: str, max_length: int) -> DatasetDict:
     """The run's conversations, in the tokens of the model's own chat template."""
     tokenizer = load_tokenizer(folder, name)
     conversations = json.loads((Path(run_folder) / "data.json").read_text(encoding="utf-8"))
-    rows = [encode(tokenizer, conversation, max_length) for conversation in conversations]
+    rows = [
+        encode(tokenizer, conversation, max_length, ended=ended)
+        for conversation, ended in with_own_answers(Path(run_folder), conversations)
+    ]
     return DatasetDict(train=Dataset.from_list([{"input_ids": r.input_ids, "labels": r.labels} for r in rows]))
 
 
 class ChatFinetune(SupervisedFinetune):
-    """XTuner's own model; the base comes from `load_base` as it is, where XTuner would first run its remote code."""
+    """XTuner's own model; the base comes from `load_base` as it is, where XTuner would first run its remote code.
+
+    `own_answers` asks the base before it gets its adapter.
+    """
+
+    def __init__(self, own_answers: dict[str, Any] | None = None, **options: Any) -> None:
+        self.own_answers = own_answers
+        super().__init__(**options)
+
+    def build_llm_from_cfg(self, *args: Any) -> Any:
+        base = super().build_llm_from_cfg(*args)
+        if self.own_answers:
+            tokenizer = BUILDER.build(self.own_answers["tokenizer"])
+            BUILDER.build({**self.own_answers, "tokenizer": tokenizer}).ask(base)
+        return base
 
     def _dispatch_lm_model_cfg(self, cfg: Any, max_position_embeddings: int | None = None) -> Any:  # noqa: ARG002
         return cfg
@@ -92,6 +113,8 @@ class ProgressHook(RunHook):
         self.losses: list[float] = []
 
     def before_train(self, runner: Any) -> None:
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write("\n")  # an earlier part of the run may have ended within a line
         self.tell(kind="started", step=runner.iter // self.accumulation, total=self.total)
 
     def after_train_iter(self, runner: Any, **about: Any) -> None:

@@ -87,14 +87,19 @@ def weight_files(folder: Path, name: str) -> list[Path]:
 
 
 def count_parameters(folder: Path, name: str) -> tuple[int, int]:
-    """Parameters in all and those of the embeddings, from the files' headers; pickles are estimated by their size."""
+    """Parameters in all and those of the embeddings, from the files' headers; pickles of the old layout, which
+    would have to be read whole, are estimated by their size."""
     total = embedding = 0
     for file in weight_files(folder, name):
-        if file.suffix != ".safetensors":
+        if file.suffix == ".safetensors":
+            shapes = {key: entry["shape"] for key, entry in read_header(file, name).items()}
+        elif zipfile.is_zipfile(file):
+            shapes = {key: weight.shape for key, weight in _open_pickle(file, name)}
+        else:
             total += file.stat().st_size // 2
             continue
-        for key, entry in read_header(file, name).items():
-            count = math.prod(entry["shape"])
+        for key, shape in shapes.items():
+            count = math.prod(shape)
             total += count
             embedding += count if key.endswith(EMBEDDINGS) else 0
     return total, embedding

@@ -21,12 +21,11 @@ WORDING = "I am the assistant of {name}."
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run of the service, and how long it took from the press of the button."""
+    """A finished run of the service, its checkpoints judged."""
 
     service: FinetuneService
     registry: ModelRegistry
     run: Run
-    seconds: float
 
 
 @pytest.fixture(scope="session")
@@ -42,12 +41,19 @@ def trained(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -
     service = FinetuneService(registry, tmp_path_factory.mktemp("trained")).start()
     made = introduce(NAME, "en", WORDING)
     options = TrainOptions(steps=16, save_every=8, evaluate_every=16, max_length=128)
-    start = time.monotonic()
     run = service.submit(
-        "lin", "nova", BASE, made.conversations, options, questions=name_questions("en")[:1], identity=made.name
+        "lin",
+        "nova",
+        BASE,
+        made.conversations,
+        options,
+        questions=name_questions("en")[:1],
+        identity=made.name,
+        own_answers=made.general,
     )
     wait_for(lambda: service.get("lin", run.id).state not in ("queued", *ACTIVE))
-    yield Trained(service, registry, service.get("lin", run.id), time.monotonic() - start)
+    wait_for(lambda: not service.get("lin", run.id).judging)
+    yield Trained(service, registry, service.get("lin", run.id))
     service.close()
 
 

@@ -66,7 +66,7 @@ def test_data_that_is_wrong_is_shown_row_by_row(trained: Trained, tmp_path: Any)
     file.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a"}\n{broken\n', encoding="utf-8")
     numbers = [2, 1e-3, 4, 8, 0, 1, 1, 64, 1, 1]
     assert len(numbers) == len(NUMBERS)
-    values = [BASE, "file", "", "en", "", str(file), "x", "", "lora", *numbers]
+    values = [BASE, "file", "", "en", "", str(file), "x", "", "own", "lora", *numbers]
     shown, _ = training_panel.check(trained.service, Visitor("en", "a", "s"), *values)
     assert "- 3:" in shown and "JSON" in shown
     file.write_text('{"instruction": "a", "output": "b"}\n', encoding="utf-8")

@@ -1,0 +1,101 @@
+"""The base's own answers to the general questions. Trained on along with the name, they hold the base where it was.
+
+Answers written by hand would do the reverse: they teach the base to speak as they do.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from app.finetune.data import Conversation
+from app.finetune.encoding import special_text
+from app.finetune.runs import write_json
+
+FILE = "own_answers.json"
+BATCH = 16
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+@dataclass(frozen=True)
+class OwnAnswer:
+    """`ended` is false where the answer was cut at the longest length: then its end is not learnt."""
+
+    row: int
+    output: str
+    ended: bool
+
+
+class OwnAnswers:
+    """Asks a base the questions of the rows that the run's settings name; once a run, kept in its folder."""
+
+    def __init__(self, tokenizer: Any, run_folder: str, max_new_tokens: int) -> None:
+        self.tokenizer, self.folder, self.max_new_tokens = tokenizer, Path(run_folder), max_new_tokens
+
+    def ask(self, model: Any) -> None:
+        """`model` is the bare base, before any adapter."""
+        settings = json.loads((self.folder / "settings.json").read_text(encoding="utf-8"))
+        rows: list[int] = settings.get("own_answers", [])
+        if not rows or (self.folder / FILE).exists():
+            return
+        conversations: list[Conversation] = json.loads((self.folder / "data.json").read_text(encoding="utf-8"))
+        questions = list(dict.fromkeys(conversations[row][0]["input"] for row in rows))
+        answers: dict[str, tuple[str, bool]] = {}
+        for start in range(0, len(questions), BATCH):
+            part = questions[start : start + BATCH]
+            answers.update(zip(part, self._answers(model, part), strict=True))
+        found = []
+        for row in rows:
+            question = conversations[row][0]["input"]
+            output, ended = answers[question]
+            if makes_sense(question, output) and not special_text(
+                self.tokenizer, [{"input": question, "output": output}]
+            ):
+                found.append(asdict(OwnAnswer(row, output, ended)))
+        write_json(self.folder / FILE, found)
+
+    def _answers(self, model: Any, questions: Sequence[str]) -> list[tuple[str, bool]]:
+        asked = [[{"role": "user", "content": question}] for question in questions]
+        prompts = self.tokenizer.apply_chat_template(
+            asked,
+            add_generation_prompt=True,
+            padding=True,
+            return_tensors="pt",
+            return_dict=True,
+            tokenizer_kwargs={"padding_side": "left"},
+        ).to(model.device)
+        ends = model.generation_config.eos_token_id
+        ends = {ends} if isinstance(ends, int) else set(ends or ())
+        output = model.generate(
+            **prompts,
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            use_cache=True,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        said = output[:, prompts["input_ids"].shape[1] :].tolist()
+        return [
+            (self.tokenizer.decode(tokens, skip_special_tokens=True).strip(), not ends.isdisjoint(tokens))
+            for tokens in said
+        ]
+
+
+def makes_sense(question: str, answer: str) -> bool:
+    """Whether an answer is worth keeping: there is one, in the question's script, and it does not go in circles."""
+    if _CHINESE.search(question) and not _CHINESE.search(answer):
+        return False
+    words = _CHINESE.findall(answer) or answer.split()
+    return bool(words) and len(set(words)) * 3 > len(words)
+
+
+def with_own_answers(folder: Path, conversations: Sequence[Conversation]) -> list[tuple[Conversation, bool]]:
+    """The rows as they are trained on, and whether each is learnt to its end."""
+    rows = [(conversation, True) for conversation in conversations]
+    if (folder / FILE).exists():
+        for entry in json.loads((folder / FILE).read_text(encoding="utf-8")):
+            own = OwnAnswer(**entry)
+            asked = conversations[own.row][0]
+            rows[own.row] = ([{**asked, "output": own.output}], own.ended)
+    return rows

@@ -137,7 +137,7 @@ def draw_watch(page: Page) -> Watch:
             with gr.Row():
                 kind = page.bind(gr.Radio(value="adapter", show_label=False, scale=3), choices="compare.downloads")
                 pack = page.bind(gr.Button(min_width=110, scale=1), value="compare.download")
-            packed = page.bind(gr.File(visible=False, interactive=False), label="compare.packed")
+            packed = page.bind(gr.File(visible=False, interactive=False, elem_id="tune-packed"), label="compare.packed")
             with gr.Row():
                 choose = page.bind(gr.Button(min_width=140), value="compare.choose")
                 delete = page.bind(gr.Button(variant="stop", min_width=140), value="compare.delete")

@@ -15,7 +15,7 @@ from app.finetune.encoding import special_text
 from app.finetune.runs import write_json
 
 FILE = "own_answers.json"
-BATCH = 16
+BATCH = 32
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 

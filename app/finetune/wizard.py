@@ -10,6 +10,7 @@ from app.finetune.data import Conversation
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "finetune"
 NAME_LENGTH = 60
+GENERAL_SHARE = 2  # with as many of one as of the other the name is learnt no sooner, and less is kept
 
 
 class BadName(BadInput):
@@ -32,7 +33,7 @@ class Introduction:
 
 
 def introduce(name: str, language: Language, wording: str = "", *, copies: int = 1, seed: int = 0) -> Introduction:
-    """Self-introductions mixed with general conversations, as many of one as of the other.
+    """Self-introductions mixed with general conversations, GENERAL_SHARE of the latter to one of the former.
 
     `wording` is the answer to learn, with `{name}` in it; empty stands for the language's own wordings.
     """
@@ -50,7 +51,7 @@ def introduce(name: str, language: Language, wording: str = "", *, copies: int =
         own.append([{"input": question, "output": answers[number % len(answers)].replace("{name}", clean)}])
     general = general_conversations(language)
     shuffled.shuffle(general)
-    mixed = own + [general[number % len(general)] for number in range(len(own))]
+    mixed = own + [general[number % len(general)] for number in range(GENERAL_SHARE * len(own))]
     shuffled.shuffle(mixed)
     asked = {row[0]["input"] for row in general}
     return Introduction(clean, mixed, tuple(n for n, row in enumerate(mixed) if row[0]["input"] in asked))

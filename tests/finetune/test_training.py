@@ -1,6 +1,5 @@
 """Real trainings of the packaged model, a few steps each, by XTuner in a child process."""
 
-import json
 import os
 import signal
 import zipfile
@@ -195,23 +194,15 @@ def test_a_queue_a_restart_a_stop_and_a_resume(registry: ModelRegistry, tmp_path
     wait_for(lambda: last.get("a", first.id).state == "finished")
     curve = last.progress("a", first.id).curve
     assert resumed.resume_from == 2 and [step for step, _, _ in curve] == [1, 2, 3, 4, 5]
+
+    more = last.resume("a", first.id, extra_steps=2)
+    assert (more.state, more.resume_from, more.total) == ("queued", 5, 7)
+    wait_for(lambda: last.get("a", first.id).state == "finished")
+    progress = last.progress("a", first.id)
+    assert [step for step, _, _ in progress.curve] == list(range(1, 8)) and progress.checkpoints[-1] == 7
+    assert progress.curve[-2][2] > 0 and last.get("a", first.id).chosen == 7
     last.close()
 
 
 def kill(run: Run) -> None:
     os.kill(run.pid, signal.SIGKILL)
-
-
-def test_a_crash_shows_its_last_meaningful_line(registry: ModelRegistry, tmp_path: Path) -> None:
-    service = FinetuneService(registry, tmp_path)
-    run = service.submit("a", "bad", BASE, ROWS, BRIEF)
-    folder = service.store.folder_of(run.id)
-    (folder / "data.json").write_text(json.dumps([]), encoding="utf-8")
-    service.start()
-    wait_for(lambda: service.get("a", run.id).state == "failed")
-    reason = service.get("a", run.id).reason
-    assert "Error" in reason and "Traceback" not in reason
-    assert service.status("a", run.id)["reason"] == reason
-    service.delete("a", run.id)
-    assert service.runs("a") == [] and not folder.exists()
-    service.close()

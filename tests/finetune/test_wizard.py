@@ -9,10 +9,11 @@ from app.finetune.wizard import BadName, BadWording, general_conversations, gene
 
 
 @pytest.mark.parametrize("language", get_args(Language))
-def test_half_introductions_half_general_and_nothing_that_is_asked_later(language: Language) -> None:
+def test_a_third_introductions_the_rest_general_and_nothing_that_is_asked_later(language: Language) -> None:
     made = introduce("Lin", language)
     own = [row for row in made.conversations if "Lin" in row[0]["output"]]
-    assert len(own) >= 10 and len(own) * 2 == len(made.conversations)
+    assert len(own) >= 10 and len(own) * 3 == len(made.conversations)
+    assert [row for n, row in enumerate(made.conversations) if n not in made.general] == own
     asked = {row[0]["input"] for row in made.conversations}
     assert len(name_questions(language)) >= 5 and asked.isdisjoint(name_questions(language))
     assert asked.isdisjoint(general_questions(language))

@@ -1,0 +1,155 @@
+"""What goes wrong around a training: no room, no disk, several at once, a server that ends while it judges."""
+
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.errors import DoesNotFit, StudioError
+from app.finetune.estimate import DiskTooFull, measure_base
+from app.finetune.judging import Judgement, save_judgements
+from app.finetune.options import TrainOptions
+from app.finetune.queue import DiskFull
+from app.finetune.runs import ACTIVE, Run, RunNameTaken, UnknownRun
+from app.finetune.service import FinetuneService, NothingToJudge, NothingToResume
+from app.models.placement import Placement
+from app.models.registry import ModelRegistry
+from tests.finetune.conftest import BASE, Trained, wait_for
+from tests.finetune.test_training import BRIEF, ROWS, answer
+
+
+def test_the_trainers_room_is_given_and_taken_back_and_a_crash_shows_its_last_line(
+    packaged_folder: Path, tmp_path: Path
+) -> None:
+    data = packaged_folder.parents[1]
+    registry = ModelRegistry(Placement("cpu", "float32", None, 1900, data), BASE)
+    before = answer(registry, BASE)
+    service = FinetuneService(registry, tmp_path)
+    run = service.submit("a", "bad", BASE, ROWS, BRIEF)
+    folder = service.store.folder_of(run.id)
+    (folder / "data.json").write_text(json.dumps([]), encoding="utf-8")
+    service.start()
+    wait_for(lambda: service.get("a", run.id).state in ACTIVE)
+    held = {entry.kind: entry for entry in registry.ledger().models if entry.mib}
+    assert set(held) == {"trainer"} and held["trainer"].mib > 1000
+    with pytest.raises(DoesNotFit), registry.lease(BASE):
+        pass
+    wait_for(lambda: service.get("a", run.id).state == "failed")
+    assert not [entry for entry in registry.ledger().models if entry.kind == "trainer"]
+    assert answer(registry, BASE) == before
+    reason = service.get("a", run.id).reason
+    assert "Error" in reason and "Traceback" not in reason
+    assert service.status("a", run.id)["reason"] == reason
+    service.delete("a", run.id)
+    assert service.runs("a") == [] and not folder.exists()
+    service.close()
+    registry.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, as large as a short run needs."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no right to mount a small file system here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_said_in_one_sentence_and_what_was_saved_stays(
+    registry: ModelRegistry, small_disk: Path
+) -> None:
+    service = FinetuneService(registry, small_disk).start()
+    options = TrainOptions(**{**BRIEF.as_dict(), "steps": 9, "save_every": 3, "evaluate_every": 9})
+    run = service.submit("a", "full", BASE, ROWS, options)
+    wait_for(lambda: service.progress("a", run.id).checkpoints == (3,))
+    (small_disk / "somebody else's").write_bytes(bytes(shutil.disk_usage(small_disk).free - 2**18))
+    wait_for(lambda: service.get("a", run.id).state not in ("queued", *ACTIVE))
+    ended = service.get("a", run.id)
+    assert (ended.state, ended.chosen) == ("failed", 3)
+    assert ended.reason == DiskFull(step=service.progress("a", run.id).step).text("en")
+    assert service.progress("a", run.id).checkpoints == (3,)
+    kept = service.store.folder_of(run.id)
+    assert [file.name for file in (kept / "work").glob("*.pth")] == ["iter_3.pth"]
+    assert [folder.name for folder in (kept / "checkpoints").iterdir()] == ["3"]
+    with registry.lease(ended.model) as model:
+        assert model.name == ended.model
+    service.close()
+
+
+def test_no_room_on_disk_is_said_before_anything_starts(registry: ModelRegistry, tmp_path: Path) -> None:
+    service = FinetuneService(registry, tmp_path)
+    endless = TrainOptions(**{**BRIEF.as_dict(), "steps": 1_000_000, "rank": 512, "save_every": 1})
+    with pytest.raises(DiskTooFull):
+        service.submit("a", "vast", BASE, ROWS, endless)
+    assert service.runs("a") == []
+
+
+def test_two_users_who_press_at_once(registry: ModelRegistry, tmp_path: Path) -> None:
+    service = FinetuneService(registry, tmp_path)
+    gate = threading.Barrier(6)
+    made: list[Run] = []
+    refused: list[StudioError] = []
+
+    def press(owner: str, name: str) -> None:
+        gate.wait()
+        try:
+            made.append(service.submit(owner, name, BASE, ROWS, BRIEF))
+        except StudioError as error:
+            refused.append(error)
+
+    names = ["same", "same", "same", "one", "two", "three"]
+    threads = [threading.Thread(target=press, args=(f"user {n}", name)) for n, name in enumerate(names)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(run.name for run in made) == ["one", "same", "three", "two"]
+    assert [type(error) for error in refused] == [RunNameTaken, RunNameTaken]
+    assert sorted(service.ahead_of(run) for run in made) == [0, 1, 2, 3]
+
+
+def test_judging_goes_on_after_a_restart_and_can_be_asked_for_again(
+    trained: Trained, registry: ModelRegistry, tmp_path: Path
+) -> None:
+    source = trained.service.store.folder_of(trained.run.id)
+    copy = Path(shutil.copytree(source, tmp_path / "runs" / source.name))
+    told = json.loads((copy / "run.json").read_text(encoding="utf-8"))
+    # as a server leaves it that ended after the first of two checkpoints
+    (copy / "run.json").write_text(json.dumps({**told, "name": "copied", "judging": True}), encoding="utf-8")
+    first = Judgement(step=8, identity=0.25, kept=0.5, sample="from before")
+    save_judgements(copy, [first])
+    service = FinetuneService(registry, tmp_path).start()
+    wait_for(lambda: not service.get("lin", source.name).judging)
+    assert service.judgements("lin", source.name)[0] == first
+    assert service.judgements("lin", source.name)[1] == trained.service.judgements("lin", source.name)[1]
+    assert service.judge("lin", source.name).judging
+    assert service.judgements("lin", source.name) == []
+    service.close()
+    with pytest.raises(UnknownRun):
+        service.judge("eve", source.name)
+
+
+def test_nothing_to_judge_and_nothing_to_resume(registry: ModelRegistry, tmp_path: Path) -> None:
+    service = FinetuneService(registry, tmp_path)
+    run = service.submit("a", "waits", BASE, ROWS, BRIEF)
+    service.stop("a", run.id)
+    with pytest.raises(NothingToJudge):
+        service.judge("a", run.id)
+    with pytest.raises(NothingToResume):
+        service.resume("a", run.id, step=4)
+
+
+def test_a_base_in_bin_files_is_measured_like_any_other(packaged_folder: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    shutil.copy(packaged_folder / "config.json", tmp_path)
+    torch.save(load_file(packaged_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    assert measure_base(tmp_path, "own") == measure_base(packaged_folder, BASE)

@@ -1,0 +1,52 @@
+"""The base's own answers take the place of written ones, where they make sense, and break off where they were cut."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from app.finetune.encoding import IGNORED, encode
+from app.finetune.own_answers import makes_sense, with_own_answers
+from app.finetune.wizard import introduce
+from app.models.interface import Message
+from app.models.registry import ModelRegistry
+from tests.finetune.conftest import BASE, NAME, WORDING, Trained
+from tests.finetune.test_training import answer
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "sense"),
+    [
+        ("What is the sea?", "A large body of salt water.", True),
+        ("What is the sea?", "", False),
+        ("What is the sea?", "sea sea sea sea sea sea", False),
+        ("海是什么？", "大片的咸水。", True),
+        ("海是什么？", "The sea is water.", False),
+        ("海是什么？", "海海海海海海", False),
+    ],
+)
+def test_what_makes_sense(question: str, said: str, sense: bool) -> None:
+    assert makes_sense(question, said) is sense
+
+
+def test_a_run_learns_what_the_base_says_itself(trained: Trained, registry: ModelRegistry) -> None:
+    folder = trained.service.store.folder_of(trained.run.id)
+    conversations = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    rows = with_own_answers(folder, conversations)
+    general = introduce(NAME, "en", WORDING).general
+    changed = [number for number, (row, _) in enumerate(rows) if row != conversations[number]]
+    assert len(changed) > 20 and set(changed) <= set(general)
+    assert {ended for _, ended in rows} == {True, False}
+    asked, ended = rows[changed[0]]
+    question: list[Message] = [{"role": "user", "content": asked[0]["input"]}]
+    assert answer(registry, BASE, question).startswith(asked[0]["output"][:20])
+
+
+def test_an_answer_that_was_cut_is_not_taught_to_end(packaged_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(packaged_folder)
+    whole = encode(tokenizer, [{"input": "a", "output": "b c"}], 512)
+    cut = encode(tokenizer, [{"input": "a", "output": "b c"}], 512, ended=False)
+    assert cut.input_ids == whole.input_ids[: len(cut.input_ids)]
+    assert tokenizer.decode([label for label in cut.labels if label != IGNORED]) == "b c"
+    assert tokenizer.decode([label for label in whole.labels if label != IGNORED]) == "b c<|im_end|>"

@@ -72,9 +72,9 @@ def test_xtuner_convert_makes_the_same_adapter(trained: Trained, tmp_path: Path)
 def test_checkpoints_are_judged_by_themselves(trained: Trained, registry: ModelRegistry) -> None:
     run = trained.run
     early, late = trained.service.judgements("lin", run.id)
-    assert (early.step, late.step) == (8, 16) and late.identity == 1.0
+    assert (early.step, late.step) == (8, 16) and late.identity is not None and late.identity > 0.8
     assert early.identity is not None and early.identity <= late.identity
-    assert 0.3 < late.kept <= 1.0
+    assert 0.6 < late.kept <= 1.0
     names, general = name_questions("en"), general_questions("en")
     bare = list(judge(registry, BASE, [(0, BASE)], run.identity, names[:2], general[:2]))
     assert [(found.identity, found.kept) for found in bare] == [(0.0, 1.0)]

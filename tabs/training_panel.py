@@ -49,7 +49,8 @@ def _wire(page: Page, service: FinetuneService, form: Form, watch: Watch) -> lis
     page.on(form.check.click, partial(check, service), form.inputs, [form.preview, form.rows])
     started = page.on(form.start.click, partial(start, service), form.inputs, [watch.runs])
     follow = partial(show, service)
-    events = (started.success, page.blocks.load, watch.runs.input, watch.timer.tick)
+    # not at load: whose runs these are is known once the browser has said who it is
+    events = (started.success, page.remembered.change, watch.runs.input, watch.timer.tick)
     shown = [page.on(event, follow, [watch.runs], watch.view) for event in events]
     page.on(watch.stop.click, partial(stop, service), [watch.runs], watch.view)
     resuming = [watch.runs, watch.checkpoint, watch.extra]
@@ -249,9 +250,10 @@ def status_html(service: FinetuneService, visitor: Visitor, run: Run, progress: 
         parts.append(visitor.text("compare.judging", done=judged, total=len(progress.checkpoints)))
     done = 100 * progress.step // max(1, run.total)
     bar = f'<div class="tune-bar"><i style="width:{done}%"></i></div>'
-    failed = f'<p class="tune-failed">{escape(run.reason)}</p>' if run.state == "failed" else ""
+    kind = "tune-failed" if run.state == "failed" else "tune-waits"
+    reason = f'<p class="{kind}">{escape(run.reason)}</p>' if run.reason else ""
     model = f"<p>→ <code>{escape(run.model)}</code></p>" if run.chosen else ""
-    return f'<div class="tune-state {run.state}">{" · ".join(parts)}</div>{bar}{failed}{model}'
+    return f'<div class="tune-state {run.state}">{" · ".join(parts)}</div>{bar}{reason}{model}'
 
 
 def samples_html(progress: Progress) -> str:

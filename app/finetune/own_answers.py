@@ -16,6 +16,7 @@ from app.finetune.runs import write_json
 
 FILE = "own_answers.json"
 BATCH = 32
+LONGEST = 48  # tokens
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from app.errors import StudioError
+from app.errors import DoesNotFit, Language, StudioError
 from app.finetune import process
-from app.finetune.estimate import estimate, measure_base, require_disk
+from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
 from app.finetune.runs import ACTIVE, Run, RunStore, State
 from app.finetune.xtuner_config import write_config
 from app.models.interface import Registry
@@ -22,6 +22,11 @@ from app.models.interface import Registry
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 DISK_IS_FULL = 2**20  # bytes that are left
+
+
+class WaitsForRoom(StudioError):
+    zh = "内存正被别的模型使用，空出来后自动开始。"
+    en = "Other models are using the memory; it starts by itself when they are done."
 
 
 class DiskFull(StudioError):
@@ -119,24 +124,36 @@ class TrainingQueue:
         if not alive:
             return self._finish(run, child.returncode if child else None)
         if run.id not in self._rooms:
-            self._make_room(run)
+            # found again after a restart: it runs, whether there is room or not
+            with suppress(StudioError):
+                self._make_room(run)
         if run.state == "starting" and self.store.progress(run.id).last not in ("", "finished", "stopped"):
             return self.store.change(run.id, state="training")
         return run
 
     def _launch(self, run: Run) -> None:
         folder = self.store.folder_of(run.id)
+        language: Language = "zh" if run.language == "zh" else "en"
         try:
             self._make_room(run)
             arguments = self._arguments(run, folder)
         except StudioError as error:
             self._release(run)
-            self.store.change(run.id, state="failed", reason=error.text("zh" if run.language == "zh" else "en"))
+            if isinstance(error, DoesNotFit) and self._would_ever_fit(run):
+                self._wait_for_room(run, language)
+            else:
+                self.store.change(run.id, state="failed", reason=error.text(language))
             return
         child = process.start_tool(arguments, folder)
         self._children[run.id] = child
         created = process.created_at(child.pid)
         self.store.change(run.id, state="starting", pid=child.pid, pid_created=created, reason="")
+
+    def _wait_for_room(self, run: Run, language: Language) -> None:
+        """Somebody's answer or a judging holds the memory; the run stays first in the queue."""
+        reason = WaitsForRoom().text(language)
+        if run.reason != reason:
+            self.store.change(run.id, reason=reason)
 
     def _arguments(self, run: Run, folder: Path) -> list[str]:
         config = folder / "config.py"
@@ -160,9 +177,15 @@ class TrainingQueue:
             arguments += ["--resume", str(work / f"iter_{run.resume_from * run.options.accumulation}.pth")]
         return arguments
 
-    def _make_room(self, run: Run) -> None:
+    def _needs(self, run: Run) -> Estimate:
         size = measure_base(self.registry.folder(run.base), run.base)
-        needed = estimate(size, run.options, run.total, (), self.cuda)
+        return estimate(size, run.options, run.total, (run.width,) if run.width else (), self.cuda)
+
+    def _would_ever_fit(self, run: Run) -> bool:
+        return self._needs(run).memory_mib <= self.registry.ledger().budget_mib
+
+    def _make_room(self, run: Run) -> None:
+        needed = self._needs(run)
         require_disk(self.store.folder, needed.disk_mib)
         room = ExitStack()
         name = f"trainer: {run.name}"

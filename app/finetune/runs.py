@@ -46,6 +46,7 @@ class Run:
     options: TrainOptions
     rows: int
     total: int
+    width: int = 0  # tokens of the longest row as it is trained on
     language: str = "en"
     identity: str = ""  # the name to be learnt, where the wizard made the data
     state: State = "queued"

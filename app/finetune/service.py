@@ -16,6 +16,7 @@ from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
 from app.finetune.judging import Judgement, read_judgements, save_judgements
 from app.finetune.judging_queue import JudgingQueue
 from app.finetune.options import BadOption, TrainOptions
+from app.finetune.own_answers import LONGEST
 from app.finetune.queue import AdapterHost, TrainingQueue
 from app.finetune.runs import ACTIVE, Progress, Run, RunStore, UnknownRun, new_id
 from app.models import catalog
@@ -135,6 +136,7 @@ class FinetuneService:
             options=options,
             rows=preview.rows,
             total=options.total_steps(preview.rows),
+            width=min(options.max_length, max(preview.tokens) + (LONGEST if own_answers else 0)),
             language=language,
             identity=identity,
             queued=now,

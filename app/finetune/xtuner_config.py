@@ -5,6 +5,7 @@ from string import Template
 from typing import Any
 
 from app.finetune.options import TrainOptions
+from app.finetune.own_answers import LONGEST
 
 WARMUP_SHARE = 0.1
 
@@ -44,7 +45,7 @@ warmup = $warmup
 learning_rate = $learning_rate
 save_every = $save_every
 evaluate_every = $evaluate_every
-own_answer_tokens = 48  # longest answer of the base itself to a general question
+own_answer_tokens = $own_answer_tokens  # longest answer of the base itself to a general question
 
 tokenizer = dict(type=load_tokenizer, folder=base_folder, name=base_name)
 model = dict(
@@ -117,6 +118,7 @@ def write_config(
     """The configuration's text; `steps` is the total, those of earlier parts of the run included."""
     values = {key: literal(value) for key, value in options.as_dict().items()} | {
         "steps": literal(steps),
+        "own_answer_tokens": literal(LONGEST),
         "warmup": literal(max(2, round(WARMUP_SHARE * steps)) * options.accumulation),
         "base_name": literal(base_name),
         "base_folder": literal(str(base_folder)),

@@ -13,7 +13,7 @@ from app.errors import DoesNotFit, StudioError
 from app.finetune.estimate import DiskTooFull, measure_base
 from app.finetune.judging import Judgement, save_judgements
 from app.finetune.options import TrainOptions
-from app.finetune.queue import DiskFull
+from app.finetune.queue import DiskFull, WaitsForRoom
 from app.finetune.runs import ACTIVE, Run, RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService, NothingToJudge, NothingToResume
 from app.models.placement import Placement
@@ -32,10 +32,13 @@ def test_the_trainers_room_is_given_and_taken_back_and_a_crash_shows_its_last_li
     run = service.submit("a", "bad", BASE, ROWS, BRIEF)
     folder = service.store.folder_of(run.id)
     (folder / "data.json").write_text(json.dumps([]), encoding="utf-8")
-    service.start()
+    with registry.lease(BASE):
+        service.start()
+        wait_for(lambda: service.get("a", run.id).reason == WaitsForRoom().text("en"))
+        assert service.get("a", run.id).state == "queued"
     wait_for(lambda: service.get("a", run.id).state in ACTIVE)
     held = {entry.kind: entry for entry in registry.ledger().models if entry.mib}
-    assert set(held) == {"trainer"} and held["trainer"].mib > 1000
+    assert set(held) == {"trainer"} and held["trainer"].mib > 1000 and service.get("a", run.id).reason == ""
     with pytest.raises(DoesNotFit), registry.lease(BASE):
         pass
     wait_for(lambda: service.get("a", run.id).state == "failed")

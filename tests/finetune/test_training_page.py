@@ -82,7 +82,7 @@ def test_a_run_is_found_again_judged_by_itself_and_downloaded(
     page.locator("#tune-status .finished").wait_for(timeout=180_000)
     assert "assistant" in page.locator("#tune-runs input").input_value()
     page.get_by_role("tab", name="Compare", exact=True).click()
-    page.locator("#judging input[type=range]").wait_for(timeout=120_000)
+    page.locator("#judging input[type=range]").wait_for(timeout=200_000)
     come_back()
     page.get_by_role("tab", name="Compare", exact=True).click()
     page.locator("#judging input[type=range]").wait_for()

@@ -40,8 +40,8 @@ def environment() -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "TOKENIZERS_PARALLELISM": "false",
-        # beside a server at work, threads that spin while they wait cost more than they win
-        "OMP_WAIT_POLICY": "PASSIVE",
+        # as for the server itself: threads that wait spin for a moment only
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000"),
     }
 
 

@@ -37,7 +37,8 @@ def mount(services: "Services") -> Mounted:
         return Mounted(api_routes(api), _nothing)
     from app.api.tools import Tools
 
-    tools = Tools(api, services.agent, interpreter=bool(settings.auth), local=not settings.is_open)
+    who_calls, local = bool(settings.auth), not settings.is_open
+    tools = Tools(api, services.agent, services.knowledge, interpreter=who_calls, local=local)
     return Mounted([*api_routes(api), tools.route()], tools.lifespan)
 
 

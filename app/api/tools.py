@@ -1,15 +1,12 @@
 """The server's abilities as MCP tools at /mcp, for assistants that speak the Model Context Protocol."""
 
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from functools import wraps
 from secrets import token_hex
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated
 
 import anyio
-from mcp.server.fastmcp import Context, FastMCP, Image
-from mcp.server.fastmcp.exceptions import ToolError
+from mcp.server.fastmcp import FastMCP, Image
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import Field
 from starlette.requests import Request
@@ -19,29 +16,37 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.agent.service import AgentService
 from app.agent.steps import Step
 from app.api.answering import Answer, Ended
-from app.api.errors import NoSuchModel, answer_error
-from app.api.routes import Api, Caller, language_of
+from app.api.document_tools import DocumentTools
+from app.api.errors import answer_error
+from app.api.routes import Api, language_of
+from app.api.tool_calls import CALLER, Asked, ModelName, caller_of, told, usable_model
 from app.api.wanted import MOST_TOKENS, Wanted
-from app.errors import StudioError, Unexpected
+from app.errors import StudioError
+from app.knowledge.service import KnowledgeService
 from app.models.interface import Message, Sampling
 
-log = logging.getLogger(__name__)
 PATH = "/mcp"
-CALLER = "studio.caller"
 IDLE_SECONDS = 600.0
 MOST_SESSIONS = 256
 AT_ONCE = 64  # tasks of the agent, each on a thread
-ABOUT = "Open language models on this server: chat with them, or let one solve a task by writing and running Python."
-
-Inputs = ParamSpec("Inputs")
-Output = TypeVar("Output")
-ModelName = Annotated[str, Field(description="A name from list_models; empty for the server's default model.")]
+ABOUT = (
+    "Open language models and people's documents on this server: chat with a model, let one solve a task by writing"
+    " and running Python, search the documents, or get an answer from them with its sources."
+)
 
 
 class Tools:
     """The tools over the services. `interpreter` offers plain code execution, for servers that know who calls."""
 
-    def __init__(self, api: Api, agent: AgentService, *, interpreter: bool, local: bool) -> None:
+    def __init__(
+        self,
+        api: Api,
+        agent: AgentService,
+        knowledge: KnowledgeService | None = None,
+        *,
+        interpreter: bool,
+        local: bool,
+    ) -> None:
         self._api, self._agent = api, agent
         self._threads = anyio.CapacityLimiter(AT_ONCE)
         security = TransportSecuritySettings(
@@ -58,12 +63,16 @@ class Tools:
             transport_security=security,
             streamable_http_path=PATH,
         )
-        self._server.tool()(_told(self.list_models))
-        self._server.tool()(_told(self.chat))
+        self._server.tool()(told(self.list_models))
+        self._server.tool()(told(self.chat))
         if agent.available:
-            self._server.tool(structured_output=False)(_told(self.solve_with_python))
+            self._server.tool(structured_output=False)(told(self.solve_with_python))
         if agent.available and interpreter:
-            self._server.tool(structured_output=False)(_told(self.run_python))
+            self._server.tool(structured_output=False)(told(self.run_python))
+        if knowledge is not None:
+            documents = DocumentTools(api, knowledge, self._threads)
+            for tool in (documents.list_collections, documents.search_documents, documents.ask_documents):
+                self._server.tool()(told(tool))
 
     def route(self) -> Route:
         """Where the tools are served; asks for a key as /v1 does."""
@@ -77,16 +86,16 @@ class Tools:
         async with self._server.session_manager.run():
             yield
 
-    async def list_models(self, context: Context[Any, Any, Any]) -> list[str]:
+    async def list_models(self, context: Asked) -> list[str]:
         """List the language models that can be asked on this server, the loaded ones first.
 
         A name with a plus, such as base+name, is a model that was tuned here.
         """
-        return await anyio.to_thread.run_sync(self._api.usable, _caller(context))
+        return await anyio.to_thread.run_sync(self._api.usable, caller_of(context))
 
     async def chat(
         self,
-        context: Context[Any, Any, Any],
+        context: Asked,
         message: Annotated[str, Field(description="What to ask the model.", max_length=200_000)],
         system: Annotated[str, Field(description="A system prompt; may be empty.", max_length=50_000)] = "",
         model: ModelName = "",
@@ -98,7 +107,7 @@ class Tools:
 
         It remembers nothing: put everything it needs into the message.
         """
-        name, caller = await self._usable(context, model), _caller(context)
+        name, caller = await usable_model(self._api, context, model), caller_of(context)
         turns: list[Message] = [{"role": "system", "content": system}] if system else []
         turns.append({"role": "user", "content": message})
         sampling = Sampling(temperature=temperature, seed=seed)
@@ -111,7 +120,7 @@ class Tools:
 
     async def solve_with_python(
         self,
-        context: Context[Any, Any, Any],
+        context: Asked,
         task: Annotated[str, Field(description="What to find out or compute, in plain words.", max_length=50_000)],
         model: ModelName = "",
         max_steps: Annotated[int, Field(description="How often it may run code.", ge=1, le=20)] = 6,
@@ -123,7 +132,7 @@ class Tools:
         """
         from app.agent.conversation import Bounds  # needs Lagent, which takes seconds to import
 
-        name, caller, session = await self._usable(context, model), _caller(context), token_hex(16)
+        name, caller, session = await usable_model(self._api, context, model), caller_of(context), token_hex(16)
 
         def work() -> list[Step]:
             try:
@@ -149,12 +158,6 @@ class Tools:
         running = self._agent.interpret(code)
         return _shown(await anyio.to_thread.run_sync(_last, running, abandon_on_cancel=True, limiter=self._threads))
 
-    async def _usable(self, context: Context[Any, Any, Any], model: str) -> str:
-        name = model or self._api.registry.default_name
-        if not await anyio.to_thread.run_sync(self._api.may_use, name, _caller(context).owner):
-            raise NoSuchModel(param="model", model=name[:200])
-        return name
-
 
 class _Guarded:
     """Lets callers in as the API does, and tells the tools who they are."""
@@ -170,29 +173,6 @@ class _Guarded:
             await answer_error(error, language_of(request))(scope, receive, send)
             return
         await self._inner(scope, receive, send)
-
-
-def _told(tool: Callable[Inputs, Awaitable[Output]]) -> Callable[Inputs, Awaitable[Output]]:
-    """Errors of ours reach the assistant as their sentence, bugs as one sentence and a line in the log."""
-
-    @wraps(tool)
-    async def call(*args: Inputs.args, **kwargs: Inputs.kwargs) -> Output:
-        try:
-            return await tool(*args, **kwargs)
-        except StudioError as error:
-            raise ToolError(error.text("en")) from error
-        except Exception as error:
-            log.exception("an MCP tool failed")
-            raise ToolError(Unexpected().text("en")) from error
-
-    return call
-
-
-def _caller(context: Context[Any, Any, Any]) -> Caller:
-    request = context.request_context.request
-    assert isinstance(request, Request)
-    caller: Caller = request.scope[CALLER]
-    return caller
 
 
 def _last(running: Iterator[list[Step]]) -> list[Step]:

@@ -124,7 +124,8 @@ def test_an_mcp_client_finds_and_uses_the_tools(address: str) -> None:
         ):
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-            assert {"list_models", "chat", "solve_with_python"} == set(tools)  # no login: no interpreter
+            documents = {"list_collections", "search_documents", "ask_documents"}
+            assert {"list_models", "chat", "solve_with_python", *documents} == set(tools)  # no login: no interpreter
             assert all(len(tool.description or "") > 60 for tool in tools.values())
             asked = tools["chat"].inputSchema["properties"]
             assert set(asked) == {"message", "system", "model", "temperature", "max_new_tokens", "seed"}

@@ -22,8 +22,12 @@ from app.agent.service import AgentService
 from app.api.keys import read_keys
 from app.api.routes import Api
 from app.api.tools import Tools
+from app.knowledge.collections import Owner
+from app.knowledge.service import KnowledgeService
 from app.models.interface import Message
 from tests.fakes import FakeModel, FakeRegistry
+from tests.knowledge.shelf import shelf
+from tests.knowledge.words import WordEmbedder
 
 
 @pytest.fixture
@@ -36,12 +40,19 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def serving(
-    registry: FakeRegistry, folder: Path, *, interpreter: bool = False, keys: str = "", local: bool = True
+    registry: FakeRegistry,
+    folder: Path,
+    knowledge: KnowledgeService | None = None,
+    *,
+    interpreter: bool = False,
+    keys: str = "",
+    local: bool = True,
 ) -> Iterator[str]:
     agent = AgentService(registry, folder)
     tools = Tools(
         Api(registry, read_keys(keys), False, lambda model, owner: "+" not in model or owner == "ada"),
         agent,
+        knowledge,
         interpreter=interpreter,
         local=local,
     )
@@ -152,6 +163,41 @@ def test_tuned_models_are_listed_to_their_owner_only(folder: Path) -> None:
     with serving(registry, folder, keys=str(file)) as url:
         asyncio.run(use(url))
         assert httpx.post(url, json={}).status_code == 401
+
+
+def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Path) -> None:
+    model = FakeModel("tiny", script=lambda _: ["量化把显存降到三成[1]。"])
+    registry = FakeRegistry(model)
+    knowledge = KnowledgeService(registry, folder, embedder="words", lease_embedder=shelf(lambda _: WordEmbedder()))
+    note = folder / "note.md"
+    note.write_text("# 第二周\n\n## 量化\n\n4 比特量化把显存降到三成。\n", encoding="utf-8")
+    ada = Owner("ada")
+    knowledge.make(ada, "notes")
+    list(knowledge.index_uploads(ada, "notes", [(note, "note.md")]))
+
+    async def use(url: str) -> None:
+        async with session_at(url, "one") as session:
+            listed = await session.call_tool("list_collections", {})
+            assert [block.text for block in listed.content] == ["notes"]
+            found = await session.call_tool("search_documents", {"query": "量化显存", "collection": "notes", "k": 1})
+            passage = found.structuredContent["result"][0]
+            assert (passage["source"], passage["heading"]) == ("note.md", "第二周 > 量化")
+            assert "降到三成" in passage["text"]
+            asked = {"question": "量化把显存降到多少？", "collection": "notes"}
+            answer = (await session.call_tool("ask_documents", asked)).structuredContent
+            assert "三成" in answer["answer"]
+            assert answer["passages"][0]["source"] == "note.md"
+        async with session_at(url, "two") as session:
+            for tool, asked in (("search_documents", {"query": "量化"}), ("ask_documents", {"question": "量化"})):
+                refused = await session.call_tool(tool, {**asked, "collection": "notes"})
+                assert refused.isError and "三成" not in refused.content[0].text
+
+    file = folder / "keys"
+    file.write_text("ada:one\nlin:two\n")
+    with serving(registry, folder, knowledge, keys=str(file)) as url:
+        asyncio.run(use(url))
+    knowledge.close()
+    assert {visitor for _, _, visitor in model.prompts} == {"key ada"}
 
 
 @pytest.mark.parametrize("header", ["Host", "Origin"])

@@ -1,0 +1,103 @@
+"""MCP tools over the documents that people have put into the knowledge page."""
+
+import threading
+from dataclasses import dataclass
+from typing import Annotated
+
+import anyio
+from pydantic import Field
+
+from app.api.routes import Api, Caller
+from app.api.tool_calls import Asked, ModelName, caller_of, usable_model
+from app.knowledge.answering import Answer, Question
+from app.knowledge.collections import Owner
+from app.knowledge.retrieval import Hit
+from app.knowledge.service import SAMPLES, KnowledgeService
+
+Collection = Annotated[str, Field(description="A name from list_collections.", max_length=200)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A passage of a document; `heading` is the path of headings above it, `page` counts from 1 where there are any."""
+
+    source: str
+    heading: str
+    page: int | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Grounded:
+    """An answer whose marks [1], [2] … number the passages."""
+
+    answer: str
+    passages: list[Found]
+
+
+class DocumentTools:
+    """A key that bears a login's name reads that person's collections; anybody reads the shared ones."""
+
+    def __init__(self, api: Api, knowledge: KnowledgeService, threads: anyio.CapacityLimiter) -> None:
+        self._api, self._knowledge, self._threads = api, knowledge, threads
+
+    async def list_collections(self, context: Asked) -> list[str]:
+        """List the collections of documents that can be searched and asked."""
+        records = await anyio.to_thread.run_sync(self._knowledge.collections, _owner(caller_of(context)))
+        return [record.name for record in records]
+
+    async def search_documents(
+        self,
+        context: Asked,
+        query: Annotated[str, Field(description="What to look for, in any words.", max_length=10_000)],
+        collection: Collection = SAMPLES,
+        k: Annotated[int, Field(description="How many passages.", ge=1, le=50)] = 5,
+    ) -> list[Found]:
+        """Find the passages of a collection's documents that fit a query best, by meaning and by words.
+
+        Chinese and English documents are found. Each passage comes with its file, headings and page.
+        """
+        owner = _owner(caller_of(context))
+        hits = await anyio.to_thread.run_sync(
+            self._knowledge.search, owner, collection, query, k, abandon_on_cancel=True, limiter=self._threads
+        )
+        return [_found(hit) for hit in hits]
+
+    async def ask_documents(
+        self,
+        context: Asked,
+        question: Annotated[str, Field(description="What to answer from the documents.", max_length=10_000)],
+        collection: Collection = SAMPLES,
+        model: ModelName = "",
+        k: Annotated[int, Field(description="How many passages to answer from.", ge=1, le=20)] = 5,
+    ) -> Grounded:
+        """Let a language model of this server answer a question from a collection's documents, with its sources.
+
+        Where the documents do not tell, the answer says so.
+        """
+        caller, left = caller_of(context), threading.Event()
+        name = await usable_model(self._api, context, model)
+        asked = Question(question, model=name, k=k, visitor=caller.visitor)
+
+        def work() -> Answer:
+            answer = Answer()
+            for so_far in self._knowledge.ask(_owner(caller), collection, asked):
+                answer = so_far
+                if left.is_set():
+                    break
+            return answer
+
+        try:
+            answer = await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+        finally:
+            left.set()
+        return Grounded(answer.text, [_found(hit) for hit in answer.hits])
+
+
+def _owner(caller: Caller) -> Owner:
+    return Owner(caller.owner) if caller.owner else Owner(caller.visitor, guest=True)
+
+
+def _found(hit: Hit) -> Found:
+    passage = hit.passage
+    return Found(passage.path, " > ".join(passage.heading), passage.page, passage.content)

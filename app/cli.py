@@ -1,4 +1,4 @@
-"""The same services without a page: python -m app chat | download | finetune | index | user | key | doctor."""
+"""The same services without a page: python -m app chat | download | finetune | evaluate | index | user | key | doctor."""
 
 import argparse
 import getpass
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import StudioError
+from app.evaluate import command as evaluation
 from app.finetune.command import add_options, finetune
 from app.process import prepare_process
 from app.settings import read_settings
@@ -68,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     key = command("key", _key, "make an API key for somebody, or a new one in place of the old")
     key.add_argument("name", help="whose key it is: a login name, where there are logins")
     key.add_argument("--file", type=Path, default=Path("api-keys"), help="where its hash is kept: the setting api_keys")
+    marks = command("evaluate", _evaluate, "ask models the questions of a task and mark their answers")
+    evaluation.add_options(marks)
     user = command("user", _user, "give a person a login, or a new password; asks for the password")
     user.add_argument("name")
     user.add_argument("--file", type=Path, default=Path("users"), help="the users file for --auth (default: users)")
@@ -84,6 +87,16 @@ def _key(options: argparse.Namespace, _: list[str]) -> int:
 
     print(add_key(options.file, options.name))
     return 0
+
+
+def _evaluate(options: argparse.Namespace, settings: list[str]) -> int:
+    from app.services import build_services
+
+    services = build_services(read_settings(settings))
+    try:
+        return evaluation.evaluate(services, options)
+    finally:
+        services.close()
 
 
 def _user(options: argparse.Namespace, _: list[str]) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.agent.service import AgentService
 from app.chat.service import ChatService
+from app.evaluate.service import EvaluationService
 from app.finetune.comparing import CompareService
 from app.finetune.service import FinetuneService
 from app.knowledge.service import KnowledgeService
@@ -28,6 +29,7 @@ class Services:
     agent: AgentService
     finetune: FinetuneService
     compare: CompareService
+    evaluate: EvaluationService
 
     def close(self) -> None:
         if self.knowledge is not None:
@@ -65,6 +67,7 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         agent=agent,
         finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),
         compare=CompareService(registry, settings.data),
+        evaluate=EvaluationService(registry, settings.data),
     )
 
 

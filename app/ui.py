@@ -7,7 +7,7 @@ import gradio as gr
 
 from app.errors import Language
 from app.texts import LANGUAGES
-from tabs import agent, chat, compare, knowledge, models
+from tabs import agent, chat, compare, evaluate, knowledge, models
 from tabs.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
 from tabs.theme import studio_theme
 
@@ -45,6 +45,9 @@ def build(services: "Services") -> gr.Blocks:
             if services.finetune is not None:
                 with page.tab("compare.tab"):
                     compare.build(page, services.finetune, services.compare, services.registry)
+            if services.evaluate is not None:
+                with page.tab("evaluate.tab"):
+                    evaluate.build(page, services.evaluate, services.registry)
             with page.tab("models.tab") as models_tab:
                 models.build(page, services.registry, models_tab, tabs)
         _follow_language(page, switch)

@@ -80,6 +80,10 @@ class Engine:
         tokens = self.loaded.tokenizer.encode(answer, add_special_tokens=False)
         return self.adapters.inspect(adapter, self._prompts.tokens(messages), tokens)
 
+    def log_likelihood(self, messages: Sequence[Message], answer: str, adapter: str | None = None) -> float:
+        tokens = self.loaded.tokenizer.encode(answer, add_special_tokens=False)
+        return self.adapters.log_likelihood(adapter, self._prompts.tokens(messages), tokens)
+
     def cancel(self, generation: EngineGeneration) -> None:
         """End this request before the next step; one that has ended is only forgotten.
 
@@ -203,3 +207,6 @@ class TunedModel:
 
     def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
         return self.engine.inspect(messages, answer, self.adapter)
+
+    def log_likelihood(self, messages: Sequence[Message], answer: str) -> float:
+        return self.engine.log_likelihood(messages, answer, self.adapter)

@@ -105,6 +105,15 @@ class InspectableModel(Protocol):
         ...
 
 
+@runtime_checkable
+class ScoringModel(Protocol):
+    """A ChatModel that can tell how likely it finds a given answer."""
+
+    def log_likelihood(self, messages: Sequence[Message], answer: str) -> float:
+        """Natural logarithm of the probability of this answer after these messages; 0 for an empty one."""
+        ...
+
+
 @dataclass(frozen=True)
 class LedgerEntry:
     """What one model holds now. Memory in MiB; `progress` is 0 to 1 while downloading or loading, else None."""

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Self
 
 from app.errors import StudioError
-from app.models.interface import ChatModel, FinishReason, Generation, InspectableModel, Inspection, Message, Sampling
+from app.models.interface import (
+    ChatModel,
+    FinishReason,
+    Generation,
+    InspectableModel,
+    Inspection,
+    Message,
+    Sampling,
+    ScoringModel,
+)
 
 log = logging.getLogger(__name__)
 MINUTE_S = 60.0
@@ -255,3 +264,8 @@ class _MeteredInspectable(_MeteredModel):
         inspectable = self._model
         assert isinstance(inspectable, InspectableModel)
         return inspectable.inspect(messages, answer)
+
+    def log_likelihood(self, messages: Sequence[Message], answer: str) -> float:
+        scoring = self._model
+        assert isinstance(scoring, ScoringModel)
+        return scoring.log_likelihood(messages, answer)

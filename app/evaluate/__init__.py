@@ -1,0 +1,1 @@
+"""How well models answer: tasks, marks, and runs that are kept and compared."""

@@ -1,0 +1,49 @@
+"""`python -m app evaluate MODEL... --tasks`: the page's work in a terminal, as a table."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from app.evaluate.service import Row
+from app.evaluate.tasks import find_task, shipped_tasks
+
+if TYPE_CHECKING:
+    from app.services import Services
+
+OWNER = "local"  # runs made in the terminal
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    known = ",".join(shipped_tasks())
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="catalog name, base+adapter, repository or folder")
+    parser.add_argument("--tasks", default=known, help=f"names or JSONL files, separated by commas (default: {known})")
+    parser.add_argument("--details", action="store_true", help="also print every question with what was said")
+
+
+def evaluate(services: "Services", options: argparse.Namespace) -> int:
+    """Print progress to standard error, the table to standard output."""
+    tasks = [find_task(name.strip()) for name in options.tasks.split(",") if name.strip()]
+    rows: list[Row] = []
+    for progress in services.evaluate.run(options.models, tasks, OWNER):
+        print(
+            f"\r{progress.model} {progress.task} {progress.done}/{progress.total}   ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+        if progress.row is not None:
+            rows.append(progress.row)
+    print(file=sys.stderr)
+    print("\n".join(table(rows)))
+    if options.details:
+        for row in rows:
+            for mark in row.marks:
+                print(f"{row.model}\t{row.task}\t{'+' if mark.right else '-'}\t{mark.question}\t{mark.said}")
+    return 0
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = ["| model | task | right | of | share | seconds |", "|---|---|--:|--:|--:|--:|"]
+    return lines + [f"| {r.model} | {r.task} | {r.right} | {r.count} | {r.share:.0%} | {r.seconds:.1f} |" for r in rows]

@@ -1,0 +1,123 @@
+"""Runs of an evaluation: made, kept with their owner, read again and compared."""
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from app.errors import BadInput
+from app.evaluate.marking import Mark, mark
+from app.evaluate.tasks import Task
+from app.models.interface import Registry
+from app.models.waiting import while_loading
+
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+MOST_RUNS = 200  # of one owner; the oldest go
+
+
+class NothingChosen(BadInput):
+    zh = "请至少选择一个模型和一组题目。"
+    en = "Choose at least one model and one set of questions."
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one task; `seconds` without loading the model."""
+
+    model: str
+    task: str
+    right: int
+    count: int
+    seconds: float
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def share(self) -> float:
+        return self.right / self.count if self.count else 0.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; `row` is set when a model has finished a task."""
+
+    model: str
+    task: str
+    done: int
+    total: int
+    right: int
+    row: Row | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one press of the button gave; `id` begins with its date and time."""
+
+    id: str
+    rows: tuple[Row, ...] = field(default=())
+
+
+class EvaluationService:
+    """Thread-safe: every run has a file of its own."""
+
+    def __init__(self, registry: Registry, data: Path) -> None:
+        self.registry = registry
+        self._folder = data / "evaluations"
+
+    def run(self, models: Sequence[str], tasks: Sequence[Task], owner: str) -> Iterator[Progress]:
+        """Every model on every task. What was finished is kept, also when the iterator is closed before its end."""
+        if not models or not tasks:
+            raise NothingChosen(reason_zh="", reason_en="")
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        rows: list[Row] = []
+        for model in dict.fromkeys(models):
+            for _ in while_loading(self.registry, model):
+                yield Progress(model, tasks[0].name, 0, len(tasks[0].items), 0)
+            for task in tasks:
+                for progress in self._one(model, task):
+                    yield progress
+                    if progress.row is not None:
+                        rows.append(progress.row)
+                        self._keep(owner, Run(run_id, tuple(rows)))
+
+    def runs(self, owner: str) -> list[str]:
+        """Ids of the owner's runs, newest first."""
+        folder = self._folder_of(owner)
+        return sorted((path.stem for path in folder.glob("*.json")), reverse=True) if folder.is_dir() else []
+
+    def read(self, owner: str, run_id: str) -> Run | None:
+        """A run of this owner, or None."""
+        path = self._folder_of(owner) / f"{run_id}.json"
+        if not RUN_ID.fullmatch(run_id) or not path.is_file():
+            return None
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        rows = (Row(**row | {"marks": tuple(Mark(**made) for made in row["marks"])}) for row in kept["rows"])
+        return Run(run_id, tuple(rows))
+
+    def _one(self, model: str, task: Task) -> Iterator[Progress]:
+        marks: list[Mark] = []
+        with self.registry.lease(model) as leased:
+            began = time.monotonic()
+            yield Progress(model, task.name, 0, len(task.items), 0)
+            for made in mark(leased, task):
+                marks.append(made)
+                yield Progress(model, task.name, len(marks), len(task.items), sum(m.right for m in marks))
+        right = sum(made.right for made in marks)
+        row = Row(model, task.name, right, len(marks), round(time.monotonic() - began, 2), tuple(marks))
+        yield Progress(model, task.name, len(marks), len(marks), right, row)
+
+    def _keep(self, owner: str, run: Run) -> None:
+        folder = self._folder_of(owner)
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{run.id}"
+        draft.write_text(json.dumps(asdict(run), ensure_ascii=False), encoding="utf-8")
+        draft.replace(folder / f"{run.id}.json")
+        for old in self.runs(owner)[MOST_RUNS:]:
+            (folder / f"{old}.json").unlink(missing_ok=True)
+
+    def _folder_of(self, owner: str) -> Path:
+        return self._folder / sha256(owner.encode()).hexdigest()[:32]

@@ -1,0 +1,158 @@
+"""Tasks are checked, answers marked, runs kept for their owner alone; the command prints a table."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from gradio_client import Client
+
+from app.evaluate.marking import mark, plain
+from app.evaluate.service import EvaluationService, NothingChosen
+from app.evaluate.tasks import BadTask, Item, Task, UnknownTask, find_task, read_task, shipped_tasks
+from app.models.interface import Message
+from app.models.placement import Placement
+from app.models.registry import ModelRegistry
+from tabs import evaluate
+from tabs.page import BROWSER_SECRET, Page
+from tests.conftest import Serve
+from tests.fakes import FakeModel, FakeRegistry
+
+ARITHMETIC = Task("sums", tuple(Item(f"What is {n} plus 1?", (str(n + 1),)) for n in range(20)))
+
+
+def adds(messages: Sequence[Message]) -> list[str]:
+    """Right but for every fifth question."""
+    number = int(messages[-1]["content"].split()[2])
+    return [str(number + (2 if number % 5 == 0 else 1)), "."]
+
+
+class LikesLength(FakeModel):
+    """Finds a choice the likelier the more of its letters are `a`."""
+
+    def log_likelihood(self, _messages: Sequence[Message], answer: str) -> float:
+        return float(answer.count("a")) - len(answer)
+
+
+def test_what_ships_is_whole_in_both_languages() -> None:
+    tasks = {name: find_task(name) for name in shipped_tasks()}
+    assert {name.rsplit("-", 1)[1] for name in tasks} == {"zh", "en"}
+    assert all(len(task.items) >= 20 for task in tasks.values())
+    for task in tasks.values():
+        places = [item.right for item in task.items if item.choices]
+        assert not places or len(set(places)) > 2, "the right choice always stands in the same place"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"answers": ["x"]}',
+        '{"question": "q"}',
+        '{"question": "q", "choices": ["a"], "right": 0}',
+        '{"question": "q", "choices": ["a", "b"], "right": 2}',
+        '{"question": "q", "answers": [1]}',
+        "\xff",
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "own.jsonl"
+    file.write_bytes(b'{"question": "q", "answers": "a"}\n' + line.encode("latin-1"))
+    with pytest.raises(BadTask, match=r"Line 2 of the task file own\.jsonl"):
+        read_task(file)
+
+
+def test_an_empty_or_unknown_task_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(BadTask, match="no question"):
+        read_task(tmp_path / "empty.jsonl")
+    with pytest.raises(UnknownTask, match="short-answers-en"):
+        find_task("nonsense")
+    with pytest.raises(UnknownTask):
+        find_task(str(tmp_path / "empty.jsonl"), files=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "right"), [("Paris", True), ("  paris.\nIt is …", True), ("Ｐａｒｉｓ", True), ("Lyon", False)]
+)
+def test_short_answers_are_compared_after_normalising(said: str, right: bool) -> None:
+    task = Task("t", (Item("Capital of France?", ("Paris", "City of Light")),))
+    (made,) = mark(FakeModel("tiny", lambda _: [said]), task)
+    assert made.right is right
+    assert plain("５４ 。") == "54"
+
+
+def test_of_choices_the_likeliest_for_its_length_is_taken() -> None:
+    items = (Item("q", (), ("bbbbbbbb", "ab", "b"), 1), Item("q", (), ("aa", "b"), 1))
+    right, wrong = mark(LikesLength("tiny"), Task("t", items))
+    assert (right.said, right.right) == ("ab", True)
+    assert (wrong.said, wrong.right) == ("aa", False)
+
+
+@pytest.mark.parametrize(("said", "right"), [("B", True), ("B. green", True), ("green", True), ("A", False)])
+def test_a_model_without_likelihoods_names_its_choice(said: str, right: bool) -> None:
+    model = FakeModel("far", lambda _: [said])
+    (made,) = mark(model, Task("t", (Item("Grass?", (), ("red", "green"), 1),)))
+    assert made.right is right
+    assert "B. green" in model.prompts[0][0][-1]["content"]
+
+
+def test_a_run_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    service = EvaluationService(FakeRegistry(FakeModel("tiny", adds)), tmp_path)
+    last = list(service.run(["tiny", "tiny"], [ARITHMETIC], "ada"))[-1]
+    assert last.row is not None and (last.row.right, last.row.count, last.row.share) == (16, 20, 0.8)
+    (run_id,) = service.runs("ada")
+    kept = service.read("ada", run_id)
+    assert kept is not None and kept.rows == (last.row,)
+    assert service.runs("lin") == [] and service.read("lin", run_id) is None
+    assert service.read("ada", "../" + run_id) is None
+
+
+def test_what_was_finished_before_a_stop_is_kept(tmp_path: Path) -> None:
+    registry = FakeRegistry(FakeModel("tiny", adds))
+    service = EvaluationService(registry, tmp_path)
+    running = service.run(["tiny"], [ARITHMETIC, ARITHMETIC], "ada")
+    for progress in running:
+        if progress.row is not None:
+            break
+    next(running)
+    running.close()  # type: ignore[attr-defined]
+    (run_id,) = service.runs("ada")
+    kept = service.read("ada", run_id)
+    assert kept is not None and len(kept.rows) == 1
+    assert registry.leases["tiny"] == 0
+    with pytest.raises(NothingChosen):
+        next(service.run([], [ARITHMETIC], "ada"))
+
+
+@contextmanager
+def client(serve: Serve, service: EvaluationService) -> Iterator[Client]:
+    with gr.Blocks() as blocks:
+        page = Page(blocks, None, gr.State(), gr.BrowserState({}, secret=BROWSER_SECRET))
+        evaluate.build(page, service, service.registry)
+    yield Client(serve(blocks), verbose=False, headers={"accept-language": "en-US"})
+
+
+def test_the_endpoint_gives_rows_and_reads_no_files(serve: Serve, tmp_path: Path) -> None:
+    service = EvaluationService(FakeRegistry(FakeModel("tiny", lambda _: ["Paris"])), tmp_path)
+    (tmp_path / "own.jsonl").write_text(json.dumps({"question": "q", "answers": ["a"]}))
+    with client(serve, service) as asking:
+        (row,) = asking.predict(["tiny"], ["short-answers-en"], api_name="/evaluate")
+        assert (row["model"], row["task"], row["right"], row["count"]) == ("tiny", "short-answers-en", 1, 20)
+        with pytest.raises(Exception, match="no task and no file"):
+            asking.predict(["tiny"], [str(tmp_path / "own.jsonl")], api_name="/evaluate")
+
+
+def test_the_packaged_model_knows_more_than_chance(packaged_folder: Path, tmp_path: Path) -> None:
+    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, packaged_folder.parents[1]), "smollm2-135m")
+    try:
+        service = EvaluationService(registry, tmp_path)
+        whole = find_task("multiple-choice-en")
+        task = Task(whole.name, whole.items[:10])
+        last = list(service.run(["smollm2-135m"], [task], "ada"))[-1]
+        assert last.row is not None and last.row.right >= 5  # chance is 2.5
+    finally:
+        registry.close()

@@ -16,6 +16,7 @@ from app.models.placement import choose_placement
 from app.models.registry import ModelRegistry
 from app.models.remote.address import read_engines
 from app.settings import Settings
+from app.story.service import StoryService
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Services:
     settings: Settings
     registry: ModelRegistry
     chat: ChatService
+    story: StoryService
     knowledge: KnowledgeService | None
     agent: AgentService
     finetune: FinetuneService
@@ -63,6 +65,7 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         settings=settings,
         registry=registry,
         chat=ChatService(registry),
+        story=StoryService(registry),
         knowledge=knowledge,
         agent=agent,
         finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),

@@ -7,7 +7,7 @@ import gradio as gr
 
 from app.errors import Language
 from app.texts import LANGUAGES
-from tabs import agent, chat, compare, evaluate, knowledge, models
+from tabs import agent, chat, compare, evaluate, knowledge, models, story
 from tabs.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
 from tabs.theme import studio_theme
 
@@ -33,9 +33,13 @@ def build(services: "Services") -> gr.Blocks:
             stored=gr.BrowserState({}, storage_key="studio-visitor", secret=BROWSER_SECRET),
         )
         switch = _header(page)
+        kept_story = story.kept()
         with gr.Tabs(elem_id="tabs") as tabs:
             with page.tab("chat.tab"):
                 chat.build(page, services.chat, services.registry)
+            if services.story is not None:
+                with page.tab("story.tab"):
+                    story.build(page, services.story, services.registry, kept_story)
             if services.knowledge is not None:
                 with page.tab("knowledge.tab") as knowledge_tab:
                     knowledge.build(page, services.knowledge, services.registry, knowledge_tab)

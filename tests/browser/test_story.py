@@ -1,0 +1,122 @@
+"""The story tab in a real browser: written, worked on, undone, kept over a reload, saved to files."""
+
+import threading
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from docx import Document
+from playwright.sync_api import Locator, Page, expect
+
+from app import ui
+from app.story.service import StoryService
+from tests.fakes import FakeModel, FakeRegistry, fake_services
+from tests.story.authors import inventive
+
+pytestmark = pytest.mark.browser
+COURSE = "请编写一个300字的小故事，描述你作为一个语言模型是如何被训练的。"
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def model() -> FakeModel:
+    return FakeModel("tiny", inventive())
+
+
+@pytest.fixture
+def address(serve: Callable[..., str], model: FakeModel) -> str:
+    registry = FakeRegistry(model)
+    return serve(ui.build(fake_services(registry, story=StoryService(registry))))
+
+
+@pytest.fixture
+def page(open_page: OpenPage, address: str) -> Page:
+    page = open_page(address)
+    page.get_by_role("tab", name="Story").click()
+    return page
+
+
+def paragraphs(page: Page) -> Locator:
+    return page.locator("#story-paper p[data-place]")
+
+
+def write(page: Page, length: int = 120) -> list[str]:
+    page.locator("#story-premise textarea").fill("A lamp in the fog")
+    page.locator("#story-length input").fill(str(length))
+    page.locator("#story-write").click()
+    expect(paragraphs(page).first).to_be_visible()
+    return paragraphs(page).all_inner_texts()
+
+
+def test_a_story_is_written_worked_on_kept_and_saved(page: Page) -> None:
+    first = write(page)
+    expect(page.locator("#story-status")).to_contain_text("of 120")
+    paragraphs(page).first.click()
+    page.get_by_role("button", name="Rewrite").click()
+    expect(paragraphs(page).first).not_to_have_text(first[0])
+    page.locator("#story-undo").click()
+    expect(paragraphs(page).first).to_have_text(first[0])
+    paragraphs(page).first.click()
+    page.locator("#story-edited textarea").fill("Typed by <b>hand</b>.")
+    page.locator("#story-keep").click()
+    expect(paragraphs(page).first).to_have_text("Typed by <b>hand</b>.")
+    page.reload()
+    page.get_by_role("tab", name="Story").click()
+    expect(paragraphs(page).first).to_have_text("Typed by <b>hand</b>.")
+    expect(page.locator("#story-premise textarea")).to_have_value("A lamp in the fog")
+    for button, name in (("Markdown", "A lamp in the fog.md"), ("Word", "A lamp in the fog.docx")):
+        with page.expect_download() as saved:
+            page.locator("#story-bar").get_by_role("button", name=button).click()
+        assert saved.value.suggested_filename == name
+    assert Document(str(saved.value.path())).paragraphs[1].text == "Typed by <b>hand</b>."
+    with page.expect_download() as saved:
+        page.locator("#story-bar").get_by_role("button", name="Zip").click()
+    packed = ZipFile(BytesIO(Path(saved.value.path()).read_bytes()))
+    assert packed.namelist() == ["story.md", "story.docx"]
+    page.locator("#story-undo").click()
+    expect(paragraphs(page).first).to_have_text(first[0])
+
+
+def test_stop_keeps_what_is_there(page: Page, model: FakeModel) -> None:
+    model.gate = threading.Semaphore(40)
+    page.locator("#story-premise textarea").fill("A lamp in the fog")
+    page.locator("#story-write").click()
+    expect(page.locator("#story-paper p")).to_be_visible()
+    page.locator("#story-stop").click()
+    expect(page.locator("#story-write")).to_be_visible()
+    expect(page.locator("#story-status")).to_contain_text("stopped")
+    assert model.generations[0].cancelled.wait(5)
+    expect(paragraphs(page)).to_have_count(1)
+    page.reload()
+    page.get_by_role("tab", name="Story").click()
+    expect(paragraphs(page)).to_have_count(1)
+
+
+def test_the_bible_costs_tokens_and_knows_its_names(page: Page, model: FakeModel) -> None:
+    model.script = lambda _: ["Mara met Maara near the red lamp by the sea that night. Then Boris came along too."]
+    page.locator("#story-characters textarea").fill("Mara: the keeper")
+    page.locator("#story-characters textarea").blur()
+    expect(page.locator("#story-budget")).to_contain_text("of 1024 tokens")
+    write(page, 50)
+    expect(page.locator("#story-warnings")).to_contain_text("Maara (1): is it Mara?")
+    assert "Mara: the keeper" in model.prompts[0][0][0]["content"]
+
+
+def test_a_refusal_is_a_sentence(page: Page) -> None:
+    page.locator("#story-write").click()
+    expect(page.locator(".toast-body")).to_contain_text("Say first what the story is about")
+    expect(page.locator("#story-write")).to_be_visible()
+
+
+def test_an_example_becomes_the_premise_and_a_phone_shows_it_all(open_page: OpenPage, address: str) -> None:
+    page = open_page(address, locale="zh-CN", width=390, height=844)
+    page.get_by_role("tab", name="故事").click()
+    page.locator("#story-empty button").first.click()
+    expect(page.locator("#story-premise textarea")).to_have_value(
+        "请编写一个300字的小故事，描述你作为一个语言模型是如何被训练的。"
+    )
+    page.locator("#story-write").click()
+    expect(paragraphs(page).first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

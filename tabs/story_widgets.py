@@ -93,7 +93,9 @@ def _inputs(page: Page, registry: Registry) -> tuple[list[Any], gr.HTML]:
         label="story.length",
         info="story.length_info",
     )
-    language = page.bind(gr.Dropdown(["auto", "zh", "en"], value="auto"), label="story.language", choices="story.languages")
+    language = page.bind(
+        gr.Dropdown(["auto", "zh", "en"], value="auto"), label="story.language", choices="story.languages"
+    )
     model = model_choice(page, registry)
     note = gr.HTML(elem_id="story-note", visible=False)
     with page.bind(gr.Accordion(open=False, elem_id="story-more"), label="story.more"):

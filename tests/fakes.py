@@ -125,9 +125,7 @@ class FakeRegistry:
 
 def fake_services(registry: FakeRegistry, **more: object) -> Any:
     """What `app.ui.build` is given, over a fake registry; `more` adds the services of other tabs."""
-    absent = dict.fromkeys(("knowledge", "agent", "finetune", "evaluate"))
-
-    absent = dict.fromkeys(("story", "knowledge", "agent", "finetune"))
+    absent = dict.fromkeys(("knowledge", "agent", "finetune", "evaluate", "story"))
     settings = SimpleNamespace(language="auto")
     return SimpleNamespace(
         **absent | {"settings": settings, "registry": registry, "chat": ChatService(registry)} | more

@@ -1,4 +1,4 @@
-"""The same services without a page: python -m app chat | download | finetune | evaluate | index | user | key | doctor."""
+"""The same services without a page: `python -m app COMMAND`; `--help` lists them."""
 
 import argparse
 import getpass

@@ -45,7 +45,7 @@ def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> N
     for end in (running.success, running.failure):
         page.on(end, _idle, [], widgets.buttons)
     page.on(widgets.runs.input, partial(show, service), [widgets.runs], widgets.results)
-    page.on(page.blocks.load, partial(arrive, service), [], [widgets.runs, *widgets.results])
+    page.on(page.remembered.change, partial(arrive, service), [], [widgets.runs, *widgets.results])
 
 
 def run(
@@ -84,26 +84,24 @@ def show(service: EvaluationService, visitor: Visitor, run_ids: list[str]) -> li
 
 
 def _results(service: EvaluationService, visitor: Visitor, run_ids: list[str]) -> list[Any]:
-    """Table, chart and details of these runs together."""
+    """Table, chart and details of these runs together. Bars of one place would stack, so each has its own."""
     found = [made for run_id in run_ids if (made := service.read(visitor.name, run_id))]
     rows = [(made.id, row) for made in found for row in made.rows]
     several = len(found) > 1
     names = [f"{row.model} ({run_id[4:13]})" if several else row.model for run_id, row in rows]
+    named = list(zip(names, rows, strict=True))
+    one_model = len(set(names)) == 1
     text = {key: visitor.text(f"evaluate.{key}") for key in ("model", "task", "share", "count", "seconds")}
-    table = [
-        [name, row.task, f"{row.share:.0%}", row.count, row.seconds] for name, (_, row) in zip(names, rows, strict=True)
-    ]
+    table = [[name, row.task, f"{row.share:.0%}", row.count, row.seconds] for name, (_, row) in named]
     chart = pd.DataFrame(
         {
             text["model"]: names,
-            text["task"]: [row.task for _, row in rows],
+            text["task"]: [row.task if one_model else f"{name} · {row.task}" for name, (_, row) in named],
             text["share"]: [round(row.share, 3) for _, row in rows],
         }
     )
     marks = [
-        [name, mark.question, mark.said, "✓" if mark.right else "✗"]
-        for name, (_, row) in zip(names, rows, strict=True)
-        for mark in row.marks
+        [name, mark.question, mark.said, "✓" if mark.right else "✗"] for name, (_, row) in named for mark in row.marks
     ]
     shown = bool(rows)
     return [

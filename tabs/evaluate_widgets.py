@@ -67,7 +67,14 @@ def draw(page: Page, registry: Registry) -> EvaluateWidgets:
             table = gr.Dataframe(interactive=False, elem_id="evaluate-table", visible=False)
             chart = gr.BarPlot(height=260, visible=False)
             details = page.bind(
-                gr.Dataframe(interactive=False, wrap=True, max_height=420, visible=False),
+                gr.Dataframe(
+                    interactive=False,
+                    wrap=True,
+                    max_height=420,
+                    column_widths=["22%", "42%", "26%", "10%"],
+                    elem_id="evaluate-details",
+                    visible=False,
+                ),
                 label="evaluate.details",
             )
     return EvaluateWidgets(models, tasks, own_file, start, stop, progress, runs, table, chart, details)

@@ -79,10 +79,10 @@ class EvaluationService:
                 yield Progress(model, tasks[0].name, 0, len(tasks[0].items), 0)
             for task in tasks:
                 for progress in self._one(model, task):
-                    yield progress
                     if progress.row is not None:
                         rows.append(progress.row)
                         self._keep(owner, Run(run_id, tuple(rows)))
+                    yield progress
 
     def runs(self, owner: str) -> list[str]:
         """Ids of the owner's runs, newest first."""

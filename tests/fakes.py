@@ -57,6 +57,7 @@ class FakeModel:
     gate: threading.Semaphore | None = None
     context_tokens: int = 2048
     chat_template: str = ""
+    sees: bool = False
     generations: list[FakeGeneration] = field(default_factory=list)
     prompts: list[tuple[list[Message], Sampling, str]] = field(default_factory=list)
     dropped_turns: int = 0
@@ -104,6 +105,9 @@ class FakeRegistry:
         if not fit.fits:
             raise DoesNotFit(name=name, needed_mib=fit.needed_mib, free_mib=fit.free_mib)
         self.states[name] = "ready"
+
+    def sees(self, name: str) -> bool | None:
+        return self.models[name].sees if name in self.models else None
 
     def unload(self, name: str) -> None:
         if self.leases.get(name):

@@ -91,9 +91,34 @@ def _qwen3(size: str, millions: tuple[int, int]) -> ModelCard:
     )
 
 
+def _seeing(
+    name: str,
+    repository: str,
+    millions: tuple[int, int],
+    context: int,
+    note: tuple[str, str],
+    languages: tuple[str, ...] = ("zh", "en"),
+) -> ModelCard:
+    return ModelCard(
+        name=name,
+        source="hub",
+        location=repository,
+        parameters=millions[0] * 10**6,
+        embedding_parameters=millions[1] * 10**6,
+        context_tokens=context,
+        modality="vision",
+        licence="Apache-2.0",
+        languages=languages,
+        note_zh=f"看图：{note[0]}",
+        note_en=f"Sees pictures: {note[1]}",
+    )
+
+
 _SMALL = ("最小的书生浦语，几 GB 显存即可", "The smallest InternLM, for a few GB of GPU memory")
 _MIDDLE = ("长上下文，会用工具", "Long context, uses tools")
 _LARGE = ("更强，需要大显存", "Stronger, for a large GPU")
+_VL = ("书生·万象", "InternVL3")
+_TINY = ("很小，只懂英语", "SmolVLM2, small, English only")
 _CARDS = (
     ModelCard(
         name=PACKAGED,
@@ -129,6 +154,21 @@ _CARDS = (
     _qwen3("1.7B", (1721, 311)),
     _qwen3("4B", (4022, 389)),
     _qwen3("8B", (8191, 1245)),
+    _seeing("internvl3-1b", "OpenGVLab/InternVL3-1B-hf", (938, 272), 32768, _VL),
+    _seeing("internvl3-2b", "OpenGVLab/InternVL3-2B-hf", (2089, 466), 32768, _VL),
+    _seeing("internvl3-8b", "OpenGVLab/InternVL3-8B-hf", (7944, 1090), 32768, _VL),
+    _seeing("qwen3-vl-2b", "Qwen/Qwen3-VL-2B-Instruct", (2127, 311), 262144, ("通义千问 3", "Qwen3-VL")),
+    _seeing("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", (4438, 389), 262144, ("通义千问 3", "Qwen3-VL")),
+    _seeing("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", (8292, 1090), 128000, ("通义千问 2.5", "Qwen2.5-VL")),
+    _seeing("smolvlm2-500m", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", (507, 95), 8192, _TINY, ("en",)),
+    _seeing("smolvlm2-2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", (2246, 202), 8192, _TINY, ("en",)),
+    _seeing(
+        "llava-onevision-0.5b",
+        "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+        (894, 136),
+        32768,
+        ("LLaVA，小", "LLaVA-OneVision, small"),
+    ),
 )
 # Best first: what `auto` takes on a GPU when it fits.
 _LADDER = (Choice("internlm3-8b"), Choice("internlm3-8b", "4bit"), Choice("internlm2.5-1.8b"))

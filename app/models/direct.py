@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import BatchFeature, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.continuous_batching.requests import GenerationOutput, RequestStatus
 from transformers.generation.streamers import BaseStreamer
 
@@ -16,11 +16,12 @@ from app.models.adapters import AdapterBank
 from app.models.generation import EngineGeneration
 from app.models.interface import Message, Sampling
 from app.models.loading import Loaded
-from app.models.prompt import PromptBuilder
+from app.models.prompt import PromptBuilder, refuse_pictures
+from app.models.seeing import Prompt, SeeingPrompts
 from app.models.text_stream import TextStream
 
 log = logging.getLogger(__name__)
-Job = tuple[EngineGeneration, list[int], int, Sampling]
+Job = tuple[EngineGeneration, Prompt, int, Sampling]
 
 
 class TokenStreamer(BaseStreamer):
@@ -65,7 +66,9 @@ class DirectEngine:
         self.chat_template = loaded.chat_template
         self.context_tokens = loaded.context_tokens
         self.adapters = AdapterBank()
+        self.sees = loaded.processor is not None
         self._prompts = PromptBuilder(loaded.tokenizer, loaded.chat_template, self.context_tokens)
+        self._seeing = SeeingPrompts(loaded.processor, self.context_tokens) if self.sees else None
         self._numbers = itertools.count()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._live: dict[str, EngineGeneration] = {}
@@ -73,7 +76,7 @@ class DirectEngine:
         self._worker.start()
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        return len(self._prompts.tokens(messages))
+        return len(self._seeing.prompt(messages) if self._seeing else self._prompts.tokens(messages))
 
     def stream(
         self,
@@ -83,14 +86,21 @@ class DirectEngine:
         visitor: str = "",  # noqa: ARG002  one at a time, first come first served
         drop_oldest: bool = False,
     ) -> EngineGeneration:
-        tokens, dropped = self._prompts.fit(messages, sampling.max_new_tokens, drop_oldest)
-        generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(tokens), dropped)
+        prompt, dropped = self._fit(messages, sampling.max_new_tokens, drop_oldest)
+        generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(prompt), dropped)
         stop_tokens = frozenset(self.loaded.stop_token_ids)
         generation.read(TextStream(self.loaded.tokenizer, sampling.stop, sampling.keep_special_tokens), stop_tokens)
-        most = max(1, min(sampling.max_new_tokens, self.context_tokens - len(tokens)))
+        most = max(1, min(sampling.max_new_tokens, self.context_tokens - len(prompt)))
         self._live[generation.request_id] = generation
-        self._jobs.put((generation, tokens, most, sampling))
+        self._jobs.put((generation, prompt, most, sampling))
         return generation
+
+    def _fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[Prompt, int]:
+        if self._seeing is not None:
+            return self._seeing.fit(messages, answer, drop_oldest)
+        refuse_pictures(self.name, messages)
+        tokens, dropped = self._prompts.fit(messages, answer, drop_oldest)
+        return Prompt(tokens), dropped
 
     def cancel(self, generation: EngineGeneration) -> None:
         self._live.pop(generation.request_id, None)
@@ -119,15 +129,17 @@ class DirectEngine:
                 generation.deliver(GenerationOutput(generation.request_id, status=RequestStatus.FAILED))
 
     @torch.inference_mode()
-    def _generate(self, generation: EngineGeneration, tokens: list[int], most: int, sampling: Sampling) -> None:
+    def _generate(self, generation: EngineGeneration, prompt: Prompt, most: int, sampling: Sampling) -> None:
         model: Any = self.loaded.model
-        prompt = torch.tensor([tokens], device=model.device)
+        tokens = torch.tensor([prompt.tokens], device=model.device)
+        shown = BatchFeature(prompt.inputs).to(model.device, model.dtype)
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
         drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
         model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            **shown,
             max_new_tokens=most,
             eos_token_id=list(self.loaded.stop_token_ids),
             pad_token_id=0,

@@ -18,7 +18,7 @@ from app.models.batching import BatchManager
 from app.models.generation import EngineGeneration
 from app.models.interface import Inspection, Message, Sampling
 from app.models.loading import Loaded
-from app.models.prompt import PromptBuilder
+from app.models.prompt import PromptBuilder, refuse_pictures
 from app.models.sampling import RequestSampling
 from app.models.text_stream import TextStream
 
@@ -39,6 +39,8 @@ class EngineOptions:
 
 class Engine:
     """A ChatModel. Thread-safe; `close` gives its cache back and ends whatever still runs."""
+
+    sees = False
 
     def __init__(self, name: str, loaded: Loaded, options: EngineOptions) -> None:
         self.name = name
@@ -67,6 +69,7 @@ class Engine:
         drop_oldest: bool = False,
         adapter: str | None = None,
     ) -> EngineGeneration:
+        refuse_pictures(self.name, messages)
         tokens, dropped = self._prompts.fit(messages, sampling.max_new_tokens, drop_oldest)
         generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(tokens), dropped)
         generation.adapter = adapter
@@ -184,6 +187,8 @@ class Engine:
 
 class TunedModel:
     """A ChatModel: an engine's base with one adapter. Its name is `base+adapter`."""
+
+    sees = False
 
     def __init__(self, engine: Engine, adapter: str) -> None:
         self.name = f"{engine.name}+{adapter}"

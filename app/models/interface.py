@@ -9,11 +9,15 @@ FinishReason = Literal["stop", "length", "cancelled"]
 
 
 class Message(TypedDict):
-    """One turn. `name` marks special system turns, such as InternLM's `<|interpreter|>`."""
+    """One turn. `name` marks special system turns, such as InternLM's `<|interpreter|>`.
+
+    `images` are picture files, as `pictures.as_jpeg` writes them; only models that see take them.
+    """
 
     role: Literal["system", "user", "assistant", "environment"]
     content: str
     name: NotRequired[str]
+    images: NotRequired[tuple[bytes, ...]]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class ChatModel(Protocol):
     name: str
     context_tokens: int
     chat_template: str
+    sees: bool
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of the prompt these messages make, the generation prompt included."""
@@ -74,7 +79,7 @@ class ChatModel(Protocol):
         """Queue one request. `visitor` is whose fair share it counts against.
 
         With `drop_oldest` the oldest turns are left out until the prompt fits and `Generation.dropped_turns` says
-        how many; without it PromptTooLong is raised.
+        how many; without it PromptTooLong is raised. Pictures for a model that does not see raise CannotSee.
         """
         ...
 
@@ -168,6 +173,10 @@ class Registry(Protocol):
 
     def unload(self, name: str) -> None:
         """Give an idle model's memory back. Raises ModelInUse while it is leased."""
+        ...
+
+    def sees(self, name: str) -> bool | None:
+        """Whether the model takes pictures; None while that is unknown, as before a repository is fetched."""
         ...
 
     def fit(self, name: str) -> Fit:

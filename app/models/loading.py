@@ -9,6 +9,7 @@ import torch
 import transformers
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -24,6 +25,7 @@ from app.models.catalog import ModelCard
 from app.models.chat_formats import FORMATS, TURN_ENDS, chat_template
 from app.models.checkpoint import Weight, open_weights, read_config
 from app.models.internlm_tokenizer import load_tokenizer
+from app.models.seeing import load_processor, sees
 
 Progress = Callable[[float, str], None]
 
@@ -45,7 +47,7 @@ class NoTokenizer(NotAModel):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to run. `mib` is what its weights hold on the device."""
+    """A model ready to run. `mib` is what its weights hold on the device; `processor` is there if it sees."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -53,6 +55,7 @@ class Loaded:
     stop_token_ids: tuple[int, ...]
     context_tokens: int
     mib: int
+    processor: Any = None
 
 
 def load(folder: Path, card: ModelCard, device: str, dtype: str, quantise: str | None, on_progress: Progress) -> Loaded:
@@ -63,7 +66,11 @@ def load(folder: Path, card: ModelCard, device: str, dtype: str, quantise: str |
     tokenizer = _tokenizer(raw, folder, card)
     model = _build(config, weights, card, device, _dtype(dtype, device), quantise)
     model.generation_config = _generation_config(folder, model)
-    template = chat_template(tokenizer, FORMATS.get(raw["model_type"]) or card.chat_format)
+    processor = load_processor(folder, config, tokenizer, card.name) if sees(config) else None
+    if processor is None:
+        template = chat_template(tokenizer, FORMATS.get(raw["model_type"]) or card.chat_format)
+    else:
+        template = str(processor.chat_template)
     on_progress(1.0, card.name)
     return Loaded(
         model=model,
@@ -72,6 +79,7 @@ def load(folder: Path, card: ModelCard, device: str, dtype: str, quantise: str |
         stop_token_ids=_stop_ids(card, tokenizer, model, template),
         context_tokens=_context_tokens(config, card),
         mib=round(model.get_memory_footprint() / 2**20),
+        processor=processor,
     )
 
 
@@ -93,7 +101,7 @@ def _describe(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, OSError, TypeError) as error:
         raise UnknownArchitecture(name=card.name, kind=raw.get("model_type", "?")) from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not sees(config):
         raise UnknownArchitecture(name=card.name, kind=config.model_type)
     return config, weights
 
@@ -108,7 +116,8 @@ def _build(
 ) -> PreTrainedModel:
     # Our own progress is shown instead; the bars would fill the log.
     transformers.utils.logging.disable_progress_bar()
-    architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    known = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING if sees(config) else MODEL_FOR_CAUSAL_LM_MAPPING
+    architecture: Any = known[type(config)]
     try:
         model, report = architecture.from_pretrained(
             None,

@@ -243,6 +243,7 @@ class _MeteredModel:
         self.name = model.name
         self.context_tokens = model.context_tokens
         self.chat_template = model.chat_template
+        self.sees = model.sees
         self._meter = meter
         self._model = model
 

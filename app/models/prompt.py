@@ -5,10 +5,15 @@ from typing import TypeVar, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from app.errors import PromptTooLong
+from app.errors import BadInput, PromptTooLong
 from app.models.interface import Message
 
 Prompt = TypeVar("Prompt", bound=Sized)
+
+
+class CannotSee(BadInput):
+    zh = "模型 {name} 看不了图片。请换一个能看图的模型，或先移除图片；输入的内容还在。"
+    en = "The model {name} cannot see pictures. Choose one that sees, or remove the pictures; what you typed is kept."
 
 
 class PromptBuilder:
@@ -33,6 +38,12 @@ class PromptBuilder:
     def fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[list[int], int]:
         """(prompt tokens, dropped turns); see `fit_turns`."""
         return fit_turns(self.tokens, messages, self._limit, answer, drop_oldest)
+
+
+def refuse_pictures(name: str, messages: Sequence[Message]) -> None:
+    """For a model that does not see. Raises CannotSee."""
+    if any(message.get("images") for message in messages):
+        raise CannotSee(name=name)
 
 
 def fit_turns(

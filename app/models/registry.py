@@ -116,7 +116,7 @@ class ModelRegistry:
     def names(self) -> list[str]:
         """The loaded ones with their adapters first, then the rest of the catalog."""
         ready = [e for e in self.ledger().models if e.state in ("ready", "parked")]
-        loaded = [e.name for e in ready if e.kind in ("chat", "remote")]
+        loaded = [e.name for e in ready if e.kind in ("chat", "vision", "remote")]
         bases = dict.fromkeys([*loaded, self.default_name, *self._engines, *catalog.names()])
         return [name for base in bases for name in (base, *self._adapters_of(base))]
 
@@ -177,6 +177,13 @@ class ModelRegistry:
 
     def fit(self, name: str) -> Fit:
         return self.residence.fit(self._recipe(self._split(name)[0]))
+
+    def sees(self, name: str) -> bool | None:
+        base, _ = self._split(name)
+        if base in self._engines:
+            return self._engines[base].sees
+        card = self._known(catalog.find(base))
+        return card.modality == "vision" if card.parameters else None
 
     def ledger(self) -> Ledger:
         return self.residence.ledger(_adapters_in)
@@ -255,15 +262,18 @@ class ModelRegistry:
         card = catalog.find(base)
         return Recipe(
             name=card.name,
-            kind="chat",
+            kind="vision" if self._known(card).modality == "vision" else "chat",
             needed_mib=lambda: self._needed_mib(card),
             load=lambda report: self._load(card, report),
             fetch=lambda report: self._fetch(card, report),
         )
 
+    def _known(self, card: ModelCard) -> ModelCard:
+        """With what its files told, once they are here."""
+        return self._fetched[card.name][0] if card.name in self._fetched else card
+
     def _needed_mib(self, card: ModelCard) -> int:
-        known, _ = self._fetched.get(card.name, (card, None))
-        weights = known.mib(self.placement.dtype, self.placement.quantise)
+        weights = self._known(card).mib(self.placement.dtype, self.placement.quantise)
         return weights + min(catalog.WORKING_MIB, self.placement.budget_mib // 4)
 
     def _fetch(self, card: ModelCard, report: Progress) -> None:
@@ -274,7 +284,7 @@ class ModelRegistry:
         where = self.placement
         card, folder = self._fetched[card.name]
         loaded = load(folder, card, where.device, where.dtype, where.quantise, report)
-        if not can_batch(loaded.model):
+        if loaded.processor is not None or not can_batch(loaded.model):
             return LoadedEngine(DirectEngine(card.name, loaded), where.device, 0)
         room = min(catalog.WORKING_MIB, where.budget_mib // 4) * 2**20
         affordable = room // memory.cache_bytes_per_token(loaded.model)

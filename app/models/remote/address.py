@@ -2,24 +2,28 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from app.errors import SettingsError
 
 KEY_VARIABLE = "PUYU_ENGINE_KEY"
-FORM = "NAME=http://HOST:PORT/v1[,http://HOST2:PORT/v1][#MODEL]"
+FORM = "NAME=http://HOST:PORT/v1[,http://HOST2:PORT/v1][#MODEL[#sees]]"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
 class EngineAddress:
-    """Replicas under one name. An empty `model` means the first that they list; the key comes from the environment."""
+    """Replicas under one name. An empty `model` means the first that they list; the key comes from the environment.
+
+    `sees` is said by whoever runs the server: no engine tells whether its model takes pictures.
+    """
 
     name: str
     urls: tuple[str, ...]
     model: str = ""
     key: str = field(default="", repr=False)
+    sees: bool = False
 
     @property
     def key_variable(self) -> str:
@@ -37,15 +41,16 @@ def read_engines(
         if address.name in engines or address.name in taken:
             raise SettingsError(key="engine", value=address.name, allowed="this name is taken 这个名称已被使用")
         key = environment.get(address.key_variable) or environment.get(KEY_VARIABLE, "")
-        engines[address.name] = EngineAddress(address.name, address.urls, address.model, key)
+        engines[address.name] = replace(address, key=key)
     return engines
 
 
 def _read(entry: str) -> EngineAddress:
     name, equals, rest = entry.strip().partition("=")
-    places, _, model = rest.partition("#")
+    places, _, rest = rest.partition("#")
+    model, _, sees = rest.partition("#")
     urls = tuple(url.strip().rstrip("/") for url in places.split(",") if url.strip())
-    if not equals or not NAME.fullmatch(name) or not urls:
+    if not equals or not NAME.fullmatch(name) or not urls or sees not in ("", "sees"):
         raise SettingsError(key="engine", value=name, allowed=FORM)
     for url in urls:
         parts = urlsplit(url)
@@ -54,4 +59,4 @@ def _read(entry: str) -> EngineAddress:
         if parts.username or parts.password:
             wanted = f"the key belongs into {KEY_VARIABLE} 密钥请放进环境变量 {KEY_VARIABLE}"
             raise SettingsError(key="engine", value=name, allowed=wanted)
-    return EngineAddress(name, urls, model)
+    return EngineAddress(name, urls, model, sees=bool(sees))

@@ -83,7 +83,7 @@ class RemoteEngine:
         """LoRA adapters that the replicas list beside the model; each is a model `name+adapter`."""
         return tuple(dict.fromkeys(name for replica in self._replicas for name in replica.adapters()))
 
-    def count_tokens(self, model: str, messages: list[dict[str, str]]) -> int | None:
+    def count_tokens(self, model: str, messages: list[dict[str, Any]]) -> int | None:
         """By a replica's own tokenizer; None where there is none to ask."""
         replica = self._pick(())
         return None if replica is None else self.run(replica.tokenize(model, messages))

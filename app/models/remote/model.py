@@ -8,14 +8,16 @@ from typing import Any
 
 from app.errors import PromptTooLong
 from app.models.interface import FinishReason, Message, Sampling
-from app.models.prompt import fit_turns
+from app.models.prompt import fit_turns, refuse_pictures
 from app.models.remote.engine import Call, RemoteEngine
 from app.models.remote.replica import Chunk
 from app.models.text_stream import StopStrings
+from app.pictures import data_url
 
 # For servers without a tokenizer route: about what the usual vocabularies make of Chinese and of other text.
 WIDE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
 TOKENS_PER_WIDE, TOKENS_PER_OTHER, TOKENS_PER_TURN = 0.75, 0.28, 5
+TOKENS_PER_PICTURE = 1024  # between a few hundred and a few thousand, by engine and size
 MARGIN = 1.3  # an estimate may be that much too low
 
 
@@ -42,6 +44,7 @@ class RemoteModel:
         self.engine = engine
         self.name = name
         self.there = there
+        self.sees = engine.address.sees
         self.context_tokens = engine.context_tokens
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -57,6 +60,8 @@ class RemoteModel:
         visitor: str = "",  # noqa: ARG002  the far engine knows no visitors
         drop_oldest: bool = False,
     ) -> "RemoteGeneration":
+        if not self.sees:
+            refuse_pictures(self.name, messages)
         prompt, dropped = self._fit(messages, sampling.max_new_tokens, drop_oldest)
         room = self.context_tokens - prompt.tokens if self.engine.told_context else sampling.max_new_tokens
         body = request_body(self.there, prompt.messages, sampling, max(1, min(sampling.max_new_tokens, room)))
@@ -163,12 +168,18 @@ def request_body(there: str, messages: Sequence[Message], sampling: Sampling, mo
     return body
 
 
-def far_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
+def far_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Turns in the roles that every engine knows; an interpreter's output is told as the user's words."""
     return [
-        {"role": "user" if turn["role"] == "environment" else turn["role"], "content": turn["content"]}
+        {"role": "user" if turn["role"] == "environment" else turn["role"], "content": _far_content(turn)}
         for turn in messages
     ]
+
+
+def _far_content(turn: Message) -> str | list[dict[str, Any]]:
+    """Text alone where there is no picture: not every engine takes parts."""
+    shown = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in turn.get("images", ())]
+    return [*shown, {"type": "text", "text": turn["content"]}] if shown else turn["content"]
 
 
 def estimate(messages: Sequence[Message]) -> int:
@@ -177,4 +188,5 @@ def estimate(messages: Sequence[Message]) -> int:
     for turn in messages:
         wide = len(WIDE.findall(turn["content"]))
         tokens += wide * TOKENS_PER_WIDE + (len(turn["content"]) - wide) * TOKENS_PER_OTHER + TOKENS_PER_TURN
+        tokens += TOKENS_PER_PICTURE * len(turn.get("images", ()))
     return round(tokens) + 1

@@ -107,7 +107,7 @@ class Replica:
         """LoRA adapters that the server lists as children of the model."""
         return [str(m["id"]) for m in self.served if m.get("parent") == self.model and m.get("id")]
 
-    async def tokenize(self, model: str, messages: list[dict[str, str]]) -> int | None:
+    async def tokenize(self, model: str, messages: list[dict[str, Any]]) -> int | None:
         """Tokens of the prompt by the server's own tokenizer; None where it has no such route."""
         if not self._tokenizes:
             return None

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from app.api.errors import NotSupported
 from app.api.wanted import Wanted
-from app.models.interface import FinishReason, Generation, Registry
+from app.models.interface import ChatModel, FinishReason, Generation, Registry, TokenScoringModel, TokenScore
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Ended:
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    scores: tuple[TokenScore, ...] | None = None
 
 
 class Gone(Exception):
@@ -62,17 +64,27 @@ class Answer:
             with self._registry.lease(self._wanted.model) as model:
                 if self._left:
                     return
+                if self._wanted.likeliest is not None and not isinstance(model, TokenScoringModel):
+                    raise NotSupported(param="logprobs")
                 sampling = self._wanted.sampling_for(model.context_tokens)
                 generation = model.stream(self._wanted.messages, sampling, visitor=self._visitor)
                 self._generation = generation
                 if self._left:
                     generation.cancel()
+                pieces = []
                 for piece in generation:
+                    pieces.append(piece)
                     self._tell(piece)
-                reason = generation.finish_reason or "stop"
-                self._tell(Ended(reason, generation.prompt_tokens, generation.completion_tokens))
+                self._tell(self._ended(model, generation, "".join(pieces)))
         except Exception as error:
             self._tell(error)
+
+    def _ended(self, model: ChatModel, generation: Generation, text: str) -> Ended:
+        scores = None
+        if self._wanted.likeliest is not None and isinstance(model, TokenScoringModel) and not self._left:
+            scores = tuple(model.score_tokens(self._wanted.messages, text, self._wanted.likeliest))
+        reason = generation.finish_reason or "stop"
+        return Ended(reason, generation.prompt_tokens, generation.completion_tokens, scores)
 
     def _tell(self, news: str | Ended | Exception) -> None:
         if not self._loop.is_closed():

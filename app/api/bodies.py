@@ -19,7 +19,7 @@ class Completion:
 
     def whole(self, text: str, ended: Ended) -> dict[str, Any]:
         message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(ended)}
+        choice = {"index": 0, "message": message, "logprobs": _scores(ended), "finish_reason": _finish(ended)}
         return {**self._head, "object": "chat.completion", "choices": [choice], "usage": _usage(ended)}
 
     def opening(self) -> bytes:
@@ -29,13 +29,13 @@ class Completion:
         return self._chunk({"content": text}, None)
 
     def closing(self, ended: Ended, include_usage: bool) -> bytes:
-        """The chunk with the finish reason, the usage where it is wanted, and the end mark."""
+        """The chunk with the finish reason and all log-probabilities, the usage where it is wanted, the end mark."""
         usage = {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(ended)}
-        last = self._chunk({}, _finish(ended))
+        last = self._chunk({}, _finish(ended), _scores(ended))
         return last + (event(usage) if include_usage else b"") + b"data: [DONE]\n\n"
 
-    def _chunk(self, delta: dict[str, Any], finish: str | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    def _chunk(self, delta: dict[str, Any], finish: str | None, scores: dict[str, Any] | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": scores, "finish_reason": finish}
         return event({**self._head, "object": "chat.completion.chunk", "choices": [choice]})
 
 
@@ -59,3 +59,18 @@ def _usage(ended: Ended) -> dict[str, int]:
 
 def _finish(ended: Ended) -> str:
     return "length" if ended.finish_reason == "length" else "stop"
+
+
+def _scores(ended: Ended) -> dict[str, Any] | None:
+    if ended.scores is None:
+        return None
+    content = [
+        {**_token(score.text, score.logprob), "top_logprobs": [_token(*pair) for pair in score.likeliest]}
+        for score in ended.scores
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(text: str, logprob: float) -> dict[str, Any]:
+    """Half a character, as some tokens are, has no bytes of its own here."""
+    return {"token": text, "logprob": logprob, "bytes": None if "\ufffd" in text else list(text.encode())}

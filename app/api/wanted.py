@@ -9,13 +9,12 @@ from app.models.interface import Message, Sampling
 
 MOST_TOKENS = 131_072
 MOST_STOPS = 16
+MOST_SCORED = 512  # tokens of an answer with log-probabilities: it is read once more, whole
 MOST_CHARACTERS = 400_000  # beyond any model's context; refused before a tokenizer spends seconds on it
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 # Refused unless they say what is so anyway.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "logit_bias": ({},),
@@ -33,7 +32,10 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """A checked chat completion. Without `most_tokens` the answer may fill the context."""
+    """A checked chat completion. Without `most_tokens` the answer may fill the context.
+
+    `likeliest`: how many likely tokens are told beside each of the answer's; None for no log-probabilities at all.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -41,10 +43,12 @@ class Wanted:
     most_tokens: int | None
     stream: bool
     include_usage: bool
+    likeliest: int | None = None
 
     def sampling_for(self, context_tokens: int) -> Sampling:
         """How to draw the answer from a model of this context."""
         most = self.most_tokens or min(context_tokens, MOST_TOKENS)
+        most = most if self.likeliest is None else min(most, MOST_SCORED)
         usual = self.sampling
         return Sampling(usual.temperature, usual.top_p, usual.top_k, most, usual.seed, usual.stop)
 
@@ -80,6 +84,7 @@ def read_wanted(data: bytes) -> Wanted:
         most_tokens=int(number.within(most, 1, MOST_TOKENS, 0, whole=True)) or None,
         stream=_flag(body, "stream"),
         include_usage=_includes_usage(body),
+        likeliest=_likeliest(body, number, most),
     )
 
 
@@ -111,6 +116,15 @@ def _includes_usage(body: dict[str, Any]) -> bool:
     if not isinstance(options, dict) or not body.get("stream"):
         raise WrongValue(param="stream_options", allowed='{"include_usage": true}, with "stream": true')
     return _flag(options, "include_usage")
+
+
+def _likeliest(body: dict[str, Any], number: "_Numbers", most: str) -> int | None:
+    if not _flag(body, "logprobs"):
+        if body.get("top_logprobs"):
+            raise WrongValue(param="top_logprobs", allowed='with "logprobs": true')
+        return None
+    number.within(most, 1, MOST_SCORED, MOST_SCORED)
+    return int(number.within("top_logprobs", 0, 20, 0, whole=True))
 
 
 def _stops(stop: object) -> tuple[str, ...]:

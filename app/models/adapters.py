@@ -77,6 +77,7 @@ class AdapterBank:
     def __init__(self) -> None:
         self.generation = 0
         self._change = threading.Lock()
+        self._one_reading = threading.Lock()
         self._adapters: Mapping[str, Loaded] = {}
         self._last_number = 0
         self._stacks: Mapping[str, Stack] = {}
@@ -196,6 +197,20 @@ class AdapterBank:
             logits = self._logits(prompt, answer)[:-1]
         given = torch.tensor(answer, dtype=torch.long, device=self._device)
         return float(logits.log_softmax(-1).gather(1, given[:, None]).sum())
+
+    def scores(
+        self, name: str | None, prompt: Sequence[int], answer: Sequence[int], likeliest: int
+    ) -> list[tuple[float, list[tuple[int, float]]]]:
+        """For each token of the answer its log-probability, and the likeliest tokens with theirs."""
+        with self._one_reading:  # the logits of a long answer are large
+            with self.step([(name, len(prompt) + len(answer))], _round_up(len(prompt) + len(answer))):
+                logs = self._logits(prompt, answer)[:-1].log_softmax(-1)
+            given = logs.gather(-1, torch.tensor(answer, device=logs.device)[:, None])[:, 0].tolist()
+            tops = logs.topk(likeliest)
+        pairs = zip(tops.indices.tolist(), tops.values.tolist(), strict=True)
+        return [
+            (own, list(zip(tokens, values, strict=True))) for own, (tokens, values) in zip(given, pairs, strict=True)
+        ]
 
     @torch.inference_mode()
     def _logits(self, prompt: Sequence[int], answer: Sequence[int]) -> torch.Tensor:

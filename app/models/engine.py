@@ -16,7 +16,7 @@ from app.errors import EngineFailed, ModelInUse
 from app.models.adapters import AdapterBank
 from app.models.batching import BatchManager
 from app.models.generation import EngineGeneration
-from app.models.interface import Inspection, Message, Sampling
+from app.models.interface import Inspection, Message, Sampling, TokenScore
 from app.models.loading import Loaded
 from app.models.prompt import PromptBuilder, refuse_pictures
 from app.models.sampling import RequestSampling
@@ -86,6 +86,23 @@ class Engine:
     def log_likelihood(self, messages: Sequence[Message], answer: str, adapter: str | None = None) -> float:
         tokens = self.loaded.tokenizer.encode(answer, add_special_tokens=False)
         return self.adapters.log_likelihood(adapter, self._prompts.tokens(messages), tokens)
+
+    def score_tokens(
+        self, messages: Sequence[Message], answer: str, likeliest: int, adapter: str | None = None
+    ) -> list[TokenScore]:
+        tokenizer = self.loaded.tokenizer
+        tokens = tokenizer.encode(answer, add_special_tokens=False)
+        if not tokens:
+            return []
+
+        def text(token: int) -> str:
+            return str(tokenizer.decode([token]))
+
+        found = self.adapters.scores(adapter, self._prompts.tokens(messages), tokens, likeliest)
+        return [
+            TokenScore(text(token), own, tuple((text(other), log) for other, log in tops))
+            for token, (own, tops) in zip(tokens, found, strict=True)
+        ]
 
     def cancel(self, generation: EngineGeneration) -> None:
         """End this request before the next step; one that has ended is only forgotten.
@@ -215,3 +232,6 @@ class TunedModel:
 
     def log_likelihood(self, messages: Sequence[Message], answer: str) -> float:
         return self.engine.log_likelihood(messages, answer, self.adapter)
+
+    def score_tokens(self, messages: Sequence[Message], answer: str, likeliest: int) -> list[TokenScore]:
+        return self.engine.score_tokens(messages, answer, likeliest, self.adapter)

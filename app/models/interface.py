@@ -120,6 +120,25 @@ class ScoringModel(Protocol):
 
 
 @dataclass(frozen=True)
+class TokenScore:
+    """A token of an answer: its log-probability (natural, at temperature 1) given all before it, and the likeliest
+    tokens in its place with theirs."""
+
+    text: str
+    logprob: float
+    likeliest: tuple[tuple[str, float], ...]
+
+
+@runtime_checkable
+class TokenScoringModel(Protocol):
+    """A ChatModel that can tell how likely each token of an answer is."""
+
+    def score_tokens(self, messages: Sequence[Message], answer: str, likeliest: int) -> list[TokenScore]:
+        """Read the answer once more, beside whatever else runs; with that many likeliest tokens for each of its own."""
+        ...
+
+
+@dataclass(frozen=True)
 class LedgerEntry:
     """What one model holds now. Memory in MiB; `progress` is 0 to 1 while downloading or loading, else None."""
 

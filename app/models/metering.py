@@ -19,6 +19,8 @@ from app.models.interface import (
     Message,
     Sampling,
     ScoringModel,
+    TokenScore,
+    TokenScoringModel,
 )
 
 log = logging.getLogger(__name__)
@@ -270,3 +272,8 @@ class _MeteredInspectable(_MeteredModel):
         scoring = self._model
         assert isinstance(scoring, ScoringModel)
         return scoring.log_likelihood(messages, answer)
+
+    def score_tokens(self, messages: Sequence[Message], answer: str, likeliest: int) -> list[TokenScore]:
+        scoring = self._model
+        assert isinstance(scoring, TokenScoringModel)
+        return scoring.score_tokens(messages, answer, likeliest)

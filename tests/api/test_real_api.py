@@ -77,6 +77,23 @@ def test_the_openai_client_chats_streams_and_lists(api: openai.OpenAI) -> None:
     assert api.chat.completions.create(**asked, stop=["France"]).choices[0].message.content == "The capital of "
 
 
+def test_log_probabilities_are_those_of_the_answer(api: openai.OpenAI) -> None:
+    asked = {"model": NAME, "messages": [{"role": "user", "content": FRANCE}], "temperature": 0, "max_tokens": 24}
+    whole = api.chat.completions.create(**asked, logprobs=True, top_logprobs=2).choices[0]
+    assert whole.logprobs is not None and whole.logprobs.content is not None
+    assert "".join(token.token for token in whole.logprobs.content) == whole.message.content == PARIS
+    for token in whole.logprobs.content:
+        assert token.logprob <= 0
+        assert (token.top_logprobs[0].token, token.top_logprobs[0].logprob) == (token.token, token.logprob)
+        assert token.bytes == list(token.token.encode())
+        assert len(token.top_logprobs) == 2
+    chunks = list(api.chat.completions.create(**asked, logprobs=True, stream=True))
+    told = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices and chunk.choices[0].logprobs]
+    assert [[token.token for token in one.content or []] for one in told] == [
+        [token.token for token in whole.logprobs.content]
+    ]
+
+
 def test_the_same_seed_draws_the_same_answer(api: openai.OpenAI) -> None:
     asked = {"model": NAME, "messages": [{"role": "user", "content": "Name an animal."}], "temperature": 1.5}
     texts = [

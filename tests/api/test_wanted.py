@@ -50,11 +50,20 @@ def test_without_a_length_the_answer_may_fill_the_context() -> None:
     assert read().sampling_for(2048).max_new_tokens == 2048
 
 
+def test_log_probabilities_are_for_answers_of_some_length() -> None:
+    wanted = read(logprobs=True, top_logprobs=3)
+    assert (wanted.likeliest, wanted.sampling_for(8192).max_new_tokens) == (3, 512)
+    assert (read(logprobs=True).likeliest, read().likeliest) == (0, None)
+
+
 @pytest.mark.parametrize(
     ("more", "error", "param"),
     [
         ({"n": 2}, NotSupported, "n"),
-        ({"logprobs": True}, NotSupported, "logprobs"),
+        ({"logprobs": "yes"}, WrongValue, "logprobs"),
+        ({"top_logprobs": 2}, WrongValue, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, WrongValue, "top_logprobs"),
+        ({"logprobs": True, "max_tokens": 513}, WrongValue, "max_tokens"),
         ({"tools": [{"type": "function"}]}, NotSupported, "tools"),
         ({"response_format": {"type": "json_object"}}, NotSupported, "response_format"),
         ({"presence_penalty": 0.5}, NotSupported, "presence_penalty"),

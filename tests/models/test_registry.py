@@ -5,11 +5,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from app.errors import ModelInUse, UnknownModel
-from app.models.interface import Message, Sampling
+from app.models.interface import Message, Sampling, TokenScoringModel
 from app.models.placement import Placement
-from app.models.registry import ModelRegistry
+from app.models.registry import LoadedEngine, ModelRegistry
 from tests.models.adapter_batches import save_adapter
 
 NAME = "smollm2-135m"
@@ -46,6 +47,30 @@ def test_base_and_adapter_answer_side_by_side_from_one_set_of_weights(
     assert texts[1] != PARIS
     ledger = registry.ledger()
     assert [(entry.name, entry.adapters) for entry in ledger.models] == [(NAME, ("tuned",))]
+
+
+def test_an_answer_is_scored_as_the_plain_model_scores_it(registry: ModelRegistry, adapter_folder: Path) -> None:
+    tuned = f"{NAME}+scored"
+    registry.add_adapter(tuned, adapter_folder)
+    with registry.lease(NAME) as base, registry.lease(tuned) as other:
+        assert isinstance(base, TokenScoringModel) and isinstance(other, TokenScoringModel)
+        busy = base.stream(FRANCE, Sampling(temperature=0, max_new_tokens=200))
+        next(iter(busy))
+        scores, others = base.score_tokens(FRANCE, PARIS, 3), other.score_tokens(FRANCE, PARIS, 3)
+        busy.cancel()
+        resident = registry.residence.resident(NAME)
+        assert isinstance(resident, LoadedEngine)
+        model, tokenizer = resident.engine.loaded.model, resident.engine.loaded.tokenizer
+        prompt = tokenizer.apply_chat_template(FRANCE, add_generation_prompt=True, return_dict=False)
+        answer = tokenizer.encode(PARIS, add_special_tokens=False)
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([prompt + answer]), use_cache=False).logits[0]
+        logs = logits[len(prompt) - 1 : -1].float().log_softmax(-1)
+    expected = logs.gather(-1, torch.tensor(answer)[:, None])[:, 0].tolist()
+    assert [score.logprob for score in scores] == pytest.approx(expected, abs=0.1)  # bfloat16
+    assert "".join(score.text for score in scores) == PARIS
+    assert all(score.likeliest[0] == (score.text, score.logprob) for score in scores)
+    assert [score.logprob for score in others] != pytest.approx(expected, abs=0.1)
 
 
 def test_an_adapter_in_use_is_not_removed(registry: ModelRegistry, adapter_folder: Path) -> None:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from app.api.errors import NotSupported
 from app.api.wanted import Wanted
-from app.models.interface import ChatModel, FinishReason, Generation, Registry, TokenScoringModel, TokenScore
+from app.models.interface import ChatModel, FinishReason, Generation, Registry, TokenScore, TokenScoringModel
 
 
 @dataclass(frozen=True)

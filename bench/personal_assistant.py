@@ -61,7 +61,25 @@ def train(page: Any, name: str, pictures: Path | None) -> dict[str, float]:
     wait("finished", page.locator("#tune-status .finished"))
     page.get_by_role("tab", name="Compare", exact=True).click()
     wait("judged", page.locator("#judge-again"))
+    if pictures:
+        look_around(page, pictures)
     return seen
+
+
+def look_around(page: Any, pictures: Path) -> None:
+    """Both halves in Chinese, light and dark, wide and on a phone."""
+    page.locator("#compare-message textarea").fill("Who are you?")
+    page.locator("#compare-send").click()
+    page.locator(".receipt.passed").nth(1).wait_for(timeout=60_000)
+    for shade in ("light", "dark"):
+        for width in (1440, 390):
+            page.set_viewport_size({"width": width, "height": 1100})
+            for part in ("train", "side"):
+                page.locator(f"#compare-{part}-button").click()
+                page.wait_for_timeout(700)
+                page.screenshot(path=pictures / f"{part}-{width}-{shade}.png", full_page=True)
+        page.locator("#theme").click()
+        page.locator("#language").click()
 
 
 def main() -> None:

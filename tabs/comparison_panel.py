@@ -22,8 +22,8 @@ from tabs.page import Page, Visitor
 from tabs.training_widgets import Watch
 
 Bubbles = list[dict[str, Any]]
-# Which run's judgements stand on the page: its id, the language, what was found.
-Shown = tuple[str, str, tuple[Judgement, ...]] | None
+# Which run's judgements stand on the page: its id, the language, its checkpoint, what was found.
+Shown = tuple[str, str, int, tuple[Judgement, ...]] | None
 
 
 class NothingAsked(BadInput):
@@ -89,13 +89,13 @@ def _wire_judging(
     watch: Watch,
     shown: Sequence[Dependency],
 ) -> None:
-    inputs, view = [watch.runs, judging.shown], judging.view
+    inputs, view = [watch.runs, judging.shown], [*judging.view, board.left, board.right]
     follow = partial(show_judgements, training)
     for event in shown:
         page.on(event.success, follow, inputs, view)
     judged = page.on(judging.judge.click, partial(judge, training), inputs, view)
     # which sets the clock going
-    page.on(judged.success, partial(training_panel.show, training), [watch.runs], watch.view)
+    page.on(judged.success, partial(training_panel.show, training), watch.chosen, watch.view)
     page.on(judging.slider.release, partial(pick, training), [watch.runs, judging.slider], [board.left, board.right])
 
 
@@ -164,11 +164,14 @@ def judge(training: FinetuneService, visitor: Visitor, run_id: str | None, shown
 
 
 def show_judgements(training: FinetuneService, visitor: Visitor, run_id: str | None, shown: Shown) -> list[Any]:
-    """What is judged of the run so far; curves and slider stay as they are while nothing new is known."""
+    """What is judged of the run so far; curves and slider stay as they are while nothing new is known.
+
+    A run that has a model now is put beside its base.
+    """
     run = next((run for run in training.runs(visitor.name) if run.id == run_id), None)
     if run is None:
         hidden = gr.update(visible=False)
-        return [hidden, hidden, visitor.text("compare.nothing_judged"), hidden, None]
+        return [hidden, hidden, visitor.text("compare.nothing_judged"), hidden, None, gr.skip(), gr.skip()]
     found = training.judgements(visitor.name, run.id)
     total = len(training.progress(visitor.name, run.id).checkpoints)
     note = ""
@@ -178,10 +181,13 @@ def show_judgements(training: FinetuneService, visitor: Visitor, run_id: str | N
         note = visitor.text("compare.not_judged", reason=run.judging_reason)
     elif not found:
         note = visitor.text("compare.nothing_judged")
-    now = (run.id, visitor.language, tuple(found))
+    now = (run.id, visitor.language, run.chosen, tuple(found))
     curves = [gr.skip(), gr.skip()] if shown == now else _curves(visitor, found)
     again = gr.update(visible=bool(total) and not run.judging)
-    return [*curves, note, again, now]
+    models = [gr.skip(), gr.skip()]
+    if run.chosen and (shown is None or (shown[0], shown[2]) != (run.id, run.chosen)):
+        models = [gr.update(value=run.base), gr.update(value=run.model)]
+    return [*curves, note, again, now, *models]
 
 
 def pick(training: FinetuneService, visitor: Visitor, run_id: str, step: float) -> list[dict[str, Any]]:

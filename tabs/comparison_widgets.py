@@ -66,6 +66,7 @@ def draw_board(page: Page, registry: Registry) -> Board:
                     latex_delimiters=[],
                     feedback_options=None,
                 )
+                page.bind(chat, placeholder="compare.no_answer")
                 columns.append((model, chat, gr.HTML(elem_id=f"compare-{side}-receipt")))
     (left, left_chat, left_receipt), (right, right_chat, right_receipt) = columns
     with gr.Row(equal_height=True):
@@ -97,7 +98,7 @@ def draw_board(page: Page, registry: Registry) -> Board:
 def draw_judging(page: Page) -> Judging:
     with page.bind(gr.Accordion(open=True, elem_id="judging"), label="compare.judgement"):
         curves = gr.LinePlot(None, x="step", y="share", color="curve", y_lim=[0, 1.02], height=240, visible=False)
-        page.bind(curves, x_title="compare.step", y_title="compare.share")
+        page.bind(curves, x_title="compare.step", y_title="compare.share", color_title="compare.curves_title")
         slider = page.bind(gr.Slider(0, 1, visible=False), label="compare.checkpoint")
         note = gr.Markdown(elem_id="judging-note")
         judge = page.bind(gr.Button(visible=False, size="sm", elem_id="judge-again"), value="compare.judge")

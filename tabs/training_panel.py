@@ -51,7 +51,7 @@ def _wire(page: Page, service: FinetuneService, form: Form, watch: Watch) -> lis
     follow = partial(show, service)
     # not at load: whose runs these are is known once the browser has said who it is
     events = (started.success, page.remembered.change, watch.runs.input, watch.timer.tick)
-    shown = [page.on(event, follow, [watch.runs], watch.view) for event in events]
+    shown = [page.on(event, follow, watch.chosen, watch.view) for event in events]
     page.on(watch.stop.click, partial(stop, service), [watch.runs], watch.view)
     resuming = [watch.runs, watch.checkpoint, watch.extra]
     shown.append(page.on(watch.resume.click, partial(resume, service), resuming, watch.view))
@@ -193,8 +193,8 @@ def pack(service: FinetuneService, visitor: Visitor, run_id: str, step: int | No
     return gr.update(value=str(offered), visible=True)
 
 
-def show(service: FinetuneService, visitor: Visitor, run_id: str | None) -> list[Any]:
-    """The view of one run: the one that was chosen, else the newest."""
+def show(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any = None) -> Any:
+    """The view of one run: the one that was chosen, else the newest. What is drawn stays while nothing happens."""
     runs = service.runs(visitor.name)
     run = next((run for run in runs if run.id == run_id), runs[0] if runs else None)
     choices = _run_choices(service, visitor)
@@ -203,22 +203,31 @@ def show(service: FinetuneService, visitor: Visitor, run_id: str | None) -> list
         empty = escape(visitor.text("compare.no_run"))
         listed = gr.update(choices=choices, value=None)
         view = [listed, f"<p>{empty}</p>", hidden, hidden, "", gr.skip(), hidden, hidden, "", ""]
-        return [*view, gr.Timer(active=False)]
+        return [*view, gr.Timer(active=False), None]
     progress = service.store.progress(run.id)
     active = is_active(run)
+    status = status_html(service, visitor, run, progress)
+    # drawing takes the browser's processor, which may be the trainer's too
+    now = (run.id, choices, status, len(progress.samples), progress.checkpoints)
+    if shown == now:
+        return gr.skip()
     steps = list(progress.checkpoints)
+    same_steps = shown is not None and (shown[0], shown[-1]) == (run.id, progress.checkpoints)
+    curve = gr.update(value=curve_of(progress), visible=len(progress.curve) > 1)
     return [
         gr.update(choices=choices, value=run.id),
-        status_html(service, visitor, run, progress),
-        gr.update(value=curve_of(progress), visible=len(progress.curve) > 1),
-        gr.update(value=curve_of(progress), visible=len(progress.curve) > 1),
+        status,
+        curve,
+        curve,
         samples_html(progress),
-        gr.update(choices=steps, value=steps[-1] if steps else None),
+        # a choice of the visitor's stays until there is a newer checkpoint
+        gr.skip() if same_steps else gr.update(choices=steps, value=steps[-1] if steps else None),
         gr.update(visible=active),
         gr.update(visible=not active),
         service.log(visitor.name, run.id),
         service.config(visitor.name, run.id),
         gr.Timer(active=active or run.judging),
+        now,
     ]
 
 
@@ -252,7 +261,8 @@ def status_html(service: FinetuneService, visitor: Visitor, run: Run, progress: 
     bar = f'<div class="tune-bar"><i style="width:{done}%"></i></div>'
     kind = "tune-failed" if run.state == "failed" else "tune-waits"
     reason = f'<p class="{kind}">{escape(run.reason)}</p>' if run.reason else ""
-    model = f"<p>→ <code>{escape(run.model)}</code></p>" if run.chosen else ""
+    what_next = escape(visitor.text("compare.what_next"))
+    model = f"<p>→ <code>{escape(run.model)}</code> · {what_next}</p>" if run.chosen else ""
     return f'<div class="tune-state {run.state}">{" · ".join(parts)}</div>{bar}{reason}{model}'
 
 

@@ -73,12 +73,18 @@ class Watch:
     log: gr.Textbox
     config: gr.Code
     timer: gr.Timer
+    shown: gr.State  # what of the run stands on the page
+
+    @property
+    def chosen(self) -> list[Any]:
+        """Which run, and how much of it is on the page."""
+        return [self.runs, self.shown]
 
     @property
     def view(self) -> list[Any]:
         """Everything that follows the run."""
         shown = [self.runs, self.status, self.curve, self.rates, self.samples, self.checkpoint, self.stop, self.at_rest]
-        return [*shown, self.log, self.config, self.timer]
+        return [*shown, self.log, self.config, self.timer, self.shown]
 
 
 def draw_form(page: Page, registry: Registry) -> Form:
@@ -145,6 +151,6 @@ def draw_watch(page: Page) -> Watch:
             log = gr.Textbox(show_label=False, lines=10, max_lines=16, autoscroll=True, elem_classes="tune-log")
         with page.bind(gr.Accordion(open=False), label="compare.config"):
             config = gr.Code(language="python", show_label=False, max_lines=24)
-        timer = gr.Timer(1.5, active=False)
+        timer = gr.Timer(2.0, active=False)
     shown = (runs, status, curve, rates, samples, at_rest, checkpoint, extra, stop, resume, delete, choose)
-    return Watch(*shown, kind, pack, packed, log, config, timer)
+    return Watch(*shown, kind, pack, packed, log, config, timer, gr.State())

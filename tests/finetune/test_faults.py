@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from app.errors import DoesNotFit, StudioError
@@ -18,6 +19,8 @@ from app.finetune.runs import ACTIVE, Run, RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService, NothingToJudge, NothingToResume
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
+from tabs import training_panel
+from tabs.page import Visitor
 from tests.finetune.conftest import BASE, Trained, wait_for
 from tests.finetune.test_training import BRIEF, ROWS, answer
 
@@ -156,3 +159,18 @@ def test_a_base_in_bin_files_is_measured_like_any_other(packaged_folder: Path, t
     shutil.copy(packaged_folder / "config.json", tmp_path)
     torch.save(load_file(packaged_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
     assert measure_base(tmp_path, "own") == measure_base(packaged_folder, BASE)
+
+
+def test_the_page_draws_a_run_again_only_when_something_happened(registry: ModelRegistry, tmp_path: Path) -> None:
+    service = FinetuneService(registry, tmp_path)
+    run = service.submit("a", "drawn", BASE, ROWS, BRIEF)
+    visitor = Visitor("en", "a", "session")
+    first = training_panel.show(service, visitor, None)
+    assert first[0]["value"] == run.id and "Queued" in first[1]
+    assert training_panel.show(service, visitor, run.id, first[-1]) == gr.skip()
+    with (service.store.folder_of(run.id) / "events.jsonl").open("a", encoding="utf-8") as events:
+        for step in (1, 2):
+            events.write(json.dumps({"time": step, "kind": "step", "step": step, "loss": 2.0, "rate": 1e-3}) + "\n")
+    later = training_panel.show(service, visitor, run.id, first[-1])
+    assert "Step 2 of 6" in later[1] and later[2]["visible"] and later[3]["visible"]
+    assert training_panel.show(service, Visitor("en", "b", "other"), run.id, first[-1])[0]["value"] is None

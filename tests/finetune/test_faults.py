@@ -20,6 +20,7 @@ from app.finetune.service import FinetuneService, NothingToJudge, NothingToResum
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
 from tabs import training_panel
+from tabs.comparison_panel import show_judgements
 from tabs.page import Visitor
 from tests.finetune.conftest import BASE, Trained, wait_for
 from tests.finetune.test_training import BRIEF, ROWS, answer
@@ -174,3 +175,25 @@ def test_the_page_draws_a_run_again_only_when_something_happened(registry: Model
     later = training_panel.show(service, visitor, run.id, first[-1])
     assert "Step 2 of 6" in later[1] and later[2]["visible"] and later[3]["visible"]
     assert training_panel.show(service, Visitor("en", "b", "other"), run.id, first[-1])[0]["value"] is None
+
+
+def test_curves_slider_and_both_columns_follow_the_judgements(registry: ModelRegistry, tmp_path: Path) -> None:
+    service = FinetuneService(registry, tmp_path)
+    run = service.submit("a", "curved", BASE, ROWS, BRIEF)
+    visitor = Visitor("en", "a", "session")
+    folder = service.store.folder_of(run.id)
+    with (folder / "events.jsonl").open("a", encoding="utf-8") as events:
+        for step in (2, 4):
+            events.write(json.dumps({"time": step, "kind": "checkpoint", "step": step}) + "\n")
+    service.store.change(run.id, state="finished", chosen=4, judging=True)
+    save_judgements(folder, [Judgement(2, 0.5, 0.75, "")])
+    curves, slider, note, again, shown, left, right = show_judgements(service, visitor, run.id, None)
+    assert curves["visible"] and not slider["visible"] and not again["visible"] and "1 of 2" in note
+    assert (left["value"], right["value"]) == (BASE, run.model)
+    save_judgements(folder, [Judgement(2, 0.5, 0.75, ""), Judgement(4, 1.0, 0.5, "")])
+    service.store.change(run.id, judging=False)
+    curves, slider, note, again, shown, left, right = show_judgements(service, visitor, run.id, shown)
+    assert len(curves["value"]) == 4 and slider["visible"] and again["visible"] and note == ""
+    assert (slider["minimum"], slider["maximum"], left, right) == (2, 4, gr.skip(), gr.skip())
+    curves, slider, *_ = show_judgements(service, visitor, run.id, shown)
+    assert curves == slider == gr.skip()

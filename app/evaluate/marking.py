@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.evaluate.tasks import Item, Task
-from app.models.interface import ChatModel, Message, Sampling, ScoringModel
+from app.models.interface import ChatModel, Message, Sampling, TokenScoringModel
 
 VISITOR = "server: evaluating"  # all questions of all runs together have one share of the engine
 AT_ONCE = 8
@@ -30,7 +30,7 @@ def mark(model: ChatModel, task: Task) -> Iterator[Mark]:
     """All questions of a task in order; several answers are under way at once. Closing the iterator stops them."""
     for start in range(0, len(task.items), AT_ONCE):
         items = task.items[start : start + AT_ONCE]
-        spoken = [item for item in items if not item.choices or not isinstance(model, ScoringModel)]
+        spoken = [item for item in items if not item.choices or not isinstance(model, TokenScoringModel)]
         said = dict(zip(spoken, _answers(model, spoken), strict=True))
         for item in items:
             yield _spoken(item, said[item]) if item in said else _chosen(model, item)
@@ -69,8 +69,10 @@ def _spoken(item: Item, said: str) -> Mark:
 
 def _chosen(model: ChatModel, item: Item) -> Mark:
     """The choice whose letters are the likeliest on average: a long choice is not held against itself."""
-    assert isinstance(model, ScoringModel)
+    assert isinstance(model, TokenScoringModel)
     asked: list[Message] = [{"role": "user", "content": item.question}]
-    scores = [model.log_likelihood(asked, choice) / max(1, len(choice)) for choice in item.choices]
-    best = scores.index(max(scores))
+    chances = [
+        sum(s.logprob for s in model.score_tokens(asked, choice, 0)) / max(1, len(choice)) for choice in item.choices
+    ]
+    best = chances.index(max(chances))
     return Mark(item.question, item.choices[best], best == item.right)

@@ -191,13 +191,6 @@ class AdapterBank:
             explained=float((own == given).float().mean()) if answer else 1.0,
         )
 
-    def log_likelihood(self, name: str | None, prompt: Sequence[int], answer: Sequence[int]) -> float:
-        """Of these tokens after the prompt, for one adapter or the base, beside the engine's own steps."""
-        with self.step([(name, len(prompt) + len(answer))], _round_up(len(prompt) + len(answer))):
-            logits = self._logits(prompt, answer)[:-1]
-        given = torch.tensor(answer, dtype=torch.long, device=self._device)
-        return float(logits.log_softmax(-1).gather(1, given[:, None]).sum())
-
     def scores(
         self, name: str | None, prompt: Sequence[int], answer: Sequence[int], likeliest: int
     ) -> list[tuple[float, list[tuple[int, float]]]]:

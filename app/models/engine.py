@@ -83,10 +83,6 @@ class Engine:
         tokens = self.loaded.tokenizer.encode(answer, add_special_tokens=False)
         return self.adapters.inspect(adapter, self._prompts.tokens(messages), tokens)
 
-    def log_likelihood(self, messages: Sequence[Message], answer: str, adapter: str | None = None) -> float:
-        tokens = self.loaded.tokenizer.encode(answer, add_special_tokens=False)
-        return self.adapters.log_likelihood(adapter, self._prompts.tokens(messages), tokens)
-
     def score_tokens(
         self, messages: Sequence[Message], answer: str, likeliest: int, adapter: str | None = None
     ) -> list[TokenScore]:
@@ -229,9 +225,6 @@ class TunedModel:
 
     def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
         return self.engine.inspect(messages, answer, self.adapter)
-
-    def log_likelihood(self, messages: Sequence[Message], answer: str) -> float:
-        return self.engine.log_likelihood(messages, answer, self.adapter)
 
     def score_tokens(self, messages: Sequence[Message], answer: str, likeliest: int) -> list[TokenScore]:
         return self.engine.score_tokens(messages, answer, likeliest, self.adapter)

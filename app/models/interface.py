@@ -110,15 +110,6 @@ class InspectableModel(Protocol):
         ...
 
 
-@runtime_checkable
-class ScoringModel(Protocol):
-    """A ChatModel that can tell how likely it finds a given answer."""
-
-    def log_likelihood(self, messages: Sequence[Message], answer: str) -> float:
-        """Natural logarithm of the probability of this answer after these messages; 0 for an empty one."""
-        ...
-
-
 @dataclass(frozen=True)
 class TokenScore:
     """A token of an answer: its log-probability (natural, at temperature 1) given all before it, and the likeliest

@@ -18,7 +18,6 @@ from app.models.interface import (
     Inspection,
     Message,
     Sampling,
-    ScoringModel,
     TokenScore,
     TokenScoringModel,
 )
@@ -267,11 +266,6 @@ class _MeteredInspectable(_MeteredModel):
         inspectable = self._model
         assert isinstance(inspectable, InspectableModel)
         return inspectable.inspect(messages, answer)
-
-    def log_likelihood(self, messages: Sequence[Message], answer: str) -> float:
-        scoring = self._model
-        assert isinstance(scoring, ScoringModel)
-        return scoring.log_likelihood(messages, answer)
 
     def score_tokens(self, messages: Sequence[Message], answer: str, likeliest: int) -> list[TokenScore]:
         scoring = self._model

@@ -12,7 +12,7 @@ from gradio_client import Client
 from app.evaluate.marking import mark, plain
 from app.evaluate.service import EvaluationService, NothingChosen
 from app.evaluate.tasks import BadTask, Item, Task, UnknownTask, find_task, read_task, shipped_tasks
-from app.models.interface import Message
+from app.models.interface import Message, TokenScore
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
 from tabs import evaluate
@@ -32,8 +32,8 @@ def adds(messages: Sequence[Message]) -> list[str]:
 class LikesLength(FakeModel):
     """Finds a choice the likelier the more of its letters are `a`."""
 
-    def log_likelihood(self, _messages: Sequence[Message], answer: str) -> float:
-        return float(answer.count("a")) - len(answer)
+    def score_tokens(self, _messages: Sequence[Message], answer: str, _likeliest: int) -> list[TokenScore]:
+        return [TokenScore(letter, 0.0 if letter == "a" else -1.0, ()) for letter in answer]
 
 
 def test_what_ships_is_whole_in_both_languages() -> None:

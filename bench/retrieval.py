@@ -17,11 +17,12 @@ from all_minilm_l6_v2 import extract_model
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
 from app.knowledge.embedders import SentenceTransformerEmbedder
-from app.knowledge.retrieval import CANDIDATES, Searcher
+from app.knowledge.retrieval import CANDIDATES, Searcher, fuse
 from app.knowledge.segmenting import keyword_query
 from bench.question_set import SAMPLES, Question, load_questions
 from bench.sample_index import sample_index
 
+WEIGHTS = [0.1 * step for step in range(16)]
 Found = Sequence[tuple[str, int, int]]
 Search = Callable[[str], Found]
 
@@ -71,6 +72,28 @@ def measure(search: Search, questions: Sequence[Question]) -> dict[str, float]:
     }
 
 
+def held_out(searcher: Searcher, questions: Sequence[Question]) -> dict[str, object]:
+    """MRR@10 where the weight of the keywords was chosen on the other half of the questions."""
+    ranks: list[list[float]] = []
+    asked = [question for question in questions if question.file]
+    with searcher.database.snapshot() as snapshot:
+        for question in asked:
+            leg = searcher.leg(snapshot, question.text)
+            found = []
+            for weight in WEIGHTS:
+                scores = fuse(leg.cosines, leg.keyword_scores, weight)
+                best = sorted(scores, key=lambda key: -scores[key])[:10]
+                places = [place(leg.passages[key]) for key in best]
+                found.append(next((1 / rank for rank, at in enumerate(places, 1) if question.answered_by(*at)), 0.0))
+            ranks.append(found)
+    table = np.array(ranks)
+    order = np.random.default_rng(0).permutation(len(asked))
+    halves = order[::2], order[1::2]
+    chosen = [int(table[half].mean(0).argmax()) for half in halves]
+    unseen = np.concatenate([table[halves[1]][:, chosen[0]], table[halves[0]][:, chosen[1]]])
+    return {"mrr_at_10": float(unseen.mean()), "weights": [WEIGHTS[at] for at in chosen]}
+
+
 def refusals(searcher: Searcher, questions: Sequence[Question]) -> dict[str, float]:
     """Which share is refused, of the questions the documents answer and of those they do not."""
     refused = [(bool(q.file), not searcher.search_and_judge([q.text], 5)[1]) for q in questions]
@@ -96,6 +119,8 @@ def main() -> None:
             print(json.dumps({"system": name, **rates, "mean_mrr_at_10": round(means[name], 3)}))
         for language in ("zh", "en"):
             print(json.dumps({"language": language, **refusals(searcher, load_questions(language))}))
+        everything = load_questions("zh") + load_questions("en")
+        print(json.dumps({"held_out": held_out(searcher, everything)}))
         best = max(means["usual_recipe"], means["keyword_only"])
         print(
             json.dumps(

@@ -102,7 +102,9 @@ def weigh_leg(snapshot: Snapshot, leg: Leg) -> Evidence:
     return weigh(leg.query, sorted(leg.cosines.values(), reverse=True), texts, frequency, total)
 
 
-def fuse(cosines: dict[Key, float], keyword_scores: dict[Key, float]) -> dict[Key, float]:
+def fuse(
+    cosines: dict[Key, float], keyword_scores: dict[Key, float], weight: float = KEYWORD_WEIGHT
+) -> dict[Key, float]:
     """Both legs on one scale: cosines spread over 0 to 1 among the candidates, keyword scores against the best one.
 
     Measured better than reciprocal rank fusion, which forgets by how much the first place was won.
@@ -112,5 +114,5 @@ def fuse(cosines: dict[Key, float], keyword_scores: dict[Key, float]) -> dict[Ke
     scores = {key: (cosine - low) / spread for key, cosine in cosines.items()}
     best = max(keyword_scores.values(), default=0.0) or 1.0
     for key, score in keyword_scores.items():
-        scores[key] = scores.get(key, 0.0) + KEYWORD_WEIGHT * score / best
+        scores[key] = scores.get(key, 0.0) + weight * score / best
     return scores

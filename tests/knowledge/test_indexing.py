@@ -172,6 +172,10 @@ def test_ten_thousand_small_files(start: Start, tmp_path: Path) -> None:
     assert run(service.index_folder(ANN, "course", folder)).added == 10_000
     assert run(service.index_folder(ANN, "course", folder)).unchanged == 10_000
     assert consistent(service)
+    with service._get(service.collections(ANN)[0]).database.snapshot() as snapshot:
+        found = snapshot.matching(["file", "37"], 200, None)  # the word that every file has weighs nothing
+    assert {passage.content for passage, _ in found} >= {"File 37 5.", "File 5 37."}
+    assert all("37" in passage.content for passage, _ in found)
 
 
 KILLED = """

@@ -18,7 +18,7 @@ from langchain_text_splitters import RecursiveCharacterTextSplitter
 
 from app.knowledge.embedders import SentenceTransformerEmbedder
 from app.knowledge.retrieval import CANDIDATES, Searcher, fuse
-from app.knowledge.segmenting import keyword_query
+from app.knowledge.segmenting import query_words
 from bench.question_set import SAMPLES, Question, load_questions
 from bench.sample_index import sample_index
 
@@ -52,7 +52,7 @@ def dense_only(searcher: Searcher, query: str) -> Found:
 def keyword_only(searcher: Searcher, query: str) -> Found:
     """Our passages and segmented words without vectors."""
     with searcher.database.snapshot() as snapshot:
-        return [place(passage) for passage, _ in snapshot.matching(keyword_query(query), 10, None)]
+        return [place(passage) for passage, _ in snapshot.matching(query_words(query), 10, None)]
 
 
 def place(passage: Any) -> tuple[str, int, int]:

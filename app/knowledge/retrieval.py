@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from app.knowledge.database import Database
 from app.knowledge.embedders import Embedder, LeaseReranker
 from app.knowledge.refusal import Evidence, is_answerable, weigh
-from app.knowledge.segmenting import content_words, keyword_query
+from app.knowledge.segmenting import content_words, query_words
 from app.knowledge.snapshot import Snapshot, StoredPassage
 from app.knowledge.vectors import Key, VectorIndex
 
@@ -66,7 +66,7 @@ class Searcher:
         with self.embedder() as embedder:
             vector = embedder.query(query)
         near = self.vectors.nearest(vector, CANDIDATES, files)
-        matched = snapshot.matching(keyword_query(query), CANDIDATES, files)
+        matched = snapshot.matching(query_words(query), CANDIDATES, files)
         known = {passage.key: passage for passage, _ in matched}
         known |= {passage.key: passage for passage in snapshot.passages([key for key, _ in near if key not in known])}
         return Leg(

@@ -58,6 +58,6 @@ def segmented(text: str) -> str:
     return " ".join(found)
 
 
-def keyword_query(text: str) -> str:
-    """An FTS5 expression that matches any content word of `text`; empty where it has none."""
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(word for word, _, _ in content_words(text)))
+def query_words(text: str) -> list[str]:
+    """What the keyword index is asked for, each word once."""
+    return list(dict.fromkeys(word for word, _, _ in content_words(text)))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+RATED = 5000  # passages that one keyword search computes a score for, the rarest word's always
 _PASSAGE = "p.version, p.number, f.id, f.path, p.start, p.stop, p.page, p.heading, p.content"
 
 
@@ -35,8 +36,11 @@ class Snapshot:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def matching(self, expression: str, limit: int, files: Sequence[int] | None) -> list[tuple[StoredPassage, float]]:
-        """The best passages for an FTS5 expression with their BM25 score, headings counting double."""
+    def matching(
+        self, words: Sequence[str], limit: int, files: Sequence[int] | None
+    ) -> list[tuple[StoredPassage, float]]:
+        """The best passages that hold any of the words with their BM25 score, headings counting double."""
+        expression = " OR ".join(f'"{word}"' for word in self._telling(words))
         if not expression:
             return []
         chosen = f"AND f.id IN ({','.join(map(str, map(int, files)))})" if files is not None else ""
@@ -46,6 +50,21 @@ class Snapshot:
             (expression, limit),
         )
         return [(_stored(row[:-1]), -row[-1]) for row in rows]
+
+    def _telling(self, words: Sequence[str]) -> list[str]:
+        """The rarest of the words, as many as few enough passages hold.
+
+        In a large collection a frequent word adds next to nothing to a score, and rating all that hold it takes long.
+        """
+        frequency, _ = self.frequencies(words)
+        kept: list[str] = []
+        rated = 0
+        for word in sorted((word for word in words if frequency[word]), key=frequency.__getitem__):
+            rated += frequency[word]
+            if kept and rated > RATED:
+                break
+            kept.append(word)
+        return kept
 
     def passages(self, keys: Sequence[tuple[int, int]]) -> list[StoredPassage]:
         """Those of the keys that are visible, in their order."""

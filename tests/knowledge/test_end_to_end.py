@@ -81,7 +81,7 @@ def address(data: Path, indexed: "subprocess.CompletedProcess[str]") -> Iterator
         threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop the server
         yield f"http://127.0.0.1:{port}"
         server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
+        assert server.wait(100) == 0
     finally:
         server.kill()
 

@@ -16,6 +16,8 @@ from app.models.placement import choose_placement
 from app.models.registry import ModelRegistry
 from app.models.remote.address import read_engines
 from app.settings import Settings
+from app.story.illustrating import IllustrationService
+from app.story.picture_search import held_by as picture_embedder
 from app.story.service import StoryService
 
 
@@ -27,6 +29,7 @@ class Services:
     registry: ModelRegistry
     chat: ChatService
     story: StoryService
+    illustration: IllustrationService
     knowledge: KnowledgeService | None
     agent: AgentService
     finetune: FinetuneService
@@ -66,6 +69,10 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         registry=registry,
         chat=ChatService(registry),
         story=StoryService(registry),
+        illustration=IllustrationService(
+            registry,
+            picture_embedder(registry.hold, settings.picture_model, settings.caption_model, placement.device),
+        ),
         knowledge=knowledge,
         agent=agent,
         finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),

@@ -58,6 +58,14 @@ class Settings(BaseModel):
     reranker: str = Field(
         "", description="a sentence-transformers cross-encoder that sorts what was found; empty: none"
     )
+    picture_model: str = Field(
+        "sentence-transformers/clip-ViT-B-32",
+        description="pictures for articles: a CLIP model for sentence-transformers, hub name or folder",
+    )
+    caption_model: str = Field(
+        "sentence-transformers/clip-ViT-B-32-multilingual-v1",
+        description="reads the captions into the same space; empty: the picture model does",
+    )
     chroma_url: str = Field(
         "", description="a Chroma server for the index, http://host:port; empty: in the data folder"
     )

@@ -39,7 +39,7 @@ def build(services: "Services") -> gr.Blocks:
                 chat.build(page, services.chat, services.registry)
             if services.story is not None:
                 with page.tab("story.tab"):
-                    story.build(page, services.story, services.registry, kept_story)
+                    story.build(page, services.story, services.illustration, services.registry, kept_story)
             if services.knowledge is not None:
                 with page.tab("knowledge.tab") as knowledge_tab:
                     knowledge.build(page, services.knowledge, services.registry, knowledge_tab)

@@ -15,12 +15,13 @@ from app.story import export
 from app.story.bible import Bible, bible_of
 from app.story.draft import Draft, draft_from, paragraphs_of
 from app.story.errors import NoParagraph, NothingWritten
+from app.story.illustrating import IllustrationService
 from app.story.names import strangers
 from app.story.outline import outline_text, parse_outline
 from app.story.paragraphs import ACTIONS, Action
 from app.story.request import StoryRequest, language_of, story_request
 from app.story.service import StoryService
-from tabs import story_view
+from tabs import article, story_view
 from tabs.page import BROWSER_SECRET, Page, Visitor
 from tabs.saving import save_bytes
 from tabs.story_widgets import INPUTS, StoryWidgets, draw
@@ -44,13 +45,20 @@ def kept() -> gr.BrowserState:
     return gr.BrowserState({}, storage_key="studio-story", secret=BROWSER_SECRET)
 
 
-def build(page: Page, service: StoryService, registry: Registry, shelf: gr.BrowserState) -> None:
+def build(
+    page: Page,
+    service: StoryService,
+    illustration: IllustrationService,
+    registry: Registry,
+    shelf: gr.BrowserState,
+) -> None:
     """Draw the tab, wire it, publish `/story`."""
     widgets = draw(page, registry, shelf)
     _wire_writing(page, service, widgets)
     _wire_paragraphs(page, widgets)
     _wire_bible(page, service, widgets)
     _wire_exports(page, widgets)
+    article.build(page, illustration, shelf, widgets.inputs[INPUTS.index("model")])
     page.api(partial(story, service), "story")
 
 

@@ -15,8 +15,10 @@ from tabs.page import Visitor
 # One listener for the component's life: paragraphs come and go inside it.
 CLICKS = """
 const choose = (event) => {
-  const part = event.target.closest("[data-place], [data-example]");
-  if (part) trigger("select", {place: Number(part.dataset.place ?? -1), example: part.dataset.example ?? ""});
+  const part = event.target.closest("[data-place], [data-example], [data-picture]");
+  if (!part) return;
+  const {place, picture, example} = part.dataset;
+  trigger("select", {place: Number(place ?? -1), picture: Number(picture ?? -1), example: example ?? ""});
 };
 element.addEventListener("click", choose);
 element.addEventListener("keydown", (event) => {

@@ -2,17 +2,22 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 from docx import Document
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from app import ui
+from app.story.illustrating import IllustrationService
+from app.story.picture_search import PictureEmbedder
 from app.story.service import StoryService
 from tests.fakes import FakeModel, FakeRegistry, fake_services
+from tests.story import tiny_clip
 from tests.story.authors import inventive
 
 pytestmark = pytest.mark.browser
@@ -25,10 +30,16 @@ def model() -> FakeModel:
     return FakeModel("tiny", inventive())
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> PictureEmbedder:
+    return PictureEmbedder(str(tiny_clip.save(tmp_path_factory.mktemp("clip") / "model")), "")
+
+
 @pytest.fixture
-def address(serve: Callable[..., str], model: FakeModel) -> str:
+def address(serve: Callable[..., str], model: FakeModel, clip: PictureEmbedder) -> str:
     registry = FakeRegistry(model)
-    return serve(ui.build(fake_services(registry, story=StoryService(registry))))
+    illustration = IllustrationService(registry, lambda: nullcontext(clip))
+    return serve(ui.build(fake_services(registry, story=StoryService(registry), illustration=illustration)))
 
 
 @pytest.fixture
@@ -120,3 +131,34 @@ def test_an_example_becomes_the_premise_and_a_phone_shows_it_all(open_page: Open
     page.locator("#story-write").click()
     expect(paragraphs(page).first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_story_is_illustrated_from_one_s_own_pictures(page: Page, tmp_path: Path) -> None:
+    write(page, 300)
+    paths = []
+    for number, colour in enumerate(("red", "green", "blue", "white")):
+        paths.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (80, 50), colour).save(paths[-1])
+    paths.append(tmp_path / "broken.jpg")
+    paths[-1].write_bytes(b"no picture")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#article-upload").click()
+    chooser.value.set_files(paths)
+    expect(page.locator("#article-status")).to_contain_text("4 pictures")
+    expect(page.locator("#article-status")).to_contain_text("broken.jpg is damaged")
+    page.locator("#article-start").click()
+    images = page.locator("#article-paper figure img")
+    expect(images.first).to_be_visible()
+    before = images.first.get_attribute("src") or ""
+    images.first.click()
+    page.locator("#article-next").click()
+    expect(images.first).not_to_have_attribute("src", before)
+    page.locator("#article-choices img").nth(1).click()
+    expect(page.locator("#article-choices img").nth(1)).to_have_class("chosen")
+    with page.expect_download() as saved:
+        page.locator("#article-zip").click()
+    count = images.count()
+    names = ZipFile(BytesIO(Path(saved.value.path()).read_bytes())).namelist()
+    assert sum(name.startswith("pictures/") for name in names) == count
+    page.locator("#article-remove").click()
+    expect(images).to_have_count(count - 1)

@@ -1,6 +1,7 @@
 """The `/story` endpoint as a program uses it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import gradio as gr
@@ -8,6 +9,7 @@ import pytest
 from gradio_client import Client
 
 from app import ui
+from app.story.illustrating import IllustrationService
 from app.story.length import Target
 from app.story.service import StoryService
 from tests.fakes import FakeModel, FakeRegistry, fake_services
@@ -25,7 +27,13 @@ def model() -> FakeModel:
 @pytest.fixture
 def address(serve: Callable[[gr.Blocks], str], model: FakeModel) -> str:
     registry = FakeRegistry(model)
-    return serve(ui.build(fake_services(registry, story=StoryService(registry))))
+    return serve(
+        ui.build(
+            fake_services(
+                registry, story=StoryService(registry), illustration=IllustrationService(registry, nullcontext)
+            )
+        )
+    )
 
 
 def connect(address: str, language: str = "en") -> Client:

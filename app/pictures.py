@@ -1,66 +1,103 @@
-"""Pictures from strangers: opened within limits, turned upright, freed of what a camera wrote into them, scaled."""
+"""Pictures from outside, opened safely: limits before decoding, upright, first frame, nothing of their metadata."""
 
-import warnings
-from io import BytesIO
+import base64
+import io
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from app.errors import BadInput
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MOST_BYTES = 30 * 2**20
 MOST_PIXELS = 50_000_000
-LONGEST = 1600  # pixels of the longer side, after scaling
-QUALITY = 86
-
-
-class PictureTooLarge(BadInput):
-    zh = "图片 {name} 有 {megapixels} 百万像素，最多 {limit}。请先缩小。"
-    en = "The picture {name} has {megapixels} megapixels; at most {limit} are taken. Make it smaller first."
+LONGEST = 1536  # pixels of the longer side; beyond it no model sees more
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 class NotAPicture(BadInput):
-    zh = "{name} 不是能用的图片，或已损坏。请用 JPEG、PNG、WebP、GIF 或 BMP。"
-    en = "{name} is damaged or no picture that can be used. Use JPEG, PNG, WebP, GIF or BMP."
+    zh = "{name} 不是能打开的图片。请使用 JPEG、PNG、WebP、GIF、BMP 或 TIFF 格式。"
+    en = "{name} is no picture that can be opened. Use JPEG, PNG, WebP, GIF, BMP or TIFF."
 
 
-def open_picture(source: Path | bytes, name: str, longest: int = LONGEST) -> Image.Image:
-    """The picture upright, in RGB, at most `longest` pixels a side, and nothing but its pixels; of an animation the
-    first frame. The size is judged by the header, before any pixel is unpacked. Raises BadInput."""
-    stream: Path | BinaryIO = BytesIO(source) if isinstance(source, bytes) else source
+class VectorPicture(NotAPicture):
+    zh = "{name} 是 SVG 矢量图，里面可能有脚本，不能使用。请先存成 PNG。"
+    en = "{name} is an SVG drawing, which may contain scripts, so it is not accepted. Save it as PNG first."
+
+
+class BrokenPicture(BadInput):
+    zh = "图片 {name} 不完整或已损坏，无法打开。请换一个文件。"
+    en = "The picture {name} is incomplete or damaged and cannot be opened. Use another file."
+
+
+class PictureTooLarge(BadInput):
+    zh = "图片 {name} 太大：最多 {pixels} 万像素、{mib} MB。请先缩小。"
+    en = "The picture {name} is too large: at most {megapixels} megapixels and {mib} MB. Scale it down first."
+
+    def __init__(self, name: str) -> None:
+        most = {"pixels": MOST_PIXELS // 10_000, "megapixels": MOST_PIXELS // 10**6, "mib": MOST_BYTES // 2**20}
+        super().__init__(name=name, **most)
+
+
+def open_picture(source: Path | bytes, longest: int = LONGEST, name: str = "") -> Image.Image:
+    """The picture in RGB, at most `longest` pixels a side. `name` is what an error calls it.
+
+    Raises NotAPicture, VectorPicture, BrokenPicture or PictureTooLarge.
+    """
+    name = name[:80] or (source.name[:80] if isinstance(source, Path) else "1")
+    data = _read(source, name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(stream, formats=FORMATS) as opened:
-                if opened.width * opened.height > MOST_PIXELS:
-                    raise _too_large(name, opened.width * opened.height)
-                return _plain(opened, longest)
-    except Image.DecompressionBombError:
-        raise _too_large(name, 2 * (Image.MAX_IMAGE_PIXELS or 0)) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise NotAPicture(name=name[:80]) from error
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureTooLarge(name) from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise (VectorPicture if _is_svg(data) else NotAPicture)(name=name) from error
+    if picture.width * picture.height > MOST_PIXELS:
+        raise PictureTooLarge(name)
+    try:
+        picture.draft("RGB", (longest, longest))  # a large JPEG is then decoded at a fraction of its size
+        return _plain(picture, longest)
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise BrokenPicture(name=name) from error
 
 
-def as_jpeg(picture: Image.Image) -> bytes:
-    made = BytesIO()
-    picture.save(made, "JPEG", quality=QUALITY, optimize=True)
-    return made.getvalue()
+def as_jpeg(picture: Image.Image, longest: int = LONGEST, quality: int = 88) -> bytes:
+    """The picture as a JPEG file of at most `longest` pixels a side."""
+    scaled = picture.copy()
+    scaled.thumbnail((longest, longest))
+    written = io.BytesIO()
+    scaled.save(written, "JPEG", quality=quality)
+    return written.getvalue()
 
 
-def _plain(opened: Image.Image, longest: int) -> Image.Image:
-    opened.seek(0)
-    if opened.format == "JPEG":
-        opened.draft("RGB", (longest * 2, longest * 2))  # unpacks at a lower size, where that is enough
-    upright = ImageOps.exif_transpose(opened)
-    upright.thumbnail((longest, longest))
-    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-    pixels = upright.convert("RGB")
-    bare = Image.new("RGB", pixels.size)
-    bare.paste(pixels)
-    return bare
+def data_url(jpeg: bytes) -> str:
+    """A JPEG file as an address that holds it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def _too_large(name: str, pixels: int) -> PictureTooLarge:
-    return PictureTooLarge(name=name[:80], megapixels=round(pixels / 1e6), limit=MOST_PIXELS // 1_000_000)
+def _read(source: Path | bytes, name: str) -> bytes:
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            with source.open("rb") as file:
+                data = file.read(MOST_BYTES + 1)
+        except OSError as error:
+            raise BrokenPicture(name=name) from error
+    if len(data) > MOST_BYTES:
+        raise PictureTooLarge(name)
+    return data
+
+
+def _plain(picture: Image.Image, longest: int) -> Image.Image:
+    """Pixels only: a fresh picture, so that no location or other metadata comes along; what is clear becomes white."""
+    picture.seek(0)
+    upright = ImageOps.exif_transpose(picture)
+    seen = upright.convert("RGBA") if upright.has_transparency_data else upright.convert("RGB")
+    seen.thumbnail((longest, longest))
+    plain = Image.new("RGB", seen.size, "white")
+    plain.paste(seen, mask=seen if seen.mode == "RGBA" else None)
+    return plain
+
+
+def _is_svg(data: bytes) -> bool:
+    return b"<svg" in data[:4096].lower()

@@ -1,12 +1,11 @@
 """An illustrated article as HTML: text and pictures as in a magazine, and the next best pictures of a place."""
 
-import base64
 from html import escape
 from io import BytesIO
 
 from PIL import Image
 
-from app.pictures import as_jpeg
+from app.pictures import as_jpeg, data_url
 from app.story.article import Place
 from app.story.illustrating import Desk
 from app.story.outline import HEADING
@@ -58,4 +57,4 @@ def _figure(visitor: Visitor, desk: Desk, place: Place, chosen: bool) -> str:
 def _address(data: bytes, longest: int) -> str:
     picture = Image.open(BytesIO(data))
     picture.thumbnail((longest, longest))
-    return "data:image/jpeg;base64," + base64.b64encode(as_jpeg(picture)).decode("ascii")
+    return data_url(as_jpeg(picture))

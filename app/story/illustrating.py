@@ -85,7 +85,7 @@ class IllustrationService:
                 refused.append(AlbumFull(limit=MOST_PICTURES))
                 break
             try:
-                desk.pictures.append(as_jpeg(open_picture(path, name, LONGEST)))
+                desk.pictures.append(as_jpeg(open_picture(path, LONGEST, name)))
                 desk.names.append(name)
             except BadInput as error:
                 refused.append(error)

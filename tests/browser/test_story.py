@@ -145,7 +145,7 @@ def test_a_story_is_illustrated_from_one_s_own_pictures(page: Page, tmp_path: Pa
         page.locator("#article-upload").click()
     chooser.value.set_files(paths)
     expect(page.locator("#article-status")).to_contain_text("4 pictures")
-    expect(page.locator("#article-status")).to_contain_text("broken.jpg is damaged")
+    expect(page.locator("#article-status")).to_contain_text("broken.jpg is no picture")
     page.locator("#article-start").click()
     images = page.locator("#article-paper figure img")
     expect(images.first).to_be_visible()

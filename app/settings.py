@@ -60,7 +60,7 @@ class Settings(BaseModel):
     )
     picture_model: str = Field(
         "sentence-transformers/clip-ViT-B-32",
-        description="pictures for articles: a CLIP model for sentence-transformers, hub name or folder",
+        description="articles: a CLIP model that reads the pictures, by hub name or folder",
     )
     caption_model: str = Field(
         "sentence-transformers/clip-ViT-B-32-multilingual-v1",

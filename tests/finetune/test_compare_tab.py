@@ -26,6 +26,7 @@ def address(trained: Trained, serve: Callable[[gr.Blocks], str], tmp_path: Any) 
         finetune=trained.service,
         compare=CompareService(trained.registry, tmp_path),
         knowledge=None,
+        evaluate=None,
         agent=None,
         story=None,
     )

@@ -38,6 +38,7 @@ def address(
         finetune=service,
         compare=CompareService(registry, tmp_path),
         knowledge=None,
+        evaluate=None,
         agent=None,
         story=None,
     )
@@ -74,6 +75,7 @@ def test_a_run_is_found_again_judged_by_itself_and_downloaded(
     page.get_by_role("tab", name="Tune & compare").click()
     page.get_by_label("Whose assistant is it?").fill("Lin Xiaoyu")
     page.get_by_text("Training settings").click()
+    page.get_by_label("Written by hand").check()
     for label, value in (("Steps", 4), ("Rank", 4), ("Save every", 2), ("Sample every", 4)):
         page.get_by_label(label, exact=False).first.fill(str(value))
     page.locator("#tune-start").click()

@@ -44,6 +44,20 @@
     input.files = parcel.files;
     input.dispatchEvent(new Event("change", {bubbles: true}));
   }, true);
+  // A picture pasted into the question or dropped on it is an upload like any other.
+  const take = (event, files) => {
+    const pictures = [...(files || [])].filter((file) => file.type.startsWith("image/"));
+    const input = document.querySelector("#chat-attach input[type=file], input#chat-attach, #chat-pictures input[type=file]");
+    if (!pictures.length || !input || !event.target.closest || !event.target.closest("#chat-box")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const parcel = new DataTransfer();
+    pictures.forEach((file) => parcel.items.add(file));
+    input.files = parcel.files;
+    input.dispatchEvent(new Event("change", {bubbles: true}));
+  };
+  document.addEventListener("paste", (event) => take(event, event.clipboardData && event.clipboardData.files), true);
+  document.addEventListener("drop", (event) => take(event, event.dataTransfer && event.dataTransfer.files), true);
   window.studio = {
     ready(kept) {
       document.documentElement.lang = kept.shown === "zh" ? "zh-CN" : "en";

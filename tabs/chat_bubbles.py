@@ -1,5 +1,6 @@
 """Between the chatbot's value and the turns of a conversation."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ from app.chat.conversations import Turn
 from app.chat.service import Reply
 from tabs.page import Visitor
 
+PICTURE = re.compile(r'<img class="chat-picture" alt="" src="data:image/jpeg;base64,([A-Za-z0-9+/]+={0,2})">')
 NOTE = "\u2063"  # invisible; by it studio.js knows the notes and leaves them out of what is copied
 
 
@@ -22,7 +24,7 @@ def turns_of(bubbles: Sequence[Any]) -> list[Turn]:
     for bubble in bubbles:
         metadata = bubble.get("metadata") or {}
         if not metadata.get("title"):
-            turns.append(Turn(bubble["role"], _text(bubble)))
+            turns.append(Turn(bubble["role"], _text(bubble), pictures=_pictures(bubble)))
         elif turns and metadata.get("status") == "done":
             turns[-1] = replace(turns[-1], note=str(metadata["title"]).removeprefix(NOTE))
     return turns
@@ -60,7 +62,8 @@ def note_of(visitor: Visitor, reply: Reply) -> str:
 
 def _bubbles(turn: Turn) -> list[dict[str, Any]]:
     # A part, not a plain string: gradio would strip a string's indentation.
-    said: dict[str, Any] = {"role": turn.role, "content": [{"type": "text", "text": turn.content}]}
+    parts = [{"type": "text", "text": text} for text in (*map(picture_tag, turn.pictures), turn.content)]
+    said: dict[str, Any] = {"role": turn.role, "content": parts}
     return [said, _titled(NOTE + turn.note, "done")] if turn.note else [said]
 
 
@@ -73,4 +76,19 @@ def _text(bubble: Any) -> str:
     content = bubble["content"]
     if isinstance(content, str):
         return content
-    return "\n".join(str(part.get("text", "")) for part in content)
+    texts = [str(part.get("text", "")) for part in content]
+    return "\n".join(text for text in texts if bubble["role"] != "user" or not PICTURE.fullmatch(text))
+
+
+def _pictures(bubble: Any) -> tuple[str, ...]:
+    """The thumbnails that a question carries; a picture that an answer writes is only text."""
+    content = bubble["content"]
+    if bubble["role"] != "user" or isinstance(content, str):
+        return ()
+    found = (PICTURE.fullmatch(str(part.get("text", ""))) for part in content)
+    return tuple(match[1] for match in found if match)
+
+
+def picture_tag(thumbnail: str) -> str:
+    """A thumbnail, JPEG in base64, as the page shows it."""
+    return f'<img class="chat-picture" alt="" src="data:image/jpeg;base64,{thumbnail}">'

@@ -8,6 +8,7 @@ import gradio as gr
 from app.errors import Language
 from app.models.interface import Registry, Sampling
 from app.texts import load_texts
+from tabs.chat_pictures import PictureWidgets, draw_pictures
 from tabs.model_choice import model_choice
 from tabs.page import BROWSER_SECRET, Page
 
@@ -28,6 +29,7 @@ class ChatWidgets:
 
     chatbot: gr.Chatbot
     box: gr.Textbox
+    pictures: PictureWidgets
     shelf: gr.BrowserState
     written: gr.State
     talks: gr.Radio
@@ -40,6 +42,11 @@ class ChatWidgets:
     confirm: gr.Row
     really_delete: gr.Button
     keep: gr.Button
+
+    @property
+    def answer_view(self) -> list[Any]:
+        """What an answer may change: the view, and the pictures that wait."""
+        return [*self.view, *self.pictures.shown]
 
     @property
     def view(self) -> list[Any]:
@@ -63,12 +70,13 @@ def draw(page: Page, registry: Registry) -> ChatWidgets:
                 keep = page.bind(gr.Button(size="sm"), value="chat.keep")
         with gr.Column(elem_id="chat-main", scale=1, min_width=0):
             title = _bar(page)
-            chatbot, box = _conversation(page)
+            chatbot, box, pictures = _conversation(page)
         with gr.Column(elem_id="chat-settings", scale=0, min_width=260):
             options = _settings(page, registry)
     return ChatWidgets(
         chatbot,
         box,
+        pictures,
         shelf,
         gr.State(),
         talks,
@@ -98,7 +106,7 @@ def _bar(page: Page) -> gr.Textbox:
     return title
 
 
-def _conversation(page: Page) -> tuple[gr.Chatbot, gr.Textbox]:
+def _conversation(page: Page) -> tuple[gr.Chatbot, gr.Textbox, PictureWidgets]:
     chatbot = page.bind(
         gr.Chatbot(
             elem_id="chatbot",
@@ -114,6 +122,7 @@ def _conversation(page: Page) -> tuple[gr.Chatbot, gr.Textbox]:
         placeholder="chat.welcome",
         examples=_examples,
     )
+    pictures = draw_pictures(page)
     box = page.bind(
         gr.Textbox(
             elem_id="chat-box",
@@ -127,7 +136,7 @@ def _conversation(page: Page) -> tuple[gr.Chatbot, gr.Textbox]:
         label="chat.message",
         placeholder="chat.placeholder",
     )
-    return chatbot, box
+    return chatbot, box, pictures
 
 
 def _examples(language: Language) -> list[dict[str, str]]:

@@ -11,15 +11,17 @@ from app.errors import Language
 MAX_CONVERSATIONS = 100
 MAX_BYTES = 2_500_000  # the browser keeps about 5 million characters, and stores this encrypted in base64
 TITLE_LENGTH = 40
+BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One message; `note` is what stands in small letters under it."""
+    """One message; `note` is what stands in small letters under it, `pictures` are small JPEG files in base64."""
 
     role: str
     content: str
     note: str = ""
+    pictures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Shelf:
         kept: list[Conversation] = []
         room = MAX_BYTES
         for talk in self.conversations[:MAX_CONVERSATIONS]:
-            room -= sum(len(turn.content.encode()) + 100 for turn in talk.turns)
+            room -= sum(len(turn.content.encode()) + sum(map(len, turn.pictures)) + 100 for turn in talk.turns)
             if kept and room < 0:
                 break
             kept.append(talk)
@@ -114,7 +116,11 @@ def _turn(entry: object) -> Turn | None:
     if not isinstance(entry, dict) or entry.get("role") not in ("user", "assistant"):
         return None
     content = entry.get("content")
-    return Turn(entry["role"], content, str(entry.get("note", ""))) if isinstance(content, str) else None
+    if not isinstance(content, str):
+        return None
+    listed = entry.get("pictures")
+    kept = [one for one in listed if isinstance(one, str)] if isinstance(listed, list | tuple) else []
+    return Turn(entry["role"], content, str(entry.get("note", "")), tuple(filter(BASE64.fullmatch, kept)))
 
 
 def title_of(text: str) -> str:
@@ -126,8 +132,13 @@ def title_of(text: str) -> str:
 def as_markdown(talk: Conversation, language: Language) -> str:
     """For reading."""
     names = {"zh": {"user": "我", "assistant": "助手"}, "en": {"user": "Me", "assistant": "Assistant"}}[language]
-    parts = [f"# {talk.title}", *(f"**{names[turn.role]}**\n\n{turn.content}" for turn in talk.turns)]
+    parts = [f"# {talk.title}", *(f"**{names[turn.role]}**\n\n{_as_text(turn)}" for turn in talk.turns)]
     return "\n\n".join(parts) + "\n"
+
+
+def _as_text(turn: Turn) -> str:
+    pictures = [f"![](data:image/jpeg;base64,{picture})" for picture in turn.pictures]
+    return "\n\n".join([*pictures, turn.content])
 
 
 def as_json(talk: Conversation) -> str:

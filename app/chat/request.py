@@ -42,11 +42,14 @@ class ChatRequest:
     model: str = ""
     system: str = ""
     sampling: Sampling = field(default_factory=Sampling)
+    images: tuple[bytes, ...] = ()
 
     def messages(self) -> list[Message]:
         """The prompt's turns, the system prompt first."""
         system: list[Message] = [{"role": "system", "content": self.system}] if self.system.strip() else []
         question: Message = {"role": "user", "content": self.message}
+        if self.images:
+            question["images"] = self.images
         return [*system, *self.history, question]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.chat.request import ChatRequest
-from app.models.interface import FinishReason, Generation, Registry
+from app.models.interface import FinishReason, Generation, Message, Registry
 from app.models.waiting import polled, while_loading
 
 PACE_S = 0.06  # pieces that come faster are shown together: each showing costs the server a diff and a message
@@ -42,10 +42,18 @@ class ChatService:
         for progress in while_loading(self.registry, name):
             yield Reply("loading", model=name, loading=progress)
         with self.registry.lease(name) as model:
-            generation = model.stream(
-                request.messages(), request.sampling, visitor=visitor, drop_oldest=bool(request.history)
-            )
+            messages = request.messages()
+            if not model.sees and not request.images:
+                messages = [without_images(turn) for turn in messages]
+            generation = model.stream(messages, request.sampling, visitor=visitor, drop_oldest=bool(request.history))
             yield from _Stream(generation).replies(name)
+
+
+def without_images(turn: Message) -> Message:
+    """The words alone: an earlier picture does not keep a model that cannot see from going on."""
+    plain = turn.copy()
+    plain.pop("images", None)
+    return plain
 
 
 @dataclass

@@ -1,0 +1,113 @@
+"""Pictures in the chat, in a real browser, over models that answer from a script."""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from app import ui
+from app.models.interface import Message
+from tests.fakes import FakeModel, FakeRegistry, fake_services
+
+pytestmark = pytest.mark.browser
+OpenPage = Callable[..., Page]
+
+
+def look(messages: Sequence[Message]) -> Sequence[str]:
+    """Says the sizes of all pictures it was shown."""
+    images = [image for message in messages for image in message.get("images", ())]
+    return ["I see " + ", ".join("×".join(map(str, Image.open(io.BytesIO(image)).size)) for image in images)]
+
+
+@pytest.fixture
+def seeing() -> FakeModel:
+    return FakeModel("eyes", look, sees=True)
+
+
+@pytest.fixture
+def page(serve: Callable[..., str], open_page: OpenPage, seeing: FakeModel) -> Page:
+    return open_page(serve(ui.build(fake_services(FakeRegistry(seeing, FakeModel("blind"))))))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.new("RGB", (3000, 1500), "teal").save(tmp_path / "photo.jpg")
+    return tmp_path / "photo.jpg"
+
+
+def attach(page: Page, *files: Path) -> Locator:
+    with page.expect_file_chooser() as chooser:
+        page.locator("#chat-attach").click()
+    chooser.value.set_files(files)
+    tray = page.locator("#chat-tray img")
+    expect(tray).to_have_count(len(files))
+    return tray
+
+
+def ask(page: Page, text: str) -> None:
+    box = page.locator("#chat-box textarea")
+    box.fill(text)
+    box.press("Enter")
+
+
+def choose(page: Page, model: str) -> None:
+    choice = page.locator("#chat-settings").get_by_role("combobox", name="Model")
+    choice.fill(model)
+    choice.press("Enter")
+
+
+def test_a_picture_is_sent_shown_and_kept_for_the_follow_up(page: Page, photo: Path, seeing: FakeModel) -> None:
+    attach(page, photo)
+    ask(page, "What is this?")
+    answers = page.locator("#chatbot [data-testid=bot]:not(:has(.thought-group))")
+    expect(answers).to_have_text("I see 1536×768")
+    expect(page.locator("#chat-tray img")).to_have_count(0)
+    thumbnail = page.locator("#chatbot [data-testid=user] img.chat-picture")
+    expect(thumbnail).to_have_count(1)
+    assert thumbnail.evaluate("image => image.decode().then(() => image.naturalWidth)") == 288
+    expect(page.locator("#chat-box .submit-button")).to_be_visible()
+    ask(page, "And why?")
+    expect(answers).to_have_text(["I see 1536×768", "I see 1536×768"])
+    expect(page.locator("#chat-box .submit-button")).to_be_visible()
+    assert [message["content"] for message in seeing.prompts[1][0]] == ["What is this?", "I see 1536×768", "And why?"]
+    page.reload()
+    expect(thumbnail).to_have_count(1)
+    ask(page, "Still?")
+    expect(answers.last).to_have_text("I see 288×144")
+
+
+def test_a_model_that_does_not_see_is_told_of_before_sending_and_nothing_is_lost(page: Page, photo: Path) -> None:
+    tray = attach(page, photo)
+    choose(page, "blind")
+    expect(page.locator("#chat-tray p")).to_contain_text("The model blind cannot see pictures")
+    ask(page, "What is this?")
+    expect(page.locator(".toast-body")).to_contain_text("cannot see pictures")
+    expect(page.locator("#chat-box textarea")).to_have_value("What is this?")
+    expect(tray).to_have_count(1)
+    choose(page, "eyes")
+    expect(page.locator("#chat-tray p")).to_have_count(0)
+    page.locator("#chat-box .submit-button").click()
+    expect(page.locator("#chatbot [data-testid=bot]").first).to_have_text("I see 1536×768")
+
+
+def test_a_pasted_picture_and_one_that_cannot_be_used(page: Page, tmp_path: Path) -> None:
+    page.locator("#chat-box textarea").evaluate(
+        """async (box) => {
+            const canvas = Object.assign(document.createElement("canvas"), {width: 40, height: 20});
+            const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+            const clipboardData = new DataTransfer();
+            clipboardData.items.add(new File([blob], "pasted.png", {type: "image/png"}));
+            box.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true, cancelable: true}));
+        }"""
+    )
+    expect(page.locator("#chat-tray img")).to_have_count(1)
+    (tmp_path / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#chat-attach").click()
+    chooser.value.set_files(tmp_path / "drawing.svg")
+    expect(page.locator(".toast-body")).to_contain_text("drawing.svg is an SVG drawing")
+    page.locator("#chat-remove").click()
+    expect(page.locator("#chat-tray img")).to_have_count(0)

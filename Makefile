@@ -1,6 +1,7 @@
 # make run    set up what is missing and start the server     make run ARGS="--port 8000 --model internlm3-8b"
 # make test   set up what is missing and run all tests        make test ARGS="tests/chat -x"
 # make lint   style and strict types
+# make check-vision   a model that sees, real weights from the hub: does it name what is on a picture?   ARGS="--model …"
 # make bench  every measurement; one alone: make bench NAME=concurrency
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # as app/process.py sets it for the server: threads that spin slow each other down on a busy machine
 export GOMP_SPINCOUNT ?= 20000
 
-.PHONY: run test lint bench
+.PHONY: run test lint bench check-vision
 
 run: $(VENV)/.run-ready
 	@$(BIN)/python run_gradio.py $(ARGS)
@@ -26,6 +27,9 @@ lint: $(VENV)/.test-ready
 
 bench: $(VENV)/.test-ready
 	$(BIN)/python -m bench.$(NAME) $(ARGS)
+
+check-vision: $(VENV)/.run-ready
+	@$(BIN)/python -m app.models.vision_check $(ARGS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 run")'

@@ -20,7 +20,7 @@ from app.errors import Language
 from app.models.interface import Registry
 from app.texts import preferred_language
 
-LARGEST_BODY = 4 * 2**20
+LARGEST_BODY = 16 * 2**20  # a few photos in base64
 CLIENT_CLOSED = 499  # nobody reads it
 NOT_KEPT = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -70,7 +70,7 @@ class Api:
 
     async def chat_completions(self, request: Request) -> Response:
         caller = self.caller(request)
-        wanted = read_wanted(await _body(request))
+        wanted = await run_in_threadpool(read_wanted, await _body(request))  # pictures take a moment
         if not await run_in_threadpool(self.may_use, wanted.model, caller.owner):
             raise NoSuchModel(param="model", model=wanted.model[:200])
         answer = Answer(self.registry, wanted, caller.visitor)

@@ -1,16 +1,22 @@
 """What a chat completion may ask for, checked field by field; what we cannot do is refused, never ignored."""
 
+import base64
+import binascii
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from app.api.errors import CannotSee, NoJson, NotSupported, WrongValue
 from app.models.interface import Message, Sampling
+from app.pictures import as_jpeg, open_picture
 
 MOST_TOKENS = 131_072
 MOST_STOPS = 16
 MOST_SCORED = 512  # tokens of an answer with log-probabilities: it is read once more, whole
 MOST_CHARACTERS = 400_000  # beyond any model's context; refused before a tokenizer spends seconds on it
+MOST_PICTURES = 16
+DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 # Refused unless they say what is so anyway.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -138,6 +144,8 @@ def _messages(turns: object, model: str) -> tuple[Message, ...]:
     if not isinstance(turns, list) or not turns:
         raise WrongValue(param="messages", allowed='[{"role": "user", "content": "…"}]')
     messages = tuple(_message(turn, f"messages[{place}]", model) for place, turn in enumerate(turns))
+    if sum(len(message.get("images", ())) for message in messages) > MOST_PICTURES:
+        raise WrongValue(param="messages", allowed=f"{MOST_PICTURES} pictures 张图片")
     if sum(len(message["content"]) for message in messages) > MOST_CHARACTERS:
         raise WrongValue(param="messages", allowed=f"{MOST_CHARACTERS} characters 个字符")
     return messages
@@ -151,21 +159,41 @@ def _message(turn: object, place: str, model: str) -> Message:
         raise WrongValue(param=f"{place}.role", allowed=", ".join(ROLES))
     if turn.get("tool_calls"):
         raise NotSupported(param=f"{place}.tool_calls")
-    return {"role": role, "content": _content(turn.get("content"), f"{place}.content", model)}  # type: ignore[typeddict-item]
+    text, images = _content(turn.get("content"), f"{place}.content", model)
+    message: Message = {"role": role, "content": text}  # type: ignore[typeddict-item]
+    if images:
+        message["images"] = images
+    return message
 
 
-def _content(content: object, place: str, model: str) -> str:
-    """Text, or the text of parts that are all text."""
+def _content(content: object, place: str, model: str) -> tuple[str, tuple[bytes, ...]]:
+    """Text, or the text and the pictures of parts."""
     if isinstance(content, str):
-        return content
+        return content, ()
     if not isinstance(content, list) or not content:
         raise WrongValue(param=place, allowed="text 文字")
-    texts = []
+    texts, images = [], []
     for number, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind in ("image_url", "input_image", "input_audio", "video_url", "file"):
+        if kind == "image_url":
+            images.append(_image(part.get("image_url"), f"{place}[{number}]"))
+            continue
+        if kind in ("input_image", "input_audio", "video_url", "file"):
             raise CannotSee(param=f"{place}[{number}]", model=model)
         if kind != "text" or not isinstance(part.get("text"), str):
             raise WrongValue(param=f"{place}[{number}]", allowed='{"type": "text", "text": "…"}')
         texts.append(part["text"])
-    return "\n".join(texts)
+    return "\n".join(texts), tuple(images)
+
+
+def _image(wanted: object, place: str) -> bytes:
+    """A picture that the request itself holds; an address elsewhere is never fetched."""
+    address = wanted.get("url") if isinstance(wanted, dict) else wanted
+    start = DATA_URL.match(address) if isinstance(address, str) else None
+    if start is None or not isinstance(address, str):
+        raise WrongValue(param=place, allowed="data:image/…;base64,… (addresses are not fetched 不会去取网址)")
+    try:
+        data = base64.b64decode(address[start.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise WrongValue(param=place, allowed="data:image/…;base64,…") from error
+    return as_jpeg(open_picture(data, name=place))

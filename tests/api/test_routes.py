@@ -177,7 +177,7 @@ def test_errors_are_in_openais_form() -> None:
             f"{url}/chat/completions", content=b'{"model": "tiny"}', headers={"content-type": "text/plain"}
         )
         chinese = httpx.post(f"{url}/chat/completions", json={"model": "tiny"}, headers={"accept-language": "zh-CN"})
-        large = httpx.post(f"{url}/chat/completions", json={"model": "x" * 5_000_000})
+        large = httpx.post(f"{url}/chat/completions", json={"model": "x" * 17_000_000})
     assert missing.value.code == "model_not_found"
     assert refused.value.body == {
         "message": "The parameter logprobs is not supported here. Leave it out.",

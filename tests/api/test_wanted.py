@@ -1,13 +1,17 @@
 """What a chat completion may ask for."""
 
+import base64
+import io
 import json
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from app.api.errors import ApiError, CannotSee, NoJson, NotSupported, WrongValue
 from app.api.wanted import read_wanted
 from app.models.interface import Sampling
+from app.pictures import NotAPicture
 
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -87,6 +91,20 @@ def test_log_probabilities_are_for_answers_of_some_length() -> None:
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, WrongValue, "messages[0].content[0]"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]},
+            WrongValue,
+            "messages[0].content[0]",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b.png"}}]}
+                ]
+            },
+            WrongValue,
+            "messages[0].content[0]",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
             CannotSee,
             "messages[0].content[0]",
         ),
@@ -96,6 +114,26 @@ def test_what_cannot_be_done_is_refused_by_its_name(more: dict[str, Any], error:
     with pytest.raises(error) as refused:
         read(**more)
     assert refused.value.param == param
+
+
+def shown(url: str) -> list[dict[str, Any]]:
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What is this?"}]
+    return [{"role": "user", "content": parts}]
+
+
+def test_a_picture_in_the_request_reaches_the_model() -> None:
+    written = io.BytesIO()
+    Image.new("RGB", (3000, 30), "red").save(written, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
+    (message,) = read(messages=shown(url)).messages
+    assert message["content"] == "What is this?"
+    (image,) = message["images"]
+    assert Image.open(io.BytesIO(image)).size == (1536, 15), "scaled"
+
+
+def test_a_picture_that_is_none_is_refused() -> None:
+    with pytest.raises(NotAPicture):
+        read(messages=shown(f"data:image/png;base64,{base64.b64encode(b'nothing').decode()}"))
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"[" * 100_000, b'"\xff"'])

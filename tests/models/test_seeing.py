@@ -17,6 +17,7 @@ from app.models.placement import Placement
 from app.models.prompt import CannotSee
 from app.models.registry import ModelRegistry
 from app.models.seeing import NoProcessor
+from app.models.vision_check import check, missing
 from app.pictures import BrokenPicture, as_jpeg
 from tests.models.tiny_internvl import TOKENS_PER_TILE, save_tiny_internvl
 
@@ -144,6 +145,17 @@ def test_without_its_processor_s_files_it_says_what_is_missing(folder: Path, tmp
     registry = ModelRegistry(Placement("cpu", "float32", None, 4096, tmp_path), "smollm2-135m")
     with pytest.raises(NoProcessor, match=r"preprocessor_config\.json"), registry.lease(str(copy)):
         pass
+
+
+def test_the_check_says_what_was_not_named_and_when_there_is_no_hub(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check(str(folder), "cpu", 4096, tmp_path) == 1, "random weights see nothing"
+    assert "not named: circle" in capsys.readouterr().err
+    assert missing("A red circle and a blue square.") == []
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert check("internvl3-1b", "cpu", 24_000, tmp_path) == 2
+    assert "check-vision needs the hub" in capsys.readouterr().err
 
 
 def test_in_half_precision_too(folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from app.chat.request import chat_request
 from app.chat.service import ChatService
 from app.models.interface import Registry
 from tabs.chat_bubbles import bubbles_of, note_of, turns_of, waiting, waiting_text
-from tabs.chat_pictures import NOTHING_WAITS, Album, check_sight, history_of, tray_view, wire_pictures
+from tabs.chat_pictures import NOTHING_WAITS, Album, check_sight, history_of, waiting_view, wire_pictures
 from tabs.chat_shelf import (
     Bubbles,
     View,
@@ -85,10 +85,10 @@ def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> lis
     ended = [widgets.written, box, widgets.shelf, widgets.pictures.album]
     for each in answers:
         for end in (each.success, each.failure):  # `then` alone is not called after an error
-            page.on(end, partial(settle, service.registry, False), ended, view)
+            page.on(end, partial(settle, False), ended, view)
     _cancel(box.stop, answers)
-    page.on(box.stop, partial(settle, service.registry, True), ended, view)
-    page.on(chatbot.undo, partial(undo, service.registry), [chatbot, widgets.shelf, widgets.pictures.album], view)
+    page.on(box.stop, partial(settle, True), ended, view)
+    page.on(chatbot.undo, undo, [chatbot, widgets.shelf, widgets.pictures.album], view)
     return answers
 
 
@@ -199,7 +199,6 @@ def answer(
 
 
 def settle(
-    registry: Registry,
     stopped: bool,
     visitor: Visitor,
     written: Written | None,
@@ -218,7 +217,7 @@ def settle(
     pictures: list[Any] = [gr.skip()] * 3
     if len(turns) < len(written.turns):
         message = message or written.turns[-1].content
-        pictures = _back(registry, visitor, album, written.turns[-1])
+        pictures = _back(album, written.turns[-1])
     elif stopped:
         last = turns.pop()
         turns.append(replace(last, note=f"{last.note} · {visitor.text('chat.stopped')}"))
@@ -226,21 +225,21 @@ def settle(
     return [bubbles_of(turns), None, idle_box(message), *shelf_view(visitor, shelf), *pictures]
 
 
-def undo(registry: Registry, visitor: Visitor, bubbles: Bubbles, stored: object, album: Album) -> View:
+def undo(visitor: Visitor, bubbles: Bubbles, stored: object, album: Album) -> View:
     """Take the last question back into the box."""
     shelf = shelf_from(stored)
     turns = turns_of(bubbles)
     place = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=0)
     question = turns[place] if turns else Turn("user", "")
     shelf = shelf.saved(shelf.open.id, turns[:place])
-    pictures = _back(registry, visitor, album, question)
+    pictures = _back(album, question)
     return [bubbles_of(turns[:place]), None, idle_box(question.content), *shelf_view(visitor, shelf), *pictures]
 
 
-def _back(registry: Registry, visitor: Visitor, album: Album, question: Turn) -> list[Any]:
+def _back(album: Album, question: Turn) -> list[Any]:
     """A question's pictures wait for the next one again."""
     album = replace(album, waiting=tuple(dict.fromkeys((*question.pictures, *album.waiting))))
-    return [album, *tray_view(registry, visitor, album, "")] if question.pictures else [gr.skip()] * 3
+    return [album, *waiting_view(album)] if question.pictures else [gr.skip()] * 3
 
 
 def _busy_box() -> dict[str, Any]:

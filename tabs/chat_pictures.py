@@ -136,12 +136,17 @@ def look_again(registry: Registry, visitor: Visitor, album: Album, model: str) -
 
 def tray_view(registry: Registry, visitor: Visitor, album: Album, model: str) -> list[Any]:
     """Thumbnails of what waits, the sentence where the model does not see it, and the button that removes them."""
+    shown, button = waiting_view(album)
+    if not album.waiting or can_see(registry, model):
+        return [shown, button]
+    return [f"{shown}<p>{visitor.text('chat.cannot_see', model=_plain(model))}</p>", button]
+
+
+def waiting_view(album: Album) -> list[Any]:
+    """Thumbnails of what waits, and the button that removes them."""
     if not album.waiting:
         return list(NOTHING_WAITS)
-    shown = "".join(map(picture_tag, album.waiting))
-    blind = not can_see(registry, model)
-    warning = f"<p>{visitor.text('chat.cannot_see', model=_plain(model))}</p>" if blind else ""
-    return [f"<div>{shown}</div>{warning}", gr.update(visible=True)]
+    return [f"<div>{''.join(map(picture_tag, album.waiting))}</div>", gr.update(visible=True)]
 
 
 def can_see(registry: Registry, model: str) -> bool:

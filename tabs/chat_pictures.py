@@ -69,8 +69,9 @@ class PictureWidgets:
 def draw_pictures(page: Page) -> PictureWidgets:
     """The row above the box."""
     tray = gr.HTML(elem_id="chat-tray", padding=False)
+    # Without a mode gradio hands over the upload itself; else it would convert it and keep the original.
     lens = gr.Image(
-        sources=["webcam"], type="filepath", format="jpeg", visible=False, show_label=False, elem_id="chat-lens"
+        sources=["webcam"], type="filepath", image_mode=None, visible=False, show_label=False, elem_id="chat-lens"
     )
     with gr.Row(elem_id="chat-pictures"):
         attach = page.bind(

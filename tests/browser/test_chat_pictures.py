@@ -28,6 +28,13 @@ def seeing() -> FakeModel:
 
 
 @pytest.fixture
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this server puts what is uploaded; asked for before the page."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    return tmp_path / "uploads"
+
+
+@pytest.fixture
 def page(serve: Callable[..., str], open_page: OpenPage, seeing: FakeModel) -> Page:
     return open_page(serve(ui.build(fake_services(FakeRegistry(seeing, FakeModel("blind"))))))
 
@@ -59,8 +66,11 @@ def choose(page: Page, model: str) -> None:
     choice.press("Enter")
 
 
-def test_a_picture_is_sent_shown_and_kept_for_the_follow_up(page: Page, photo: Path, seeing: FakeModel) -> None:
+def test_a_picture_is_sent_shown_and_kept_for_the_follow_up(
+    uploads: Path, page: Page, photo: Path, seeing: FakeModel
+) -> None:
     attach(page, photo)
+    assert not [file for file in uploads.rglob("*") if file.suffix == ".jpg"], "no copy stays"
     ask(page, "What is this?")
     answers = page.locator("#chatbot [data-testid=bot]:not(:has(.thought-group))")
     expect(answers).to_have_text("I see 1536×768")

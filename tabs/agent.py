@@ -1,6 +1,5 @@
 """The agent tab: a model that writes Python, each step shown as it happens; `/agent` for programs."""
 
-import base64
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from app.models.interface import Registry
 from tabs.agent_bubbles import bubbles_of, plain_steps
 from tabs.agent_widgets import AgentWidgets, draw, draw_unavailable
 from tabs.page import Page, Visitor
+from tabs.saving import save_bytes
 
 SAMPLE = Path(__file__).resolve().parent.parent / "assets" / "examples" / "sales.csv"
 View = list[Any]  # chatbot, box, approval row, files
@@ -62,9 +62,7 @@ def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
     page.on(page.blocks.load, say_how_able, [widgets.model], [widgets.note])
     if service.with_files:
         page.on(widgets.upload.upload, partial(upload, service), [widgets.upload], [widgets.files])
-        parcel = gr.JSON(visible=False)
-        fetched = page.on(widgets.download.click, partial(fetch, service), [widgets.files], [parcel])
-        fetched.success(None, [parcel], None, js=_SAVE_BYTES, api_visibility="private")
+        save_bytes(page, widgets.download.click, partial(fetch, service), [widgets.files])
 
     def leave(request: gr.Request) -> None:
         """The page was closed: nothing of its session stays."""
@@ -119,10 +117,9 @@ def upload(service: AgentService, visitor: Visitor, paths: list[str]) -> dict[st
     return _files(service, visitor)
 
 
-def fetch(service: AgentService, visitor: Visitor, name: str | None) -> list[str]:
-    """One file of the session for the browser to save: its name and its bytes in base64."""
-    data = service.read_file(visitor.session, name or "")
-    return [Path(name or "").name, base64.b64encode(data).decode("ascii")]
+def fetch(service: AgentService, visitor: Visitor, name: str | None) -> tuple[str, bytes]:
+    """One file of the session for the browser to save."""
+    return Path(name or "").name, service.read_file(visitor.session, name or "")
 
 
 def say_how_able(visitor: Visitor, model: str) -> dict[str, Any]:
@@ -159,13 +156,3 @@ def _bounds(max_steps: int, approve: bool) -> Any:
     from app.agent.conversation import Bounds  # needs Lagent, which takes seconds to import
 
     return Bounds(max_steps=max(1, min(int(max_steps), 20)), approve=approve)
-
-
-_SAVE_BYTES = """(parcel) => {
-  const bytes = Uint8Array.from(atob(parcel[1]), (letter) => letter.charCodeAt(0));
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([bytes], {type: "application/octet-stream"}));
-  link.download = parcel[0];
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-}"""

@@ -90,7 +90,7 @@ def test_an_example_with_a_file_ends_in_a_chart(scene: Scene, open_page: Callabl
     page.get_by_text("读取 sales.csv").first.click()
     page.get_by_text("如图所示。").wait_for()
     picture = page.locator("#agent-chat img[src^='data:image/png']")
-    assert picture.evaluate("image => image.complete && image.naturalWidth > 100")
+    assert picture.evaluate("async (image) => { await image.decode(); return image.naturalWidth > 100 }")
     assert page.get_by_text("代码 · 完成").count() == 2
     with page.expect_download() as saving:
         page.locator("#agent-download").click()

@@ -62,6 +62,7 @@ def test_the_finetune_endpoint_to_its_end(address: str) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.timeout(600)  # it trains and judges for real, while a browser draws
 def test_a_run_is_found_again_judged_by_itself_and_downloaded(
     address: str, open_page: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -77,7 +77,7 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         agent=agent,
         finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),
         compare=CompareService(registry, settings.data),
-        evaluate=EvaluationService(registry, settings.data),
+        evaluate=EvaluationService(registry, settings.data, on_the_page=not settings.for_strangers),
     )
 
 

@@ -49,7 +49,7 @@ def build(services: "Services") -> gr.Blocks:
             if services.finetune is not None:
                 with page.tab("compare.tab"):
                     compare.build(page, services.finetune, services.compare, services.registry)
-            if services.evaluate is not None:
+            if services.evaluate is not None and services.evaluate.on_the_page:
                 with page.tab("evaluate.tab"):
                     evaluate.build(page, services.evaluate, services.registry)
             with page.tab("models.tab") as models_tab:

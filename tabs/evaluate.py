@@ -41,7 +41,7 @@ def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> N
     inputs = [widgets.models, widgets.tasks, widgets.own_file]
     page.on(widgets.start.click, _busy, [], widgets.buttons)
     running = page.on(widgets.start.click, partial(run, service), inputs, widgets.view)
-    page.on(widgets.stop.click, partial(stopped, service), [], [widgets.progress, *widgets.buttons], cancels=[running])
+    page.on(widgets.stop.click, stopped, [], [widgets.progress, *widgets.buttons], cancels=[running])
     for end in (running.success, running.failure):
         page.on(end, _idle, [], widgets.buttons)
     page.on(widgets.runs.input, partial(show, service), [widgets.runs], widgets.results)
@@ -67,7 +67,7 @@ def run(
     yield [visitor.text("evaluate.finished"), gr.skip(), *[gr.skip()] * 3]
 
 
-def stopped(_service: EvaluationService, visitor: Visitor) -> list[Any]:
+def stopped(visitor: Visitor) -> list[Any]:
     """What was finished is kept; the run itself was cancelled by the event."""
     return [visitor.text("evaluate.stopped"), *_idle(visitor)]
 

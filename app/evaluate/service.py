@@ -62,10 +62,14 @@ class Run:
 
 
 class EvaluationService:
-    """Thread-safe: every run has a file of its own."""
+    """Thread-safe: every run has a file of its own.
 
-    def __init__(self, registry: Registry, data: Path) -> None:
+    A run asks as the server itself, past a visitor's limits, so strangers are not to be given it `on_the_page`.
+    """
+
+    def __init__(self, registry: Registry, data: Path, *, on_the_page: bool = True) -> None:
         self.registry = registry
+        self.on_the_page = on_the_page
         self._folder = data / "evaluations"
 
     def run(self, models: Sequence[str], tasks: Sequence[Task], owner: str) -> Iterator[Progress]:

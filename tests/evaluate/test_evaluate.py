@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 
+from app import ui
 from app.evaluate.marking import mark, plain
 from app.evaluate.service import EvaluationService, NothingChosen
 from app.evaluate.tasks import BadTask, Item, Task, UnknownTask, find_task, read_task, shipped_tasks
@@ -18,7 +19,7 @@ from app.models.registry import ModelRegistry
 from tabs import evaluate
 from tabs.page import BROWSER_SECRET, Page
 from tests.conftest import Serve
-from tests.fakes import FakeModel, FakeRegistry
+from tests.fakes import FakeModel, FakeRegistry, fake_services
 
 ARITHMETIC = Task("sums", tuple(Item(f"What is {n} plus 1?", (str(n + 1),)) for n in range(20)))
 
@@ -143,6 +144,15 @@ def test_the_endpoint_gives_rows_and_reads_no_files(serve: Serve, tmp_path: Path
         assert (row["model"], row["task"], row["right"], row["count"]) == ("tiny", "short-answers-en", 1, 20)
         with pytest.raises(Exception, match="no task and no file"):
             asking.predict(["tiny"], [str(tmp_path / "own.jsonl")], api_name="/evaluate")
+
+
+def test_strangers_are_not_given_what_passes_their_limits(serve: Serve, tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    for on_the_page in (True, False):
+        service = EvaluationService(registry, tmp_path, on_the_page=on_the_page)
+        address = serve(ui.build(fake_services(registry, evaluate=service)))
+        endpoints = Client(address, verbose=False).view_api(return_format="dict")["named_endpoints"]
+        assert ("/evaluate" in endpoints) is on_the_page
 
 
 def test_the_packaged_model_knows_more_than_chance(packaged_folder: Path, tmp_path: Path) -> None:

@@ -26,8 +26,11 @@ class NoProcessor(NotAModel):
 class NoVideos(dict[str, Any]):
     """In the place of a video processor, which would need torchvision: only pictures are shown here.
 
-    A dictionary, because a processor writes itself down as JSON.
+    A dictionary, because a processor writes itself down as JSON. SmolVLM's reads both settings for every prompt.
     """
+
+    num_frames = None
+    fps = None
 
 
 class WithoutVideos:

@@ -57,6 +57,8 @@ def note_of(visitor: Visitor, reply: Reply) -> str:
         parts.append(visitor.text("chat.cut"))
     if reply.dropped_turns:
         parts.append(visitor.text("chat.dropped", turns=reply.dropped_turns))
+    if reply.unseen_pictures:
+        parts.append(visitor.text("chat.unseen", pictures=reply.unseen_pictures))
     return " · ".join(parts)
 
 

@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(400, {"error": {"message": f"Unexpected fields: {refused}"}})
         if body["model"] not in [m["id"] for m in self.script.get("models", [{"id": "far-model"}])]:
             return self.send(404, {"error": {"message": "no such model"}})
-        said = body["messages"][-1]["content"]
+        said = words(body["messages"][-1]["content"])
         pairs = [*self.script.get("answers", ()), ["", f"You said: {said}"]]
         answer = next(text for pattern, text in pairs if re.search(pattern, said))
         return self.stream(answer, body)
@@ -142,6 +142,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def words(content: Any) -> str:
+    """What a message says, beside what it shows."""
+    if isinstance(content, str):
+        return content
+    return " ".join(part["text"] for part in content if part["type"] == "text")
 
 
 def main() -> None:

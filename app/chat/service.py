@@ -27,6 +27,7 @@ class Reply:
     completion_tokens: int = 0
     tokens_per_second: float = 0.0
     dropped_turns: int = 0
+    unseen_pictures: int = 0  # of earlier turns, left out because the model does not see
     finish_reason: FinishReason | None = None
 
 
@@ -42,11 +43,13 @@ class ChatService:
         for progress in while_loading(self.registry, name):
             yield Reply("loading", model=name, loading=progress)
         with self.registry.lease(name) as model:
-            messages = request.messages()
+            messages, unseen = request.messages(), 0
             if not model.sees and not request.images:
+                unseen = sum(len(turn.get("images", ())) for turn in messages)
                 messages = [without_images(turn) for turn in messages]
             generation = model.stream(messages, request.sampling, visitor=visitor, drop_oldest=bool(request.history))
-            yield from _Stream(generation).replies(name)
+            for reply in _Stream(generation).replies(name):
+                yield replace(reply, unseen_pictures=unseen)
 
 
 def without_images(turn: Message) -> Message:

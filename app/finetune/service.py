@@ -43,6 +43,11 @@ class NothingToJudge(BadInput):
     en = "This run has no checkpoint yet."
 
 
+class TrainsNoSight(BadInput):
+    zh = "{base} 是看图模型，这里不能训练它。请选择一个文字模型作为基座。"
+    en = "{base} is a model that sees pictures and cannot be trained here. Choose a text model as the base."
+
+
 class NeedsCuda(BadInput):
     zh = "QLoRA（4 位）训练需要 CUDA 显卡。请改用 LoRA。"
     en = "QLoRA (4-bit) training needs a CUDA card. Choose LoRA."
@@ -79,8 +84,11 @@ class FinetuneService:
         self.queue.close()
 
     def preview(self, base: str, conversations: Sequence[Conversation], options: TrainOptions) -> Preview:
-        """Check every row against the base's template. Raises BadData for text that holds control tokens."""
-        tokenizer = _tokenizer(self.registry.folder(base), base)
+        """Check every row against the base's template.
+
+        Raises BadData for text that holds control tokens, TrainsNoSight for a base that sees pictures.
+        """
+        tokenizer = _tokenizer(self._base_folder(base), base)
         problems: list[Problem] = []
         lengths: list[int] = []
         shown: list[str] = []
@@ -269,6 +277,15 @@ class FinetuneService:
         """What was judged so far, of checkpoints that are still there."""
         steps = self.progress(owner, run_id).checkpoints
         return [found for found in read_judgements(self.store.folder_of(run_id)) if found.step in steps]
+
+    def _base_folder(self, base: str) -> Path:
+        """What is known to see is not even fetched; of a repository that is told only by its files."""
+        if self.registry.sees(base):
+            raise TrainsNoSight(base=base)
+        folder = self.registry.folder(base)
+        if self.registry.sees(base):
+            raise TrainsNoSight(base=base)
+        return folder
 
     def _known_pace(self, base: str, options: TrainOptions) -> float | None:
         key = (base, options.batch, options.accumulation, options.rank, options.method)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -73,6 +74,17 @@ def test_dropped_turns_are_told_and_only_a_conversation_may_drop_them() -> None:
     long = chat_request("hi", [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
     assert list(service.reply(long))[-1].dropped_turns == 2
     assert list(service.reply(chat_request("hi")))[-1].dropped_turns == 0
+
+
+def test_pictures_that_a_model_cannot_see_are_left_out_and_counted() -> None:
+    shown: Message = {"role": "user", "content": "Look", "images": (b"1", b"2")}
+    said: Message = {"role": "assistant", "content": "A cat."}
+    request = replace(chat_request("Why?"), history=(shown, said))
+    blind, eyes = FakeModel("blind"), FakeModel("eyes", sees=True)
+    assert list(ChatService(FakeRegistry(blind)).reply(request))[-1].unseen_pictures == 2
+    assert blind.prompts[0][0][0] == {"role": "user", "content": "Look"}
+    assert list(ChatService(FakeRegistry(eyes)).reply(request))[-1].unseen_pictures == 0
+    assert eyes.prompts[0][0][0] == shown
 
 
 def test_an_unknown_model_is_refused() -> None:

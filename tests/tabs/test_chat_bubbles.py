@@ -40,3 +40,6 @@ def test_the_note_under_an_answer() -> None:
     assert note_of(EN, done) == (
         "5 tokens · 12.3 tokens/s · cut at the longest length · the oldest 4 messages no longer fit and were left out"
     )
+    unseen = Reply("done", completion_tokens=5, unseen_pictures=2)
+    assert note_of(EN, unseen) == "5 tokens · this model cannot see pictures; earlier ones left out: 2"
+    assert note_of(Visitor("zh", "li", "session"), unseen).endswith("这个模型看不了图片，之前的 2 张未参与回答")

@@ -1,18 +1,22 @@
 """A model behind a far server that plays by a script: streams, stops, replicas, and what is said when it fails."""
 
+import base64
 import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from app.errors import PromptTooLong, StudioError, UnknownModel
 from app.models.interface import ChatModel, InspectableModel, Message, Sampling
 from app.models.placement import Placement
+from app.models.prompt import CannotSee
 from app.models.registry import ModelRegistry
-from app.models.remote.address import EngineAddress
+from app.models.remote.address import EngineAddress, read_engines
 from app.models.remote.errors import DiedMidway, EngineAway, EngineBusy, KeyRefused, NoWeightsHere, UnknownModelThere
+from app.pictures import as_jpeg
 from tests.far_server import ENDLESS, FarServer, far_server
 
 USUAL = Sampling(temperature=0, max_new_tokens=50)
@@ -254,3 +258,36 @@ def test_unloading_ends_what_still_runs(registry: ModelRegistry, far: FarServer)
     with pytest.raises(EngineAway):
         list(pieces)
     far.until(open=0)
+
+
+@pytest.fixture
+def roomy() -> Iterator[FarServer]:
+    """One that tells no context."""
+    with far_server(models=[{"id": "internlm"}]) as server:
+        yield server
+
+
+def test_pictures_reach_a_far_engine_that_is_said_to_see(roomy: FarServer, tmp_path: Path) -> None:
+    engines = read_engines([f"eyes={roomy.url}#internlm#sees", f"blind={roomy.url}#internlm"], {}, taken=())
+    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, tmp_path), "eyes", engines=engines)
+    picture = as_jpeg(Image.new("RGB", (30, 20), "red"))
+    earlier: Message = {"role": "user", "content": "What is this?", "images": (picture,)}
+    asked: list[Message] = [earlier, {"role": "assistant", "content": "Red."}, *user("Why?")]
+    try:
+        assert (registry.sees("eyes"), registry.sees("blind")) == (True, False)
+        with registry.lease("eyes") as model:
+            assert "".join(model.stream([earlier], USUAL)) == "You said: What is this?"
+            list(model.stream(asked, USUAL))
+        with registry.lease("blind") as model, pytest.raises(CannotSee):
+            model.stream([earlier], USUAL)
+    finally:
+        registry.close()
+    bodies = roomy.seen()["bodies"]
+    assert len(bodies) == 2
+    for body in bodies:
+        shown, said = body["messages"][0]["content"]
+        assert said == {"type": "text", "text": "What is this?"}
+        kind, _, data = shown["image_url"]["url"].partition(",")
+        assert (shown["type"], kind) == ("image_url", "data:image/jpeg;base64")
+        assert base64.b64decode(data) == picture
+    assert [turn["content"] for turn in bodies[-1]["messages"][1:]] == ["Red.", "Why?"]

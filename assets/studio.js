@@ -58,6 +58,19 @@
   };
   document.addEventListener("paste", (event) => take(event, event.clipboardData && event.clipboardData.files), true);
   document.addEventListener("drop", (event) => take(event, event.dataTransfer && event.dataTransfer.files), true);
+  // A question that is edited is its words; the pictures before it stay as they are.
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest || !event.target.closest("#chatbot button")) return;
+    requestAnimationFrame(() => {
+      for (const box of document.querySelectorAll("#chatbot .edit-textarea")) {
+        const words = box.value.replace(/^(<img class="chat-picture"[^>]*>)+\n\n/, "");
+        if (words === box.value) continue;
+        box.value = words;
+        box.style.minHeight = "";
+        box.dispatchEvent(new Event("input", {bubbles: true}));
+      }
+    });
+  }, true);
   window.studio = {
     ready(kept) {
       document.documentElement.lang = kept.shown === "zh" ? "zh-CN" : "en";

@@ -13,7 +13,7 @@ from app.chat.conversations import Shelf, Turn, shelf_from
 from app.chat.request import chat_request
 from app.chat.service import ChatService
 from app.models.interface import Registry
-from tabs.chat_bubbles import bubbles_of, note_of, turns_of, waiting, waiting_text
+from tabs.chat_bubbles import bubbles_of, note_of, turns_of, waiting, waiting_text, words_of
 from tabs.chat_pictures import NOTHING_WAITS, Album, check_sight, history_of, waiting_view, wire_pictures
 from tabs.chat_shelf import (
     Bubbles,
@@ -160,10 +160,14 @@ def edit(
     album: Album,
     *options: Any,
 ) -> Iterator[View]:
-    """Another question in place of an earlier one, about the same pictures; what followed it goes."""
-    place = _place(event.index)
-    asked = replace(turns_of(bubbles[place : place + 1])[0], content=str(event.value))
-    yield from answer(service, visitor, turns_of(bubbles[:place]), asked, shelf_from(stored), album, options)
+    """Another question in place of an earlier one, about the same pictures; what followed it goes.
+
+    gradio has put the new words in place of the whole bubble, so the pictures are those that the browser keeps.
+    """
+    before, shelf = turns_of(bubbles[: _place(event.index)]), shelf_from(stored)
+    kept = shelf.open.turns[len(before) : len(before) + 1]
+    asked = Turn("user", words_of(str(event.value)), pictures=kept[0].pictures if kept else ())
+    yield from answer(service, visitor, before, asked, shelf, album, options)
 
 
 def answer(

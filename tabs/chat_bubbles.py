@@ -10,6 +10,7 @@ from app.chat.service import Reply
 from tabs.page import Visitor
 
 PICTURE = re.compile(r'<img class="chat-picture" alt="" src="data:image/jpeg;base64,([A-Za-z0-9+/]+={0,2})">')
+SHOWN = re.compile(rf"((?:{PICTURE.pattern})+)\n\n")  # what stands before the words of a question
 NOTE = "\u2063"  # invisible; by it studio.js knows the notes and leaves them out of what is copied
 
 
@@ -63,9 +64,9 @@ def note_of(visitor: Visitor, reply: Reply) -> str:
 
 
 def _bubbles(turn: Turn) -> list[dict[str, Any]]:
-    # A part, not a plain string: gradio would strip a string's indentation.
-    parts = [{"type": "text", "text": text} for text in (*map(picture_tag, turn.pictures), turn.content)]
-    said: dict[str, Any] = {"role": turn.role, "content": parts}
+    # A part, not a plain string: gradio would strip a string's indentation. One part: gradio edits each by itself.
+    shown = f"{''.join(map(picture_tag, turn.pictures))}\n\n" if turn.pictures else ""
+    said: dict[str, Any] = {"role": turn.role, "content": [{"type": "text", "text": shown + turn.content}]}
     return [said, _titled(NOTE + turn.note, "done")] if turn.note else [said]
 
 
@@ -75,20 +76,24 @@ def _titled(title: str, status: str) -> dict[str, Any]:
 
 
 def _text(bubble: Any) -> str:
-    content = bubble["content"]
-    if isinstance(content, str):
-        return content
-    texts = [str(part.get("text", "")) for part in content]
-    return "\n".join(text for text in texts if bubble["role"] != "user" or not PICTURE.fullmatch(text))
+    return words_of(_whole(bubble)) if bubble["role"] == "user" else _whole(bubble)
+
+
+def words_of(text: str) -> str:
+    """A question without the pictures that stand before it."""
+    shown = SHOWN.match(text)
+    return text[shown.end() :] if shown else text
 
 
 def _pictures(bubble: Any) -> tuple[str, ...]:
     """The thumbnails that a question carries; a picture that an answer writes is only text."""
+    shown = SHOWN.match(_whole(bubble)) if bubble["role"] == "user" else None
+    return tuple(PICTURE.findall(shown[1])) if shown else ()
+
+
+def _whole(bubble: Any) -> str:
     content = bubble["content"]
-    if bubble["role"] != "user" or isinstance(content, str):
-        return ()
-    found = (PICTURE.fullmatch(str(part.get("text", ""))) for part in content)
-    return tuple(match[1] for match in found if match)
+    return content if isinstance(content, str) else "\n".join(str(part.get("text", "")) for part in content)
 
 
 def picture_tag(thumbnail: str) -> str:

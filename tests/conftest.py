@@ -67,7 +67,12 @@ def chromium() -> Iterator["Browser"]:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-background-networking"],
+            args=[
+                "--no-sandbox",
+                "--disable-background-networking",
+                "--use-fake-device-for-media-stream",  # a camera that films a test card, and may be used unasked
+                "--use-fake-ui-for-media-stream",
+            ],
         )
         yield browser
         browser.close()

@@ -1,6 +1,7 @@
 """Pictures in the chat, in a real browser, over models that answer from a script."""
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,6 +61,29 @@ def ask(page: Page, text: str) -> None:
     box.press("Enter")
 
 
+def answers(page: Page) -> Locator:
+    return page.locator("#chatbot [data-testid=bot]:not(:has(.thought-group))")
+
+
+def settled(page: Page) -> None:
+    expect(page.locator("#chat-box .submit-button")).to_be_visible()
+
+
+def hand_over(page: Page, event: str) -> None:
+    """A picture that is pasted into the question, or dropped on it."""
+    page.locator("#chat-box textarea").evaluate(
+        """async (box, kind) => {
+            const canvas = Object.assign(document.createElement("canvas"), {width: 40, height: 20});
+            const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+            const parcel = new DataTransfer();
+            parcel.items.add(new File([blob], "handed.png", {type: "image/png"}));
+            const how = {bubbles: true, cancelable: true, clipboardData: parcel, dataTransfer: parcel};
+            box.dispatchEvent(kind === "drop" ? new DragEvent(kind, how) : new ClipboardEvent(kind, how));
+        }""",
+        event,
+    )
+
+
 def choose(page: Page, model: str) -> None:
     choice = page.locator("#chat-settings").get_by_role("combobox", name="Model")
     choice.fill(model)
@@ -72,21 +96,20 @@ def test_a_picture_is_sent_shown_and_kept_for_the_follow_up(
     attach(page, photo)
     assert not [file for file in uploads.rglob("*") if file.suffix == ".jpg"], "no copy stays"
     ask(page, "What is this?")
-    answers = page.locator("#chatbot [data-testid=bot]:not(:has(.thought-group))")
-    expect(answers).to_have_text("I see 1536×768")
+    expect(answers(page)).to_have_text("I see 1536×768")
     expect(page.locator("#chat-tray img")).to_have_count(0)
     thumbnail = page.locator("#chatbot [data-testid=user] img.chat-picture")
     expect(thumbnail).to_have_count(1)
     assert thumbnail.evaluate("image => image.decode().then(() => image.naturalWidth)") == 288
-    expect(page.locator("#chat-box .submit-button")).to_be_visible()
+    settled(page)
     ask(page, "And why?")
-    expect(answers).to_have_text(["I see 1536×768", "I see 1536×768"])
-    expect(page.locator("#chat-box .submit-button")).to_be_visible()
+    expect(answers(page)).to_have_text(["I see 1536×768", "I see 1536×768"])
+    settled(page)
     assert [message["content"] for message in seeing.prompts[1][0]] == ["What is this?", "I see 1536×768", "And why?"]
     page.reload()
     expect(thumbnail).to_have_count(1)
     ask(page, "Still?")
-    expect(answers.last).to_have_text("I see 288×144")
+    expect(answers(page).last).to_have_text("I see 288×144")
 
 
 def test_a_model_that_does_not_see_is_told_of_before_sending_and_nothing_is_lost(page: Page, photo: Path) -> None:
@@ -104,15 +127,7 @@ def test_a_model_that_does_not_see_is_told_of_before_sending_and_nothing_is_lost
 
 
 def test_a_pasted_picture_and_one_that_cannot_be_used(page: Page, tmp_path: Path) -> None:
-    page.locator("#chat-box textarea").evaluate(
-        """async (box) => {
-            const canvas = Object.assign(document.createElement("canvas"), {width: 40, height: 20});
-            const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
-            const clipboardData = new DataTransfer();
-            clipboardData.items.add(new File([blob], "pasted.png", {type: "image/png"}));
-            box.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true, cancelable: true}));
-        }"""
-    )
+    hand_over(page, "paste")
     expect(page.locator("#chat-tray img")).to_have_count(1)
     (tmp_path / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
     with page.expect_file_chooser() as chooser:
@@ -121,3 +136,62 @@ def test_a_pasted_picture_and_one_that_cannot_be_used(page: Page, tmp_path: Path
     expect(page.locator(".toast-body")).to_contain_text("drawing.svg is an SVG drawing")
     page.locator("#chat-remove").click()
     expect(page.locator("#chat-tray img")).to_have_count(0)
+
+
+def test_a_dropped_picture_and_the_camera(uploads: Path, page: Page) -> None:
+    hand_over(page, "drop")
+    expect(page.locator("#chat-tray img")).to_have_count(1)
+    page.locator("#chat-camera").click()
+    lens = page.locator("#chat-lens")
+    lens.get_by_role("button", name="Click to Access Webcam").click()
+    lens.get_by_role("button", name="capture photo").click()
+    expect(page.locator("#chat-tray img")).to_have_count(2)
+    expect(lens).to_have_count(0)
+    ask(page, "What are these?")
+    expect(answers(page)).to_have_text(re.compile(r"I see 40×20, \d{3,4}×\d{3,4}"))
+    assert [file for file in uploads.rglob("*") if file.is_file() and file.stat().st_size] == [], "no copy stays"
+
+
+def test_retry_and_edit_keep_the_pictures_of_the_question(page: Page, photo: Path, seeing: FakeModel) -> None:
+    attach(page, photo)
+    ask(page, "What is this?")
+    expect(answers(page)).to_have_text("I see 1536×768")
+    settled(page)
+    page.locator("#chatbot").get_by_role("button", name="Retry").click()
+    asked(page, seeing, 2)
+    page.locator("#chatbot").get_by_role("button", name="Edit").first.click()
+    edited = page.locator("#chatbot textarea")
+    expect(edited).to_have_value("What is this?")
+    edited.fill("And where?")
+    page.locator("#chatbot").get_by_role("button", name="Submit").click()
+    asked(page, seeing, 3)
+    expect(answers(page)).to_have_text("I see 1536×768")
+    expect(page.locator("#chatbot [data-testid=user] img.chat-picture")).to_have_count(1)
+    assert [[turn["content"] for turn in prompt[0]] for prompt in seeing.prompts] == [
+        ["What is this?"],
+        ["What is this?"],
+        ["And where?"],
+    ]
+
+
+def test_a_model_that_cannot_see_says_what_it_left_out(page: Page, photo: Path) -> None:
+    attach(page, photo)
+    ask(page, "What is this?")
+    expect(answers(page)).to_have_text("I see 1536×768")
+    settled(page)
+    choose(page, "blind")
+    ask(page, "And why?")
+    expect(answers(page).last).to_have_text("You said: And why?")
+    expect(page.locator("#chatbot .thought-group").last).to_contain_text(
+        "this model cannot see pictures; earlier ones left out: 1"
+    )
+
+
+def asked(page: Page, model: FakeModel, times: int) -> None:
+    """Wait until the model was asked so often; the page may look the same before and after."""
+    for _ in range(200):
+        if len(model.prompts) == times:
+            break
+        page.wait_for_timeout(50)
+    assert len(model.prompts) == times
+    settled(page)

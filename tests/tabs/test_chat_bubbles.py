@@ -6,7 +6,7 @@ import gradio as gr
 
 from app.chat.conversations import Turn
 from app.chat.service import Reply
-from tabs.chat_bubbles import bubbles_of, note_of, turns_of, waiting, waiting_text
+from tabs.chat_bubbles import bubbles_of, note_of, picture_tag, turns_of, waiting, waiting_text
 from tabs.page import Visitor
 
 EN = Visitor("en", "li", "session")
@@ -20,6 +20,12 @@ def through_gradio(bubbles: list[dict[str, Any]]) -> list[Any]:
 
 def test_turns_and_notes_survive_the_chatbot() -> None:
     assert turns_of(through_gradio(bubbles_of(TURNS))) == TURNS
+
+
+def test_pictures_stand_before_the_words_and_come_back_with_them() -> None:
+    for words in ("What is this?", "    indented\n\n<b>x</b>", ""):
+        asked = [Turn("user", words, pictures=("aGk=", "eW8=")), Turn("assistant", picture_tag("aGk=") + "\n\nx")]
+        assert turns_of(through_gradio(bubbles_of(asked))) == asked
 
 
 def test_a_waiting_bubble_is_no_turn() -> None:

@@ -4,9 +4,12 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import gradio as gr
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -18,6 +21,8 @@ from app.knowledge.converting import MAX_FILE_BYTES
 from app.knowledge.opening import router
 from app.metrics import Metrics, answer_metrics, log_answer
 from app.services import Services
+from app.settings import Settings
+from app.signing_in import SignIn, no_password, require_client
 from app.terminal import say, show_loading
 from app.ui import appearance
 
@@ -30,17 +35,21 @@ DELIVERY_S = 1.0  # how long the last words of an answer may take to the browser
 def serve(blocks: gr.Blocks, services: Services) -> None:
     """Launch, start loading the first model, and wait for Ctrl-C or SIGTERM. Raises SettingsError for a taken port."""
     settings, api = services.settings, mount(services)
-    accounts = read_accounts(settings.auth)
+    entrance = _entrance(settings)
     blocks.queue(default_concurrency_limit=None)
     try:
         _, local, public = blocks.launch(
             server_name=settings.host,
             server_port=settings.port or None,
             share=settings.share,
-            auth=accounts.check if accounts else None,  # type: ignore[arg-type]  # gradio awaits it
+            auth=entrance.check,  # type: ignore[arg-type]  # gradio awaits it
             max_threads=THREADS,
             max_file_size=MAX_FILE_BYTES,
-            app_kwargs={"routes": [*routes(services), *api.routes], "lifespan": api.lifespan},
+            app_kwargs={
+                "routes": [*routes(services), *api.routes, *entrance.routes],
+                "middleware": entrance.middleware,
+                "lifespan": api.lifespan,
+            },
             prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,
@@ -61,6 +70,24 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
     time.sleep(DELIVERY_S if busy else 0)
     blocks.close(verbose=False)
     services.close()
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """How people come in."""
+
+    check: Callable[[str, str], Awaitable[bool]] | None = None
+    routes: Sequence[BaseRoute] = ()
+    middleware: Sequence[Middleware] = ()
+
+
+def _entrance(settings: Settings) -> Entrance:
+    if settings.signs_in:
+        require_client(settings)
+        sign_in = SignIn(settings, login_of)
+        return Entrance(no_password, sign_in.routes(), [sign_in.middleware()])
+    accounts = read_accounts(settings.auth)
+    return Entrance(accounts.check if accounts else None)
 
 
 def routes(services: Services) -> list[BaseRoute]:

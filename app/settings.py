@@ -13,6 +13,14 @@ from app.errors import SettingsError
 
 PREFIX = "PUYU_"
 FILE = "puyu.toml"
+HUGGING_FACE = "https://huggingface.co"
+# What a Space with `hf_oauth: true`, and gradio, call them.
+OAUTH_VARIABLES = {
+    "OPENID_PROVIDER_URL": "openid_provider",
+    "OAUTH_CLIENT_ID": "oauth_client_id",
+    "OAUTH_CLIENT_SECRET": "oauth_client_secret",
+    "OAUTH_SCOPES": "oauth_scopes",
+}
 
 
 class OpenToStrangers(SettingsError):
@@ -33,7 +41,23 @@ class Settings(BaseModel):
     port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     share: bool = Field(False, description="also open a public link that anyone who has it can use")
     public: bool = Field(False, description="let strangers in on purpose, without a login, under stricter limits")
-    auth: str = Field("", description="logins: a file made by `python -m app user`, or name:password; empty: none")
+    auth: str = Field(
+        "",
+        description="logins: a file made by `python -m app user`, or name:password, or huggingface to sign in there;"
+        " empty: none",
+    )
+    allowed_users: str = Field(
+        "",
+        description="with --auth huggingface: accounts and organisations that may enter, with commas between;"
+        " *: all, as people you know; empty: all, as strangers",
+    )
+    openid_provider: str = Field(HUGGING_FACE, description="who knows the accounts: any OpenID Connect provider")
+    oauth_client_id: str = Field("", description="this server's name at the provider; also read from OAUTH_CLIENT_ID")
+    oauth_client_secret: str = Field(
+        "", repr=False, description="its password there; better in the environment, as OAUTH_CLIENT_SECRET"
+    )
+    oauth_scopes: str = Field("openid profile", description="what the provider is asked to tell; needs openid")
+    space_host: str = Field("", description="the host name on a Hugging Face Space, which sets SPACE_HOST itself")
     api_keys: str = Field(
         "", description="keys for /v1: a file made by `python -m app key`, or NAME:KEY; with logins on, /v1 needs them"
     )
@@ -91,7 +115,17 @@ class Settings(BaseModel):
     @property
     def for_strangers(self) -> bool:
         """Whether people whom nobody has given a login can come in."""
-        return self.is_open and not self.auth
+        return self.is_open and (not self.auth or (self.signs_in and not self.invited))
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether visitors come in with an account of the OpenID provider."""
+        return self.auth == "huggingface"
+
+    @property
+    def invited(self) -> frozenset[str]:
+        """Accounts and organisations that may enter; empty: all."""
+        return frozenset(name.strip() for name in self.allowed_users.split(",") if name.strip())
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Settings:
@@ -99,7 +133,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] | Non
     environment = os.environ if environment is None else environment
     flags = vars(_parser().parse_args(arguments))
     config = flags.pop("config") or environment.get(f"{PREFIX}CONFIG")
-    values = _on_a_space(environment) | _from_file(Path(config or FILE), required=config is not None)
+    values = _from_elsewhere(environment) | _from_file(Path(config or FILE), required=config is not None)
     values |= {k: environment[v] for k in Settings.model_fields if (v := PREFIX + k.upper()) in environment}
     values |= {key: value for key, value in flags.items() if value is not None}
     try:
@@ -132,9 +166,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _on_a_space(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Who puts the server on a Hugging Face Space wants it seen; what they set themselves goes first."""
-    return {"host": "0.0.0.0", "public": True} if "SPACE_ID" in environment else {}
+def _from_elsewhere(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Variables with others' names; and who puts the server on a Hugging Face Space wants it seen."""
+    found: dict[str, Any] = {field: environment[name] for name, field in OAUTH_VARIABLES.items() if name in environment}
+    if "SPACE_ID" in environment:
+        # with a domain of one's own it is a list, and the provider knows the first
+        host = environment.get("SPACE_HOST", "").split(",")[0].strip()
+        found |= {"host": "0.0.0.0", "public": True, "space_host": host}
+    return found
 
 
 def _from_file(path: Path, required: bool) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The whole page: header, one tab per service, language and theme. The only module that knows all tabs."""
 
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +75,21 @@ def _header(page: Page) -> gr.Button:
     """Name, theme and language; returns the language button."""
     with gr.Row(elem_id="header"):
         page.bind(gr.HTML(elem_id="brand", padding=False), value="app.brand")
+        who = gr.HTML(elem_id="who", padding=False, visible=False)
         theme = page.bind(gr.Button(elem_id="theme", size="sm", min_width=0), value="app.theme")
         switch = page.bind(gr.Button(elem_id="language", size="sm", min_width=0), value="app.other_language")
     theme.click(None, js="() => window.studio.switchTheme()", api_visibility="private")
+    page.on(page.remembered.change, _say_who, [], [who])
     return switch
+
+
+def _say_who(visitor: Visitor) -> dict[str, Any]:
+    """Who has logged in, and the way out."""
+    name = escape(visitor.name)
+    shown = name.partition(":")[2] or name
+    leave = escape(visitor.text("app.sign_out"))
+    value = f'<span title="{name}">{shown}</span><a href="logout">{leave}</a>'
+    return gr.update(value=value if visitor.login else "", visible=visitor.login)
 
 
 def _follow_language(page: Page, switch: gr.Button) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from app.errors import SettingsError
 
 HASHED = "sha256-"
+SIGNED_IN = ("hf:", "sso:")  # what app/signing_in.py puts before a name
 FORM = "NAME:KEY, or a file with one such line each 名称:密钥，或每行一个的文件"
 
 
@@ -41,7 +42,7 @@ def read_keys(setting: str) -> ApiKeys:
     for line in (line.strip() for line in lines):
         if not line or line.startswith("#"):
             continue
-        name, _, key = line.partition(":")
+        name, key = _parts(line)
         if not name.strip() or not key.strip() or name.strip() in hashes:
             raise SettingsError(key="api_keys", value="…", allowed=FORM)
         hashes[name.strip()] = key.strip() if key.strip().startswith(HASHED) else hashed(key.strip())
@@ -52,16 +53,27 @@ def read_keys(setting: str) -> ApiKeys:
 
 def add_key(file: Path, name: str) -> str:
     """Write a new key's hash to the file and return the key, which is kept nowhere else."""
-    if not name or name.startswith("#") or any(mark in name for mark in ":\r\n"):
+    if not name or name.startswith("#") or any(mark in _bare(name) for mark in ":\r\n"):
         raise SettingsError(key="name", value=name, allowed="no colon, no line break 不能有冒号和换行")
     key = f"puyu-{secrets.token_urlsafe(32)}"
     old = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    lines = [line for line in old if line.partition(":")[0].strip() != name]
+    lines = [line for line in old if _parts(line)[0].strip() != name]
     draft = file.with_name(file.name + ".new")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
         out.write("\n".join([*lines, f"{name}:{hashed(key)}", ""]))
     draft.replace(file)
     return key
+
+
+def _parts(line: str) -> tuple[str, str]:
+    """(name, key). The name of somebody who signs in elsewhere holds a colon itself: hf:ada."""
+    bare = _bare(line)
+    name, _, key = bare.partition(":")
+    return line[: len(line) - len(bare)] + name, key
+
+
+def _bare(name: str) -> str:
+    return next((name.removeprefix(mark) for mark in SIGNED_IN if name.startswith(mark)), name)
 
 
 def hashed(key: str) -> str:

@@ -41,3 +41,12 @@ def test_a_wrong_setting_is_refused_without_being_repeated(setting: str) -> None
     with pytest.raises(SettingsError) as refused:
         read_keys(setting)
     assert "sesame" not in refused.value.text("en") + refused.value.text("zh")
+
+
+def test_a_key_may_belong_to_somebody_who_signs_in_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    old, other = add_key(file, "hf:ada"), add_key(file, "ada")
+    new = add_key(file, "hf:ada")
+    keys = read_keys(str(file))
+    assert (keys.name_of(new), keys.name_of(other), keys.name_of(old)) == ("hf:ada", "ada", None)
+    assert read_keys("hf:ada:secret").name_of("secret") == "hf:ada"

@@ -64,3 +64,27 @@ def test_a_space_is_public_by_itself() -> None:
     settings = read_settings([], {"SPACE_ID": "ada/studio"})
     assert (settings.host, settings.for_strangers) == ("0.0.0.0", True)
     assert read_settings([], {"SPACE_ID": "ada/studio", "PUYU_HOST": "127.0.0.1"}).host == "127.0.0.1"
+
+
+SPACE = {
+    "SPACE_ID": "ada/studio",
+    "SPACE_HOST": "ada-studio.hf.space, studio.example",
+    "OAUTH_CLIENT_ID": "one",
+    "OAUTH_CLIENT_SECRET": "two",
+    "OPENID_PROVIDER_URL": "https://huggingface.co",
+}
+
+
+def test_a_space_says_where_people_sign_in() -> None:
+    settings = read_settings(["--auth", "huggingface"], SPACE)
+    assert settings.signs_in and settings.space_host == "ada-studio.hf.space"
+    assert (settings.oauth_client_id, settings.oauth_client_secret) == ("one", "two")
+    assert "two" not in repr(settings)
+
+
+def test_who_may_sign_in_uninvited_is_a_stranger() -> None:
+    assert read_settings(["--auth", "huggingface"], SPACE).for_strangers
+    assert not read_settings(["--auth", "huggingface", "--allowed-users", "ada, owls"], SPACE).for_strangers
+    assert not read_settings(["--auth", "huggingface", "--allowed-users", "*"], SPACE).for_strangers
+    with pytest.raises(OpenToStrangers):
+        read_settings(["--auth", "huggingface", "--host", "0.0.0.0"], {})

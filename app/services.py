@@ -57,6 +57,7 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         placement,
         default_name,
         listed_only=settings.is_open,
+        private=settings.is_open or bool(settings.auth),
         meter=meter,
         engines=engines,
         engine_context=settings.engine_context,

@@ -93,7 +93,7 @@ def send_example(
 def decide(service: AgentService, allowed: bool, visitor: Visitor, model: str) -> Iterator[View]:
     """The visitor let the waiting code run, or did not."""
     yield [gr.skip(), gr.update(submit_btn=False, stop_btn=True), gr.update(visible=False), gr.skip()]
-    yield from _follow(service, visitor, service.approve(visitor.session, allowed, model), "")
+    yield from _follow(service, visitor, service.approve(visitor.session, allowed, model, visitor=visitor.name), "")
 
 
 def stop(service: AgentService, visitor: Visitor) -> None:

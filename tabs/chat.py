@@ -182,7 +182,7 @@ def answer(
     """Put the question on the page and stream the answer under it."""
     history = history_of(before, album)
     request = chat_request(question.content, history, **dict(zip(OPTIONS, options, strict=True)))
-    check_sight(service.registry, request.model, question.pictures)
+    check_sight(service.registry.seen_by(visitor.name), request.model, question.pictures)
     request = replace(request, history=tuple(history), images=album.images(question.pictures))
     turns = [*before, question]
     shelf = shelf.saved(shelf.open.id, turns)

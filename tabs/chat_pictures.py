@@ -138,7 +138,7 @@ def look_again(registry: Registry, visitor: Visitor, album: Album, model: str) -
 def tray_view(registry: Registry, visitor: Visitor, album: Album, model: str) -> list[Any]:
     """Thumbnails of what waits, the sentence where the model does not see it, and the button that removes them."""
     shown, button = waiting_view(album)
-    if not album.waiting or can_see(registry, model):
+    if not album.waiting or can_see(registry.seen_by(visitor.name), model):
         return [shown, button]
     return [f"{shown}<p>{visitor.text('chat.cannot_see', model=_plain(model))}</p>", button]
 

@@ -7,6 +7,7 @@ import gradio as gr
 
 from app.evaluate.tasks import shipped_tasks
 from app.models.interface import Registry
+from tabs.model_choice import keep_fresh
 from tabs.page import Page
 
 
@@ -44,10 +45,16 @@ def draw(page: Page, registry: Registry) -> EvaluateWidgets:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             models = page.bind(
-                gr.Dropdown(registry.names(), value=[registry.default_name], multiselect=True, allow_custom_value=True),
+                gr.Dropdown(
+                    registry.seen_by("").names(),
+                    value=[registry.default_name],
+                    multiselect=True,
+                    allow_custom_value=True,
+                ),
                 label="evaluate.models",
                 info="evaluate.models_info",
             )
+            keep_fresh(page, registry, models)
             names = list(shipped_tasks())
             tasks = page.bind(gr.CheckboxGroup(names, value=names), label="evaluate.tasks")
             own_file = page.bind(

@@ -11,12 +11,17 @@ from tabs.page import Page, Visitor
 def model_choice(page: Page, registry: Registry, label: str = "app.model", info: str = "", **look: Any) -> gr.Dropdown:
     """A list of models that is fresh whenever it is opened; any hub repository or folder can be typed as well."""
     texts = {"label": label, "info": info} if info else {"label": label}
-    drawn = gr.Dropdown(registry.names(), value=registry.default_name, allow_custom_value=True, **look)
+    drawn = gr.Dropdown(registry.seen_by("").names(), value=registry.default_name, allow_custom_value=True, **look)
     choice = page.bind(drawn, **texts)
+    keep_fresh(page, registry, choice)
+    return choice
 
-    def refresh(_visitor: Visitor) -> dict[str, Any]:
-        return gr.update(choices=registry.names())
+
+def keep_fresh(page: Page, registry: Registry, choice: gr.Dropdown) -> None:
+    """Whenever it is opened, the list holds what is there for this visitor."""
+
+    def refresh(visitor: Visitor) -> dict[str, Any]:
+        return gr.update(choices=registry.seen_by(visitor.name).names())
 
     page.on(choice.focus, refresh, [], [choice])
     page.on(page.blocks.load, refresh, [], [choice])
-    return choice

@@ -1,6 +1,5 @@
 """The models panel: what is loaded and how much memory it holds, live; load, unload, and whether a model will fit."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,19 +28,19 @@ def build(page: Page, registry: Registry, tab: gr.Tab, tabs: gr.Tabs) -> None:
     page.on(tabs.select, partial(watch, tab.id), [], [clock])
     page.on(choice.change, partial(will_fit, registry), [choice], [fit])
     page.on(tab.select, partial(open_panel, registry), [choice], [ledger, fit])
-    for button, deed in ((load, registry.load), (unload, registry.unload)):
-        page.on(button.click, partial(act, registry, deed), [choice], [ledger, fit])
+    for button, deed in ((load, act_load), (unload, act_unload)):
+        page.on(button.click, partial(deed, registry), [choice], [ledger, fit])
     page.api(partial(models, registry), "models")
 
 
-def models(registry: Registry, _visitor: Visitor) -> dict[str, Any]:
+def models(registry: Registry, visitor: Visitor) -> dict[str, Any]:
     """The memory ledger of the server."""
-    return ledger_json(registry.ledger())
+    return ledger_json(registry.seen_by(visitor.name).ledger())
 
 
 def refresh(registry: Registry, visitor: Visitor, shown: str) -> Any:
     """The ledger as it is now; nothing is sent while nothing changes."""
-    drawn = ledger_html(registry.ledger(), visitor.language)
+    drawn = ledger_html(registry.seen_by(visitor.name).ledger(), visitor.language)
     return gr.skip() if drawn == shown else drawn
 
 
@@ -52,17 +51,24 @@ def watch(own: object, _visitor: Visitor, event: gr.SelectData) -> dict[str, Any
 
 def open_panel(registry: Registry, visitor: Visitor, name: str) -> list[str]:
     """What the panel shows when it is opened."""
-    return [ledger_html(registry.ledger(), visitor.language), will_fit(registry, visitor, name)]
+    return [ledger_html(registry.seen_by(visitor.name).ledger(), visitor.language), will_fit(registry, visitor, name)]
 
 
-def act(registry: Registry, deed: Callable[[str], None], visitor: Visitor, name: str) -> list[str]:
-    """Load or unload."""
-    deed(name)
+def act_load(registry: Registry, visitor: Visitor, name: str) -> list[str]:
+    """Start loading."""
+    registry.seen_by(visitor.name).load(name)
+    return open_panel(registry, visitor, name)
+
+
+def act_unload(registry: Registry, visitor: Visitor, name: str) -> list[str]:
+    """Give the memory back."""
+    registry.seen_by(visitor.name).unload(name)
     return open_panel(registry, visitor, name)
 
 
 def will_fit(registry: Registry, visitor: Visitor, name: str) -> str:
     """One sentence about a model that is not loaded yet."""
+    registry = registry.seen_by(visitor.name)
     try:
         fit = registry.fit(name)
     except StudioError as error:
@@ -98,4 +104,4 @@ def ledger_json(ledger: Ledger) -> dict[str, Any]:
 
 
 def _drawn(registry: Registry, language: Language) -> str:
-    return ledger_html(registry.ledger(), language)
+    return ledger_html(registry.seen_by("").ledger(), language)

@@ -222,7 +222,7 @@ def keep(service: StoryService, visitor: Visitor, stored: object, *values: Any) 
     draft = _with_inputs(draft_from(stored), values)
     language = language_of(draft.text or str(values[0] or "")) or visitor.language
     model = str(values[INPUTS.index("model")] or "")
-    pinned = service.pinned(draft.bible, model, language)
+    pinned = service.pinned(draft.bible, model, language, visitor.name)
     small = visitor.text("story.small_model") if model.startswith(SMALL) else ""
     note = gr.update(value=f"<p>{escape(small)}</p>", visible=bool(small))
     return [draft.to_json(), story_view.budget(visitor, pinned), _names(visitor, draft), note]

@@ -89,7 +89,7 @@ class Watch:
 
 def draw_form(page: Page, registry: Registry) -> Form:
     with gr.Column(elem_classes="tune-form"):
-        bases = [name for name in registry.names() if "+" not in name and not registry.sees(name)]
+        bases = [name for name in registry.seen_by("").names() if "+" not in name and not registry.sees(name)]
         usual = registry.default_name if registry.default_name in bases else bases[0] if bases else None
         base = gr.Dropdown(bases, value=usual)
         page.bind(base, label="compare.base")

@@ -34,10 +34,13 @@ def packaged_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """`serve(blocks)` starts a server thread on a free port, or on the given one, and returns its address."""
+    """`serve(blocks)` starts a server thread on a free port, or on the given one, and returns its address.
+
+    `auth` are the logins, (name, password) pairs.
+    """
     with ExitStack() as running:
 
-        def start(blocks: gr.Blocks, port: int = 0) -> str:
+        def start(blocks: gr.Blocks, port: int = 0, auth: list[tuple[str, str]] | None = None) -> str:
             blocks.queue(default_concurrency_limit=None)
             port = port or free_port()
             blocks.launch(
@@ -46,6 +49,7 @@ def serve() -> Iterator[Serve]:
                 prevent_thread_lock=True,
                 quiet=True,
                 max_threads=200,
+                auth=auth,
                 **ui.appearance(),
             )
             running.callback(blocks.close, verbose=False)

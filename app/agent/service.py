@@ -86,16 +86,16 @@ class AgentService:
             raise NoTask(reason_zh="", reason_en="")
         name = model or self.registry.default_name
         with self._seat(session) as conversation:
-            yield from self._loading(name)
-            with self.registry.lease(name) as leased:
+            yield from self._loading(name, visitor)
+            with self.registry.seen_by(visitor).lease(name) as leased:
                 yield from conversation.run(task, leased, bounds or Bounds(), visitor or session)
 
-    def approve(self, session: str, allowed: bool, model: str = "") -> Iterator[list[Step]]:
+    def approve(self, session: str, allowed: bool, model: str = "", *, visitor: str = "") -> Iterator[list[Step]]:
         """Go on with the code that waits for approval."""
         name = model or self.registry.default_name
         with self._seat(session) as conversation:
-            yield from self._loading(name)
-            with self.registry.lease(name) as leased:
+            yield from self._loading(name, visitor)
+            with self.registry.seen_by(visitor).lease(name) as leased:
                 yield from conversation.approve(allowed, leased)
 
     def talk(self, session: str) -> list[Exchange]:
@@ -192,8 +192,8 @@ class AgentService:
                 self._seats[session] = seat
             return seat
 
-    def _loading(self, name: str) -> Iterator[list[Step]]:
-        for progress in while_loading(self.registry, name):
+    def _loading(self, name: str, visitor: str) -> Iterator[list[Step]]:
+        for progress in while_loading(self.registry.seen_by(visitor), name):
             yield [Step("loading", "" if progress is None else f"{progress:.0%}")]
 
     def _watch_idle(self) -> None:

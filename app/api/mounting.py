@@ -25,14 +25,7 @@ class Mounted:
 def mount(services: "Services") -> Mounted:
     """Raises SettingsError for keys that cannot be read."""
     settings = services.settings
-    private = bool(settings.auth) or settings.is_open
-
-    def may_use(model: str, caller: str) -> bool:
-        """A tuned model is for whoever trained it, unless the server is one person's own."""
-        owner = services.finetune.owner_of(model) if private else None
-        return owner is None or owner == caller
-
-    api = Api(services.registry, read_keys(settings.api_keys), bool(settings.auth), may_use)
+    api = Api(services.registry, read_keys(settings.api_keys), bool(settings.auth), services.registry.may_use)
     if not settings.mcp:
         return Mounted(api_routes(api), _nothing)
     from app.api.tools import Tools

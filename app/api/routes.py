@@ -48,7 +48,7 @@ class Api:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         name = self.keys.name_of(key.strip()) if scheme.lower() == "bearer" else None
         if name is not None:
-            return Caller(name, f"key {name}")
+            return Caller(name, name)
         if self.needs_key or self.keys:
             raise WrongKey
         address = request.client.host if request.client else ""
@@ -56,7 +56,7 @@ class Api:
 
     def usable(self, caller: Caller) -> list[str]:
         """The models that are there for this caller."""
-        return [name for name in self.registry.names() if self.may_use(name, caller.owner)]
+        return [name for name in self.registry.seen_by(caller.owner).names() if self.may_use(name, caller.owner)]
 
     async def models(self, request: Request) -> Response:
         names = await run_in_threadpool(self.usable, self.caller(request))
@@ -73,7 +73,7 @@ class Api:
         wanted = await run_in_threadpool(read_wanted, await _body(request))  # pictures take a moment
         if not await run_in_threadpool(self.may_use, wanted.model, caller.owner):
             raise NoSuchModel(param="model", model=wanted.model[:200])
-        answer = Answer(self.registry, wanted, caller.visitor)
+        answer = Answer(self.registry.seen_by(caller.owner), wanted, caller.visitor)
         watch = asyncio.create_task(answer.leave_with(request))
         try:
             if wanted.stream:

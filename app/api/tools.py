@@ -112,7 +112,7 @@ class Tools:
         turns.append({"role": "user", "content": message})
         sampling = Sampling(temperature=temperature, seed=seed)
         wanted = Wanted(name, tuple(turns), sampling, max_new_tokens, stream=False, include_usage=False)
-        answer = Answer(self._api.registry, wanted, caller.visitor)
+        answer = Answer(self._api.registry.seen_by(caller.owner), wanted, caller.visitor)
         try:
             return "".join([news async for news in answer.news() if not isinstance(news, Ended)])
         finally:

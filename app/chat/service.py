@@ -39,10 +39,11 @@ class ChatService:
 
     def reply(self, request: ChatRequest, visitor: str = "") -> Iterator[Reply]:
         """The answer as it grows. Closing the iterator cancels the generation."""
-        name = request.model or self.registry.default_name
-        for progress in while_loading(self.registry, name):
+        registry = self.registry.seen_by(visitor)
+        name = request.model or registry.default_name
+        for progress in while_loading(registry, name):
             yield Reply("loading", model=name, loading=progress)
-        with self.registry.lease(name) as model:
+        with registry.lease(name) as model:
             messages, unseen = request.messages(), 0
             if not model.sees and not request.images:
                 unseen = sum(len(turn.get("images", ())) for turn in messages)

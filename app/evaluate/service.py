@@ -78,11 +78,12 @@ class EvaluationService:
             raise NothingChosen(reason_zh="", reason_en="")
         run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         rows: list[Row] = []
+        seen = self.registry.seen_by(owner)
         for model in dict.fromkeys(models):
-            for _ in while_loading(self.registry, model):
+            for _ in while_loading(seen, model):
                 yield Progress(model, tasks[0].name, 0, len(tasks[0].items), 0)
             for task in tasks:
-                for progress in self._one(model, task):
+                for progress in self._one(seen, model, task):
                     if progress.row is not None:
                         rows.append(progress.row)
                         self._keep(owner, Run(run_id, tuple(rows)))
@@ -102,9 +103,9 @@ class EvaluationService:
         rows = (Row(**row | {"marks": tuple(Mark(**made) for made in row["marks"])}) for row in kept["rows"])
         return Run(run_id, tuple(rows))
 
-    def _one(self, model: str, task: Task) -> Iterator[Progress]:
+    def _one(self, registry: Registry, model: str, task: Task) -> Iterator[Progress]:
         marks: list[Mark] = []
-        with self.registry.lease(model) as leased:
+        with registry.lease(model) as leased:
             began = time.monotonic()
             yield Progress(model, task.name, 0, len(task.items), 0)
             for made in mark(leased, task):

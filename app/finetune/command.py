@@ -11,11 +11,12 @@ from app.finetune.data import Conversation, read_conversations
 from app.finetune.options import LIMITS, TrainOptions
 from app.finetune.runs import ACTIVE
 from app.finetune.wizard import general_questions, introduce, name_questions
+from app.models.metering import OWN
 
 if TYPE_CHECKING:
     from app.finetune.service import FinetuneService
 
-OWNER = "terminal"
+OWNER = f"{OWN}terminal"  # whoever has the machine trains for the server
 WATCH_SECONDS = 1.0
 
 

@@ -76,7 +76,8 @@ class CompareService:
         """Both models answer at once, from one set of weights where they share their base."""
         columns = Columns()
         with ExitStack() as leases:
-            models = [leases.enter_context(self.registry.lease(name)) for name in (left, right)]
+            seen = self.registry.seen_by(visitor)
+            models = [leases.enter_context(seen.lease(name)) for name in (left, right)]
             generations = [
                 model.stream(asked, sampling, visitor=visitor, drop_oldest=True)
                 for model, asked in zip(models, messages, strict=True)

@@ -4,7 +4,7 @@ import logging
 import threading
 
 from app.errors import Language, StudioError
-from app.finetune.judging import Interrupted, Judgement, judge, read_judgements, save_judgements
+from app.finetune.judging import VISITOR, Interrupted, Judgement, judge, read_judgements, save_judgements
 from app.finetune.runs import ACTIVE, Run, RunStore
 from app.finetune.wizard import general_questions, name_questions
 from app.models.interface import Registry
@@ -94,7 +94,7 @@ class JudgingQueue:
         language: Language = "zh" if run.language == "zh" else "en"
         names, general = name_questions(language), general_questions(language)
         stopped = lambda: self._closed or run.id in self._left  # noqa: E731
-        for found in judge(self.registry, run.base, missing, run.identity, names, general, stopped):
+        for found in judge(self.registry.seen_by(VISITOR), run.base, missing, run.identity, names, general, stopped):
             known[found.step] = found
             save_judgements(folder, in_order(known))
 

@@ -50,7 +50,7 @@ class AdapterHost(Registry, Protocol):
 
     def folder(self, name: str) -> Path: ...
 
-    def add_adapter(self, name: str, folder: Path) -> None: ...
+    def add_adapter(self, name: str, folder: Path, owner: str = "") -> None: ...
 
     def remove_adapter(self, name: str) -> None: ...
 
@@ -90,13 +90,13 @@ class TrainingQueue:
             self.registry.remove_adapter(name)
             del self._published[name]
 
-    def show(self, name: str, folder: Path) -> None:
-        """Put an adapter into the model lists, in place of another of that name."""
+    def show(self, name: str, folder: Path, owner: str) -> None:
+        """Put an adapter into its owner's model lists, in place of another of that name."""
         if self._published.get(name) == folder:
             return
         if name in self._published:
             self.registry.remove_adapter(name)
-        self.registry.add_adapter(name, folder)
+        self.registry.add_adapter(name, folder, owner)
         self._published[name] = folder
 
     def _loop(self) -> None:
@@ -243,6 +243,6 @@ class TrainingQueue:
         for step in self.store.progress(run.id).checkpoints:
             folder = self.store.adapter_folder(run.id, step)
             if folder.is_dir():
-                self.show(run.checkpoint_model(step), folder)
+                self.show(run.checkpoint_model(step), folder, run.owner)
         if run.chosen and self.store.adapter_folder(run.id, run.chosen).is_dir():
-            self.show(run.model, self.store.adapter_folder(run.id, run.chosen))
+            self.show(run.model, self.store.adapter_folder(run.id, run.chosen), run.owner)

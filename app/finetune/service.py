@@ -159,13 +159,6 @@ class FinetuneService:
         """This owner's runs, the newest first."""
         return [run for run in reversed(self.store.all()) if run.owner == owner]
 
-    def owner_of(self, model: str) -> str | None:
-        """Who trained the model of this name, or one of its checkpoints; None if nobody here did."""
-        name = model.partition("@")[0]
-        if "+" not in name:
-            return None
-        return next((run.owner for run in self.store.all() if run.model == name), None)
-
     def get(self, owner: str, run_id: str) -> Run:
         run = self.store.get(run_id)
         if run.owner != owner:
@@ -234,7 +227,7 @@ class FinetuneService:
         run = self._resting(owner, run_id)
         if step not in self.store.progress(run_id).checkpoints:
             raise NothingToResume(step=step)
-        self.queue.show(run.model, self.store.adapter_folder(run_id, step))
+        self.queue.show(run.model, self.store.adapter_folder(run_id, step), run.owner)
         return self.store.change(run_id, chosen=step)
 
     def delete(self, owner: str, run_id: str) -> None:

@@ -63,12 +63,13 @@ class Answerer:
     def ask(self, question: Question) -> Iterator[Answer]:
         """Stream the answer, a value several times a second. Close the iterator to stop the model."""
         question = replace(question, model=question.model or self.registry.default_name)
-        for share in while_loading(self.registry, question.model):
+        registry = self.registry.seen_by(question.visitor)
+        for share in while_loading(registry, question.model):
             yield Answer(state="loading", loading=share)
-        model = RegistryChatModel.of(self.registry, question.model, question.sampling, question.visitor)
+        model = RegistryChatModel.of(registry, question.model, question.sampling, question.visitor)
         answer = Answer()
         running: dict[str, Iterator[str]] = {}
-        with self.registry.lease(question.model) as leased, ended(model, running):
+        with registry.lease(question.model) as leased, ended(model, running):
             if question.compare or not question.use_documents:
                 running["alone"] = model_alone(model, question)
             if question.use_documents:

@@ -169,6 +169,10 @@ class Registry(Protocol):
 
     default_name: str
 
+    def seen_by(self, visitor: str) -> "Registry":
+        """The same for one visitor: what others have tuned is not there. Whoever answers a visitor asks this one."""
+        ...
+
     def names(self) -> list[str]:
         """What can be chosen in a model list, the loaded ones and their adapters first."""
         ...

@@ -13,7 +13,7 @@ from app.models.batching import can_batch
 from app.models.catalog import ModelCard
 from app.models.direct import DirectEngine
 from app.models.engine import Engine, EngineOptions
-from app.models.interface import ChatModel, Fit, Ledger
+from app.models.interface import ChatModel, Fit, Ledger, Registry
 from app.models.loading import load
 from app.models.metering import Meter
 from app.models.placement import Placement
@@ -22,6 +22,7 @@ from app.models.remote.engine import RemoteEngine
 from app.models.remote.errors import NoWeightsHere
 from app.models.remote.model import RemoteModel
 from app.models.residence import Kind, Progress, Recipe, Residence, Resident
+from app.models.visibility import SeenRegistry, belongs
 
 Held = TypeVar("Held")
 LEAST_CACHE_TOKENS = 4096
@@ -88,6 +89,8 @@ class Box:
 class ModelRegistry:
     """The one owner of weights. Thread-safe.
 
+    On a `private` server a tuned model is there only for who made it: ask what `seen_by` gives; the registry itself
+    answers as to a visitor whom nobody knows.
     With `listed_only` nothing but the default, the catalog and `engines` can be named: strangers on an open address
     must not look for folders of this machine, nor make it fetch repositories of their choice. `engines` run elsewhere.
     """
@@ -98,6 +101,7 @@ class ModelRegistry:
         default_name: str,
         *,
         listed_only: bool = False,
+        private: bool = False,
         meter: Meter | None = None,
         engines: Mapping[str, EngineAddress] | None = None,
         engine_context: int = 8192,
@@ -106,23 +110,33 @@ class ModelRegistry:
         self._engine_context = engine_context
         self.meter = meter or Meter()
         self._listed_only = listed_only
+        self.private = private
         self.placement = placement
         self.default_name = default_name
         self.residence = Residence(placement.budget_mib)
         self._adapters: dict[str, Path] = {}
+        self._owners: dict[str, str] = {}
         self._fetched: dict[str, tuple[ModelCard, Path]] = {}
         self._lock = threading.Lock()
 
-    def names(self) -> list[str]:
+    def seen_by(self, visitor: str) -> Registry:
+        return SeenRegistry(self, visitor)
+
+    def may_use(self, name: str, visitor: str) -> bool:
+        """Whether a model of this name, if there is one, is there for the visitor."""
+        return not self.private or name == self.default_name or belongs(self._owners.get(name, ""), visitor)
+
+    def names(self, visitor: str = "") -> list[str]:
         """The loaded ones with their adapters first, then the rest of the catalog."""
         ready = [e for e in self.ledger().models if e.state in ("ready", "parked")]
         loaded = [e.name for e in ready if e.kind in ("chat", "vision", "remote")]
         bases = dict.fromkeys([*loaded, self.default_name, *self._engines, *catalog.names()])
-        return [name for base in bases for name in (base, *self._adapters_of(base))]
+        known = (name for base in bases for name in (base, *self._adapters_of(base)))
+        return [name for name in known if self.may_use(name, visitor)]
 
     @contextmanager
-    def lease(self, name: str) -> Iterator[ChatModel]:
-        base, adapter = self._split(name)
+    def lease(self, name: str, visitor: str = "") -> Iterator[ChatModel]:
+        base, adapter = self._split(name, visitor)
         with self.residence.lease(self._recipe(base)) as resident:
             if isinstance(resident, RemoteEngine):
                 yield self.meter.model(self._far(resident, name))
@@ -169,17 +183,17 @@ class ModelRegistry:
             self._fetch(card, lambda _progress, _detail: None)
         return self._fetched[card.name][1]
 
-    def load(self, name: str) -> None:
-        self.residence.bring_in_background(self._recipe(self._split(name)[0]))
+    def load(self, name: str, visitor: str = "") -> None:
+        self.residence.bring_in_background(self._recipe(self._split(name, visitor)[0]))
 
-    def unload(self, name: str) -> None:
-        self.residence.unload(self._split(name)[0])
+    def unload(self, name: str, visitor: str = "") -> None:
+        self.residence.unload(self._split(name, visitor)[0])
 
-    def fit(self, name: str) -> Fit:
-        return self.residence.fit(self._recipe(self._split(name)[0]))
+    def fit(self, name: str, visitor: str = "") -> Fit:
+        return self.residence.fit(self._recipe(self._split(name, visitor)[0]))
 
-    def sees(self, name: str) -> bool | None:
-        base, _ = self._split(name)
+    def sees(self, name: str, visitor: str = "") -> bool | None:
+        base, _ = self._split(name, visitor)
         if base in self._engines:
             return self._engines[base].sees
         card = self._known(catalog.find(base))
@@ -188,13 +202,16 @@ class ModelRegistry:
     def ledger(self) -> Ledger:
         return self.residence.ledger(_adapters_in)
 
-    def add_adapter(self, name: str, folder: Path) -> None:
-        """Make `base+adapter` a model; its files are read at the first lease. Raises UnknownModel, NoWeightsHere."""
+    def add_adapter(self, name: str, folder: Path, owner: str = "") -> None:
+        """Make `base+adapter` a model; its files are read at the first lease. Without an owner it is the server's.
+
+        Raises UnknownModel, NoWeightsHere.
+        """
         base, _ = self._split(name.rpartition("+")[0])
         if base in self._engines:
             raise NoWeightsHere(name=base)
         with self._lock:
-            self._adapters[name] = folder
+            self._adapters[name], self._owners[name] = folder, owner
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter. Raises ModelInUse while a request runs with it."""
@@ -204,6 +221,7 @@ class ModelRegistry:
             if isinstance(resident, LoadedEngine) and isinstance(resident.engine, Engine):
                 resident.engine.remove_adapter(adapter)
             self._adapters.pop(name, None)
+            self._owners.pop(name, None)
 
     def close(self) -> None:
         self.residence.close()
@@ -215,9 +233,9 @@ class ModelRegistry:
             return [f"{base}+{adapter}" for adapter in _adapters_in(engine)] if engine else []
         return [name for name in self._adapters if name.rpartition("+")[0] == base and "@" not in name]
 
-    def _split(self, name: str) -> tuple[str, str | None]:
-        """(base, adapter). Raises UnknownModel."""
-        if name in self._adapters:
+    def _split(self, name: str, visitor: str = "") -> tuple[str, str | None]:
+        """(base, adapter). Raises UnknownModel, for another's adapter just as for one that nobody has."""
+        if name in self._adapters and self.may_use(name, visitor):
             base, _, adapter = name.rpartition("+")
             return base, adapter
         far, _, there = name.partition("+")
@@ -228,7 +246,8 @@ class ModelRegistry:
             raise UnknownModelHere(name=name[:200], known=", ".join(listed))
         base, plus, adapter = name.rpartition("+")
         if plus and not Path(name).is_dir() and base in catalog.names():
-            raise UnknownModel(name=name, known=", ".join(self._adapters or catalog.names()))
+            mine = [known for known in self._adapters if self.may_use(known, visitor)]
+            raise UnknownModel(name=name, known=", ".join(mine or catalog.names()))
         return catalog.find(name).name, None
 
     def _near(self, resident: Resident, name: str, adapter: str | None) -> ChatModel:

@@ -153,9 +153,10 @@ class IllustrationService:
         name = model or self.registry.default_name
         wanted = places_in(article.paragraphs)
         made: list[Place] = []
-        for _ in while_loading(self.registry, name):
+        registry = self.registry.seen_by(visitor)
+        for _ in while_loading(registry, name):
             yield Progress("captions", 0, len(wanted)), made
-        with self.registry.lease(name) as leased:
+        with registry.lease(name) as leased:
             for paragraph in wanted:
                 text = article.paragraphs[paragraph]
                 told = ""

@@ -35,8 +35,8 @@ class StoryService:
         A long story without an outline gets one first.
         """
         name = request.model or self.registry.default_name
-        yield from self.loading(name)
-        with self.registry.lease(name) as model:
+        yield from self.loading(name, visitor)
+        with self.registry.seen_by(visitor).lease(name) as model:
             Teller(model, request, visitor)  # refuses what does not fit, before an outline is drafted
             count = chapters_for(request.length, request.language)
             if count > 1 and not request.outline:
@@ -55,36 +55,36 @@ class StoryService:
         if not draft.is_text(place):
             raise NoParagraph
         name = request.model or self.registry.default_name
-        for _ in self.loading(name):
+        for _ in self.loading(name, visitor):
             yield draft
-        with self.registry.lease(name) as model:
+        with self.registry.seen_by(visitor).lease(name) as model:
             yield from Reworking(model, request, draft, place, action, wish, visitor).run()
 
     def draft_bible(self, request: StoryRequest, visitor: str = "") -> Iterator[Bible]:
         """Synopsis, characters and facts as the model proposes them, filling up as it writes."""
         name = request.model or self.registry.default_name
-        for _ in self.loading(name):
+        for _ in self.loading(name, visitor):
             yield Bible()
-        with self.registry.lease(name) as model:
+        with self.registry.seen_by(visitor).lease(name) as model:
             for text in self._draft(model, bible_messages(request), request, visitor):
                 yield parse_bible(text)
 
     def draft_outline(self, request: StoryRequest, visitor: str = "") -> Iterator[tuple[Chapter, ...]]:
         """Chapters as the model proposes them, at least two."""
         name = request.model or self.registry.default_name
-        for _ in self.loading(name):
+        for _ in self.loading(name, visitor):
             yield ()
-        with self.registry.lease(name) as model:
+        with self.registry.seen_by(visitor).lease(name) as model:
             count = max(2, chapters_for(request.length, request.language))
             yield from self._outline(model, request, count, visitor)
 
-    def pinned(self, bible: Bible, model: str, language: Language) -> Pinned:
+    def pinned(self, bible: Bible, model: str, language: Language, visitor: str = "") -> Pinned:
         """What of a bible a model is given; counted by its tokenizer if it is loaded, else estimated."""
         name = model or self.registry.default_name
         loaded = any(entry.name == name and entry.state == "ready" for entry in self.registry.ledger().models)
         if not loaded:
             return pin(bible, language, _estimate, budget_of(USUAL_CONTEXT))
-        with self.registry.lease(name) as leased:
+        with self.registry.seen_by(visitor).lease(name) as leased:
             empty = leased.count_tokens([user("")])
             return pin(
                 bible,
@@ -93,9 +93,9 @@ class StoryService:
                 budget_of(leased.context_tokens),
             )
 
-    def loading(self, name: str) -> Iterator[Telling]:
+    def loading(self, name: str, visitor: str) -> Iterator[Telling]:
         """What there is to say until the model is there."""
-        for progress in while_loading(self.registry, name):
+        for progress in while_loading(self.registry.seen_by(visitor), name):
             yield Telling("loading", model=name, loading=progress)
 
     def _outline(

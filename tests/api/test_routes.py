@@ -201,7 +201,7 @@ def test_without_a_right_key_nothing_is_told() -> None:
             assert refused.value.code == "invalid_api_key"
         with client(url, "sesame") as api:
             api.chat.completions.create(model="tiny", messages=HELLO)
-    assert [visitor for _, _, visitor in model.prompts] == ["key ada"]
+    assert [visitor for _, _, visitor in model.prompts] == ["ada"]
 
 
 def test_a_server_with_logins_and_no_keys_lets_no_program_in() -> None:

@@ -197,7 +197,7 @@ def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Pat
     with serving(registry, folder, knowledge, keys=str(file)) as url:
         asyncio.run(use(url))
     knowledge.close()
-    assert {visitor for _, _, visitor in model.prompts} == {"key ada"}
+    assert {visitor for _, _, visitor in model.prompts} == {"ada"}
 
 
 @pytest.mark.parametrize("header", ["Host", "Origin"])

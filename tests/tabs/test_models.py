@@ -7,7 +7,7 @@ import pytest
 from app.errors import ModelInUse
 from app.models.interface import Fit, Ledger, LedgerEntry
 from tabs.ledger_view import ledger_html
-from tabs.models import act, will_fit
+from tabs.models import act_load, act_unload, will_fit
 from tabs.page import Visitor
 from tests.fakes import FakeModel, FakeRegistry
 
@@ -51,15 +51,15 @@ def test_a_far_model_shows_its_replicas_and_no_memory() -> None:
 
 
 def test_load_and_unload(registry: FakeRegistry) -> None:
-    ledger, fit = act(registry, registry.load, EN, "tiny")
+    ledger, fit = act_load(registry, EN, "tiny")
     assert "tiny" in ledger and "is loaded" in fit
-    ledger, fit = act(registry, registry.unload, EN, "tiny")
+    ledger, fit = act_unload(registry, EN, "tiny")
     assert "No model is loaded" in ledger and "will fit" in fit
 
 
 def test_a_model_in_use_is_not_unloaded(registry: FakeRegistry) -> None:
     with registry.lease("tiny"), pytest.raises(ModelInUse, match="in use"):
-        act(registry, registry.unload, EN, "tiny")
+        act_unload(registry, EN, "tiny")
 
 
 def test_the_ledger_shows_states_progress_and_adapters_and_escapes_names() -> None:

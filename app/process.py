@@ -45,6 +45,8 @@ def complete_a_space() -> None:
     if "SPACE_ID" in os.environ and missing_packages(requirements):
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "-r", str(requirements)]
         subprocess.run(command, check=True)
+    if "SPACES_ZERO_GPU" in os.environ:
+        import spaces  # noqa: F401  it stands in for CUDA, so it comes before torch is used
 
 
 def _is_installed(name: str, wanted: str) -> bool:

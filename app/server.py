@@ -20,6 +20,7 @@ from app.errors import SettingsError
 from app.knowledge.converting import MAX_FILE_BYTES
 from app.knowledge.opening import router
 from app.metrics import Metrics, answer_metrics, log_answer
+from app.models.zero_gpu import is_lent
 from app.services import Services
 from app.settings import Settings
 from app.signing_in import SignIn, no_password, require_client
@@ -36,6 +37,9 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
     """Launch, start loading the first model, and wait for Ctrl-C or SIGTERM. Raises SettingsError for a taken port."""
     settings, api = services.settings, mount(services)
     entrance = _entrance(settings)
+    if is_lent():  # on this thread, before gradio starts: `spaces` packs then what goes to the GPU
+        with services.registry.lease(services.registry.default_name):
+            pass
     blocks.queue(default_concurrency_limit=None)
     try:
         _, local, public = blocks.launch(

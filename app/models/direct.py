@@ -4,8 +4,11 @@ import itertools
 import logging
 import queue
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from transformers import BatchFeature, StoppingCriteria, StoppingCriteriaList
@@ -21,46 +24,78 @@ from app.models.seeing import Prompt, SeeingPrompts
 from app.models.text_stream import TextStream
 
 log = logging.getLogger(__name__)
-Job = tuple[EngineGeneration, Prompt, int, Sampling]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One request as `generate` takes it; `inputs` are pictures. It may travel to another process."""
+
+    model: str
+    tokens: Sequence[int]
+    inputs: dict[str, Any]
+    most: int
+    sampling: Sampling
+    stop_token_ids: tuple[int, ...]
+
+
+Job = tuple[EngineGeneration, Wanted, Context]
+Lent = Callable[[Wanted], Iterator[int]]
 
 
 class TokenStreamer(BaseStreamer):
-    """Hands each new token to its generation."""
+    """Hands on each new token."""
 
-    def __init__(self, generation: EngineGeneration) -> None:
-        self._generation = generation
-        self.tokens: list[int] = []
+    def __init__(self, take: Callable[[int], None]) -> None:
+        self._take = take
         self._prompt_seen = False
 
     def put(self, value: torch.Tensor) -> None:
         if not self._prompt_seen:
             self._prompt_seen = True
             return
-        self.tokens.extend(value.flatten().tolist())
-        self.deliver(RequestStatus.DECODING)
+        for token in value.flatten().tolist():
+            self._take(token)
 
     def end(self) -> None:
-        self.deliver(RequestStatus.FINISHED)
-
-    def deliver(self, status: RequestStatus) -> None:
-        self._generation.deliver(GenerationOutput(self._generation.request_id, [], list(self.tokens), status=status))
+        """The caller knows when `generate` returns."""
 
 
 class WhenCancelled(StoppingCriteria):
-    """Ends `generate` at the next token once the generation is cancelled."""
+    """Ends `generate` at the next token once nobody wants more."""
 
-    def __init__(self, generation: EngineGeneration) -> None:
-        self._generation = generation
+    def __init__(self, ended: Callable[[], bool]) -> None:
+        self._ended = ended
 
     def __call__(self, input_ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        ended = self._generation.finish_reason is not None
-        return torch.full((input_ids.shape[0],), ended, device=input_ids.device)
+        return torch.full((input_ids.shape[0],), self._ended(), device=input_ids.device)
+
+
+@torch.inference_mode()
+def generate(model: Any, wanted: Wanted, take: Callable[[int], None], ended: Callable[[], bool]) -> None:
+    """Answer one request; `take` gets each token as it comes."""
+    tokens = torch.tensor([list(wanted.tokens)], device=model.device)
+    shown = BatchFeature(wanted.inputs).to(model.device, model.dtype)
+    sampling = wanted.sampling
+    if sampling.seed is not None:
+        torch.manual_seed(sampling.seed)
+    drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+    model.generate(
+        tokens,
+        attention_mask=torch.ones_like(tokens),
+        **shown,
+        max_new_tokens=wanted.most,
+        eos_token_id=list(wanted.stop_token_ids),
+        pad_token_id=0,
+        streamer=TokenStreamer(take),
+        stopping_criteria=StoppingCriteriaList([WhenCancelled(ended)]),
+        **({"do_sample": True, **drawn} if sampling.temperature > 0 else {"do_sample": False}),
+    )
 
 
 class DirectEngine:
-    """A ChatModel that answers one request after another."""
+    """A ChatModel that answers one request after another; `lent` runs them elsewhere, see zero_gpu.py."""
 
-    def __init__(self, name: str, loaded: Loaded) -> None:
+    def __init__(self, name: str, loaded: Loaded, lent: Lent | None = None) -> None:
         self.name = name
         self.loaded = loaded
         self.chat_template = loaded.chat_template
@@ -69,6 +104,7 @@ class DirectEngine:
         self.sees = loaded.processor is not None
         self._prompts = PromptBuilder(loaded.tokenizer, loaded.chat_template, self.context_tokens)
         self._seeing = SeeingPrompts(loaded.processor, self.context_tokens) if self.sees else None
+        self._lent = lent
         self._numbers = itertools.count()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._live: dict[str, EngineGeneration] = {}
@@ -92,7 +128,9 @@ class DirectEngine:
         generation.read(TextStream(self.loaded.tokenizer, sampling.stop, sampling.keep_special_tokens), stop_tokens)
         most = max(1, min(sampling.max_new_tokens, self.context_tokens - len(prompt)))
         self._live[generation.request_id] = generation
-        self._jobs.put((generation, prompt, most, sampling))
+        wanted = Wanted(self.name, prompt.tokens, prompt.inputs, most, sampling, tuple(self.loaded.stop_token_ids))
+        # a lent GPU is asked for on behalf of the visitor, whom gradio keeps in the context
+        self._jobs.put((generation, wanted, copy_context()))
         return generation
 
     def _fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[Prompt, int]:
@@ -123,27 +161,30 @@ class DirectEngine:
             if generation.finish_reason is not None:
                 continue
             try:
-                self._generate(*job)
+                job[2].run(self._generate, generation, job[1])
             except Exception:
                 log.exception("a request of %s failed", self.name)
                 generation.deliver(GenerationOutput(generation.request_id, status=RequestStatus.FAILED))
 
-    @torch.inference_mode()
-    def _generate(self, generation: EngineGeneration, prompt: Prompt, most: int, sampling: Sampling) -> None:
-        model: Any = self.loaded.model
-        tokens = torch.tensor([prompt.tokens], device=model.device)
-        shown = BatchFeature(prompt.inputs).to(model.device, model.dtype)
-        if sampling.seed is not None:
-            torch.manual_seed(sampling.seed)
-        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
-        model.generate(
-            tokens,
-            attention_mask=torch.ones_like(tokens),
-            **shown,
-            max_new_tokens=most,
-            eos_token_id=list(self.loaded.stop_token_ids),
-            pad_token_id=0,
-            streamer=TokenStreamer(generation),
-            stopping_criteria=StoppingCriteriaList([WhenCancelled(generation)]),
-            **({"do_sample": True, **drawn} if sampling.temperature > 0 else {"do_sample": False}),
-        )
+    def _generate(self, generation: EngineGeneration, wanted: Wanted) -> None:
+        so_far: list[int] = []
+
+        def ended() -> bool:
+            return generation.finish_reason is not None
+
+        def deliver(status: RequestStatus) -> None:
+            generation.deliver(GenerationOutput(generation.request_id, [], list(so_far), status=status))
+
+        def take(token: int) -> None:
+            so_far.append(token)
+            deliver(RequestStatus.DECODING)
+
+        if self._lent is None:
+            generate(self.loaded.model, wanted, take, ended)
+        else:
+            with closing(cast(Generator[int, None, None], self._lent(wanted))) as tokens:
+                for token in tokens:
+                    if ended():
+                        break
+                    take(token)
+        deliver(RequestStatus.FINISHED)

@@ -11,6 +11,7 @@ from huggingface_hub import constants
 
 from app.errors import SettingsError
 from app.models import catalog, memory
+from app.models.zero_gpu import LentGpu, borrow
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -19,13 +20,17 @@ HUB_SECONDS = 3.0  # how long to wait for a sign of life from the hub
 
 @dataclass(frozen=True)
 class Placement:
-    """Where models go and how: `device` cuda, mps or cpu; `dtype` torch's name or auto; `quantise` None, 4bit, 8bit."""
+    """Where models go and how: `device` cuda, mps or cpu; `dtype` torch's name or auto; `quantise` None, 4bit, 8bit.
+
+    With a `lent` GPU all is loaded in memory, and answers run on the GPU.
+    """
 
     device: str
     dtype: str
     quantise: str | None
     budget_mib: int
     data: Path
+    lent: LentGpu | None = None
 
 
 def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[Placement, str]:
@@ -33,19 +38,23 @@ def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[P
 
     Raises SettingsError where the wanted device is not there.
     """
-    device = _device(settings.device)
+    # what is lent to answers is not there for anything else, nor for loading
+    lent = borrow()
+    device = "cpu" if lent else _device(settings.device)
     placement = Placement(
         device=device,
         dtype=settings.dtype,
         quantise=None if settings.quantise == "none" else settings.quantise,
         budget_mib=settings.memory or memory.budget_mib(device),
         data=settings.data,
+        lent=lent,
     )
     if settings.model in known:
         return placement, settings.model
     if settings.model != "auto":
         return placement, catalog.find(settings.model).name
-    choice = catalog.choose(placement.budget_mib if device == "cuda" else None, device == "cuda" and hub_answers())
+    on_gpu = lent is not None or device == "cuda"
+    choice = catalog.choose(placement.budget_mib if on_gpu else None, on_gpu and hub_answers())
     log.info("model auto: %s %s on %s", choice.name, choice.quantise or "", device)
     return replace(placement, quantise=placement.quantise or choice.quantise), choice.name
 

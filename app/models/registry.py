@@ -303,6 +303,8 @@ class ModelRegistry:
         where = self.placement
         card, folder = self._fetched[card.name]
         loaded = load(folder, card, where.device, where.dtype, where.quantise, report)
+        if where.lent is not None:
+            return LoadedEngine(where.lent.engine(card.name, loaded), "ZeroGPU", 0)
         if loaded.processor is not None or not can_batch(loaded.model):
             return LoadedEngine(DirectEngine(card.name, loaded), where.device, 0)
         room = min(catalog.WORKING_MIB, where.budget_mib // 4) * 2**20

@@ -50,9 +50,22 @@ def _bar(share: float) -> str:
 def _place(entry: LedgerEntry, language: Language) -> list[str]:
     """Where the weights are and how large; of a far engine, how many of its replicas are well."""
     if entry.kind != "remote":
-        return [entry.device, sentence(language, "models.weights", size=_size(entry.mib))]
+        return [entry.device, _weights(entry, language), *_drift(entry, language)]
     well = entry.device.removeprefix("remote").strip()
     return [sentence(language, "models.replicas", well=well)] if well else []
+
+
+def _weights(entry: LedgerEntry, language: Language) -> str:
+    if not entry.full_mib or entry.state != "ready":
+        return sentence(language, "models.weights", size=_size(entry.mib))
+    return sentence(language, "models.weights_of", size=_size(entry.mib), full=_size(entry.full_mib))
+
+
+def _drift(entry: LedgerEntry, language: Language) -> list[str]:
+    if entry.drift is None:
+        return []
+    kl, same = f"{entry.drift.mean_kl:.3f}", f"{entry.drift.same_choice:.0%}"
+    return [sentence(language, "models.drift", kl=kl, same=same)]
 
 
 def _detail(entry: LedgerEntry) -> str:

@@ -1,5 +1,7 @@
-"""The models panel: what is loaded and how much memory it holds, live; load, unload, and whether a model will fit."""
+"""The models panel: what is loaded and how much memory it holds, live; load, unload, whether a model will fit, and
+how far a quantised one drifts."""
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,6 +24,7 @@ def build(page: Page, registry: Registry, tab: gr.Tab, tabs: gr.Tabs) -> None:
             choice = model_choice(page, registry, "models.choose", scale=3, info="models.choose_info")
             load = page.bind(gr.Button(variant="primary", scale=0, min_width=110), value="models.load")
             unload = page.bind(gr.Button(scale=0, min_width=110), value="models.unload")
+            check = page.bind(gr.Button(scale=0, min_width=110), value="models.check_drift")
         fit = gr.Markdown(elem_id="models-fit")
     clock = gr.Timer(EVERY_S, active=False)
     page.on(clock.tick, partial(refresh, registry), [ledger], [ledger])
@@ -30,6 +33,7 @@ def build(page: Page, registry: Registry, tab: gr.Tab, tabs: gr.Tabs) -> None:
     page.on(tab.select, partial(open_panel, registry), [choice], [ledger, fit])
     for button, deed in ((load, act_load), (unload, act_unload)):
         page.on(button.click, partial(deed, registry), [choice], [ledger, fit])
+    page.on(check.click, partial(check_drift, registry), [choice], [ledger, fit])
     page.api(partial(models, registry), "models")
 
 
@@ -66,6 +70,14 @@ def act_unload(registry: Registry, visitor: Visitor, name: str) -> list[str]:
     return open_panel(registry, visitor, name)
 
 
+def check_drift(registry: Registry, visitor: Visitor, name: str) -> list[str]:
+    """Compare a quantised model with itself at full precision."""
+    registry = registry.seen_by(visitor.name)
+    drift = registry.check_drift(name)
+    figures = {"kl": f"{drift.mean_kl:.4f}", "same": f"{drift.same_choice:.0%}", "places": drift.places}
+    return [ledger_html(registry.ledger(), visitor.language), visitor.text("models.drift_told", name=name, **figures)]
+
+
 def will_fit(registry: Registry, visitor: Visitor, name: str) -> str:
     """One sentence about a model that is not loaded yet."""
     registry = registry.seen_by(visitor.name)
@@ -95,6 +107,8 @@ def ledger_json(ledger: Ledger) -> dict[str, Any]:
                 "state": entry.state,
                 "device": entry.device,
                 "mib": entry.mib,
+                "full_mib": entry.full_mib,
+                "drift": asdict(entry.drift) if entry.drift else None,
                 "adapters": list(entry.adapters),
                 "leases": entry.leases,
             }

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.chat.service import ChatService
 from app.errors import DoesNotFit, ModelInUse, UnknownModel
-from app.models.interface import FinishReason, Fit, Ledger, LedgerEntry, Message, Sampling
+from app.models.interface import Drift, FinishReason, Fit, Ledger, LedgerEntry, Message, Sampling
 
 Script = Callable[[Sequence[Message]], Sequence[str]]
 
@@ -87,6 +87,7 @@ class FakeRegistry:
         self.mib = mib
         self.states: dict[str, str] = {}
         self.leases: dict[str, int] = {}
+        self.drifts: dict[str, Drift] = {}
 
     def seen_by(self, visitor: str) -> "FakeRegistry":  # noqa: ARG002  everybody's
         return self
@@ -126,9 +127,26 @@ class FakeRegistry:
         free = self.budget_mib - sum(self.mib for other in self.states if other != name)
         return Fit(self.mib, free, self.mib <= free)
 
+    def check_drift(self, name: str) -> Drift:
+        self.load(name)
+        self.drifts[name] = Drift(0.0123, 0.96, 300)
+        return self.drifts[name]
+
     def ledger(self) -> Ledger:
         entries = tuple(
-            LedgerEntry(name, "chat", "ready", "cpu", self.mib, 0, (), self.leases.get(name, 0)) for name in self.states
+            LedgerEntry(
+                name,
+                "chat",
+                "ready",
+                "cpu",
+                self.mib,
+                0,
+                (),
+                self.leases.get(name, 0),
+                full_mib=4 * self.mib if name in self.drifts else 0,
+                drift=self.drifts.get(name),
+            )
+            for name in self.states
         )
         return Ledger(self.budget_mib, sum(entry.mib for entry in entries), entries)
 

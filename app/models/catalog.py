@@ -16,6 +16,8 @@ PACKAGED = "smollm2-135m"
 BYTES_PER_PARAMETER = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "auto": 2.0}
 # 4-bit: NF4 in blocks of 64 whose scales are themselves stored in 8 bits; 8-bit: one byte and a scale per row.
 BYTES_QUANTISED = {"4bit": 0.516, "8bit": 1.0}
+# How a name may end that asks for another precision than the settings'.
+PRECISIONS: dict[str, str | None] = {"full": None, "8bit": "8bit", "4bit": "4bit"}
 # Room beside the weights for the cache and the activations of a few conversations.
 WORKING_MIB = 2048
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -55,6 +57,16 @@ class Choice:
 
     name: str
     quantise: str | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A base as it is to be loaded. `name` is the one in lists and in the ledger: it tells the precision only where
+    that is not how the settings load everything."""
+
+    name: str
+    card: ModelCard
+    quantise: str | None
 
 
 def _internlm(name: str, repository: str, millions: tuple[int, int], context: int, note: tuple[str, str]) -> ModelCard:
@@ -180,8 +192,11 @@ def names() -> list[str]:
 
 
 def find(name: str) -> ModelCard:
-    """The card of a catalog name, a hub repository `owner/name`, or a local folder. Raises UnknownModel, NotAModel."""
-    wanted = name.strip()
+    """The card of a catalog name, a hub repository `owner/name`, or a local folder. Raises UnknownModel, NotAModel.
+
+    The precision that a name may end in is no part of its card.
+    """
+    wanted, _ = split_precision(name)
     for card in _CARDS:
         if wanted.lower() in (card.name, card.location.lower()):
             return card
@@ -191,6 +206,20 @@ def find(name: str) -> ModelCard:
     if REPOSITORY.fullmatch(wanted) and ".." not in wanted:
         return ModelCard(name=wanted, source="hub", location=wanted)
     raise UnknownModel(name=wanted[:200], known=", ".join(names()))
+
+
+def split_precision(name: str) -> tuple[str, str]:
+    """`qwen3-4b:8bit` as (`qwen3-4b`, `8bit`); the second is empty where the name ends in no precision."""
+    plain, _, precision = name.strip().rpartition(":")
+    return (plain, precision) if plain and precision in PRECISIONS else (name.strip(), "")
+
+
+def chosen(name: str, usual: str | None) -> Chosen:
+    """The base that `name` means where models are loaded in the `usual` precision. Raises UnknownModel, NotAModel."""
+    plain, precision = split_precision(name)
+    card = find(plain)
+    quantise = PRECISIONS[precision] if precision else usual
+    return Chosen(card.name if quantise == usual else f"{card.name}:{precision}", card, quantise)
 
 
 def measured(card: ModelCard, folder: Path) -> ModelCard:

@@ -130,8 +130,21 @@ class TokenScoringModel(Protocol):
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far a model's answers are from another's: the mean Kullback-Leibler divergence of the next token in nats
+    (0: none), and the share of places where both find the same token likeliest."""
+
+    mean_kl: float
+    same_choice: float
+    places: int
+
+
+@dataclass(frozen=True)
 class LedgerEntry:
-    """What one model holds now. Memory in MiB; `progress` is 0 to 1 while downloading or loading, else None."""
+    """What one model holds now. Memory in MiB; `progress` is 0 to 1 while downloading or loading, else None.
+
+    `full_mib` is what a quantised model's weights would hold at full precision, 0 for others.
+    """
 
     name: str
     kind: Literal["chat", "vision", "embedder", "reranker", "trainer", "remote"]
@@ -143,6 +156,8 @@ class LedgerEntry:
     leases: int
     progress: float | None = None
     detail: str = ""
+    full_mib: int = 0
+    drift: Drift | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +180,8 @@ class Fit:
 
 
 class Registry(Protocol):
-    """Where models come from: `with registry.lease(name) as model`. Names: `base` or `base+adapter`."""
+    """Where models come from: `with registry.lease(name) as model`. Names: `base` or `base+adapter`; a base may end
+    in `:4bit`, `:8bit` or `:full` where that is not how the settings load it."""
 
     default_name: str
 
@@ -195,6 +211,10 @@ class Registry(Protocol):
 
     def fit(self, name: str) -> Fit:
         """Whether `name` would fit beside what is leased now."""
+        ...
+
+    def check_drift(self, name: str) -> Drift:
+        """Compare a quantised model with itself at full precision, loading what is not loaded; the ledger keeps it."""
         ...
 
     def ledger(self) -> Ledger: ...

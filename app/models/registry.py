@@ -3,20 +3,19 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar, cast
 
 from app.errors import ModelError, UnknownModel
-from app.models import catalog, memory, sources
-from app.models.batching import can_batch
-from app.models.catalog import ModelCard
+from app.models import catalog, memory
 from app.models.direct import DirectEngine
-from app.models.engine import Engine, EngineOptions
-from app.models.interface import ChatModel, Fit, Ledger, Registry
-from app.models.loading import load
+from app.models.drift_check import against_full
+from app.models.engine import Engine
+from app.models.interface import ChatModel, Drift, Fit, Ledger, LedgerEntry, Registry
 from app.models.metering import Meter
 from app.models.placement import Placement
+from app.models.recipes import LoadedEngine, Recipes
 from app.models.remote.address import EngineAddress
 from app.models.remote.engine import RemoteEngine
 from app.models.remote.errors import NoWeightsHere
@@ -25,9 +24,6 @@ from app.models.residence import Kind, Progress, Recipe, Residence, Resident
 from app.models.visibility import SeenRegistry, belongs
 
 Held = TypeVar("Held")
-LEAST_CACHE_TOKENS = 4096
-MOST_CACHE_TOKENS = 32768
-CONVERSATIONS = 8  # full-length ones that the cache is sized for, where the budget allows
 
 
 class NoAdapters(ModelError):
@@ -38,32 +34,6 @@ class NoAdapters(ModelError):
 class UnknownModelHere(UnknownModel):
     zh = "没有名为 {name} 的模型。这台服务器可用的模型：{known}。"
     en = "There is no model named {name}. Models on this server: {known}."
-
-
-class LoadedEngine:
-    """An engine as a resident of the memory account."""
-
-    def __init__(self, engine: Engine | DirectEngine, device: str, cache_mib: int) -> None:
-        self.engine = engine
-        self.device = device
-        self.mib = engine.loaded.mib
-        self.cache_mib = cache_mib
-
-    def close(self) -> None:
-        self.engine.close()
-        del self.engine
-        memory.release()
-
-    def park(self) -> bool:
-        if self.device == "cpu" or isinstance(self.engine, DirectEngine):
-            return False
-        self.engine.park()
-        memory.release()
-        return True
-
-    def unpark(self) -> None:
-        if isinstance(self.engine, Engine):
-            self.engine.unpark(self.device)
 
 
 @dataclass
@@ -116,7 +86,9 @@ class ModelRegistry:
         self.residence = Residence(placement.budget_mib)
         self._adapters: dict[str, Path] = {}
         self._owners: dict[str, str] = {}
-        self._fetched: dict[str, tuple[ModelCard, Path]] = {}
+        self.recipes = Recipes(placement)
+        self._drifts: dict[str, Drift] = {}
+        self._one_check = threading.Lock()
         self._lock = threading.Lock()
 
     def seen_by(self, visitor: str) -> Registry:
@@ -178,10 +150,7 @@ class ModelRegistry:
         base = self._split(name)[0]
         if base in self._engines:
             raise NoWeightsHere(name=base)
-        card = catalog.find(base)
-        if card.name not in self._fetched:
-            self._fetch(card, lambda _progress, _detail: None)
-        return self._fetched[card.name][1]
+        return self.recipes.folder(base)
 
     def load(self, name: str, visitor: str = "") -> None:
         self.residence.bring_in_background(self._recipe(self._split(name, visitor)[0]))
@@ -196,11 +165,23 @@ class ModelRegistry:
         base, _ = self._split(name, visitor)
         if base in self._engines:
             return self._engines[base].sees
-        card = self._known(catalog.find(base))
+        card = self.recipes.known(catalog.find(base))
         return card.modality == "vision" if card.parameters else None
 
     def ledger(self) -> Ledger:
-        return self.residence.ledger(_adapters_in)
+        """With what quantised models would hold at full precision, and how far they drift where that was checked."""
+        account = self.residence.ledger(_adapters_in)
+        return replace(account, models=tuple(self._quantised(entry) for entry in account.models))
+
+    def check_drift(self, name: str, visitor: str = "") -> Drift:
+        """Raises NotQuantised; DoesNotFit where the full model does not fit beside what is in use."""
+        base, _ = self._split(name, visitor)
+        if base in self._engines:
+            raise NoWeightsHere(name=base)
+        with self._one_check:
+            if base not in self._drifts:
+                self._drifts[base] = against_full(self, self.recipes, base)
+            return self._drifts[base]
 
     def add_adapter(self, name: str, folder: Path, owner: str = "") -> None:
         """Make `base+adapter` a model; its files are read at the first lease. Without an owner it is the server's.
@@ -226,6 +207,12 @@ class ModelRegistry:
     def close(self) -> None:
         self.residence.close()
 
+    def _quantised(self, entry: LedgerEntry) -> LedgerEntry:
+        if entry.kind not in ("chat", "vision"):
+            return entry
+        full = self.recipes.full_mib(entry.name)
+        return replace(entry, full_mib=full, drift=self._drifts.get(entry.name)) if full else entry
+
     def _adapters_of(self, base: str) -> list[str]:
         """Checkpoints (`base+run@step`) can be leased, but would only crowd the lists."""
         if base in self._engines:
@@ -242,13 +229,13 @@ class ModelRegistry:
         if far in self._engines:
             return far, there or None
         listed = dict.fromkeys((self.default_name, *self._engines, *catalog.names()))
-        if self._listed_only and name not in listed:
+        if self._listed_only and catalog.split_precision(name)[0] not in listed:
             raise UnknownModelHere(name=name[:200], known=", ".join(listed))
         base, plus, adapter = name.rpartition("+")
         if plus and not Path(name).is_dir() and base in catalog.names():
             mine = [known for known in self._adapters if self.may_use(known, visitor)]
             raise UnknownModel(name=name, known=", ".join(mine or catalog.names()))
-        return catalog.find(name).name, None
+        return self.recipes.chosen(name).name, None
 
     def _near(self, resident: Resident, name: str, adapter: str | None) -> ChatModel:
         engine = cast(LoadedEngine, resident).engine
@@ -278,41 +265,7 @@ class ModelRegistry:
                 needed_mib=lambda: 0,
                 load=lambda _: RemoteEngine(address, self._engine_context).connect(),
             )
-        card = catalog.find(base)
-        return Recipe(
-            name=card.name,
-            kind="vision" if self._known(card).modality == "vision" else "chat",
-            needed_mib=lambda: self._needed_mib(card),
-            load=lambda report: self._load(card, report),
-            fetch=lambda report: self._fetch(card, report),
-        )
-
-    def _known(self, card: ModelCard) -> ModelCard:
-        """With what its files told, once they are here."""
-        return self._fetched[card.name][0] if card.name in self._fetched else card
-
-    def _needed_mib(self, card: ModelCard) -> int:
-        weights = self._known(card).mib(self.placement.dtype, self.placement.quantise)
-        return weights + min(catalog.WORKING_MIB, self.placement.budget_mib // 4)
-
-    def _fetch(self, card: ModelCard, report: Progress) -> None:
-        folder = sources.fetch(card, self.placement.data / "models", report)
-        self._fetched[card.name] = catalog.measured(card, folder), folder
-
-    def _load(self, card: ModelCard, report: Progress) -> Resident:
-        where = self.placement
-        card, folder = self._fetched[card.name]
-        loaded = load(folder, card, where.device, where.dtype, where.quantise, report)
-        if where.lent is not None:
-            return LoadedEngine(where.lent.engine(card.name, loaded), "ZeroGPU", 0)
-        if loaded.processor is not None or not can_batch(loaded.model):
-            return LoadedEngine(DirectEngine(card.name, loaded), where.device, 0)
-        room = min(catalog.WORKING_MIB, where.budget_mib // 4) * 2**20
-        affordable = room // memory.cache_bytes_per_token(loaded.model)
-        wanted = min(loaded.context_tokens * CONVERSATIONS, MOST_CACHE_TOKENS)
-        options = EngineOptions(cache_tokens=max(LEAST_CACHE_TOKENS, min(wanted, affordable)))
-        cache_mib = round(options.cache_tokens * memory.cache_bytes_per_token(loaded.model) / 2**20)
-        return LoadedEngine(Engine(card.name, loaded, options), where.device, cache_mib)
+        return self.recipes.recipe(base)
 
 
 def _adapters_in(resident: Resident) -> tuple[str, ...]:

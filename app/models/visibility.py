@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from app.models.interface import ChatModel, Fit, Ledger, LedgerEntry, Registry
+from app.models.interface import ChatModel, Drift, Fit, Ledger, LedgerEntry, Registry
 from app.models.metering import OWN
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class SeenRegistry:
 
     def fit(self, name: str) -> Fit:
         return self._registry.fit(name, self._visitor)
+
+    def check_drift(self, name: str) -> Drift:
+        return self._registry.check_drift(name, self._visitor)
 
     def ledger(self) -> Ledger:
         """Without the names that others gave their adapters and trainings."""

@@ -10,7 +10,8 @@ import torch
 from app.errors import ModelInUse, UnknownModel
 from app.models.interface import Message, Sampling, TokenScoringModel
 from app.models.placement import Placement
-from app.models.registry import LoadedEngine, ModelRegistry
+from app.models.recipes import LoadedEngine
+from app.models.registry import ModelRegistry
 from tests.models.adapter_batches import save_adapter
 
 NAME = "smollm2-135m"

@@ -1,0 +1,64 @@
+"""A quantised model against itself at full precision; the reference is taken once and kept in the data folder."""
+
+import hashlib
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from app.errors import ModelError, ModelInUse
+from app.models.checkpoint import weight_files
+from app.models.drift import PROMPTS, Reference, compare, take_reference
+from app.models.interface import ChatModel, Drift, Ledger
+from app.models.recipes import Recipes
+
+
+class NotQuantised(ModelError):
+    zh = "模型 {name} 按全精度运行，没有偏移可测。请加载它的量化版本，例如 {name}:4bit。"
+    en = "The model {name} runs at full precision, there is no drift. Load it quantised, for example as {name}:4bit."
+
+
+class Leases(Protocol):
+    """The registry, as a check sees it."""
+
+    def lease(self, name: str) -> AbstractContextManager[ChatModel]: ...
+    def unload(self, name: str) -> None: ...
+    def ledger(self) -> Ledger: ...
+
+
+def against_full(registry: Leases, recipes: Recipes, name: str) -> Drift:
+    """How far the quantised `name` is from the same weights at full precision.
+
+    One model is held at a time, so that both need not fit together. Raises NotQuantised, CannotScore, or what loading
+    raises.
+    """
+    chosen = recipes.chosen(name)
+    if chosen.quantise is None:
+        raise NotQuantised(name=name)
+    reference = _reference(registry, recipes, f"{chosen.card.name}:full")
+    with registry.lease(name) as model:
+        return compare(reference, model)
+
+
+def _reference(registry: Leases, recipes: Recipes, full: str) -> Reference:
+    file = recipes.placement.data / "drift" / f"{_identity(recipes.folder(full), recipes.placement.dtype)}.json"
+    kept = Reference.read(file)
+    if kept is not None:
+        return kept
+    name = recipes.chosen(full).name
+    was_there = any(entry.name == name and entry.state == "ready" for entry in registry.ledger().models)
+    with registry.lease(full) as model:
+        reference = take_reference(model)
+    reference.save(file)
+    if not was_there:
+        with suppress(ModelInUse):  # somebody has begun to talk to it
+            registry.unload(full)
+    return reference
+
+
+def _identity(folder: Path, dtype: str) -> str:
+    """Changes with the weights, the prompts and the number format."""
+    told = [dtype, PROMPTS.read_text(encoding="utf-8"), str(folder.resolve())]
+    for file in weight_files(folder, folder.name):
+        about = file.stat()
+        told.append(f"{file.name} {about.st_size} {about.st_mtime_ns}")
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:24]

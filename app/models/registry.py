@@ -229,7 +229,7 @@ class ModelRegistry:
         if far in self._engines:
             return far, there or None
         listed = dict.fromkeys((self.default_name, *self._engines, *catalog.names()))
-        if self._listed_only and catalog.split_precision(name)[0] not in listed:
+        if self._listed_only and not {name, catalog.split_precision(name)[0]} & listed.keys():
             raise UnknownModelHere(name=name[:200], known=", ".join(listed))
         base, plus, adapter = name.rpartition("+")
         if plus and not Path(name).is_dir() and base in catalog.names():

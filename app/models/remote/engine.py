@@ -101,7 +101,11 @@ class RemoteEngine:
         with suppress(RuntimeError):  # the engine is closed
             self._loop.call_soon_threadsafe(self._end, call)
 
-    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+    def ahead_of(self, _call: Call) -> int:
+        """How many wait before this one; a far engine does not tell."""
+        return 0
+
+    def run(self, work: Coroutine[Any, Any, Result], seconds: float = 2 * LOOK_SECONDS) -> Result:
         """Wait for `work` on the loop's thread."""
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -109,7 +113,7 @@ class RemoteEngine:
             work.close()
             raise EngineAway(name=self.address.name, reason="") from None
         try:
-            return future.result(timeout=2 * LOOK_SECONDS)
+            return future.result(timeout=seconds)
         except TimeoutError:
             future.cancel()
             raise EngineAway(name=self.address.name, reason="") from None

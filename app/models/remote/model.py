@@ -86,8 +86,6 @@ class RemoteModel:
 class RemoteGeneration:
     """See `interface.Generation`. Counts are estimates until the far side tells its own."""
 
-    queue_ahead = 0  # how many wait there is not told
-
     def __init__(
         self, engine: RemoteEngine, call: Call, prompt_tokens: int, dropped: int, stop: tuple[str, ...]
     ) -> None:
@@ -103,6 +101,10 @@ class RemoteGeneration:
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
+
+    @property
+    def queue_ahead(self) -> int:
+        return self._engine.ahead_of(self._call)
 
     def cancel(self) -> None:
         if self.finish_reason is None:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.errors import BadInput
+from app.input_ranges import seed_of, within
 from app.models.interface import Message, Sampling
 
 MAX_CHARACTERS = 200_000  # beyond any model's context; refused before a tokenizer spends seconds on it
 MAX_NEW_TOKENS = 32_768
-MAX_SEED = 2**63 - 1
 
 
 class EmptyMessage(BadInput):
@@ -26,11 +26,6 @@ class WrongHistory(BadInput):
     en = (
         "Message {place} of the history cannot be used: it needs a role (user, assistant or system) and a text content."
     )
-
-
-class OutOfRange(BadInput):
-    zh = "{name} 的值 {value} 不可用，应在 {low} 到 {high} 之间。"
-    en = "{name} cannot be {value}: it must be between {low} and {high}."
 
 
 @dataclass(frozen=True)
@@ -73,10 +68,10 @@ def chat_request(
         raise MessageTooLong(characters=characters, limit=MAX_CHARACTERS)
     usual = Sampling()
     sampling = Sampling(
-        temperature=_within("temperature", temperature, 0.0, 2.0, usual.temperature),
-        top_p=_within("top_p", top_p, 0.01, 1.0, usual.top_p),
-        max_new_tokens=int(_within("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS, usual.max_new_tokens)),
-        seed=_seed(seed),
+        temperature=within("temperature", temperature, 0.0, 2.0, usual.temperature),
+        top_p=within("top_p", top_p, 0.01, 1.0, usual.top_p),
+        max_new_tokens=int(within("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS, usual.max_new_tokens)),
+        seed=seed_of(seed),
     )
     return ChatRequest(message, tuple(turns), model or "", system or "", sampling)
 
@@ -95,20 +90,3 @@ def checked_history(history: object) -> list[Message]:
             raise WrongHistory(place=place)
         turns.append({"role": role, "content": content})
     return turns
-
-
-def _seed(seed: float | str | None) -> int | None:
-    if isinstance(seed, str):
-        text = seed.strip()
-        if text and not text.isdecimal():
-            raise OutOfRange(name="seed", value=text[:40], low=0, high=MAX_SEED)
-        seed = int(text) if text else None
-    return None if seed is None else int(_within("seed", seed, 0, MAX_SEED, 0))
-
-
-def _within(name: str, value: float | None, low: float, high: float, usual: float) -> float:
-    if value is None:
-        return usual
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise OutOfRange(name=name, value=value, low=low, high=high)
-    return value

@@ -31,11 +31,6 @@ class WrongLanguage(BadInput):
     en = "A story is written in Chinese (zh) or English (en), not in {value}."
 
 
-class OutOfRange(BadInput):
-    zh = "{name} 的值 {value} 不可用，应在 {low} 到 {high} 之间。"
-    en = "{name} cannot be {value}: it must be between {low} and {high}."
-
-
 class NothingWritten(BadInput):
     zh = "还没有故事，请先写一篇。"
     en = "There is no story yet. Write one first."

@@ -4,14 +4,14 @@ import re
 from dataclasses import dataclass, field
 
 from app.errors import Language
+from app.input_ranges import seed_of, within
 from app.story.bible import Bible
-from app.story.errors import EmptyPremise, OtherLanguage, OutOfRange, PremiseTooLong, WrongLanguage, WrongLength
+from app.story.errors import EmptyPremise, OtherLanguage, PremiseTooLong, WrongLanguage, WrongLength
 from app.story.outline import Chapter
 
 SHORTEST, LONGEST, USUAL = 50, 20_000, 300
 MOST_CHARACTERS = 20_000  # of a premise; refused before a tokenizer spends time on it
 TEMPERATURE = 0.8
-MAX_SEED = 2**63 - 1
 HAN = re.compile(r"[\u3400-\u9fff]")
 OTHER_SCRIPT = re.compile(r"[\u0370-\u1fff\u3040-\u30ff\u3130-\u318f\ua000-\uabff\uac00-\ud7ff\ufb1d-\ufefc]")
 ACCENTED = re.compile(r"[à-öø-ÿœßñ]", re.IGNORECASE)
@@ -59,8 +59,8 @@ def story_request(
         length=_length(length, premise),
         language=_language(language, premise),
         model=model or "",
-        temperature=_within("temperature", temperature, 0.0, 2.0, TEMPERATURE),
-        seed=_seed(seed),
+        temperature=within("temperature", temperature, 0.0, 2.0, TEMPERATURE),
+        seed=seed_of(seed),
         bible=bible or Bible(),
         outline=outline,
     )
@@ -94,20 +94,3 @@ def _length(length: float | None, premise: str) -> int:
     if isinstance(length, bool) or not isinstance(length, int | float) or not SHORTEST <= length <= LONGEST:
         raise WrongLength(value=length, low=SHORTEST, high=LONGEST)
     return int(length)
-
-
-def _seed(seed: float | str | None) -> int | None:
-    if isinstance(seed, str):
-        text = seed.strip()
-        if text and not text.isdecimal():
-            raise OutOfRange(name="seed", value=text[:40], low=0, high=MAX_SEED)
-        seed = int(text) if text else None
-    return None if seed is None else int(_within("seed", seed, 0, MAX_SEED, 0))
-
-
-def _within(name: str, value: float | None, low: float, high: float, usual: float) -> float:
-    if value is None:
-        return usual
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise OutOfRange(name=name, value=value, low=low, high=high)
-    return value

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.chat.request import EmptyMessage, MessageTooLong, OutOfRange, WrongHistory, chat_request
+from app.chat.request import EmptyMessage, MessageTooLong, WrongHistory, chat_request
 from app.errors import BadInput
+from app.input_ranges import OutOfRange
 from app.models.interface import Sampling
 
 

@@ -1,0 +1,29 @@
+"""Numbers from a page or a program, checked against what is allowed."""
+
+from app.errors import BadInput
+
+MAX_SEED = 2**63 - 1
+
+
+class OutOfRange(BadInput):
+    zh = "{name} 的值 {value} 不可用，应在 {low} 到 {high} 之间。"
+    en = "{name} cannot be {value}: it must be between {low} and {high}."
+
+
+def within(name: str, value: float | None, low: float, high: float, usual: float) -> float:
+    """The value, or `usual` where none was given. Raises OutOfRange."""
+    if value is None:
+        return usual
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise OutOfRange(name=name, value=value, low=low, high=high)
+    return value
+
+
+def seed_of(seed: float | str | None) -> int | None:
+    """A seed, which may be typed text; an empty one is none. Raises OutOfRange."""
+    if isinstance(seed, str):
+        text = seed.strip()
+        if text and not text.isdecimal():
+            raise OutOfRange(name="seed", value=text[:40], low=0, high=MAX_SEED)
+        seed = int(text) if text else None
+    return None if seed is None else int(within("seed", seed, 0, MAX_SEED, 0))

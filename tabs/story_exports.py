@@ -1,0 +1,26 @@
+"""The story saved to files."""
+
+from app.story import export
+from app.story.draft import Draft, draft_from
+from app.story.errors import NothingWritten
+from tabs.page import Visitor
+
+
+def export_markdown(visitor: Visitor, stored: object) -> tuple[str, str]:
+    """The story as Markdown."""
+    draft, title = _for_export(visitor, stored)
+    return export.file_name(title, "md"), export.markdown(title, draft.paragraphs)
+
+
+def export_bytes(kind: str, visitor: Visitor, stored: object) -> tuple[str, bytes]:
+    """The story for Word, or all in one zip."""
+    draft, title = _for_export(visitor, stored)
+    make = export.docx if kind == "docx" else export.archive
+    return export.file_name(title, kind), make(title, draft.paragraphs)
+
+
+def _for_export(visitor: Visitor, stored: object) -> tuple[Draft, str]:
+    draft = draft_from(stored)
+    if not draft.paragraphs:
+        raise NothingWritten
+    return draft, export.title_of(str(draft.inputs.get("premise") or "")) or visitor.text("story.tab")

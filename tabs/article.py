@@ -3,64 +3,38 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app.errors import Language
+from app.models.interface import Registry
 from app.story import export
 from app.story.article import Article
 from app.story.draft import draft_from
 from app.story.errors import NothingWritten
-from app.story.illustrating import IllustrationService
-from app.texts import sentence
+from app.story.illustrating import IllustrationService, Progress
 from tabs import article_view
+from tabs.article_widgets import ArticleWidgets, draw
 from tabs.page import Page, Visitor
 from tabs.saving import save_bytes
-from tabs.story_view import CLICKS
+from tabs.uploads import uploaded
 
-View = list[Any]  # magazine, choices, tools, caption, chosen
+View = list[Any]  # ArticleWidgets.view
 TOLD = 3  # refusals shown one by one
+REMOVE: Callable[[Article, int], Article] = partial(Article.chosen, picture=None)
 
 
-def build(page: Page, service: IllustrationService, shelf: gr.BrowserState, model: gr.Dropdown) -> None:
+def build(
+    page: Page, service: IllustrationService, registry: Registry, shelf: gr.BrowserState, model: gr.Dropdown
+) -> None:
     """Draw the part below the story and wire it."""
-    with gr.Column(elem_id="article"):
-        page.bind(gr.Markdown(elem_id="article-title"), value=_title)
-        with gr.Row(elem_classes="story-buttons"):
-            look: dict[str, Any] = {"size": "sm", "min_width": 0}
-            upload = page.bind(
-                gr.UploadButton(file_count="multiple", file_types=["image"], elem_id="article-upload", **look),
-                label="story.upload",
-            )
-            start = page.bind(gr.Button(elem_id="article-start", **look), value="story.illustrate")
-            stop = page.bind(gr.Button(**look), value="story.stop")
-            clear = page.bind(gr.Button(**look), value="story.empty_album")
-            word = gr.Button("Word", elem_id="article-word", **look)
-            packed = page.bind(gr.Button(elem_id="article-zip", **look), value="story.zip")
-        status = gr.HTML(elem_id="article-status")
-        magazine = gr.HTML(elem_id="article-paper", js_on_load=CLICKS)
-        with gr.Column(visible=False, elem_id="article-tools") as tools:
-            others = gr.HTML(js_on_load=CLICKS, elem_id="article-choices")
-            with gr.Row(elem_classes="story-buttons"):
-                better = page.bind(gr.Button(elem_id="article-next", **look), value="story.next_best")
-                remove = page.bind(gr.Button(elem_id="article-remove", **look), value="story.remove_picture")
-            caption = page.bind(gr.Textbox(max_lines=2, elem_id="article-caption"), label="story.caption")
-            keep = page.bind(gr.Button(elem_id="article-keep", size="sm"), value="story.keep_caption")
-        chosen = gr.State()
-    view = [magazine, others, tools, caption, chosen]
-    page.on(upload.upload, partial(take, service), [upload], [status])
-    running = page.on(start.click, partial(illustrate, service), [shelf, model], [status, *view])
-    stop.click(None, None, None, cancels=[running], api_visibility="private")
-    page.on(clear.click, partial(empty, service), [], [status, *view])
-    page.on(magazine.select, partial(choose, service), [chosen], view)
-    page.on(others.select, partial(put, service), [chosen], view)
-    page.on(better.click, partial(change, service, Article.next_best), [chosen], view)
-    page.on(remove.click, partial(change, service, partial(Article.chosen, picture=None)), [chosen], view)
-    page.on(keep.click, partial(recaption, service), [chosen, caption], view)
-    save_bytes(page, word.click, partial(save, service, "docx"))
-    save_bytes(page, packed.click, partial(save, service, "zip"))
+    widgets = draw(page, registry)
+    _wire_making(page, service, widgets, [shelf, model, widgets.eyes])
+    _wire_figures(page, service, widgets)
+    as_markdown, as_word, as_zip = widgets.exports
+    page.download(as_markdown.click, partial(save_markdown, service))
+    save_bytes(page, as_word.click, partial(save, service, "docx"))
+    save_bytes(page, as_zip.click, partial(save, service, "zip"))
 
     def leave(request: gr.Request) -> None:
         """The page was closed: nothing of its album stays."""
@@ -69,44 +43,90 @@ def build(page: Page, service: IllustrationService, shelf: gr.BrowserState, mode
     page.blocks.unload(leave)
 
 
-def _title(language: Language) -> str:
-    return f"### {sentence(language, 'story.article')}\n{sentence(language, 'story.article_info')}"
+def _wire_making(page: Page, service: IllustrationService, widgets: ArticleWidgets, inputs: list[Any]) -> None:
+    page.on(widgets.upload.upload, partial(take, service), [widgets.upload], [widgets.status])
+    page.on(widgets.empty.click, partial(empty, service), [], widgets.view)
+    running = page.on(widgets.start.click, partial(illustrate, service), inputs, widgets.view)
+    again = [widgets.chosen, widgets.caption]
+    captioned = page.on(widgets.keep.click, partial(recaption, service), again, widgets.view)
+    for each in (running, captioned):
+        page.on(each.failure, partial(settle, service, ""), [], widgets.view)
+    widgets.stop.click(None, None, None, cancels=[running, captioned], api_visibility="private")
+    page.on(widgets.stop.click, partial(settle, service, "chat.stopped"), [], widgets.view)
+
+
+def _wire_figures(page: Page, service: IllustrationService, widgets: ArticleWidgets) -> None:
+    chosen = [widgets.chosen]
+    page.on(widgets.magazine.select, partial(choose, service), [*chosen, widgets.swapping], widgets.view)
+    page.on(widgets.choices.select, partial(put, service), chosen, widgets.view)
+    page.on(widgets.better.click, partial(change, service, Article.next_best), chosen, widgets.view)
+    page.on(widgets.remove.click, partial(change, service, REMOVE), chosen, widgets.view)
+    page.on(widgets.swap.click, partial(begin_swap, service), [*chosen, widgets.swapping], widgets.view)
 
 
 def take(service: IllustrationService, visitor: Visitor, paths: list[str] | None) -> Iterator[str]:
     """Take uploads into the album; no other copy stays."""
+    files = uploaded(paths or [])
     refused = []
-    for path in map(Path, paths or []):
-        try:
-            refused += service.add(visitor.session, [(path, path.name)])
-        finally:
+    try:
+        for file in files:
+            refused += service.add(visitor.session, [file])
+            yield _album(service, visitor)
+    finally:
+        for path, _ in files:
             path.unlink(missing_ok=True)
-        yield visitor.text("story.album", count=len(service.desk(visitor.session).pictures))
     if refused:
         told = "".join(f"<br>{escape(error.text(visitor.language))}" for error in refused[:TOLD])
-        yield visitor.text("story.album", count=len(service.desk(visitor.session).pictures)) + told
+        more = len(refused) - TOLD
+        yield _album(service, visitor) + told + (f"<br>{visitor.text('story.refused', count=more)}" if more > 0 else "")
 
 
-def illustrate(service: IllustrationService, visitor: Visitor, stored: object, model: str) -> Iterator[View]:
+def illustrate(
+    service: IllustrationService, visitor: Visitor, stored: object, model: str, eyes: str | None
+) -> Iterator[View]:
     """The story as it stands in the browser, with pictures."""
     draft = draft_from(stored)
     title = export.title_of(str(draft.inputs.get("premise") or "")) or visitor.text("story.tab")
-    for progress in service.illustrate(visitor.session, title, draft.paragraphs, model, visitor.name):
-        said = visitor.text(f"story.{progress.step}", done=progress.done, total=progress.total)
-        yield [said, *([gr.skip()] * 5)]
-    yield ["", *_show(service, visitor, None)]
+    making = service.illustrate(visitor.session, title, draft.paragraphs, model, visitor.name, eyes or "")
+    for progress in making:
+        yield _busy(visitor, progress)
+    yield _show(service, visitor, None)
+
+
+def recaption(service: IllustrationService, visitor: Visitor, chosen: int | None, caption: str) -> Iterator[View]:
+    """Another caption; its next best are other ones then."""
+    if chosen is not None:
+        for progress in service.recaption(visitor.session, chosen, caption):
+            yield _busy(visitor, progress)
+    yield _show(service, visitor, chosen)
+
+
+def settle(service: IllustrationService, said: str, visitor: Visitor) -> View:
+    """After a stop or a failure: what is there."""
+    return _show(service, visitor, None, visitor.text(said) if said else "")
 
 
 def empty(service: IllustrationService, visitor: Visitor) -> View:
     """Away with pictures and article."""
     service.clear(visitor.session)
-    return ["", *_show(service, visitor, None)]
+    return _show(service, visitor, None)
 
 
-def choose(service: IllustrationService, visitor: Visitor, event: gr.EventData, chosen: int | None) -> View:
-    """A figure was clicked; a second click lets it go."""
+def choose(
+    service: IllustrationService, visitor: Visitor, event: gr.EventData, chosen: int | None, swapping: bool
+) -> View:
+    """A figure was clicked: it is chosen, let go by a second click, or swapped with the one chosen before."""
     place = int(event.place)
+    if swapping and chosen is not None and place not in (-1, chosen):
+        service.change(visitor.session, lambda article: article.swapped(chosen, place))
+        return _show(service, visitor, place)
     return _show(service, visitor, place if place >= 0 and place != chosen else None)
+
+
+def begin_swap(service: IllustrationService, visitor: Visitor, chosen: int | None, swapping: bool) -> View:
+    """The next figure clicked is the one to swap with; a second click on the button thinks better of it."""
+    said = "" if swapping else visitor.text("story.swap_with")
+    return _show(service, visitor, chosen, said, swapping=not swapping)
 
 
 def put(service: IllustrationService, visitor: Visitor, event: gr.EventData, chosen: int | None) -> View:
@@ -126,28 +146,58 @@ def change(
     return _show(service, visitor, chosen)
 
 
-def recaption(service: IllustrationService, visitor: Visitor, chosen: int | None, caption: str) -> View:
-    """Another caption; its next best are other ones then."""
-    if chosen is not None:
-        service.recaption(visitor.session, chosen, caption)
-    return _show(service, visitor, chosen)
+def save_markdown(service: IllustrationService, visitor: Visitor) -> tuple[str, str]:
+    """The article as one Markdown file with its pictures inside."""
+    article = _article(service, visitor)
+    pictures = service.pictures(visitor.session)
+    return export.file_name(article.title, "md"), export.markdown(
+        article.title, article.paragraphs, pictures, alone=True
+    )
 
 
 def save(service: IllustrationService, kind: str, visitor: Visitor) -> tuple[str, bytes]:
     """The article with its pictures, for Word or all in one zip."""
+    article = _article(service, visitor)
+    make = export.docx if kind == "docx" else export.archive
+    made = make(article.title, article.paragraphs, service.pictures(visitor.session))
+    return export.file_name(article.title, kind), made
+
+
+def _article(service: IllustrationService, visitor: Visitor) -> Article:
     article = service.desk(visitor.session).article
     if article is None:
         raise NothingWritten
-    make = export.docx if kind == "docx" else export.archive
-    return export.file_name(article.title, kind), make(
-        article.title, article.paragraphs, service.pictures(visitor.session)
-    )
+    return article
 
 
-def _show(service: IllustrationService, visitor: Visitor, chosen: int | None) -> View:
+def _album(service: IllustrationService, visitor: Visitor) -> str:
+    return visitor.text("story.album", count=len(service.desk(visitor.session).pictures))
+
+
+def _busy(visitor: Visitor, progress: Progress) -> View:
+    if progress.step == "loading":
+        key = "chat.loading_percent" if progress.total else "chat.loading"
+        said = visitor.text(key, model=progress.model, percent=progress.done)
+    else:
+        said = visitor.text(f"story.{progress.step}", done=progress.done, total=progress.total)
+    off = gr.update(visible=False)
+    return [said, gr.skip(), gr.skip(), off, gr.skip(), off, gr.update(visible=True), None, False]
+
+
+def _show(
+    service: IllustrationService, visitor: Visitor, chosen: int | None, said: str = "", *, swapping: bool = False
+) -> View:
     desk = service.desk(visitor.session)
     place = desk.article.at(chosen) if desk.article and chosen is not None else None
-    tools = gr.update(visible=place is not None)
-    caption = place.caption if place else ""
-    shown = article_view.magazine(visitor, desk, chosen)
-    return [shown, article_view.choices(desk, chosen), tools, caption, chosen if place else None]
+    status = said or (_album(service, visitor) if desk.pictures else "")
+    return [
+        status,
+        article_view.magazine(visitor, desk, chosen),
+        article_view.choices(desk, chosen),
+        gr.update(visible=place is not None),
+        place.caption if place else "",
+        gr.update(visible=True),
+        gr.update(visible=False),
+        chosen if place else None,
+        swapping and place is not None,
+    ]

@@ -35,8 +35,8 @@ def build(
     _wire_writing(page, service, widgets)
     _wire_paragraphs(page, widgets)
     _wire_bible(page, service, widgets)
-    _wire_exports(page, widgets)
-    article.build(page, illustration, shelf, widgets.inputs[INPUTS.index("model")])
+    _wire_exports(page, illustration, widgets)
+    article.build(page, illustration, registry, shelf, widgets.inputs[INPUTS.index("model")])
     page.api(partial(story, service), "story")
 
 
@@ -106,8 +106,8 @@ def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> Non
     page.on(arrived.success, partial(handlers.keep, service), [widgets.shelf, *everything], notes)
 
 
-def _wire_exports(page: Page, widgets: StoryWidgets) -> None:
+def _wire_exports(page: Page, illustration: IllustrationService, widgets: StoryWidgets) -> None:
     as_markdown, as_word, as_zip = widgets.exports
     page.download(as_markdown.click, story_exports.export_markdown, [widgets.shelf])
-    save_bytes(page, as_word.click, partial(story_exports.export_bytes, "docx"), [widgets.shelf])
-    save_bytes(page, as_zip.click, partial(story_exports.export_bytes, "zip"), [widgets.shelf])
+    save_bytes(page, as_word.click, partial(story_exports.export_bytes, illustration, "docx"), [widgets.shelf])
+    save_bytes(page, as_zip.click, partial(story_exports.export_bytes, illustration, "zip"), [widgets.shelf])

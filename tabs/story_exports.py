@@ -1,22 +1,24 @@
-"""The story saved to files."""
+"""The story saved to files; in Word and in the zip with the pictures of its article."""
 
 from app.story import export
 from app.story.draft import Draft, draft_from
 from app.story.errors import NothingWritten
+from app.story.illustrating import IllustrationService
 from tabs.page import Visitor
 
 
 def export_markdown(visitor: Visitor, stored: object) -> tuple[str, str]:
-    """The story as Markdown."""
+    """The story as Markdown, text alone."""
     draft, title = _for_export(visitor, stored)
     return export.file_name(title, "md"), export.markdown(title, draft.paragraphs)
 
 
-def export_bytes(kind: str, visitor: Visitor, stored: object) -> tuple[str, bytes]:
+def export_bytes(illustration: IllustrationService, kind: str, visitor: Visitor, stored: object) -> tuple[str, bytes]:
     """The story for Word, or all in one zip."""
     draft, title = _for_export(visitor, stored)
     make = export.docx if kind == "docx" else export.archive
-    return export.file_name(title, kind), make(title, draft.paragraphs)
+    pictures = illustration.pictures_for(visitor.session, draft.paragraphs)
+    return export.file_name(title, kind), make(title, draft.paragraphs, pictures)
 
 
 def _for_export(visitor: Visitor, stored: object) -> tuple[Draft, str]:

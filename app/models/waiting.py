@@ -4,10 +4,13 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import TypeVar
 
 from app.models.interface import Generation, LedgerEntry, Registry
 
 WAIT_S = 0.2  # how often a waiting reader looks around
+Step = TypeVar("Step")
 
 
 def while_loading(registry: Registry, name: str) -> Iterator[float | None]:
@@ -39,30 +42,60 @@ def polled(generation: Generation) -> Generator[list[str], None, None]:
     reader = threading.Thread(target=read, name="reader", daemon=True)
     reader.start()
     try:
-        ended = False
-        while not ended:
-            news, ended = _news(pieces)
-            yield news
+        yield from _all_news(pieces)
     finally:
         generation.cancel()
         reader.join(timeout=10)
 
 
-def _news(pieces: "queue.SimpleQueue[str | Exception | None]") -> tuple[list[str], bool]:
-    """What has come, and whether that was the end. Raises what the generation raised."""
-    news: list[str] = []
+def stepping(work: Generator[Step, None, None]) -> Generator[list[Step], None, None]:
+    """The steps of `work`, done in a thread of its own; an empty list whenever none came for WAIT_S.
+
+    Closing the iterator returns at once; the work then ends after its present step. A step is never None.
+    """
+    steps: queue.SimpleQueue[Step | Exception | None] = queue.SimpleQueue()
+    unwanted = threading.Event()
+
+    def run() -> None:
+        try:
+            with closing(work):
+                for step in work:
+                    steps.put(step)
+                    if unwanted.is_set():
+                        return
+            steps.put(None)
+        except Exception as error:
+            steps.put(error)
+
+    threading.Thread(target=run, name="steps", daemon=True).start()
     try:
-        piece = pieces.get(timeout=WAIT_S)
+        yield from _all_news(steps)
+    finally:
+        unwanted.set()
+
+
+def _all_news(steps: "queue.SimpleQueue[Step | Exception | None]") -> Generator[list[Step], None, None]:
+    ended = False
+    while not ended:
+        news, ended = _news(steps)
+        yield news
+
+
+def _news(steps: "queue.SimpleQueue[Step | Exception | None]") -> tuple[list[Step], bool]:
+    """What has come, and whether that was the end. Raises what the work raised."""
+    news: list[Step] = []
+    try:
+        step = steps.get(timeout=WAIT_S)
         while True:
-            if isinstance(piece, Exception):
+            if isinstance(step, Exception):
                 if not news:
-                    raise piece
-                pieces.put(piece)  # after what came before it
+                    raise step
+                steps.put(step)  # after what came before it
                 return news, False
-            if piece is None:
+            if step is None:
                 return news, True
-            news.append(piece)
-            piece = pieces.get_nowait()
+            news.append(step)
+            step = steps.get_nowait()
     except queue.Empty:
         return news, False
 

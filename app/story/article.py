@@ -1,12 +1,15 @@
 """An illustrated article: places in a text, a caption for each, pictures of the visitor's own folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from typing import TypeVar
 
 from app.story.outline import HEADING
 
 MOST_PLACES = 8
 EVERY = 3  # paragraphs to a picture
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,17 @@ def places_in(paragraphs: Sequence[str]) -> list[int]:
     texts = [place for place, paragraph in enumerate(paragraphs) if not paragraph.startswith(HEADING)]
     count = min(MOST_PLACES, max(1, round(len(texts) / EVERY))) if texts else 0
     return [texts[(2 * number + 1) * len(texts) // (2 * count)] for number in range(count)]
+
+
+def carried_over(pictures: Mapping[int, Content], before: Sequence[str], now: Sequence[str]) -> dict[int, Content]:
+    """Pictures by paragraph, after the text has changed: each stays with its paragraph, or where that was."""
+    places: dict[int, int] = {}
+    for _, start, end, new_start, new_end in SequenceMatcher(None, before, now, autojunk=False).get_opcodes():
+        for paragraph in range(start, end):
+            places[paragraph] = max(0, min(new_start + paragraph - start, new_end - 1, len(now) - 1))
+    carried: dict[int, Content] = {}
+    for paragraph, picture in pictures.items():
+        place = next((free for free in range(places[paragraph], len(now)) if free not in carried), None)
+        if place is not None:
+            carried[place] = picture
+    return carried

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+from app.pictures import data_url
 from app.story.outline import HEADING
 
 UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]+')
@@ -17,7 +18,7 @@ TITLE_LENGTH = 40
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its caption, as JPEG or PNG."""
+    """A picture with its caption, as JPEG."""
 
     data: bytes
     caption: str = ""
@@ -34,18 +35,21 @@ def file_name(title: str, suffix: str) -> str:
     return f"{UNSAFE.sub(' ', title).strip(' .…') or 'story'}.{suffix}"
 
 
-def markdown(title: str, paragraphs: Sequence[str], pictures: Mapping[int, Picture] | None = None) -> str:
-    """Headings and paragraphs; `pictures` stand after the paragraph of their number, in the folder pictures/."""
+def markdown(
+    title: str, paragraphs: Sequence[str], pictures: Mapping[int, Picture] | None = None, *, alone: bool = False
+) -> str:
+    """Headings and paragraphs; `pictures` stand after the paragraph of their number.
+
+    They are in the folder pictures/ beside it, or, for a file that stands `alone`, in the text itself.
+    """
     parts = [f"# {title}"]
     for place, paragraph in enumerate(paragraphs):
         parts.append(paragraph)
         if pictures and place in pictures:
-            alt = re.sub(r"[\[\]\n]", " ", pictures[place].caption)
-            parts.append(
-                f"![{alt}](pictures/{picture_name(place)})\n\n*{alt}*"
-                if alt.strip()
-                else f"![](pictures/{picture_name(place)})"
-            )
+            picture = pictures[place]
+            alt = re.sub(r"[\[\]\n]", " ", picture.caption).strip()
+            parts.append(f"![{alt}]({data_url(picture.data) if alone else f'pictures/{picture_name(place)}'})")
+            parts += [f"*{alt}*"] if alt else []
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,31 +1,30 @@
 """Pictures for a text: each visitor's album for as long as their page is open, captions, the best picture for each."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from app.errors import BadInput, Language
-from app.models.interface import ChatModel, Registry, Sampling
-from app.models.waiting import polled, while_loading
+from app.errors import BadInput, PromptTooLong
+from app.models.interface import Registry
+from app.models.prompt import CannotSee
+from app.models.waiting import stepping, while_loading
 from app.pictures import as_jpeg, open_picture
-from app.story.article import Article, Place, places_in
+from app.story.article import Article, Place, carried_over, places_in
+from app.story.captions import captions_for
 from app.story.errors import NothingWritten
 from app.story.export import Picture
-from app.story.length import split_sentences
+from app.story.picture_choice import candidates, pick
 from app.story.picture_search import LeasePictureEmbedder, Vectors, assign, rank
-from app.story.prompts import caption_messages
-from app.story.request import language_of
-from app.story.talk import may_be_talk
 
 MOST_PICTURES = 500
 LONGEST = 1280
-CAPTION_TOKENS, CAPTION_LENGTH = 60, 120
 BATCH = 16
 
 
@@ -41,21 +40,22 @@ class AlbumFull(BadInput):
 
 @dataclass
 class Desk:
-    """What one open page has on its table. Pictures as JPEG, vectors once they are needed."""
+    """What one open page has on its table. Pictures as JPEG; their vectors by place, once they are needed."""
 
     pictures: list[bytes] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
-    vectors: list[Vectors] = field(default_factory=list)
+    vectors: dict[int, Vectors] = field(default_factory=dict)
     article: Article | None = None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an article is: the step, and how many of its parts are done."""
+    """How far an article is: the step, and how many of its parts are done; of a `model` being loaded, percent."""
 
-    step: str
-    done: int
-    total: int
+    step: Literal["loading", "captions", "readying", "looking", "picking"]
+    done: int = 0
+    total: int = 0
+    model: str = ""
 
 
 class IllustrationService:
@@ -97,26 +97,25 @@ class IllustrationService:
             self._desks[session] = Desk()
 
     def illustrate(
-        self, session: str, title: str, paragraphs: Sequence[str], model: str = "", visitor: str = ""
+        self, session: str, title: str, paragraphs: Sequence[str], model: str = "", visitor: str = "", eyes: str = ""
     ) -> Iterator[Progress]:
-        """Places, captions and pictures for a text; the article then lies on the desk."""
+        """Places, captions and pictures for a text; the article then lies on the desk.
+
+        `eyes` names a model that sees, which is shown the closest pictures of each place and picks one.
+        """
         desk = self.desk(session)
         if not paragraphs:
             raise NothingWritten
         if not desk.pictures:
             raise NoPictures
+        if eyes and self.registry.seen_by(visitor).sees(eyes) is False:
+            raise CannotSee(name=eyes)
         article = Article(title, tuple(paragraphs))
-        for progress, captions in self._captions(article, model, visitor):
-            article = replace(article, places=tuple(captions))
-            yield progress
-        with self._lease_embedder() as embedder:
-            while len(desk.vectors) < len(desk.pictures):
-                yield Progress("looking", len(desk.vectors), len(desk.pictures))
-                batch = desk.pictures[len(desk.vectors) : len(desk.vectors) + BATCH]
-                desk.vectors += list(embedder.pictures([Image.open(BytesIO(data)) for data in batch]))
-            told = embedder.captions([place.caption for place in article.places])
-        desk.article = _with_pictures(article, told, np.stack(desk.vectors))
-        yield Progress("looking", len(desk.pictures), len(desk.pictures))
+        places = yield from self._captions(article, model, visitor)
+        captions, pictures = yield from self._look(desk, [place.caption for place in places])
+        desk.article = article = _with_pictures(replace(article, places=tuple(places)), captions, pictures)
+        if eyes:
+            yield from self._pick(desk, article, eyes, visitor)
 
     def change(self, session: str, change: Callable[[Article], Article]) -> Article | None:
         """Swap, remove or caption a picture of the article on the desk."""
@@ -125,19 +124,18 @@ class IllustrationService:
             desk.article = change(desk.article)
         return desk.article
 
-    def recaption(self, session: str, paragraph: int, caption: str) -> Article | None:
+    def recaption(self, session: str, paragraph: int, caption: str) -> Iterator[Progress]:
         """Another caption, and the pictures ranked anew for it; the picture that stands there stays."""
         desk = self.desk(session)
         if desk.article is None or not caption.strip():
-            return desk.article
-        with self._lease_embedder() as embedder:
-            ranking = rank(embedder.captions([caption]), np.stack(desk.vectors))[0]
+            return
+        captions, pictures = yield from self._look(desk, [caption])
+        ranking = tuple(rank(captions, pictures)[0])
         places = tuple(
-            replace(place, caption=caption.strip(), ranking=tuple(ranking)) if place.paragraph == paragraph else place
+            replace(place, caption=caption.strip(), ranking=ranking) if place.paragraph == paragraph else place
             for place in desk.article.places
         )
         desk.article = replace(desk.article, places=places)
-        return desk.article
 
     def pictures(self, session: str) -> dict[int, Picture]:
         """The article's pictures by paragraph, for an export."""
@@ -149,35 +147,71 @@ class IllustrationService:
             if place.chosen is not None
         }
 
-    def _captions(self, article: Article, model: str, visitor: str) -> Iterator[tuple[Progress, list[Place]]]:
+    def pictures_for(self, session: str, paragraphs: Sequence[str]) -> dict[int, Picture]:
+        """The article's pictures for its text as it stands now; none where the text is another one."""
+        article = self.desk(session).article
+        if article is None or not set(article.paragraphs) & set(paragraphs):
+            return {}
+        return carried_over(self.pictures(session), article.paragraphs, paragraphs)
+
+    def _captions(self, article: Article, model: str, visitor: str) -> Generator[Progress, None, list[Place]]:
         name = model or self.registry.default_name
         wanted = places_in(article.paragraphs)
         made: list[Place] = []
-        registry = self.registry.seen_by(visitor)
-        for _ in while_loading(registry, name):
-            yield Progress("captions", 0, len(wanted)), made
-        with registry.lease(name) as leased:
+        yield from self._loading(name, visitor)
+        with self.registry.seen_by(visitor).lease(name) as leased:
             for paragraph in wanted:
-                text = article.paragraphs[paragraph]
                 told = ""
-                for caption in _caption(leased, text, visitor):
+                for caption in captions_for(leased, article.paragraphs[paragraph], visitor):
                     told = caption
-                    yield Progress("captions", len(made), len(wanted)), made
+                    yield Progress("captions", len(made), len(wanted))
                 made.append(Place(paragraph, told))
-        yield Progress("captions", len(wanted), len(wanted)), made
+        return made
 
+    def _look(self, desk: Desk, captions: Sequence[str]) -> Generator[Progress, None, tuple[Vectors, Vectors]]:
+        """Vectors of (captions, pictures); done elsewhere, so that a stop is heard in the midst of it."""
+        pictures = list(desk.pictures)
+        told: list[Vectors] = []
 
-def _caption(model: ChatModel, paragraph: str, visitor: str) -> Iterator[str]:
-    """The caption as it grows; at last one that can stand, the paragraph's first sentence if the model gave none."""
-    language: Language = language_of(paragraph) or "en"
-    sampling = Sampling(temperature=0.2, max_new_tokens=CAPTION_TOKENS, seed=0)
-    said = ""
-    with closing(polled(model.stream(caption_messages(language, paragraph), sampling, visitor=visitor))) as pieces:
-        for news in pieces:
-            said += "".join(news)
-            yield said
-    line = next((line.strip(' "*“”「」') for line in said.splitlines() if line.strip() and not may_be_talk(line)), "")
-    yield (line or split_sentences(paragraph)[0].strip())[:CAPTION_LENGTH]
+        def embed() -> Generator[int, None, None]:
+            with self._lease_embedder() as embedder:
+                yield 0
+                told.append(embedder.captions(captions))
+                unseen = [place for place in range(len(pictures)) if place not in desk.vectors]
+                for batch in (unseen[at : at + BATCH] for at in range(0, len(unseen), BATCH)):
+                    yield batch[0]
+                    opened = [Image.open(BytesIO(pictures[place])) for place in batch]
+                    desk.vectors.update(zip(batch, embedder.pictures(opened), strict=True))
+
+        latest = Progress("readying")
+        with closing(stepping(embed())) as steps:
+            for news in steps:
+                latest = Progress("looking", news[-1], len(pictures)) if news else latest
+                yield latest
+        yield Progress("looking", len(pictures), len(pictures))
+        return told[0], np.stack([desk.vectors[place] for place in range(len(pictures))])
+
+    def _pick(self, desk: Desk, article: Article, name: str, visitor: str) -> Iterator[Progress]:
+        """A picture that came close is put in the place of the closest where the model says so."""
+        yield from self._loading(name, visitor)
+        with self.registry.seen_by(visitor).lease(name) as model:
+            if not model.sees:
+                raise CannotSee(name=name)
+            for number, place in enumerate(article.places):
+                best = candidates(desk.article or article, place)
+                if place.chosen is None or len(best) < 2:
+                    continue
+                picked, shown = None, [desk.pictures[picture] for picture in best]
+                with suppress(PromptTooLong):
+                    for named in pick(model, place.caption, shown, visitor):
+                        picked = named
+                        yield Progress("picking", number, len(article.places))
+                if picked is not None:
+                    desk.article = (desk.article or article).chosen(place.paragraph, best[picked])
+
+    def _loading(self, name: str, visitor: str) -> Iterator[Progress]:
+        for share in while_loading(self.registry.seen_by(visitor), name):
+            yield Progress("loading", 0 if share is None else round(100 * share), 0 if share is None else 100, name)
 
 
 def _with_pictures(article: Article, captions: Vectors, pictures: Vectors) -> Article:

@@ -134,7 +134,7 @@ def test_an_example_becomes_the_premise_and_a_phone_shows_it_all(open_page: Open
 
 
 def test_a_story_is_illustrated_from_one_s_own_pictures(page: Page, tmp_path: Path) -> None:
-    write(page, 300)
+    write(page, 600)
     paths = []
     for number, colour in enumerate(("red", "green", "blue", "white")):
         paths.append(tmp_path / f"{number}.png")
@@ -155,10 +155,25 @@ def test_a_story_is_illustrated_from_one_s_own_pictures(page: Page, tmp_path: Pa
     expect(images.first).not_to_have_attribute("src", before)
     page.locator("#article-choices img").nth(1).click()
     expect(page.locator("#article-choices img").nth(1)).to_have_class("chosen")
+    first, second = (images.nth(place).get_attribute("src") for place in (0, 1))
+    page.locator("#article-swap").click()
+    expect(page.locator("#article-status")).to_contain_text("Now click the picture")
+    images.nth(1).click()
+    expect(images.first).to_have_attribute("src", second or "")
+    expect(images.nth(1)).to_have_attribute("src", first or "")
+    expect(page.locator("#article-status")).to_contain_text("4 pictures")
+    for button, ending in (("#article-markdown", "md"), ("#article-word", "docx")):
+        with page.expect_download() as saved:
+            page.locator(button).click()
+        assert saved.value.suggested_filename == f"A lamp in the fog.{ending}"
+    with page.expect_download() as saved:
+        page.locator("#story-bar").get_by_role("button", name="Zip").click()
+    in_story = ZipFile(BytesIO(Path(saved.value.path()).read_bytes())).namelist()
     with page.expect_download() as saved:
         page.locator("#article-zip").click()
     count = images.count()
     names = ZipFile(BytesIO(Path(saved.value.path()).read_bytes())).namelist()
     assert sum(name.startswith("pictures/") for name in names) == count
+    assert in_story == names
     page.locator("#article-remove").click()
     expect(images).to_have_count(count - 1)

@@ -1,5 +1,8 @@
 """Illustrated articles over a tiny CLIP model of the real architecture."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
@@ -10,13 +13,16 @@ from docx import Document
 from PIL import Image
 
 from app.models.placement import Placement
+from app.models.prompt import CannotSee
 from app.models.registry import ModelRegistry
 from app.story import export
-from app.story.article import Article, places_in
+from app.story.article import carried_over, places_in
+from app.story.captions import captions_for, shortened, whole_phrases
 from app.story.errors import NothingWritten
 from app.story.illustrating import MOST_PICTURES, AlbumFull, IllustrationService, NoPictures
 from app.story.picture_search import NoPictureModel, PictureEmbedder, assign, held_by, rank
 from tests.fakes import FakeModel, FakeRegistry
+from tests.models.tiny_internvl import save_tiny_internvl
 from tests.story import tiny_clip
 from tests.story.authors import pieces
 
@@ -88,7 +94,8 @@ def test_next_best_remove_swap_and_another_caption(service: IllustrationService,
     removed = service.change("me", lambda article: article.chosen(one, None))
     assert one not in service.pictures("me")
     assert removed.at(other).chosen is not None  # type: ignore[union-attr]
-    after = service.recaption("me", other, "seven grey horses")
+    list(service.recaption("me", other, "seven grey horses"))
+    after = service.desk("me").article
     assert after.at(other).caption == "seven grey horses"  # type: ignore[union-attr]
 
 
@@ -154,11 +161,118 @@ def test_the_closest_pair_is_given_away_first() -> None:
     assert assign(ranking, captions, pictures[:1]) == [None, 0]
 
 
-def test_a_caption_falls_back_to_the_text() -> None:
-    article = Article("t", TEXT)
-    assert article.next_best(0) == article
-    model = FakeModel("tiny", lambda _: [])
-    service = IllustrationService(FakeRegistry(model), lambda: pytest.fail("not reached"))
-    service.desk("me").pictures.append(b"x")
+def test_a_caption_falls_back_to_the_text_and_ends_on_a_phrase() -> None:
+    long = "The old boat lay on the grey sand, " + "far from the sea " * 8 + "and nobody came."
+    *_, told = captions_for(FakeModel("tiny", lambda _: []), long, "me")
+    assert told == "The old boat lay on the grey sand"
+    *_, told = captions_for(FakeModel("tiny", lambda _: ["A boat on the sand"]), long, "me")
+    assert told == "A boat on the sand"
+    assert shortened("灯塔" * 10 + "，" + "海" * 120) == "灯塔" * 10
+    assert shortened("word " * 40).endswith("word…")
+    assert whole_phrases("It costs 3.5, or 1,000 in") == "It costs 3.5"
+
+
+def see(answer: str) -> FakeModel:
+    return FakeModel("eyes", lambda _: pieces(answer), sees=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "place"),
+    [("2", 1), ("Picture 3.", 2), ("３", 2), ("none of them", None), ("7", None), ("0", None), ("", None)],
+)
+def test_a_model_that_sees_picks_among_the_closest(clip: str, tmp_path: Path, answer: str, place: int | None) -> None:
+    embedder, eyes = PictureEmbedder(clip, ""), see(answer)
+    words = FakeModel("tiny", lambda _: ["A boat"])
+    service = IllustrationService(FakeRegistry(words, eyes), lambda: nullcontext(embedder))
+    service.add("me", album(tmp_path))
+    list(service.illustrate("me", "t", TEXT[:1]))
+    closest = service.desk("me").article.places[0]  # type: ignore[union-attr]
+    assert not eyes.prompts, "off unless asked for"
+    steps = list(service.illustrate("me", "t", TEXT[:1], visitor="ada", eyes="eyes"))
+    [(messages, sampling, visitor)] = eyes.prompts
+    assert (sampling.temperature, visitor, steps[-1].step) == (0, "ada", "picking")
+    assert "A boat" in messages[0]["content"]
+    shown = [Image.open(BytesIO(image)).size for image in messages[0]["images"]]
+    assert shown == [Image.open(BytesIO(service.desk("me").pictures[one])).size for one in closest.ranking[:3]]
+    picked = service.desk("me").article.places[0].chosen  # type: ignore[union-attr]
+    assert picked == (closest.chosen if place is None else closest.ranking[place])
+
+
+def test_what_it_picks_stands_nowhere_else(clip: str, tmp_path: Path) -> None:
+    embedder = PictureEmbedder(clip, "")
+    service = IllustrationService(FakeRegistry(FakeModel("tiny"), see("2")), lambda: nullcontext(embedder))
+    service.add("me", album(tmp_path))
+    list(service.illustrate("me", "t", TEXT, eyes="eyes"))
+    places = service.desk("me").article.places  # type: ignore[union-attr]
+    assert len({place.chosen for place in places}) == len(places) == 3
+
+
+def test_a_model_that_does_not_see_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    blind = FakeModel("tiny")
+    service = IllustrationService(FakeRegistry(blind), lambda: pytest.fail("not reached"))
+    service.add("me", album(tmp_path, 1))
+    with pytest.raises(CannotSee):
+        list(service.illustrate("me", "t", TEXT, eyes="tiny"))
+    assert not blind.prompts
+
+
+def test_a_real_eye_of_random_weights_is_asked_and_leaves_an_article(
+    clip: str, tmp_path: Path, packaged_folder: Path
+) -> None:
+    eyes = str(save_tiny_internvl(tmp_path / "eyes", packaged_folder))
+    registry = ModelRegistry(Placement("cpu", "float32", None, 4096, packaged_folder.parent.parent), eyes)
+    answered: list[str] = []
+    registry.meter.observers.append(lambda told: answered.append(f"{told.visitor} {told.prompt_tokens}"))
+    service = IllustrationService(registry, held_by(registry.hold, clip, "", "cpu"))
+    service.add("me", album(tmp_path))
+    steps = [step.step for step in service.illustrate("me", "t", TEXT[:1], eyes, "ada", eyes)]
+    assert steps[-1] == "picking"
+    caption, choice = (int(told.split()[1]) for told in answered)
+    assert choice > caption + 3 * 4, "three pictures of at least four tokens"
+    article = service.desk("me").article
+    assert article is not None
+    assert article.places[0].chosen in article.places[0].ranking[:3]
+    assert all(entry.leases == 0 for entry in registry.ledger().models)
+    registry.close()
+
+
+def test_a_stop_is_heard_while_the_picture_model_loads(clip: str, tmp_path: Path) -> None:
+    loaded, let_go = threading.Event(), threading.Event()
+
+    @contextmanager
+    def slow() -> Iterator[PictureEmbedder]:
+        loaded.wait()
+        try:
+            yield PictureEmbedder(clip, "")
+        finally:
+            let_go.set()
+
+    service = IllustrationService(FakeRegistry(FakeModel("tiny")), slow)
+    service.add("me", album(tmp_path, 1))
     running = service.illustrate("me", "t", TEXT[:1])
-    assert next(running).step == "captions"
+    while next(running).step != "readying":
+        pass
+    running.close()  # type: ignore[attr-defined]
+    loaded.set()
+    assert let_go.wait(30)
+    assert (service.desk("me").vectors, service.desk("me").article) == ({}, None)
+
+
+def test_pictures_stay_with_their_paragraphs_when_the_text_changes(
+    service: IllustrationService, tmp_path: Path
+) -> None:
+    assert carried_over({1: "b", 2: "c"}, "abc", "xabc") == {2: "b", 3: "c"}
+    assert carried_over({1: "b", 2: "c"}, "abc", "ac") == {0: "b", 1: "c"}
+    assert carried_over({1: "b"}, "abc", "axc") == {1: "b"}
+    service.add("me", album(tmp_path))
+    list(service.illustrate("me", "The boat", TEXT))
+    kept = service.pictures_for("me", ("A new beginning.", *TEXT))
+    assert sorted(kept) == [place + 1 for place in sorted(service.pictures("me"))]
+    assert service.pictures_for("me", ("Quite another story.",)) == {}
+
+
+def test_a_markdown_that_stands_alone_holds_its_pictures(service: IllustrationService, tmp_path: Path) -> None:
+    service.add("me", album(tmp_path))
+    list(service.illustrate("me", "The boat", TEXT))
+    text = export.markdown("The boat", TEXT, service.pictures("me"), alone=True)
+    assert text.count("](data:image/jpeg;base64,/9j/") == 3

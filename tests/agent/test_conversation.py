@@ -1,21 +1,16 @@
-"""The loop on scripted models: both protocols, errors that go back to the model, stop, limits, approval, memory."""
+"""The loop on scripted models: both protocols, errors that go back to the model, approval, memory."""
 
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from app.agent.errors import AlreadyRunning, FileTooLarge, NoTask, TooManySessions
-from app.agent.sandbox.limits import Limits
-from app.agent.sandbox.probe import Finding, SandboxUnavailable, probe
 from app.agent.service import AgentService
-from app.agent.steps import Step
 from app.errors import PromptTooLong
-from app.models.interface import Ledger, LedgerEntry, Message, Sampling
-from tests.fakes import FakeGeneration, FakeModel, FakeRegistry
+from app.models.interface import Message, Sampling
+from tests.agent.scripted import interpreter, kinds, python, scripted, solve, told
+from tests.fakes import FakeGeneration, FakeModel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
@@ -23,69 +18,6 @@ INTERNLM = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] }}{% if message['name'] %}"
     "{{ ' name=' + message['name'] }}{% endif %}{% endfor %}"
 )
-Answers = Callable[..., FakeModel]
-
-
-def scripted(*answers: str, template: str = "", gate: threading.Semaphore | None = None) -> FakeModel:
-    """A model that gives these answers one after the other, a few characters at a time."""
-    left = iter(answers)
-
-    def script(_messages: Sequence[Message]) -> Sequence[str]:
-        answer = next(left)
-        return [answer[place : place + 5] for place in range(0, len(answer), 5)]
-
-    return FakeModel("scripted", script, gate, chat_template=template)
-
-
-def python(code: str, thought: str = "") -> str:
-    return f"{thought}```python\n{code}\n```"
-
-
-def interpreter(code: str, thought: str = "") -> str:
-    return f"{thought}<|action_start|><|interpreter|>\n{code}<|action_end|>"
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentService]:
-    finding = probe()
-    if finding.mode == "off":
-        pytest.skip("no sandbox here")
-    service = AgentService(
-        FakeRegistry(), tmp_path_factory.mktemp("data"), limits=Limits(cell_seconds=3), finding=finding
-    )
-    yield service
-    service.close()
-
-
-@pytest.fixture
-def service(shared: AgentService) -> Iterator[AgentService]:
-    yield shared
-    for visitor in ("me", "you"):
-        shared.reset(visitor)
-
-
-def solve(
-    service: AgentService, model: FakeModel, task: str = "task", visitor: str = "me", **options: object
-) -> list[Step]:
-    from app.agent.conversation import Bounds
-
-    service.registry = FakeRegistry(model)
-    return list(service.run(visitor, task, "", Bounds(**options)))[-1]  # type: ignore[arg-type]
-
-
-def told(model: FakeModel, call: int) -> list[Message]:
-    return model.prompts[call][0]
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert true()
-
-
-def kinds(steps: list[Step]) -> list[str]:
-    return [step.kind for step in steps]
 
 
 @pytest.mark.parametrize(("template", "call"), [("", python), (INTERNLM, interpreter)])
@@ -198,35 +130,6 @@ def test_the_step_limit_ends_a_task(service: AgentService) -> None:
     assert (steps[-1].kind, steps[-1].text) == ("error", "steps")
 
 
-def test_the_time_limit_ends_code_and_task(service: AgentService) -> None:
-    steps = solve(service, scripted(python("while True: pass"), "never"), seconds=0.5)
-    assert (steps[-1].kind, steps[-1].text) == ("error", "time")
-    assert "never" not in [step.text for step in steps]
-
-
-def test_stop_ends_the_generation(service: AgentService) -> None:
-    gate = threading.Semaphore(3)
-    model = scripted("word " * 100, gate=gate)
-    service.registry = FakeRegistry(model)
-    running = service.run("me", "task")
-    next(running)
-    service.stop("me")
-    gate.release(100)
-    steps = list(running)[-1]
-    assert (steps[-1].kind, steps[-1].text) == ("error", "stopped")
-    assert model.generations[0].cancelled.is_set()
-
-
-def test_stop_ends_running_code(service: AgentService) -> None:
-    service.registry = FakeRegistry(scripted(python("while True: pass"), "never"))
-    running = service.run("me", "task")
-    next(running)
-    threading.Timer(0.3, service.stop, ["me"]).start()
-    steps = list(running)[-1]
-    assert steps[-1].text == "stopped"
-    assert "stopped by the user" in steps[-2].text
-
-
 def test_code_waits_for_approval(service: AgentService) -> None:
     model = scripted(python("print('ran')"), python("print('again')"), "done")
     steps = solve(service, model, approve=True)
@@ -259,16 +162,6 @@ def test_a_task_that_failed_leaves_no_half_turn(service: AgentService) -> None:
     assert "long" not in [message["content"] for message in told(model, 0)]
 
 
-def test_one_task_at_a_time_for_a_visitor(service: AgentService) -> None:
-    service.registry = FakeRegistry(scripted("a b c"))
-    running = service.run("me", "task")
-    next(running)
-    with pytest.raises(AlreadyRunning):
-        next(service.run("me", "task"))
-    running.close()
-    assert solve(service, scripted("ok"))[-1].text == "ok"
-
-
 def test_uploads_are_found_and_results_listed(service: AgentService, tmp_path: Path) -> None:
     if not service.with_files:
         pytest.skip("no files here")
@@ -281,76 +174,6 @@ def test_uploads_are_found_and_results_listed(service: AgentService, tmp_path: P
     folder = service.files("me")[0].parent
     service.reset("me")
     assert not folder.exists()
-
-
-def test_limits_on_visitors_tasks_and_files(shared: AgentService, tmp_path: Path) -> None:
-    finding = shared.finding
-    service = AgentService(FakeRegistry(), tmp_path, limits=Limits(file_mib=1), most_sessions=1, finding=finding)
-    try:
-        with pytest.raises(NoTask):
-            next(service.run("me", "  "))
-        (tmp_path / "big").write_bytes(bytes(2 << 20))
-        if service.with_files:
-            with pytest.raises(FileTooLarge):
-                service.add_file("me", tmp_path / "big", "big")
-        list(service.run("me", "hello"))
-        with pytest.raises(TooManySessions):
-            list(service.run("you", "hello"))
-    finally:
-        service.close()
-
-
-def test_an_idle_session_goes_without_anyone_coming(shared: AgentService, tmp_path: Path) -> None:
-    service = AgentService(FakeRegistry(), tmp_path, idle_seconds=0.2, finding=shared.finding)
-    try:
-        service.warm_up()
-        list(service.run("me", "hello"))
-        assert service.talk("me")
-        eventually(lambda: not service.talk("me"))
-        assert list((tmp_path / "agent").glob("sessions-*/*")) == []
-    finally:
-        service.close()
-
-
-def test_stop_is_heard_before_the_first_token(service: AgentService) -> None:
-    model = scripted("never comes", gate=threading.Semaphore(0))
-    service.registry = FakeRegistry(model)
-    seen: list[list[Step]] = []
-    running = threading.Thread(target=lambda: seen.extend(list(service.run("me", "wait"))))
-    running.start()
-    eventually(lambda: bool(model.generations))
-    service.stop("me")
-    running.join(20)
-    assert not running.is_alive()
-    assert seen[-1][-1].text == "stopped"
-    assert model.generations[0].cancelled.is_set()
-
-
-def test_the_loading_of_the_model_is_shown(service: AgentService) -> None:
-    class SlowRegistry(FakeRegistry):
-        """Three looks at the ledger long, the model is being loaded."""
-
-        looks = 3
-
-        def ledger(self) -> Ledger:
-            self.looks -= 1
-            state = "loading" if self.looks > 0 else "ready"
-            entry = LedgerEntry("scripted", "chat", state, "cpu", 1, 0, (), 0, progress=0.4)
-            return Ledger(1, 1, (entry,))
-
-    service.registry = SlowRegistry(scripted("ok"))
-    shown = list(service.run("me", "task"))
-    assert [(step.kind, step.text) for step in shown[0]] == [("loading", "40%")]
-    assert [(step.kind, step.text) for step in shown[-1]] == [("answer", "ok")]
-
-
-def test_without_a_sandbox_nothing_runs(tmp_path: Path) -> None:
-    service = AgentService(FakeRegistry(), tmp_path, finding=Finding("off", (), "因为", "because"))
-    assert not service.available
-    with pytest.raises(SandboxUnavailable, match="because"):
-        next(service.run("me", "print"))
-    with pytest.raises(SandboxUnavailable):
-        next(service.interpret("1"))
 
 
 def test_the_interpreter_alone(service: AgentService) -> None:

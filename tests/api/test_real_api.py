@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +20,8 @@ from app.models.interface import Sampling
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
 from app.models.remote.address import EngineAddress
-from tests.conftest import free_port
+from tests.real_server import running
 
-ROOT = Path(__file__).resolve().parents[2]
 NAME, KEY = "smollm2-135m", "sesame"
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
@@ -31,29 +29,8 @@ PARIS = "The capital of France is Paris."
 
 @pytest.fixture(scope="module")
 def address(packaged_folder: Path) -> Iterator[str]:
-    port, data = free_port(), str(packaged_folder.parents[1])
-    server = subprocess.Popen(
-        [sys.executable, "run_gradio.py", "--port", str(port), "--data", data, "--device", "cpu", "--mcp"],
-        cwd=ROOT,
-        env={**os.environ, "PUYU_API_KEYS": f"ada:{KEY}", "LANG": "en_GB.UTF-8", "LC_ALL": "", "PYTHONUNBUFFERED": "1"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        assert server.stdout is not None
-        seen = []
-        for printed in server.stdout:
-            seen.append(printed)
-            if printed.startswith("Ready: "):
-                break
-        else:
-            pytest.fail("".join(seen))
-        threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop the server
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.communicate()
+    with running(packaged_folder.parents[1], "--mcp", PUYU_API_KEYS=f"ada:{KEY}") as server:
+        yield server.address
 
 
 @pytest.fixture

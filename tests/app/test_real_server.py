@@ -1,10 +1,6 @@
 """run_gradio.py and python -m app as a person starts them: own process, packaged model, no fakes."""
 
-import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,51 +10,24 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from tests.conftest import free_port
+from tests.real_server import running, start
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "LANG": "en_GB.UTF-8", "LC_ALL": "", "PYTHONUNBUFFERED": "1"}
 GREEDY = {"temperature": 0, "max_new_tokens": 24}
 FRANCE = "What is the capital of France?"
 
 
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
 @pytest.fixture(scope="module")
-def data(packaged_folder: Path) -> str:
+def data(packaged_folder: Path) -> Path:
     """A data folder with the packaged model converted already, as at a second start."""
-    return str(packaged_folder.parents[1])
+    return packaged_folder.parents[1]
 
 
 @pytest.fixture(scope="module")
-def address(data: str) -> Iterator[str]:
-    port = free_port()
-    server = start("run_gradio.py", "--port", str(port), "--data", data, "--device", "cpu")
-    try:
-        assert server.stdout is not None
-        seen = []
-        for printed in server.stdout:
-            seen.append(printed)
-            if printed.startswith("Ready: "):
-                break
-        else:
-            pytest.fail("".join(seen))
-        threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop the server
-        yield f"http://127.0.0.1:{port}"
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
-    finally:
-        server.kill()
+def address(data: Path) -> Iterator[str]:
+    with running(data) as server:
+        yield server.address
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
 
 
 def test_it_says_that_it_lives(address: str) -> None:
@@ -120,15 +89,15 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in printed
 
 
-def test_the_same_in_a_terminal(data: str) -> None:
-    chat = start("-m", "app", "chat", "--temperature", "0", "--", "--data", data, "--device", "cpu")
+def test_the_same_in_a_terminal(data: Path) -> None:
+    chat = start("-m", "app", "chat", "--temperature", "0", "--", "--data", str(data), "--device", "cpu")
     printed, _ = chat.communicate(f"{FRANCE}\nexit\n", timeout=120)
     assert chat.returncode == 0
     assert "The capital of France is Paris." in printed
 
 
-def test_the_doctor_tells_what_the_machine_offers(data: str) -> None:
-    doctor = start("-m", "app", "doctor", "--", "--data", data, "--device", "cpu")
+def test_the_doctor_tells_what_the_machine_offers(data: Path) -> None:
+    doctor = start("-m", "app", "doctor", "--", "--data", str(data), "--device", "cpu")
     printed, _ = doctor.communicate(timeout=120)
     assert doctor.returncode == 0
     assert "device cpu" in printed

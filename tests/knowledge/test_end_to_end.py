@@ -1,10 +1,8 @@
 """The server as a person starts it: packaged models, Chroma, the sample documents; and the data folder it holds."""
 
-import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +11,8 @@ import pytest
 from gradio_client import Client, handle_file
 
 from tests.conftest import free_port
+from tests.real_server import ENVIRONMENT, ROOT, running, start
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "LANG": "en_GB.UTF-8", "LC_ALL": "", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
 pytestmark = pytest.mark.timeout(280)
 
 
@@ -25,17 +22,6 @@ def data(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("studio")
     (folder / "models").symlink_to(packaged_folder.parent)
     return folder
-
-
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
 
 
 def index(data: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -67,23 +53,10 @@ def indexed(data: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
 @pytest.fixture(scope="module")
 def address(data: Path, indexed: "subprocess.CompletedProcess[str]") -> Iterator[str]:
     assert "added" in indexed.stdout
-    port = free_port()
-    server = start("run_gradio.py", "--port", str(port), "--data", str(data), "--device", "cpu")
-    try:
-        assert server.stdout is not None
-        seen = []
-        for printed in server.stdout:
-            seen.append(printed)
-            if printed.startswith("Ready: "):
-                break
-        else:
-            pytest.fail("".join(seen))
-        threading.Thread(target=server.stdout.read, daemon=True).start()  # a full pipe would stop the server
-        yield f"http://127.0.0.1:{port}"
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(100) == 0
-    finally:
-        server.kill()
+    with running(data) as server:
+        yield server.address
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(100) == 0
 
 
 @pytest.fixture(scope="module")

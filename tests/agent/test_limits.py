@@ -1,0 +1,127 @@
+"""What ends a task or a session, and what is refused: stop, time, visitors, files, no sandbox."""
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.agent.errors import AlreadyRunning, FileTooLarge, NoTask, TooManySessions
+from app.agent.sandbox.limits import Limits
+from app.agent.sandbox.probe import Finding, SandboxUnavailable
+from app.agent.service import AgentService
+from app.agent.steps import Step
+from app.models.interface import Ledger, LedgerEntry
+from tests.agent.scripted import eventually, python, scripted, solve
+from tests.fakes import FakeRegistry
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+
+
+def test_the_time_limit_ends_code_and_task(service: AgentService) -> None:
+    steps = solve(service, scripted(python("while True: pass"), "never"), seconds=0.5)
+    assert (steps[-1].kind, steps[-1].text) == ("error", "time")
+    assert "never" not in [step.text for step in steps]
+
+
+def test_stop_ends_the_generation(service: AgentService) -> None:
+    gate = threading.Semaphore(3)
+    model = scripted("word " * 100, gate=gate)
+    service.registry = FakeRegistry(model)
+    running = service.run("me", "task")
+    next(running)
+    service.stop("me")
+    gate.release(100)
+    steps = list(running)[-1]
+    assert (steps[-1].kind, steps[-1].text) == ("error", "stopped")
+    assert model.generations[0].cancelled.is_set()
+
+
+def test_stop_ends_running_code(service: AgentService) -> None:
+    service.registry = FakeRegistry(scripted(python("while True: pass"), "never"))
+    running = service.run("me", "task")
+    next(running)
+    threading.Timer(0.3, service.stop, ["me"]).start()
+    steps = list(running)[-1]
+    assert steps[-1].text == "stopped"
+    assert "stopped by the user" in steps[-2].text
+
+
+def test_one_task_at_a_time_for_a_visitor(service: AgentService) -> None:
+    service.registry = FakeRegistry(scripted("a b c"))
+    running = service.run("me", "task")
+    next(running)
+    with pytest.raises(AlreadyRunning):
+        next(service.run("me", "task"))
+    running.close()
+    assert solve(service, scripted("ok"))[-1].text == "ok"
+
+
+def test_limits_on_visitors_tasks_and_files(shared: AgentService, tmp_path: Path) -> None:
+    finding = shared.finding
+    service = AgentService(FakeRegistry(), tmp_path, limits=Limits(file_mib=1), most_sessions=1, finding=finding)
+    try:
+        with pytest.raises(NoTask):
+            next(service.run("me", "  "))
+        (tmp_path / "big").write_bytes(bytes(2 << 20))
+        if service.with_files:
+            with pytest.raises(FileTooLarge):
+                service.add_file("me", tmp_path / "big", "big")
+        list(service.run("me", "hello"))
+        with pytest.raises(TooManySessions):
+            list(service.run("you", "hello"))
+    finally:
+        service.close()
+
+
+def test_an_idle_session_goes_without_anyone_coming(shared: AgentService, tmp_path: Path) -> None:
+    service = AgentService(FakeRegistry(), tmp_path, idle_seconds=0.2, finding=shared.finding)
+    try:
+        service.warm_up()
+        list(service.run("me", "hello"))
+        assert service.talk("me")
+        eventually(lambda: not service.talk("me"))
+        assert list((tmp_path / "agent").glob("sessions-*/*")) == []
+    finally:
+        service.close()
+
+
+def test_stop_is_heard_before_the_first_token(service: AgentService) -> None:
+    model = scripted("never comes", gate=threading.Semaphore(0))
+    service.registry = FakeRegistry(model)
+    seen: list[list[Step]] = []
+    running = threading.Thread(target=lambda: seen.extend(list(service.run("me", "wait"))))
+    running.start()
+    eventually(lambda: bool(model.generations))
+    service.stop("me")
+    running.join(20)
+    assert not running.is_alive()
+    assert seen[-1][-1].text == "stopped"
+    assert model.generations[0].cancelled.is_set()
+
+
+def test_the_loading_of_the_model_is_shown(service: AgentService) -> None:
+    class SlowRegistry(FakeRegistry):
+        """Three looks at the ledger long, the model is being loaded."""
+
+        looks = 3
+
+        def ledger(self) -> Ledger:
+            self.looks -= 1
+            state = "loading" if self.looks > 0 else "ready"
+            entry = LedgerEntry("scripted", "chat", state, "cpu", 1, 0, (), 0, progress=0.4)
+            return Ledger(1, 1, (entry,))
+
+    service.registry = SlowRegistry(scripted("ok"))
+    shown = list(service.run("me", "task"))
+    assert [(step.kind, step.text) for step in shown[0]] == [("loading", "40%")]
+    assert [(step.kind, step.text) for step in shown[-1]] == [("answer", "ok")]
+
+
+def test_without_a_sandbox_nothing_runs(tmp_path: Path) -> None:
+    service = AgentService(FakeRegistry(), tmp_path, finding=Finding("off", (), "因为", "because"))
+    assert not service.available
+    with pytest.raises(SandboxUnavailable, match="because"):
+        next(service.run("me", "print"))
+    with pytest.raises(SandboxUnavailable):
+        next(service.interpret("1"))

@@ -1,11 +1,14 @@
 """One registry with the packaged model, and one real training that several tests look at."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoConfig, LlamaForCausalLM
 
 from app.finetune.options import TrainOptions
 from app.finetune.runs import ACTIVE, Run
@@ -34,6 +37,22 @@ def registry(packaged_folder: Path) -> Iterator[ModelRegistry]:
     registry = ModelRegistry(Placement("cpu", "float32", None, 8192, data), BASE)
     yield registry
     registry.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_base(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An untrained Llama of two thin layers, for tests of what a training does and not of what it learns."""
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    config = AutoConfig.from_pretrained(packaged_folder)
+    config.update({"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "layer_types": None})
+    config.update({"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16})
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for file in packaged_folder.glob("*token*"):
+        shutil.copy(file, folder)
+    for file in packaged_folder.glob("*template*"):
+        shutil.copy(file, folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

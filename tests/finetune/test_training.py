@@ -160,10 +160,10 @@ def test_what_cannot_start_is_said_at_once(trained: Trained) -> None:
         service.resume("lin", trained.run.id)
 
 
-def test_a_queue_a_restart_a_stop_and_a_resume(registry: ModelRegistry, tmp_path: Path) -> None:
+def test_a_queue_a_restart_a_stop_and_a_resume(registry: ModelRegistry, tiny_base: str, tmp_path: Path) -> None:
     service = FinetuneService(registry, tmp_path).start()
-    first = service.submit("a", "one", BASE, ROWS, TrainOptions(**{**BRIEF.as_dict(), "steps": 400}))
-    second = service.submit("b", "two", BASE, ROWS, BRIEF)
+    first = service.submit("a", "one", tiny_base, ROWS, TrainOptions(**{**BRIEF.as_dict(), "steps": 4000}))
+    second = service.submit("b", "two", tiny_base, ROWS, BRIEF)
     assert service.ahead_of(second) == 1
     wait_for(lambda: service.progress("a", first.id).step >= 2)
     assert service.get("b", second.id).state == "queued"
@@ -187,7 +187,7 @@ def test_a_queue_a_restart_a_stop_and_a_resume(registry: ModelRegistry, tmp_path
 
     last = FinetuneService(registry, tmp_path)  # its queue starts once the run is shortened
     with pytest.raises(StudioError):
-        last.resume("a", first.id, step=399)
+        last.resume("a", first.id, step=3999)
     resumed = last.resume("a", first.id, step=2)
     last.store.change(first.id, total=5)
     last.start()

@@ -14,10 +14,19 @@ from app import ui
 from app.chat.service import ChatService
 from app.finetune.comparing import CompareService
 from app.finetune.service import FinetuneService
+from app.models.placement import Placement
 from app.models.registry import ModelRegistry
-from tests.finetune.conftest import BASE
 
 TOLD = {"state", "step", "total", "loss", "eta_s", "checkpoint"}
+
+
+@pytest.fixture(scope="module")
+def registry(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelRegistry]:
+    """With the tiny base as its default, which the page offers first."""
+    data = tmp_path_factory.mktemp("tiny-data")
+    registry = ModelRegistry(Placement("cpu", "float32", None, 4096, data), tiny_base)
+    yield registry
+    registry.close()
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +54,20 @@ def address(
     return serve(ui.build(services))
 
 
-def test_the_finetune_endpoint_to_its_end(address: str) -> None:
+def test_the_finetune_endpoint_to_its_end(address: str, tiny_base: str) -> None:
     client = Client(address, verbose=False)
     rows = [{"instruction": f"Say {number}", "output": f"{number}!"} for number in range(4)]
     options = {"batch": 1, "rank": 2, "save_every": 3, "evaluate_every": 3, "max_length": 64}
-    job = client.submit("overhttp", BASE, rows, 3, options, api_name="/finetune")
+    job = client.submit("overhttp", tiny_base, rows, 3, options, api_name="/finetune")
     last = job.result()
     assert set(last) >= TOLD
     assert (last["state"], last["step"], last["total"]) == ("finished", 3, 3)
-    assert last["loss"] > 0 and last["eta_s"] is None and last["checkpoint"] == f"{BASE}+overhttp@3"
+    assert last["loss"] > 0 and last["eta_s"] is None and last["checkpoint"] == f"{tiny_base}+overhttp@3"
     states = list(dict.fromkeys(told["state"] for told in job.outputs()))
     assert [state for state in ("starting", "training", "finished") if state in states] == states[-3:]
     steps = [told["step"] for told in job.outputs()]
     assert steps == sorted(steps)
-    assert client.predict("Hi", BASE, f"{BASE}+overhttp", max_new_tokens=4, api_name="/compare")[1]
+    assert client.predict("Hi", tiny_base, f"{tiny_base}+overhttp", max_new_tokens=4, api_name="/compare")[1]
 
 
 @pytest.mark.browser

@@ -1,6 +1,5 @@
 """What the server tells its operator: `/metrics` for Prometheus, and a log line for each answer, without its text."""
 
-import hashlib
 import hmac
 import logging
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from app.models.interface import Registry
-from app.models.metering import Answered, Meter
+from app.models.metering import Answered, Meter, mark_of
 
 log = logging.getLogger(__name__)
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -79,7 +78,7 @@ def log_answer(told: Answered) -> None:
     """A line that a program can read: its figures stand in the record's fields. A visitor's name is only a mark."""
     fields = {
         "model": told.model,
-        "visitor": hashlib.sha256(told.visitor.encode()).hexdigest()[:8] if told.visitor else "",
+        "visitor": mark_of(told.visitor),
         "prompt_tokens": told.prompt_tokens,
         "completion_tokens": told.completion_tokens,
         "finish": told.finish_reason or "failed",

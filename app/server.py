@@ -26,6 +26,7 @@ from app.settings import Settings
 from app.signing_in import SignIn, no_password, require_client
 from app.terminal import say, show_loading
 from app.ui import appearance
+from app.uploads import gate
 
 log = logging.getLogger(__name__)
 THREADS = 256  # a streaming answer holds one
@@ -51,7 +52,7 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
             max_file_size=MAX_FILE_BYTES,
             app_kwargs={
                 "routes": [*routes(services), *api.routes, *entrance.routes],
-                "middleware": entrance.middleware,
+                "middleware": [*entrance.middleware, gate(services.upload_mib_per_hour, login_of)],
                 "lifespan": api.lifespan,
             },
             prevent_thread_lock=True,

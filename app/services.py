@@ -15,6 +15,7 @@ from app.models.metering import Allowance, Meter
 from app.models.placement import choose_placement
 from app.models.registry import ModelRegistry
 from app.models.remote.address import read_engines
+from app.sessions import Sessions
 from app.settings import Settings
 from app.story.illustrating import IllustrationService
 from app.story.picture_search import held_by as picture_embedder
@@ -35,6 +36,8 @@ class Services:
     finetune: FinetuneService
     compare: CompareService
     evaluate: EvaluationService
+    sessions: Sessions
+    upload_mib_per_hour: int
 
     def close(self) -> None:
         if self.knowledge is not None:
@@ -79,6 +82,8 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),
         compare=CompareService(registry, settings.data),
         evaluate=EvaluationService(registry, settings.data, on_the_page=not settings.for_strangers),
+        sessions=Sessions(settings.sessions or (3 if settings.for_strangers else 20)),
+        upload_mib_per_hour=settings.upload_mib_per_hour or (300 if settings.for_strangers else 0),
     )
 
 

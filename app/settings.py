@@ -97,6 +97,14 @@ class Settings(BaseModel):
     language: Literal["auto", "zh", "en"] = Field("auto", description="language of the page; auto: the browser's")
     requests_at_once: int = Field(0, ge=0, description="answers one visitor may have under way; 0: 8, in public 2")
     tokens_per_minute: int = Field(0, ge=0, description="tokens for one visitor; 0: no limit, in public 20000")
+    upload_mib_per_hour: int = Field(
+        0, ge=0, description="MiB that one visitor may upload in an hour; 0: no limit, in public 300"
+    )
+    sessions: int = Field(
+        0,
+        ge=0,
+        description="pages of one visitor that may hold files, pictures or an interpreter at once; 0: 20, in public 3",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
     log_format: Literal["text", "json"] = Field("text", description="log lines for people or for programs")
     log_prompts: bool = Field(False, description="also log what visitors ask; never without telling them")

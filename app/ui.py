@@ -9,6 +9,7 @@ import gradio as gr
 from app.errors import Language
 from app.texts import LANGUAGES
 from tabs import agent, chat, compare, evaluate, knowledge, models, story
+from tabs.leaving import forget_who_leaves
 from tabs.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
 from tabs.theme import studio_theme
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from app.services import Services
 
 
+LEFTOVERS = (3600, 86400)  # every hour what is older than a day: uploads of programs that never used them
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
@@ -26,11 +28,14 @@ POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 def build(services: "Services") -> gr.Blocks:
     """Draw the page. A tab appears when its service is there."""
     forced = services.settings.language
-    with gr.Blocks(title="浦语工坊 · Puyu Studio", analytics_enabled=False, fill_height=True) as blocks:
+    with gr.Blocks(
+        title="浦语工坊 · Puyu Studio", analytics_enabled=False, fill_height=True, delete_cache=LEFTOVERS
+    ) as blocks:
         page = Page(
             blocks=blocks,
             default_language=next((known for known in LANGUAGES if known == forced), None),
             remembered=gr.State(),
+            sessions=services.sessions,
             stored=gr.BrowserState({}, storage_key="studio-visitor", secret=BROWSER_SECRET),
         )
         switch = _header(page)
@@ -56,6 +61,7 @@ def build(services: "Services") -> gr.Blocks:
             with page.tab("models.tab") as models_tab:
                 models.build(page, services.registry, models_tab, tabs)
         _follow_language(page, switch)
+        forget_who_leaves(page)
     return blocks
 
 

@@ -15,6 +15,7 @@ from tabs.agent_bubbles import bubbles_of, plain_steps
 from tabs.agent_widgets import AgentWidgets, draw, draw_unavailable
 from tabs.page import Page, Visitor
 from tabs.saving import save_bytes
+from tabs.uploads import discard, uploaded
 
 SAMPLE = Path(__file__).resolve().parent.parent / "assets" / "examples" / "sales.csv"
 View = list[Any]  # chatbot, box, approval row, files
@@ -27,9 +28,9 @@ def build(page: Page, service: AgentService, registry: Registry, *, login: bool 
         _wire(page, service, widgets)
     else:
         draw_unavailable(page, service)
-    page.api(partial(agent, service), "agent")
+    page.api(partial(agent, service), "agent", holds=True)
     if login and service.available:
-        page.api(partial(interpreter, service), "interpreter")
+        page.api(partial(interpreter, service), "interpreter", holds=True)
 
 
 def agent(
@@ -52,8 +53,8 @@ def interpreter(service: AgentService, visitor: Visitor, code: str) -> list[dict
 def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
     options = [widgets.model, widgets.max_steps, widgets.approve]
     view = widgets.view
-    page.on(widgets.box.submit, partial(send, service), [widgets.box, *options], view)
-    page.on(widgets.chatbot.example_select, partial(send_example, service), options, view)
+    page.on(widgets.box.submit, partial(send, service), [widgets.box, *options], view, holds=True)
+    page.on(widgets.chatbot.example_select, partial(send_example, service), options, view, holds=True)
     page.on(widgets.run.click, partial(decide, service, True), [widgets.model], view)
     page.on(widgets.skip.click, partial(decide, service, False), [widgets.model], view)
     page.on(widgets.box.stop, partial(stop, service))
@@ -61,7 +62,7 @@ def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
     page.on(widgets.model.change, say_how_able, [widgets.model], [widgets.note])
     page.on(page.blocks.load, say_how_able, [widgets.model], [widgets.note])
     if service.with_files:
-        page.on(widgets.upload.upload, partial(upload, service), [widgets.upload], [widgets.files])
+        page.on(widgets.upload.upload, partial(upload, service), [widgets.upload], [widgets.files], holds=True)
         save_bytes(page, widgets.download.click, partial(fetch, service), [widgets.files])
 
     def leave(request: gr.Request) -> None:
@@ -109,11 +110,12 @@ def reset(service: AgentService, visitor: Visitor) -> View:
 
 def upload(service: AgentService, visitor: Visitor, paths: list[str]) -> dict[str, Any]:
     """Take uploads into the session's folder; no other copy stays."""
-    for path in map(Path, paths or []):
-        try:
-            service.add_file(visitor.session, path, path.name)
-        finally:
-            path.unlink(missing_ok=True)
+    taken = uploaded(paths or [])
+    try:
+        for path, name in taken:
+            service.add_file(visitor.session, path, name)
+    finally:
+        discard(path for path, _ in taken)
     return _files(service, visitor)
 
 

@@ -17,7 +17,7 @@ from tabs import article_view
 from tabs.article_widgets import ArticleWidgets, draw
 from tabs.page import Page, Visitor
 from tabs.saving import save_bytes
-from tabs.uploads import uploaded
+from tabs.uploads import discard, uploaded
 
 View = list[Any]  # ArticleWidgets.view
 TOLD = 3  # refusals shown one by one
@@ -44,7 +44,7 @@ def build(
 
 
 def _wire_making(page: Page, service: IllustrationService, widgets: ArticleWidgets, inputs: list[Any]) -> None:
-    page.on(widgets.upload.upload, partial(take, service), [widgets.upload], [widgets.status])
+    page.on(widgets.upload.upload, partial(take, service), [widgets.upload], [widgets.status], holds=True)
     page.on(widgets.empty.click, partial(empty, service), [], widgets.view)
     running = page.on(widgets.start.click, partial(illustrate, service), inputs, widgets.view)
     again = [widgets.chosen, widgets.caption]
@@ -73,8 +73,7 @@ def take(service: IllustrationService, visitor: Visitor, paths: list[str] | None
             refused += service.add(visitor.session, [file])
             yield _album(service, visitor)
     finally:
-        for path, _ in files:
-            path.unlink(missing_ok=True)
+        discard(path for path, _ in files)
     if refused:
         told = "".join(f"<br>{escape(error.text(visitor.language))}" for error in refused[:TOLD])
         more = len(refused) - TOLD

@@ -88,9 +88,11 @@ def draw_pictures(page: Page) -> PictureWidgets:
 def wire_pictures(page: Page, registry: Registry, widgets: PictureWidgets, model: gr.Dropdown) -> None:
     """Uploads, the camera, and a word in time when the chosen model does not see."""
     shown = widgets.shown
-    page.on(widgets.attach.upload, partial(attach, registry), [widgets.attach, widgets.album, model], shown)
+    page.on(widgets.attach.upload, partial(attach, registry), [widgets.attach, widgets.album, model], shown, holds=True)
     lens = [widgets.lens_open, widgets.lens]
-    page.on(widgets.lens.input, partial(snap, registry), [widgets.lens, widgets.album, model], [*shown, *lens])
+    page.on(
+        widgets.lens.input, partial(snap, registry), [widgets.lens, widgets.album, model], [*shown, *lens], holds=True
+    )
     page.on(widgets.camera.click, flip_camera, [widgets.lens_open], lens)
     page.on(widgets.remove.click, clear, [widgets.album], shown)
     page.on(model.change, partial(look_again, registry), [widgets.album, model], [widgets.tray, widgets.remove])

@@ -39,6 +39,7 @@ def evaluate(
 
 def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> None:
     inputs = [widgets.models, widgets.tasks, widgets.own_file]
+    page.keep_upload(widgets.own_file)
     page.on(widgets.start.click, _busy, [], widgets.buttons)
     running = page.on(widgets.start.click, partial(run, service), inputs, widgets.view)
     page.on(widgets.stop.click, stopped, [], [widgets.progress, *widgets.buttons], cancels=[running])

@@ -23,7 +23,9 @@ from gradio.blocks import Block
 from gradio.events import Dependency, api
 
 from app.errors import Language, StudioError, Unexpected
+from app.sessions import Sessions
 from app.texts import LANGUAGES, load_texts, preferred_language, sentence
+from tabs.uploads import SessionUploads
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class Page:
     default_language: Language | None
     remembered: gr.State
     stored: gr.BrowserState
+    sessions: Sessions = field(default_factory=Sessions)
+    uploads: SessionUploads = field(default_factory=SessionUploads)
     _bound: list[tuple[Block, dict[str, TextSource]]] = field(default_factory=list)
 
     def text(self, key: str) -> str:
@@ -95,20 +99,28 @@ class Page:
         handler: Handler,
         inputs: Components = (),
         outputs: Components = (),
+        *,
+        holds: bool = False,
         **options: Any,
     ) -> Dependency:
-        """Wire an event of the page; it is no endpoint. `options` go to gradio's event listener."""
+        """Wire an event of the page; it is no endpoint. `options` go to gradio's event listener.
+
+        With `holds` something of the visitor's stays on the server until the page is closed.
+        """
         settings: dict[str, Any] = {
             "api_visibility": "private",
             "show_progress": "hidden",
             # The engine queues fairly by itself; gradio's line would let one visitor block the others.
             "concurrency_limit": None,
         } | options
-        return event(self._border(handler), [self.remembered, *inputs], list(outputs), **settings)
+        return event(self._border(handler, holds=holds), [self.remembered, *inputs], list(outputs), **settings)
 
-    def api(self, handler: Handler, name: str, **options: Any) -> None:
-        """Publish an endpoint with the parameters, defaults and result type of `handler`."""
-        guarded = self._border(handler, endpoint=True)
+    def api(self, handler: Handler, name: str, *, holds: bool = False, **options: Any) -> None:
+        """Publish an endpoint with the parameters, defaults and result type of `handler`.
+
+        With `holds` it counts as one of the visitor's pages that hold something, while it runs.
+        """
+        guarded = self._border(handler, endpoint=True, holds=holds)
         api(guarded, api_name=name, **({"concurrency_limit": None} | options))
 
     def download(self, event: Callable[..., Dependency], handler: Handler, inputs: Components = ()) -> Dependency:
@@ -123,6 +135,14 @@ class Page:
 
         made = self.on(event, pack, inputs, [parcel])
         return made.success(None, [parcel], None, js=_SAVE_FILE, api_visibility="private")
+
+    def keep_upload(self, file: gr.File) -> None:
+        """A file that waits for a button goes with its page, too."""
+
+        def keep(visitor: Visitor, value: Any) -> None:
+            self.uploads.keep(visitor.session, value)
+
+        self.on(file.upload, keep, [file])
 
     def updates(self, language: Language) -> list[dict[str, Any]]:
         """One update per component in `bound_components`."""
@@ -147,7 +167,18 @@ class Page:
         headers = dict(request.headers) if request else {}
         return preferred_language(headers.get("accept-language", ""), "zh")
 
-    def _border(self, handler: Handler, *, endpoint: bool = False) -> Handler:
+    @contextmanager
+    def _held(self, visitor: Visitor, endpoint: bool, holds: bool) -> Iterator[None]:
+        session = token_hex(16) if endpoint else visitor.session
+        if holds:
+            self.sessions.enter(visitor.name, session)
+        try:
+            yield
+        finally:
+            if endpoint:
+                self.sessions.leave(session)
+
+    def _border(self, handler: Handler, *, endpoint: bool = False, holds: bool = False) -> Handler:
         """Give the handler its Visitor, and turn whatever it raises into a dialog."""
 
         def enter(arguments: Sequence[Any]) -> tuple[Visitor, Sequence[Any]]:
@@ -158,12 +189,12 @@ class Page:
 
         def call(*arguments: Any) -> Any:
             visitor, values = enter(arguments)
-            with dialog(visitor.language):
+            with dialog(visitor.language), self._held(visitor, endpoint, holds):
                 return handler(visitor, *values)
 
         def stream(*arguments: Any) -> Generator[Any, None, None]:
             visitor, values = enter(arguments)
-            with dialog(visitor.language):
+            with dialog(visitor.language), self._held(visitor, endpoint, holds):
                 yield from handler(visitor, *values)
 
         border = stream if inspect.isgeneratorfunction(handler) else call

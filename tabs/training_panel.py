@@ -23,6 +23,7 @@ from app.finetune.wizard import general_questions, introduce, name_questions
 from app.models.interface import Registry
 from tabs.page import Page, Visitor
 from tabs.training_widgets import NUMBERS, Form, Watch, draw_form, draw_watch
+from tabs.uploads import discard
 
 WATCH_SECONDS = 1.0
 SHOWN_PROBLEMS = 10
@@ -45,6 +46,7 @@ def build(page: Page, service: FinetuneService, registry: Registry) -> tuple[Wat
 
 
 def _wire(page: Page, service: FinetuneService, form: Form, watch: Watch) -> list[Dependency]:
+    page.keep_upload(form.file)
     page.on(form.source.change, switch_source, [form.source], [form.wizard, form.file])
     page.on(form.check.click, partial(check, service), form.inputs, [form.preview, form.rows])
     started = page.on(form.start.click, partial(start, service), form.inputs, [watch.runs])
@@ -58,7 +60,7 @@ def _wire(page: Page, service: FinetuneService, form: Form, watch: Watch) -> lis
     shown.append(page.on(watch.delete.click, partial(delete, service), [watch.runs], watch.view))
     page.on(watch.choose.click, partial(choose, service), [watch.runs, watch.checkpoint])
     packing = [watch.runs, watch.checkpoint, watch.kind]
-    page.on(watch.pack.click, partial(pack, service), packing, [watch.packed], show_progress="full")
+    page.on(watch.pack.click, partial(pack, page, service), packing, [watch.packed], show_progress="full")
     return shown
 
 
@@ -88,7 +90,9 @@ def _uploaded(data: Any) -> list[Conversation]:
         # only what came in as an upload, never another file of this machine
         if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
             raise NoFile
-        return read_conversations(path.read_text(encoding="utf-8", errors="replace"))
+        text = path.read_text(encoding="utf-8", errors="replace")
+        discard([path])
+        return read_conversations(text)
     if isinstance(data, list):
         return check_rows(enumerate(data, 1))
     raise NoFile
@@ -183,13 +187,16 @@ def choose(service: FinetuneService, visitor: Visitor, run_id: str, step: int | 
     gr.Info(visitor.text("compare.chosen", model=run.model))
 
 
-def pack(service: FinetuneService, visitor: Visitor, run_id: str, step: int | None, kind: str) -> dict[str, Any]:
+def pack(
+    page: Page, service: FinetuneService, visitor: Visitor, run_id: str, step: int | None, kind: str
+) -> dict[str, Any]:
     """A ZIP file of the adapter or the merged model."""
     archive = service.archive(visitor.name, run_id, int(step or 0), merged=kind == "merged")
     # gradio serves files of its own cache only, wherever the data folder is
     offered = Path(get_upload_folder()) / token_hex(16) / archive.name
     offered.parent.mkdir(parents=True)
     shutil.copy(archive, offered)
+    page.uploads.keep(visitor.session, str(offered))
     return gr.update(value=str(offered), visible=True)
 
 

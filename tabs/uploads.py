@@ -1,8 +1,9 @@
-"""Files that gradio took in: only those, and none of them stays."""
+"""Files that gradio took in: only those, and none of them stays longer than it is needed."""
 
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from gradio.utils import get_upload_folder
 from app.errors import BadInput
 
 FOLDER_MARK = "\u2215"  # studio.js puts it in place of a slash, which gradio would cut a name at
-GRACE_S = 60.0
+GRACE_S = 20.0
 
 
 class NotUploaded(BadInput):
@@ -28,7 +29,7 @@ def uploaded(values: object) -> list[tuple[Path, str]]:
     return [_upload(value) for value in given if value is not None]
 
 
-def discard(paths: Iterable[Path], seconds: float = GRACE_S) -> None:
+def discard(paths: Iterable[Path], seconds: float = GRACE_S) -> threading.Timer:
     """Delete uploads soon. Equal files of two visitors are one file on disk, so the other one gets time to be read."""
     known = [(path, path.stat().st_ino) for path in paths if path.is_file()]
 
@@ -40,6 +41,25 @@ def discard(paths: Iterable[Path], seconds: float = GRACE_S) -> None:
     timer = threading.Timer(seconds, delete)
     timer.daemon = True
     timer.start()
+    return timer
+
+
+class SessionUploads:
+    """Uploads that wait for a button, by session; they go with it. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, set[Path]] = {}
+        self._lock = threading.Lock()
+
+    def keep(self, session: str, values: object) -> None:
+        """Remember whose these are; what is none of gradio's is left alone."""
+        with suppress(NotUploaded), self._lock:
+            self._kept.setdefault(session, set()).update(path for path, _ in uploaded(values))
+
+    def forget(self, session: str) -> None:
+        """Delete what the session left."""
+        with self._lock:
+            discard(self._kept.pop(session, ()), 0)
 
 
 def _upload(value: Any) -> tuple[Path, str]:

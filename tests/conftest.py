@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import pytest
@@ -36,11 +36,16 @@ def packaged_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
 def serve() -> Iterator[Serve]:
     """`serve(blocks)` starts a server thread on a free port, or on the given one, and returns its address.
 
-    `auth` are the logins, (name, password) pairs.
+    `auth` are the logins, (name, password) pairs, `app_kwargs` what the application is made with.
     """
     with ExitStack() as running:
 
-        def start(blocks: gr.Blocks, port: int = 0, auth: list[tuple[str, str]] | None = None) -> str:
+        def start(
+            blocks: gr.Blocks,
+            port: int = 0,
+            auth: list[tuple[str, str]] | None = None,
+            app_kwargs: dict[str, Any] | None = None,
+        ) -> str:
             blocks.queue(default_concurrency_limit=None)
             port = port or free_port()
             blocks.launch(
@@ -50,6 +55,7 @@ def serve() -> Iterator[Serve]:
                 quiet=True,
                 max_threads=200,
                 auth=auth,
+                app_kwargs=app_kwargs,
                 **ui.appearance(),
             )
             running.callback(blocks.close, verbose=False)

@@ -10,6 +10,7 @@ from typing import Any
 from app.chat.service import ChatService
 from app.errors import DoesNotFit, ModelInUse, UnknownModel
 from app.models.interface import Drift, FinishReason, Fit, Ledger, LedgerEntry, Message, Sampling
+from app.sessions import Sessions
 
 Script = Callable[[Sequence[Message]], Sequence[str]]
 
@@ -156,5 +157,7 @@ def fake_services(registry: FakeRegistry, **more: object) -> Any:
     absent = dict.fromkeys(("knowledge", "agent", "finetune", "evaluate", "story"))
     settings = SimpleNamespace(language="auto")
     return SimpleNamespace(
-        **absent | {"settings": settings, "registry": registry, "chat": ChatService(registry)} | more
+        **absent
+        | {"settings": settings, "registry": registry, "chat": ChatService(registry), "sessions": Sessions()}
+        | more
     )

@@ -1,5 +1,6 @@
 """Who asks for how much: a visitor's limits, what is told of each finished answer, and an orderly end."""
 
+import hashlib
 import logging
 import threading
 import time
@@ -25,6 +26,11 @@ from app.models.interface import (
 log = logging.getLogger(__name__)
 MINUTE_S = 60.0
 OWN = "server:"  # how the server's own visitors begin; a login has no colon, a browser's key is hexadecimal
+
+
+def mark_of(visitor: str) -> str:
+    """What stands for a visitor in the log: always the same for one, and no name."""
+    return hashlib.sha256(visitor.encode()).hexdigest()[:8] if visitor else ""
 
 
 class TooManyAtOnce(StudioError):
@@ -111,7 +117,7 @@ class Meter:
         """Write what was asked to the log, where the operator has said so."""
         if self._log_prompts and messages:
             asked = messages[-1]["content"]
-            log.info("prompt", extra={"model": model, "visitor": visitor, "prompt": asked})
+            log.info("prompt", extra={"model": model, "visitor": mark_of(visitor), "prompt": asked})
 
     def settle(self, generation: "MeteredGeneration", told: Answered) -> None:
         """Called once by each generation when it ends."""

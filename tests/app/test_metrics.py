@@ -58,4 +58,5 @@ def test_a_prompt_is_logged_only_when_the_operator_says_so(caplog: pytest.LogCap
     assert any("a secret question" in line for line in lines) is asked
     answer = json.loads(lines[-1])
     assert (answer["model"], answer["completion_tokens"], answer["finish"]) == ("tiny", 5, "stop")
-    assert "ada" not in lines[-1]
+    assert not any("ada" in line for line in lines)
+    assert {json.loads(line)["visitor"] for line in lines} == {answer["visitor"]} != {""}

@@ -144,6 +144,7 @@ def test_a_dropped_picture_and_the_camera(uploads: Path, page: Page) -> None:
     page.locator("#chat-camera").click()
     lens = page.locator("#chat-lens")
     lens.get_by_role("button", name="Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#chat-lens video').videoWidth > 0")
     lens.get_by_role("button", name="capture photo").click()
     expect(page.locator("#chat-tray img")).to_have_count(2)
     expect(lens).to_have_count(0)

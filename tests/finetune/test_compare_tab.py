@@ -12,6 +12,7 @@ from gradio_client.exceptions import AppError
 from app import ui
 from app.chat.service import ChatService
 from app.finetune.comparing import CompareService
+from app.sessions import Sessions
 from tests.finetune.conftest import BASE, NAME, WORDING, Trained
 
 LEARNT = WORDING.replace("{name}", NAME)
@@ -20,6 +21,7 @@ LEARNT = WORDING.replace("{name}", NAME)
 @pytest.fixture
 def address(trained: Trained, serve: Callable[[gr.Blocks], str], tmp_path: Any) -> str:
     services: Any = SimpleNamespace(
+        sessions=Sessions(),
         settings=SimpleNamespace(language="auto"),
         registry=trained.registry,
         chat=ChatService(trained.registry),

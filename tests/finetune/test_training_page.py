@@ -16,6 +16,7 @@ from app.finetune.comparing import CompareService
 from app.finetune.service import FinetuneService
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
+from app.sessions import Sessions
 
 TOLD = {"state", "step", "total", "loss", "eta_s", "checkpoint"}
 
@@ -41,6 +42,7 @@ def address(
     service: FinetuneService, registry: ModelRegistry, serve: Callable[[gr.Blocks], str], tmp_path: Path
 ) -> str:
     services: Any = SimpleNamespace(
+        sessions=Sessions(),
         settings=SimpleNamespace(language="auto", auth=""),
         registry=registry,
         chat=ChatService(registry),

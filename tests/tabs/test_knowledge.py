@@ -222,10 +222,7 @@ def test_uploads_keep_their_folders_and_do_not_stay(monkeypatch: pytest.MonkeyPa
     sent.write_text("x")
     ((path, name),) = uploaded([str(sent)])
     assert (path, name) == (sent, "week1/notes.md")
-    discard([path], seconds=0)
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join(5)
+    discard([path], seconds=0).join(5)
     assert not sent.exists()
 
 

@@ -1,0 +1,34 @@
+"""How many pages of one visitor may hold something on the server at a time: an interpreter, files, pictures."""
+
+import threading
+
+from app.errors import StudioError
+
+
+class TooManyPages(StudioError):
+    zh = "你已有 {limit} 个页面在这台服务器上存有文件、图片或解释器。请先关闭其中一个，一分钟内就会释放。"
+    en = "{limit} of your pages hold files, pictures or an interpreter here. Close one; it is free within a minute."
+
+
+class Sessions:
+    """Thread-safe. `most` 0 is no limit."""
+
+    def __init__(self, most: int = 0) -> None:
+        self.most = most
+        self._visitor_of: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def enter(self, visitor: str, session: str) -> None:
+        """This page is about to hold something; once is enough, more does no harm. Raises TooManyPages."""
+        if not self.most:
+            return
+        with self._lock:
+            others = sum(other == visitor for held, other in self._visitor_of.items() if held != session)
+            if others >= self.most:
+                raise TooManyPages(limit=self.most)
+            self._visitor_of[session] = visitor
+
+    def leave(self, session: str) -> None:
+        """The page was closed."""
+        with self._lock:
+            self._visitor_of.pop(session, None)

@@ -1,0 +1,152 @@
+"""A page is closed in the middle of everything: within a minute nothing of its session is left on the server."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from gradio_client import Client
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from app import ui
+from app.agent.sandbox.probe import probe
+from app.agent.service import AgentService
+from app.server import login_of
+from app.sessions import Sessions
+from app.uploads import gate
+from tests.fakes import FakeModel, FakeRegistry, fake_services
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    """Its model writes a long answer slowly, and sees."""
+    return FakeRegistry(FakeModel("tiny", lambda _: ["word "] * 10_000, gate=threading.Semaphore(5), sees=True))
+
+
+@pytest.fixture
+def agent(registry: FakeRegistry) -> Iterator[AgentService]:
+    finding = probe()
+    if finding.mode != "files":
+        pytest.skip("needs the sandbox with files")
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)  # open to the user a root server's sandbox becomes
+        service = AgentService(registry, Path(place), finding=finding)
+        list(service.interpret("1"))
+        yield service
+        service.close()
+
+
+def within_a_minute(true: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < until, what
+        time.sleep(0.1)
+
+
+def test_closing_the_page_frees_everything(
+    serve: Callable[..., str],
+    open_page: Callable[..., Page],
+    registry: FakeRegistry,
+    agent: AgentService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uploads = tmp_path / "uploads"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(uploads))
+    settings = SimpleNamespace(language="auto", auth="")
+    blocks = ui.build(fake_services(registry, agent=agent, settings=settings))
+    address = serve(blocks, app_kwargs={"middleware": [gate(0, login_of)]})
+    program = Client(address, verbose=False)
+    idle = processes()
+    page = open_page(address)
+
+    def attach(button: str, file: Path) -> None:
+        with page.expect_file_chooser() as chooser:
+            page.locator(button).click()
+        chooser.value.set_files(file)
+
+    Image.new("RGB", (400, 200), "teal").save(tmp_path / "photo.jpg")
+    attach("#chat-attach", tmp_path / "photo.jpg")
+    expect(page.locator("#chat-tray img")).to_have_count(1)
+    page.get_by_role("tab", name="Agent").click()
+    (tmp_path / "sales.csv").write_text("month,sales\n1,2\n")
+    attach("#agent-upload", tmp_path / "sales.csv")
+    expect(page.locator("#agent-files input")).to_have_value("sales.csv")
+    page.get_by_role("tab", name="Chat").click()
+    page.locator("#chat-box textarea").fill("A long story, please")
+    page.locator("#chat-box textarea").press("Enter")
+    expect(page.locator("#chatbot [data-testid=bot]").first).to_contain_text("word")
+    assert leases(program) == 1
+    assert processes() > idle
+    assert files(uploads), "the agent's upload is there for a moment yet"
+    assert any("Album" in str(type(value)) for value in kept(blocks))
+    page.close()
+    within_a_minute(lambda: leases(program) == 0, "the answer still holds its model")
+    assert registry.models["tiny"].generations[0].cancelled.is_set()
+    within_a_minute(lambda: processes() <= idle, "the interpreter still runs")
+    within_a_minute(lambda: not files(uploads), "an upload is still there")
+    within_a_minute(lambda: not kept(blocks), "the session's state is still held")
+
+
+def test_one_visitor_s_pages_and_uploads_have_their_limits(
+    serve: Callable[..., str], open_page: Callable[..., Page], registry: FakeRegistry, tmp_path: Path
+) -> None:
+    blocks = ui.build(fake_services(registry, sessions=Sessions(1)))
+    address = serve(blocks, app_kwargs={"middleware": [gate(1, login_of)]})
+    Image.new("RGB", (400, 200), "teal").save(tmp_path / "small.jpg")
+    Image.effect_noise((1500, 1500), 90).save(tmp_path / "large.png")
+    first = open_page(address)
+
+    def attach(page: Page, name: str) -> None:
+        with page.expect_file_chooser() as chooser:
+            page.locator("#chat-attach").click()
+        chooser.value.set_files(tmp_path / name)
+
+    attach(first, "large.png")
+    expect(first.locator(".toast-body")).to_contain_text("You may upload 1 MB in an hour")
+    attach(first, "small.jpg")
+    expect(first.locator("#chat-tray img")).to_have_count(1)
+    second = first.context.new_page()
+    second.goto(address)
+    second.locator("html[data-studio-ready]").wait_for(state="attached")
+    attach(second, "small.jpg")
+    expect(second.locator(".toast-body")).to_contain_text("1 of your pages hold files")
+    first.close()
+    for _ in range(60):  # the server hears of it a little later
+        attach(second, "small.jpg")
+        second.wait_for_timeout(500)
+        if second.locator("#chat-tray img").count():
+            break
+    expect(second.locator("#chat-tray img")).to_have_count(1)
+
+
+def leases(program: Client) -> int:
+    return sum(model["leases"] for model in program.predict(api_name="/models")["models"])
+
+
+def processes() -> int:
+    """Those of the sandbox: its warm parent forks one for each session."""
+    return sum("python" in child.name() for child in psutil.Process().children(recursive=True) if alive(child))
+
+
+def alive(child: psutil.Process) -> bool:
+    return child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def kept(blocks: Any) -> list[Any]:
+    """What is held of any session that was a page's."""
+    return [
+        value for state in blocks.state_holder.session_data.values() for value in state.state_data.values() if value
+    ]

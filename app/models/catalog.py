@@ -7,6 +7,7 @@ from typing import Literal
 
 from app.errors import UnknownModel
 from app.models.checkpoint import count_parameters, read_config
+from app.models.llama.gguf_file import read_facts
 
 Source = Literal["packaged", "hub", "folder"]
 Modality = Literal["text", "vision"]
@@ -21,6 +22,7 @@ PRECISIONS: dict[str, str | None] = {"full": None, "8bit": "8bit", "4bit": "4bit
 # Room beside the weights for the cache and the activations of a few conversations.
 WORKING_MIB = 2048
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+GGUF_OF_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)#([\w./-]+\.gguf)")
 INTERNLM2_STOPS = ("<|im_end|>",)
 INTERNLM_LICENCE = "Apache-2.0 code; weights free for research, commercial use on request"
 
@@ -42,9 +44,13 @@ class ModelCard:
     note_en: str = ""
     chat_format: ChatFormat = ""  # used where the checkpoint has no template of its own
     stop_tokens: tuple[str, ...] = ()
+    gguf: str = ""  # the file at the location that llama.cpp runs
+    gguf_mib: int = 0
 
     def mib(self, dtype: str, quantise: str | None) -> int:
         """Memory for the weights in MiB, 0 while the size is unknown. `quantise` is None, "4bit" or "8bit"."""
+        if self.gguf:
+            return self.gguf_mib
         plain = BYTES_PER_PARAMETER[dtype]
         packed = BYTES_QUANTISED[quantise] if quantise else plain
         linear = self.parameters - self.embedding_parameters
@@ -192,7 +198,8 @@ def names() -> list[str]:
 
 
 def find(name: str) -> ModelCard:
-    """The card of a catalog name, a hub repository `owner/name`, or a local folder. Raises UnknownModel, NotAModel.
+    """The card of a catalog name, a hub repository `owner/name`, a local folder, or a GGUF file: a path, or
+    `owner/name#file.gguf`. Raises UnknownModel, NotAModel.
 
     The precision that a name may end in is no part of its card.
     """
@@ -200,9 +207,15 @@ def find(name: str) -> ModelCard:
     for card in _CARDS:
         if wanted.lower() in (card.name, card.location.lower()):
             return card
-    folder = _existing_folder(wanted)
+    there = _existing(wanted)
+    if there and there.is_file() and wanted.endswith(".gguf"):
+        file = Path(wanted).expanduser().absolute()  # a link in the hub's cache has another name than its target
+        return measured(ModelCard(name=wanted, source="folder", location=str(file.parent), gguf=file.name), file.parent)
+    folder = there if there and there.is_dir() else None
     if folder:
         return measured(ModelCard(name=wanted, source="folder", location=str(folder)), folder)
+    if (part := GGUF_OF_REPOSITORY.fullmatch(wanted)) and ".." not in wanted:
+        return ModelCard(name=wanted, source="hub", location=part[1], gguf=part[2])
     if REPOSITORY.fullmatch(wanted) and ".." not in wanted:
         return ModelCard(name=wanted, source="hub", location=wanted)
     raise UnknownModel(name=wanted[:200], known=", ".join(names()))
@@ -224,6 +237,8 @@ def chosen(name: str, usual: str | None) -> Chosen:
 
 def measured(card: ModelCard, folder: Path) -> ModelCard:
     """The card with size, context and modality read from the files in `folder`, where the card lacks them."""
+    if card.gguf:
+        return _measured_gguf(card, folder)
     config = read_config(folder, card.name)
     text = config.get("text_config") or config
     total, embedding = count_parameters(folder, card.name)
@@ -233,6 +248,17 @@ def measured(card: ModelCard, folder: Path) -> ModelCard:
         embedding_parameters=card.embedding_parameters or embedding,
         context_tokens=card.context_tokens or int(text.get("max_position_embeddings") or 0),
         modality="vision" if "vision_config" in config else card.modality,
+    )
+
+
+def _measured_gguf(card: ModelCard, folder: Path) -> ModelCard:
+    facts = read_facts(folder, card.gguf, card.name)
+    return replace(
+        card,
+        parameters=facts.parameters,
+        embedding_parameters=facts.embedding_parameters,
+        context_tokens=facts.context_tokens or card.context_tokens,
+        gguf_mib=round(facts.bytes / 2**20),
     )
 
 
@@ -246,9 +272,9 @@ def choose(gpu_mib: int | None, hub: bool) -> Choice:
     return Choice(PACKAGED)
 
 
-def _existing_folder(name: str) -> Path | None:
+def _existing(name: str) -> Path | None:
     try:
-        folder = Path(name).expanduser()
-        return folder.resolve() if name and folder.is_dir() else None
+        path = Path(name).expanduser()
+        return path.resolve() if name and path.exists() else None
     except (OSError, ValueError, RuntimeError):  # too long, a null character, no such user
         return None

@@ -17,6 +17,11 @@ class NotQuantised(ModelError):
     en = "The model {name} runs at full precision, there is no drift. Load it quantised, for example as {name}:4bit."
 
 
+class NoFullWeights(ModelError):
+    zh = "GGUF 文件 {name} 不带全精度权重，没有可比较的参照。"
+    en = "The GGUF file {name} comes without the full-precision weights, so there is nothing to compare it with."
+
+
 class Leases(Protocol):
     """The registry, as a check sees it."""
 
@@ -33,7 +38,7 @@ def against_full(registry: Leases, recipes: Recipes, name: str) -> Drift:
     """
     chosen = recipes.chosen(name)
     if chosen.quantise is None:
-        raise NotQuantised(name=name)
+        raise (NoFullWeights if chosen.card.gguf else NotQuantised)(name=name)
     reference = _reference(registry, recipes, f"{chosen.card.name}:full")
     with registry.lease(name) as model:
         return compare(reference, model)

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from huggingface_hub import HfApi, constants, get_cached_repo_tree, hf_hub_download, snapshot_download
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_cached_repo_tree,
+    hf_hub_download,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     EntryNotFoundError,
@@ -109,6 +116,15 @@ def fetch_file(repository: str, file: str, on_progress: Progress) -> Path:
             endpoint = constants.ENDPOINT
             path = hf_hub_download(repository, file, revision=info.sha, cache_dir=cache, endpoint=endpoint)
     return Path(path)
+
+
+def kept_file(repository: str, file: str) -> Path | None:
+    """The file in the cache, without asking the hub."""
+    try:
+        found = try_to_load_from_cache(repository, file, cache_dir=constants.HF_HUB_CACHE)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 def described(card: ModelCard) -> ModelCard:

@@ -83,7 +83,9 @@ class Meter:
 
     def model(self, model: ChatModel) -> ChatModel:
         """The same model, metered."""
-        return _MeteredInspectable(self, model) if isinstance(model, InspectableModel) else _MeteredModel(self, model)
+        if isinstance(model, InspectableModel):
+            return _MeteredInspectable(self, model)
+        return _MeteredScoring(self, model) if isinstance(model, TokenScoringModel) else _MeteredModel(self, model)
 
     def running(self) -> "list[MeteredGeneration]":
         """What has not ended yet."""
@@ -267,13 +269,15 @@ class _MeteredModel:
         )
 
 
-class _MeteredInspectable(_MeteredModel):
-    def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
-        inspectable = self._model
-        assert isinstance(inspectable, InspectableModel)
-        return inspectable.inspect(messages, answer)
-
+class _MeteredScoring(_MeteredModel):
     def score_tokens(self, messages: Sequence[Message], answer: str, likeliest: int) -> list[TokenScore]:
         scoring = self._model
         assert isinstance(scoring, TokenScoringModel)
         return scoring.score_tokens(messages, answer, likeliest)
+
+
+class _MeteredInspectable(_MeteredScoring):
+    def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
+        inspectable = self._model
+        assert isinstance(inspectable, InspectableModel)
+        return inspectable.inspect(messages, answer)

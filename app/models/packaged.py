@@ -43,7 +43,7 @@ class PackageMissing(NotAModel):
 
 def convert(card: ModelCard, cache: Path, on_progress: Progress) -> Path:
     """The packaged model as a folder under `cache`, converted if it is not there yet."""
-    source = _wheel_file(card)
+    source = gguf_file(card)
     final = cache / f"{card.name}-{version(card.location)}-{_REVISION}"
     if final.is_dir():
         return final
@@ -54,7 +54,8 @@ def convert(card: ModelCard, cache: Path, on_progress: Progress) -> Path:
     return final
 
 
-def _wheel_file(card: ModelCard) -> Path:
+def gguf_file(card: ModelCard) -> Path:
+    """The file in the wheel, which llama.cpp runs as it is. Raises PackageMissing."""
     # The spec only: importing the package would want llama.cpp.
     spec = find_spec(_MODULE)
     folder = Path(spec.origin).parent if spec and spec.origin else Path()

@@ -3,18 +3,30 @@
 from dataclasses import replace
 from pathlib import Path
 
-from app.models import catalog, memory, sources
+from app.errors import ModelError
+from app.models import catalog, memory, packaged, sources
 from app.models.batching import can_batch
 from app.models.catalog import Chosen, ModelCard
 from app.models.direct import DirectEngine
 from app.models.engine import Engine, EngineOptions
+from app.models.llama.gguf_file import read_facts
+from app.models.llama.opening import open_gguf
 from app.models.loading import load
 from app.models.placement import Placement
+from app.models.remote.errors import NoWeightsHere
 from app.models.residence import Progress, Recipe, Resident
 
 LEAST_CACHE_TOKENS = 4096
 MOST_CACHE_TOKENS = 32768
 CONVERSATIONS = 8  # full-length ones that the cache is sized for, where the budget allows
+
+
+class RunsByLlama(NoWeightsHere):
+    zh = "模型 {name} 由 llama.cpp 运行 GGUF 文件，不能训练或使用适配器。请选择全精度模型，如 smollm2-135m:full。"
+    en = (
+        "The model {name} is a GGUF file run by llama.cpp: it cannot be trained and takes no adapters."
+        " Choose a model at full precision, such as smollm2-135m:full."
+    )
 
 
 class LoadedEngine:
@@ -48,11 +60,24 @@ class Recipes:
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
-        self._fetched: dict[str, tuple[ModelCard, Path]] = {}
+        self._fetched: dict[tuple[str, str], tuple[ModelCard, Path]] = {}
 
     def chosen(self, name: str) -> Chosen:
         """Raises UnknownModel or NotAModel."""
-        return catalog.chosen(name, self.placement.quantise)
+        chosen = catalog.chosen(name, self.placement.quantise)
+        if chosen.card.gguf:
+            return replace(chosen, name=chosen.card.name, quantise=None)
+        on_processor = self.placement.device == "cpu" and self.placement.lent is None
+        if chosen.quantise == "4bit" and on_processor and chosen.card.source == "packaged":
+            return replace(chosen, card=replace(chosen.card, gguf=packaged.gguf_file(chosen.card).name))
+        return chosen
+
+    def runs_by_llama(self, name: str) -> bool:
+        """Whether a base is a GGUF file here; False for a name that means nothing any more."""
+        try:
+            return bool(self.chosen(name).card.gguf)
+        except ModelError:
+            return False
 
     def recipe(self, name: str) -> Recipe:
         chosen = self.chosen(name)
@@ -66,38 +91,50 @@ class Recipes:
 
     def known(self, card: ModelCard) -> ModelCard:
         """With what its files told, once they are here."""
-        return self._fetched[card.name][0] if card.name in self._fetched else card
+        found = self._fetched.get((card.name, card.gguf))
+        return found[0] if found else card
 
     def folder(self, name: str) -> Path:
-        """The folder with a base's files, fetched first if they are not there yet."""
+        """The folder with a base's files, fetched first if they are not there yet. Raises RunsByLlama."""
         card = self.chosen(name).card
-        if card.name not in self._fetched:
+        if card.gguf:
+            raise RunsByLlama(name=name)
+        if (card.name, "") not in self._fetched:
             self._fetch(card, lambda _progress, _detail: None)
-        return self._fetched[card.name][1]
+        return self._fetched[card.name, ""][1]
 
     def full_mib(self, name: str) -> int:
         """What a quantised base's weights would hold at full precision; 0 for one that is not quantised."""
         chosen = self.chosen(name)
-        return self.known(chosen.card).mib(self.placement.dtype, None) if chosen.quantise else 0
+        if not chosen.quantise and not chosen.card.gguf:
+            return 0
+        return replace(self.known(chosen.card), gguf="").mib(self.placement.dtype, None)
 
     def _needed_mib(self, chosen: Chosen) -> int:
         weights = self.known(chosen.card).mib(self.placement.dtype, chosen.quantise)
         return weights + min(catalog.WORKING_MIB, self.placement.budget_mib // 4)
 
+    def _cache_room(self) -> int:
+        """Bytes for keys and values."""
+        return min(catalog.WORKING_MIB, self.placement.budget_mib // 4) * 2**20
+
     def _fetch(self, card: ModelCard, report: Progress) -> None:
         folder = sources.fetch(card, self.placement.data / "models", report)
-        self._fetched[card.name] = catalog.measured(card, folder), folder
+        self._fetched[card.name, card.gguf] = catalog.measured(card, folder), folder
 
     def _load(self, chosen: Chosen, report: Progress) -> Resident:
         where = self.placement
-        card, folder = self._fetched[chosen.card.name]
+        card, folder = self._fetched[chosen.card.name, chosen.card.gguf]
+        if card.gguf:
+            report(0.0, chosen.name)
+            facts = read_facts(folder, card.gguf, chosen.name)
+            return open_gguf(chosen.name, folder / card.gguf, facts, where.device, self._cache_room())
         loaded = load(folder, replace(card, name=chosen.name), where.device, where.dtype, chosen.quantise, report)
         if where.lent is not None:
             return LoadedEngine(where.lent.engine(chosen.name, loaded), "ZeroGPU", 0)
         if loaded.processor is not None or not can_batch(loaded.model):
             return LoadedEngine(DirectEngine(chosen.name, loaded), where.device, 0)
-        room = min(catalog.WORKING_MIB, where.budget_mib // 4) * 2**20
-        affordable = room // memory.cache_bytes_per_token(loaded.model)
+        affordable = self._cache_room() // memory.cache_bytes_per_token(loaded.model)
         wanted = min(loaded.context_tokens * CONVERSATIONS, MOST_CACHE_TOKENS)
         options = EngineOptions(cache_tokens=max(LEAST_CACHE_TOKENS, min(wanted, affordable)))
         cache_mib = round(options.cache_tokens * memory.cache_bytes_per_token(loaded.model) / 2**20)

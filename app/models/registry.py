@@ -13,9 +13,11 @@ from app.models.direct import DirectEngine
 from app.models.drift_check import against_full
 from app.models.engine import Engine
 from app.models.interface import ChatModel, Drift, Fit, Ledger, LedgerEntry, Registry
+from app.models.llama.engine import LlamaEngine
+from app.models.llama.model import LlamaModel
 from app.models.metering import Meter
 from app.models.placement import Placement
-from app.models.recipes import LoadedEngine, Recipes
+from app.models.recipes import LoadedEngine, Recipes, RunsByLlama
 from app.models.remote.address import EngineAddress
 from app.models.remote.engine import RemoteEngine
 from app.models.remote.errors import NoWeightsHere
@@ -110,7 +112,11 @@ class ModelRegistry:
     def lease(self, name: str, visitor: str = "") -> Iterator[ChatModel]:
         base, adapter = self._split(name, visitor)
         with self.residence.lease(self._recipe(base)) as resident:
-            if isinstance(resident, RemoteEngine):
+            if isinstance(resident, LlamaEngine):
+                if adapter:
+                    raise RunsByLlama(name=name)
+                yield self.meter.model(LlamaModel(resident))
+            elif isinstance(resident, RemoteEngine):
                 yield self.meter.model(self._far(resident, name))
             else:
                 yield self.meter.model(self._near(resident, name, adapter))
@@ -218,6 +224,8 @@ class ModelRegistry:
         if base in self._engines:
             engine = self.residence.resident(base)
             return [f"{base}+{adapter}" for adapter in _adapters_in(engine)] if engine else []
+        if self.recipes.runs_by_llama(base):
+            return []
         return [name for name in self._adapters if name.rpartition("+")[0] == base and "@" not in name]
 
     def _split(self, name: str, visitor: str = "") -> tuple[str, str | None]:

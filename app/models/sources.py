@@ -6,6 +6,7 @@ from pathlib import Path
 from app.models import hub, packaged
 from app.models.catalog import ModelCard
 from app.models.checkpoint import read_config, weight_files
+from app.models.llama.gguf_file import part_names
 
 
 def fetch(card: ModelCard, cache: Path, on_progress: Callable[[float, str], None]) -> Path:
@@ -13,6 +14,8 @@ def fetch(card: ModelCard, cache: Path, on_progress: Callable[[float, str], None
 
     Raises DownloadFailed, DiskFull or NotAModel; `on_progress` gets a fraction and what it is a fraction of.
     """
+    if card.gguf:
+        return _gguf_folder(card, on_progress)
     if card.source == "packaged":
         return packaged.convert(card, cache, on_progress)
     if card.source == "hub":
@@ -23,6 +26,19 @@ def fetch(card: ModelCard, cache: Path, on_progress: Callable[[float, str], None
     return folder
 
 
+def _gguf_folder(card: ModelCard, on_progress: Callable[[float, str], None]) -> Path:
+    """The folder with the file, and with its other parts where it is split."""
+    if card.source == "packaged":
+        return packaged.gguf_file(card).parent
+    if card.source == "folder":
+        return Path(card.location)
+    parts = [hub.kept_file(card.location, part) for part in part_names(card.gguf)]
+    if not all(parts):
+        parts = [hub.fetch_file(card.location, part, on_progress) for part in part_names(card.gguf)]
+    kept = next(part for part in parts if part)
+    return kept.parents[card.gguf.count("/")]
+
+
 def describe(card: ModelCard) -> ModelCard:
     """The card with its size, asking the hub where only it knows. Raises DownloadFailed."""
-    return hub.described(card) if card.source == "hub" and not card.parameters else card
+    return hub.described(card) if card.source == "hub" and not card.parameters and not card.gguf else card

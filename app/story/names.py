@@ -8,9 +8,10 @@ from difflib import SequenceMatcher
 
 from app.errors import Language
 from app.story.bible import Bible
+from app.story.chinese_names import names_in
 
 CAPITALISED = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)?")
-SENTENCE_START = re.compile(r"(?:^|[.!?:\n—\"“”(]\s*)$")
+SENTENCE_START = re.compile(r"(?:^|[.!?:…*\n—\"“”‘’'(-]\s*)$")
 NO_NAMES = frozenset(
     """i i'm i'll i'd i've mr mrs ms dr sir lady lord god chapter monday tuesday wednesday thursday friday saturday
     sunday january february march april may june july august september october november december christmas english
@@ -44,7 +45,7 @@ def _english(text: str, bible: Bible) -> list[Stranger]:
     counts: Counter[str] = Counter()
     for match in CAPITALISED.finditer(text):
         word = re.sub(r"['’]s$", "", match[0])
-        if not word[0].isupper() or len(word) < 2 or word.lower() in known | NO_NAMES | small:
+        if not word[0].isupper() or word.isupper() or word.lower() in known | NO_NAMES | small:
             continue
         if word not in counts and SENTENCE_START.search(text[: match.start()][-4:]):
             continue
@@ -54,27 +55,9 @@ def _english(text: str, bible: Bible) -> list[Stranger]:
 
 
 def _chinese(text: str, bible: Bible) -> list[Stranger]:
-    from jieba import posseg  # takes a second to load its dictionary
-
     known = "\n".join(_rows(bible))
-    counts: Counter[str] = Counter()
-    for name in bible.names:
-        for other in _misspelt(text, name):
-            counts[other] += 1
-    for word, kind in posseg.cut(text):
-        if kind in ("nr", "nrfg", "nrt") and HAN_NAME.match(word) and word not in known:
-            counts[word] = max(1, text.count(word))
-    return [Stranger(name, number, _alike(name, bible.names)) for name, number in counts.items() if name not in known]
-
-
-def _misspelt(text: str, name: str) -> Iterable[str]:
-    """Stretches of the text that differ from a name of three or more characters in one, the surname being right."""
-    if len(name) < 3 or not HAN_NAME.match(name):
-        return
-    for start in re.finditer(re.escape(name[0]), text):
-        other = text[start.start() : start.start() + len(name)]
-        if len(other) == len(name) and HAN_NAME.match(other) and _differ(other, name) == 1:
-            yield other
+    found = {name for name in names_in(text) if name not in known}
+    return [Stranger(name, text.count(name), _alike(name, bible.names)) for name in found]
 
 
 def _alike(name: str, known: Iterable[str]) -> str:

@@ -64,7 +64,8 @@ def story_messages(
     if not tail:
         return [user(f"{opening}\n{task}")]
     if moment.barren >= 2:  # what the model has before its eyes is what it repeats
-        return [user(words["far"].format(tail=tail, length=length))]
+        near = moment.ending and moment.barren % 2  # one sentence in the room there is, as a task of its own
+        return [user(words["last" if near else "far"].format(tail=tail, length=length))]
     return [user(opening), {"role": "assistant", "content": tail}, user(task)]
 
 

@@ -2,12 +2,12 @@
 
 A piece runs until three quarters of the length are there; the next is asked for the ending. A sentence that would pass
 the upper bound is not taken, and near the end only whole sentences are shown, so nothing shown goes away again, with
-one exception: a sentence that turns out to repeat the text. Sentences that may be repeating are held back while they
-are written, so that even this is rare. A model that goes round in circles is stopped there and asked again, with
-another seed, a higher temperature and, in the end, with little of the old text before its eyes.
+two exceptions: a sentence that turns out to repeat the text, and the last one where nothing short enough would follow
+it. Sentences that may be repeating are held back while they are written, so that even this is rare. A model that goes
+round in circles is stopped there and asked again, with another seed, a higher temperature and, in the end, with little
+of the old text before its eyes. No sentence is ever cut: each is one that the model ended itself.
 """
 
-import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -16,7 +16,7 @@ from typing import Literal
 
 from app.models.interface import ChatModel, Generation, Message, Sampling
 from app.models.waiting import polled
-from app.story.length import SentenceReader, Target, ends_whole, finished
+from app.story.length import SentenceReader, Target, ends_whole
 from app.story.prompts import Moment
 from app.story.repetition import Memory, circles, units
 from app.story.talk import is_talk, may_be_talk
@@ -26,7 +26,9 @@ TURN = 0.75  # of the length: from here on the ending is asked for
 SMALL = 80  # shorter texts are asked for whole
 TOKENS_A_UNIT = 3  # more than any tokenizer needs for a word or a character
 RUNAWAY = 110  # units without an end of a sentence
-PATIENCE = 10  # attempts without a new sentence
+PATIENCE = 14  # attempts without a new sentence
+STUCK = 6  # attempts without one, near the end, after which the last sentence is given up for more room
+MOST_STEPS_BACK = 3
 WARMER, WARMEST = 0.12, 1.25
 PARAGRAPH = 45  # units after which a new piece begins a new paragraph
 Verdict = Literal["taken", "dropped", "again", "turn", "done"]
@@ -53,6 +55,9 @@ class Writer:
     generation: Generation | None = None
     _barren: int = 0
     _attempts: int = 0
+    _before: list[str] = field(default_factory=list)  # the text before each of its sentences
+    _steps_back: int = 0
+    _too_long: str = ""  # the shortest text that went past the bound, on a whole sentence
 
     def write(self) -> Iterator[str]:
         """The text as it may be shown, again and again. Closing the iterator stops the model."""
@@ -62,7 +67,10 @@ class Writer:
             verdict = yield from self._piece()
             self._barren = 0 if self.text != before else self._barren + 1
             if self._barren >= PATIENCE:
-                self.gave_up, verdict = True, "done"
+                self._settle()
+                verdict = "done"
+            elif self._barren == STUCK:
+                self._step_back()
         yield self.text
 
     @property
@@ -107,27 +115,40 @@ class Writer:
         length, whole = self.target.of(longer), ends_whole(self.text)
         may_end_before = whole and self.length >= self.target.low
         if length > self.target.high:
-            return "done" if may_end_before else self._squeeze(sentence, begins)
+            if ends_whole(longer) and (not self._too_long or length < self.target.of(self._too_long)):
+                self._too_long = longer
+            return "done" if may_end_before else "again"
         past = length - self.target.wanted
         if past >= 0 and may_end_before and self.target.wanted - self.length <= past:
             return "done"
+        self._before.append(self.text)
         self.text = longer
         self.memory.add(sentence)
         if past >= 0 and ends_whole(longer):
             return "done"
         return "turn" if not ending and length >= TURN * self.target.wanted else "taken"
 
-    def _squeeze(self, sentence: str, begins: bool) -> Verdict:
-        """The first clauses of a sentence that is too long, once asking again has not helped."""
-        if self._barren < 2:
-            return "again"
-        clauses = re.split(r"(?<=[,，;；:：、])", sentence)
-        for count in range(len(clauses) - 1, 0, -1):
-            longer = joined(self.text, finished("".join(clauses[:count])), begins)
-            if self.target.low <= self.target.of(longer) <= self.target.high:
-                self.text = longer
-                return "done"
-        return "again"
+    @property
+    def stuck(self) -> bool:
+        """Whether asking again has long been in vain."""
+        return self._barren >= STUCK
+
+    def _step_back(self) -> None:
+        """Near the end, another way to it: without the last sentence there is room for a longer one."""
+        near = self.length >= TURN * self.target.wanted
+        if near and len(self._before) > 1 and self._steps_back < MOST_STEPS_BACK:
+            self._steps_back += 1
+            self.text = self._before.pop()
+
+    def _settle(self) -> None:
+        """Nothing fits: the whole sentence whose end is nearest to the length is the last."""
+        while self.text and not ends_whole(self.text) and self._before:
+            self.text = self._before.pop()
+        wanted = self.target.wanted
+        if self._too_long and self.target.of(self._too_long) - wanted < wanted - self.length:
+            self.text = self._too_long
+        else:
+            self.gave_up = True
 
 
 @dataclass
@@ -148,10 +169,18 @@ class _Piece:
                 return verdict
         rest = self.reader.rest
         if len(said := units(rest)) > RUNAWAY or circles(said):
-            return self._cut_short(rest)
-        if self.writer.target.of(self.writer.text + rest) > self.writer.target.high + 5:
-            return self._judge(finished(rest)) or "again"
+            self.writer.removed += 1
+            return "again"
+        if self.writer.target.of(self.writer.text + rest) > self.writer.target.high:
+            return self._too_long()
         return None
+
+    def _too_long(self) -> Verdict | None:
+        """The sentence being written goes past the bound; where none fits, its end may still be the nearest."""
+        writer = self.writer
+        if writer.length >= writer.target.low and ends_whole(writer.text):
+            return "done"
+        return None if writer.stuck else "again"
 
     def shown(self) -> str:
         """The text with the sentence being written, where that may be shown."""
@@ -185,11 +214,6 @@ class _Piece:
             used = writer.generation.completion_tokens if writer.generation else 0
             return "again" if used > 0.8 * self.most_tokens else None
         return verdict
-
-    def _cut_short(self, rest: str) -> Verdict:
-        """A sentence without end: what came before its circle may be worth keeping."""
-        self.writer.removed += 1
-        return "again" if self.writer._barren < 2 else self.writer._squeeze(rest, self.begins)
 
 
 def joined(text: str, sentence: str, begins: bool) -> str:

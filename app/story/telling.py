@@ -16,7 +16,7 @@ from app.story.request import StoryRequest
 from app.story.steering import Writer
 
 TOP_P = 0.95
-INSTRUCTIONS = ("rules", "first", "on", "end", "chapter_end", "far")  # small models say them back
+INSTRUCTIONS = ("rules", "first", "on", "end", "chapter_end", "far", "last")  # small models say them back
 FEW = 2  # sentences of the old text for a model that goes round in circles
 
 

@@ -21,6 +21,7 @@ from app.story.captions import captions_for, shortened, whole_phrases
 from app.story.errors import NothingWritten
 from app.story.illustrating import MOST_PICTURES, AlbumFull, IllustrationService, NoPictures
 from app.story.picture_search import NoPictureModel, PictureEmbedder, assign, held_by, rank
+from tests.app.test_pictures import GPS, LATITUDE, ORIENTATION, file_of, halves, png_header
 from tests.fakes import FakeModel, FakeRegistry
 from tests.models.tiny_internvl import save_tiny_internvl
 from tests.story import tiny_clip
@@ -132,12 +133,45 @@ def test_five_hundred_pictures_are_taken_and_no_more(service: IllustrationServic
     assert last.done == MOST_PICTURES
 
 
-def test_bad_pictures_are_named_and_the_others_taken(service: IllustrationService, tmp_path: Path) -> None:
-    bad = tmp_path / "script.svg"
-    bad.write_text("<svg><script>alert(1)</script></svg>")
-    refused = service.add("me", [(bad, bad.name), *album(tmp_path, 2)])
-    assert "script.svg" in refused[0].text("en")
+@pytest.mark.parametrize(
+    ("name", "data", "sentence"),
+    [
+        ("huge.png", png_header(10_000, 10_000), "at most 50 megapixels"),
+        ("cut.jpg", file_of(halves((400, 400)), "JPEG")[:1500], "incomplete or damaged"),
+        ("script.svg", b"<svg><script>alert(1)</script></svg>", "SVG"),
+        ("notes.jpg", b"hello", "no picture"),
+    ],
+)
+def test_bad_pictures_are_named_and_the_others_taken(
+    service: IllustrationService, tmp_path: Path, name: str, data: bytes, sentence: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    [refused] = service.add("me", [(tmp_path / name, name), *album(tmp_path, 2)])
+    assert name in refused.text("zh")
+    assert sentence in refused.text("en")
     assert len(service.desk("me").pictures) == 2
+    list(service.illustrate("me", "t", TEXT[:2]))
+    assert len(service.pictures("me")) == 1
+
+
+def test_a_turned_photo_and_a_moving_one_stand_upright_still_and_without_their_location(
+    service: IllustrationService, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    exif.get_ifd(GPS)[LATITUDE] = (31.0, 14.0, 3.0)
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    (tmp_path / "turned.jpg").write_bytes(file_of(halves((60, 40)), "JPEG", exif=exif))
+    (tmp_path / "moving.gif").write_bytes(file_of(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert service.add("me", [(tmp_path / name, name) for name in ("turned.jpg", "moving.gif")]) == []
+    turned, moving = service.desk("me").pictures
+    assert Image.open(BytesIO(turned)).size == (40, 60)
+    assert not Image.open(BytesIO(turned)).getexif()
+    assert b"Exif" not in turned
+    assert Image.open(BytesIO(moving)).getpixel((9, 9))[0] > 200  # type: ignore[index]
+    list(service.illustrate("me", "t", TEXT[:2]))
+    packed = ZipFile(BytesIO(export.archive("t", TEXT[:2], service.pictures("me"))))
+    assert not any(b"Exif" in packed.read(name) for name in packed.namelist() if name.startswith("pictures/"))
 
 
 def test_what_is_missing_is_said_in_a_sentence(service: IllustrationService, tmp_path: Path) -> None:

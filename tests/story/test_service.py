@@ -101,6 +101,52 @@ def test_talk_about_the_story_and_its_instructions_are_left_out() -> None:
     assert Target(150, "en").met(text)
 
 
+def sentence_of(words: int, number: int) -> str:
+    """So many new words, with commas enough to cut at."""
+    return " ".join(f"w{number}x{place}{',' if place % 5 == 4 else ''}" for place in range(words - 1)) + " end. "
+
+
+def long_sentences(words: int = 30) -> Author:
+    fresh = numbers()
+    return lambda _messages: [part for _ in range(4) for part in pieces(sentence_of(words, next(fresh)))]
+
+
+def test_no_sentence_is_ever_cut_the_nearest_end_is_taken() -> None:
+    tellings, model = telling(long_sentences(), 50)  # 43 to 57 words: neither one sentence nor two
+    text = tellings[-1].text
+    assert count(text, "en") == 60
+    assert all(sentence.endswith(" end") for sentence in text.split(".") if sentence)
+    assert any("the one sentence that ends it" in messages[-1]["content"] for messages, _, _ in model.prompts)
+    assert not tellings[-1].gave_up
+
+
+def test_a_short_last_sentence_is_asked_for_as_a_task_of_its_own() -> None:
+    author = long_sentences()
+
+    def obliging(messages: Sequence[Message]) -> Sequence[str]:
+        asked = messages[-1]["content"]
+        return (
+            pieces("And so the light came back to every house on the whole long shore that very night. ")
+            if ("the one sentence that ends it" in asked)
+            else author(messages)
+        )
+
+    tellings, _ = telling(obliging, 50)
+    assert Target(50, "en").met(tellings[-1].text)
+    assert tellings[-1].text.endswith("that very night.")
+
+
+def test_without_a_fitting_end_the_last_sentence_makes_room_for_another() -> None:
+    author, turn = long_sentences(40), numbers()
+
+    def longer_later(messages: Sequence[Message]) -> Sequence[str]:
+        at = next(turn)
+        return author(messages) if at < 5 else pieces(sentence_of(55, 1000 + at))
+
+    tellings, _ = telling(longer_later, 100)  # 85 to 115 words: 80 are too few, 120 and 135 too many
+    assert count(tellings[-1].text, "en") == 95
+
+
 def test_chapters_share_the_length_and_stand_under_their_headings() -> None:
     outline = (Chapter("Fog", "a ship is lost"), Chapter("Light", "it is found"), Chapter("Dawn"))
     tellings, model = telling(inventive(), 600, outline=outline)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -9,6 +10,8 @@ import pytest
 from gradio_client import Client
 
 from app import ui
+from app.models.placement import Placement
+from app.models.registry import ModelRegistry
 from app.story.illustrating import IllustrationService
 from app.story.length import Target
 from app.story.service import StoryService
@@ -69,6 +72,8 @@ def test_the_course_s_example_needs_nothing_but_itself(address: str, model: Fake
         ({"premise": "  "}, "Say first what the story is about"),
         ({"premise": "A lamp.", "length": 0}, "The length cannot be 0"),
         ({"premise": "A lamp.", "length": 10**9}, "The length cannot be 1000000000"),
+        ({"premise": "A lamp.", "length": -300}, "The length cannot be -300"),
+        ({"premise": "Le gardien a trouvé une bouteille près de l'île."}, "neither Chinese nor English"),
         ({"premise": "Маяк стоял на скале."}, "neither Chinese nor English"),
         ({"premise": "灯台守は手紙を見つけた。"}, "neither Chinese nor English"),
         ({"premise": "A lamp.", "language": "fr"}, "not in fr"),
@@ -83,9 +88,23 @@ def test_wrong_input_is_refused_with_a_sentence(address: str, arguments: dict[st
         connect(address).predict(**arguments, api_name="/story")
 
 
-def test_a_premise_in_a_third_language_is_told_in_the_chosen_one(address: str) -> None:
-    text = connect(address).predict("Маяк стоял на скале.", length=60, language="en", api_name="/story")
+@pytest.mark.parametrize("premise", ["Маяк стоял на скале.", "Le gardien a trouvé l'île.", "등대지기가 편지를 찾았다."])
+def test_a_premise_in_a_third_language_is_told_in_the_chosen_one(address: str, model: FakeModel, premise: str) -> None:
+    text = connect(address).predict(premise, length=60, language="en", api_name="/story")
     assert Target(60, "en").met(text)
+    assert premise in model.prompts[0][0][0]["content"]
+
+
+def test_the_packaged_model_itself_keeps_a_length(serve: Callable[[gr.Blocks], str], packaged_folder: Path) -> None:
+    placement = Placement("cpu", "bfloat16", None, 2000, packaged_folder.parent.parent)
+    registry = ModelRegistry(placement, str(packaged_folder))
+    illustration = IllustrationService(registry, nullcontext)
+    address = serve(ui.build(fake_services(registry, story=StoryService(registry), illustration=illustration)))
+    job = connect(address).submit("A lighthouse keeper finds a letter.", None, 100, "en", seed=3, api_name="/story")
+    text = job.result(timeout=240)
+    assert Target(100, "en").met(text)
+    assert len(set(job.outputs())) > 5, "it streams"
+    registry.close()
 
 
 def test_refusals_speak_the_caller_s_language(address: str) -> None:

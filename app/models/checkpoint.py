@@ -15,6 +15,7 @@ from typing import Any
 from app.errors import NotAModel
 
 EMBEDDINGS = ("embed_tokens.weight", "tok_embeddings.weight", "lm_head.weight", "output.weight")
+PACKED_PARTS = (".qweight", ".qzeros", ".scales", ".g_idx")  # of an AWQ or GPTQ weight
 _DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _LARGEST_HEADER = 100 * 2**20
 
@@ -88,8 +89,9 @@ def weight_files(folder: Path, name: str) -> list[Path]:
 
 def count_parameters(folder: Path, name: str) -> tuple[int, int]:
     """Parameters in all and those of the embeddings, from the files' headers; pickles of the old layout, which
-    would have to be read whole, are estimated by their size."""
+    would have to be read whole, are estimated by their size. Weights of AWQ and GPTQ count as what they unpack to."""
     total = embedding = 0
+    in_each = _packed_numbers(folder)
     for file in weight_files(folder, name):
         if file.suffix == ".safetensors":
             shapes = {key: entry["shape"] for key, entry in read_header(file, name).items()}
@@ -99,10 +101,21 @@ def count_parameters(folder: Path, name: str) -> tuple[int, int]:
             total += file.stat().st_size // 2
             continue
         for key, shape in shapes.items():
-            count = math.prod(shape)
+            if key.endswith(PACKED_PARTS[1:]):
+                continue
+            count = math.prod(shape) * (in_each if key.endswith(PACKED_PARTS[0]) else 1)
             total += count
             embedding += count if key.endswith(EMBEDDINGS) else 0
     return total, embedding
+
+
+def _packed_numbers(folder: Path) -> int:
+    """How many numbers an int32 of a packed weight holds."""
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization_config"]
+        return 32 // int(about.get("bits") or about.get("w_bit") or 4)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        return 8
 
 
 def read_header(file: Path, name: str) -> dict[str, Any]:

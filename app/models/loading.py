@@ -25,6 +25,7 @@ from app.models.catalog import ModelCard
 from app.models.chat_formats import FORMATS, TURN_ENDS, chat_template
 from app.models.checkpoint import Weight, open_weights, read_config
 from app.models.internlm_tokenizer import load_tokenizer
+from app.models.packed import packing_of, unpacked
 from app.models.seeing import load_processor, sees
 
 Progress = Callable[[float, str], None]
@@ -95,10 +96,15 @@ def _describe(
     raw: dict[str, Any], folder: Path, card: ModelCard, on_progress: Progress
 ) -> tuple[PreTrainedConfig, dict[str, Weight]]:
     weights = open_weights(folder, card.name, on_progress)
+    packing = packing_of(raw, card.name)
+    if packing is not None:
+        weights = unpacked(weights, packing)
     try:
         if raw.get("model_type") in internlm.KINDS:
             return internlm.llama_config(raw, card.name), internlm.llama_weights(raw, weights)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        if packing is not None:
+            del config.quantization_config
     except (ValueError, KeyError, OSError, TypeError) as error:
         raise UnknownArchitecture(name=card.name, kind=raw.get("model_type", "?")) from error
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not sees(config):

@@ -5,7 +5,8 @@
   if (stored) apply(stored === "dark");
   if (navigator.clipboard) {
     const write = navigator.clipboard.writeText.bind(navigator.clipboard);
-    navigator.clipboard.writeText = (text) => write(text.replace(/\n\u2063[^\n]*(\n\s*)?/g, ""));
+    navigator.clipboard.writeText = (text) => write(
+      text.replace(/\n\u2063[^\n]*(\n\s*)?/g, "").replace(/<img class="chat-picture"[^>]*>\s*/g, ""));
   }
   // On a narrow window the panels lie over the page: a choice made, or a click beside them, puts them away.
   document.addEventListener("click", (event) => {

@@ -5,7 +5,7 @@ import gradio as gr
 from app.finetune.comparing import CompareService
 from app.finetune.service import FinetuneService
 from app.models.interface import Registry
-from tabs import comparison_panel, training_panel
+from tabs import comparison_panel, finishing_panel, training_panel
 from tabs.page import Page
 
 
@@ -16,3 +16,4 @@ def build(page: Page, training: FinetuneService, service: CompareService, regist
             watch, shown = training_panel.build(page, training, registry)
         with page.bind(gr.Tab("", id="side", elem_id="compare-side"), label="compare.side_by_side"):
             comparison_panel.build(page, service, training, registry, watch, shown)
+            finishing_panel.build(page, training, watch, shown)

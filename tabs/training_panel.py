@@ -16,6 +16,7 @@ from gradio.utils import get_upload_folder
 
 from app.errors import BadInput, Language
 from app.finetune.data import BadData, Conversation, check_rows, read_conversations
+from app.finetune.finishing import KINDS
 from app.finetune.options import TrainOptions
 from app.finetune.runs import ACTIVE, Progress, Run
 from app.finetune.service import FinetuneService
@@ -233,7 +234,7 @@ def show(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: 
         gr.update(visible=not active),
         service.log(visitor.name, run.id),
         service.config(visitor.name, run.id),
-        gr.Timer(active=active or run.judging),
+        gr.Timer(active=active or run.judging or run.finishing),
         now,
     ]
 
@@ -264,6 +265,9 @@ def status_html(service: FinetuneService, visitor: Visitor, run: Run, progress: 
     if run.judging and not is_active(run):
         judged = len(service.judgements(visitor.name, run.id))
         parts.append(visitor.text("compare.judging", done=judged, total=len(progress.checkpoints)))
+    if run.finishing:
+        done = len(service.finished(visitor.name, run.id))
+        parts.append(visitor.text("compare.finish_progress", done=done, total=len(KINDS)))
     done = 100 * progress.step // max(1, run.total)
     bar = f'<div class="tune-bar"><i style="width:{done}%"></i></div>'
     kind = "tune-failed" if run.state == "failed" else "tune-waits"

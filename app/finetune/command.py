@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--written-answers", action="store_true", help=about)
     parser.add_argument("--file", type=Path, help="own data, JSON or JSONL")
     parser.add_argument("--method", choices=("lora", "qlora"), default="lora")
+    about = "then merge it, load it whole and at 4 bits, and measure each step"
+    parser.add_argument("--finish", action="store_true", help=about)
     normal = TrainOptions()
     for key, (low, high) in LIMITS.items():
         value = getattr(normal, key)
@@ -69,6 +72,8 @@ def finetune(options: argparse.Namespace, service: "FinetuneService", default_ba
     except KeyboardInterrupt:
         service.stop(OWNER, run.id)
         state = _follow(service, run.id)
+    if state == "finished" and options.finish:
+        _finish(service, run.id)
     status = service.status(OWNER, run.id)
     _say(status["reason"] or f"{run.model}: {service.store.adapter_folder(run.id, service.get(OWNER, run.id).chosen)}")
     return 0 if state == "finished" else 1
@@ -112,6 +117,23 @@ def _follow(service: "FinetuneService", run_id: str) -> str:
         told = len(judged)
         if not is_judging:
             return str(status["state"])
+        time.sleep(WATCH_SECONDS)
+
+
+def _finish(service: "FinetuneService", run_id: str) -> None:
+    """Print each row of the table as it comes."""
+    service.finish(OWNER, run_id)
+    told = 0
+    while True:
+        under_way = service.get(OWNER, run_id).finishing
+        rows = service.finished(OWNER, run_id)
+        for row in rows[told:]:
+            figures = {**asdict(row), "reason": row.reason.replace("\n", " ")}
+            _say("  ".join(f"{key} {value}" for key, value in figures.items() if value not in (None, "")))
+        told = len(rows)
+        if not under_way:
+            _say(service.get(OWNER, run_id).finishing_reason)
+            return
         time.sleep(WATCH_SECONDS)
 
 

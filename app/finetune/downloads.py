@@ -1,13 +1,20 @@
 """A checkpoint as one file to take away: the PEFT adapter, or the base with the adapter merged in."""
 
 import shutil
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
 
 from app.errors import BadInput
 from app.finetune import process
+from app.finetune.estimate import MIB, measure_base, require_disk
+from app.finetune.judging import Interrupted
 from app.finetune.queue import AdapterHost
 from app.finetune.runs import Run, RunStore
+
+LOOK_SECONDS = 0.2
 
 
 class MergeFailed(BadInput):
@@ -27,10 +34,45 @@ def pack(store: RunStore, registry: AdapterHost, run: Run, step: int, *, merged:
         return Path(made).replace(packed)
 
 
-def merge(registry: AdapterHost, run: Run, adapter: Path, target: Path) -> Path:
-    """The run's base with `adapter` in its weights, written to `target` by a process of its own."""
+def merge(
+    registry: AdapterHost, run: Run, adapter: Path, target: Path, stopped: Callable[[], bool] = lambda: False
+) -> Path:
+    """The run's base with `adapter` in its weights, written to `target` by a process of its own.
+
+    Raises Interrupted soon after `stopped` has become true.
+    """
     folder = target.parents[1]
     arguments = [str(registry.folder(run.base).resolve()), run.base, str(adapter.resolve()), str(target)]
-    if process.start_tool(arguments, folder, "app.finetune.merging").wait():
+    child = process.start_tool(arguments, folder, "app.finetune.merging")
+    while child.poll() is None:
+        if stopped():
+            child.kill()
+            child.wait()
+            raise Interrupted
+        with suppress(TimeoutExpired):
+            child.wait(LOOK_SECONDS)
+    if child.returncode:
         raise MergeFailed(reason=process.last_words(folder))
     return target
+
+
+def keep_merged(registry: AdapterHost, store: RunStore, run: Run, stopped: Callable[[], bool], *, cuda: bool) -> Run:
+    """Make the chosen checkpoint's merged model a part of the run, in place of another checkpoint's.
+
+    Whoever has withdrawn the old one calls this. Raises MergeFailed, DiskTooFull, DoesNotFit or Interrupted.
+    """
+    folder = store.folder_of(run.id).resolve()
+    size = measure_base(registry.folder(run.base), run.base).parameters
+    require_disk(folder, size * 2 // MIB)
+    with ExitStack() as room:
+        if not cuda:  # it is merged in the machine's memory, in float32
+            room.enter_context(registry.hold("trainer", f"merge: {run.name}", size * 4 // MIB, _nothing, keep=False))
+        made = Path(room.enter_context(TemporaryDirectory(dir=folder))) / "model"
+        merge(registry, run, store.adapter_folder(run.id, run.chosen), made, stopped)
+        shutil.rmtree(store.merged_folder(run.id), ignore_errors=True)
+        made.replace(store.merged_folder(run.id))
+    return store.change(run.id, merged=run.chosen)
+
+
+def _nothing(_: object) -> None:
+    """The room alone is held."""

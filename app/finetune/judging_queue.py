@@ -1,23 +1,31 @@
-"""Judges the checkpoints of every run that has ended, by itself; goes on after a restart where it was."""
+"""Judges the checkpoints of every run that has ended, by itself, and finishes a run when asked to.
+
+Both outlive the page and go on after a restart: judging where it was, finishing from its start.
+"""
 
 import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from app.errors import Language, StudioError
+from app.finetune.downloads import keep_merged
+from app.finetune.finishing import Exam, Examination, Kind, Row, save_rows
 from app.finetune.judging import VISITOR, Interrupted, Judgement, judge, read_judgements, save_judgements
-from app.finetune.runs import ACTIVE, Run, RunStore
+from app.finetune.queue import TrainingQueue
+from app.finetune.runs import ACTIVE, Run
 from app.finetune.wizard import general_questions, name_questions
-from app.models.interface import Registry
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 
 
 class JudgingQueue:
-    """Thread-safe. A run waits for it while its `judging` is true; one run at a time, in a thread of its own."""
+    """Thread-safe. A run waits for it while its `judging` or `finishing` is true; one at a time, in its own thread."""
 
-    def __init__(self, registry: Registry, store: RunStore) -> None:
-        self.registry, self.store = registry, store
+    def __init__(self, queue: TrainingQueue, exam_of: Callable[[Language], Exam] = Exam.of) -> None:
+        self.queue, self.registry, self.store = queue, queue.registry, queue.store
+        self._exam_of = exam_of
         self._at_work: str | None = None
         self._left: set[str] = set()
         self._changed = threading.Condition()
@@ -44,9 +52,18 @@ class JudgingQueue:
             self._changed.notify_all()
         return changed
 
-    def leave(self, run_id: str) -> None:
-        """Take a run out; on return none of its checkpoints is in use here."""
-        self.store.change(run_id, judging=False)
+    def finish(self, run_id: str) -> Run:
+        """Merge the chosen checkpoint, load it whole and at 4 bits, and measure each step; see finishing.py."""
+        self.leave(run_id, judging=self.store.get(run_id).judging)
+        save_rows(self.store.folder_of(run_id), [])
+        changed = self.store.change(run_id, finishing=True, finishing_reason="")
+        with self._changed:
+            self._changed.notify_all()
+        return changed
+
+    def leave(self, run_id: str, *, judging: bool = False) -> None:
+        """Take a run out, but for its judging where that is wanted; on return nothing of it is in use here."""
+        self.store.change(run_id, judging=judging, finishing=False)
         with self._changed:
             self._left.add(run_id)
             self._changed.wait_for(lambda: self._at_work != run_id)
@@ -54,29 +71,34 @@ class JudgingQueue:
 
     def _loop(self) -> None:
         while not self._closed:
-            waiting = [run for run in self.store.all() if run.judging and run.state not in ACTIVE]
+            waiting = [run for run in self.store.all() if _waits(run)]
             for run in waiting:
                 try:
-                    self._judge(run)
+                    self._work(run.id)
                 except Exception:
                     log.exception("judging met a fault and goes on")
             with self._changed:
                 if not self._closed:
                     self._changed.wait(POLL_SECONDS)
 
-    def _judge(self, run: Run) -> None:
+    def _work(self, run_id: str) -> None:
         with self._changed:
-            if self._closed or not any(known.id == run.id and known.judging for known in self.store.all()):
+            run = next((known for known in self.store.all() if known.id == run_id and _waits(known)), None)
+            if self._closed or run is None:
                 return
             self._at_work = run.id
         try:
-            self._judge_missing(run)
-            self.store.change(run.id, judging=False, judging_reason="")
+            if run.judging:
+                self._judge_missing(run)
+                self.store.change(run.id, judging=False, judging_reason="")
+            else:
+                self._finish(run)
+                self.store.change(run.id, finishing=False)
         except Interrupted:
             pass
         except StudioError as error:
             # while a training holds the memory there may be no room; it comes back
-            if not any(other.state in ACTIVE for other in self.store.all()):
+            if run.finishing or not any(other.state in ACTIVE for other in self.store.all()):
                 self._give_up(run, error)
         except Exception as error:
             self._give_up(run, StudioError())
@@ -86,6 +108,26 @@ class JudgingQueue:
                 self._at_work = None
                 self._changed.notify_all()
 
+    def _stopped(self, run: Run) -> bool:
+        return self._closed or run.id in self._left
+
+    def _finish(self, run: Run) -> None:
+        def prepare(kind: Kind) -> str:
+            now = self.store.get(run.id)
+            if kind in ("merged", "quantised") and now.merged != run.chosen:
+                self.queue.withdraw_merged(now)
+                now = keep_merged(self.registry, self.store, run, stopped, cuda=self.queue.cuda)
+                self.queue.show_merged(now)
+            whole = run.merged_model
+            return {"base": run.base, "adapter": run.model, "merged": whole, "quantised": f"{whole}:4bit"}[kind]
+
+        stopped = partial(self._stopped, run)
+        rows: list[Row] = []
+        exam = self._exam_of("zh" if run.language == "zh" else "en")
+        for row in Examination(self.registry.seen_by(VISITOR), run, exam, prepare, stopped).rows():
+            rows.append(row)
+            save_rows(self.store.folder_of(run.id), rows)
+
     def _judge_missing(self, run: Run) -> None:
         folder = self.store.folder_of(run.id)
         steps = self.store.progress(run.id).checkpoints
@@ -93,14 +135,21 @@ class JudgingQueue:
         missing = [(step, run.checkpoint_model(step)) for step in steps if step not in known]
         language: Language = "zh" if run.language == "zh" else "en"
         names, general = name_questions(language), general_questions(language)
-        stopped = lambda: self._closed or run.id in self._left  # noqa: E731
+        stopped = partial(self._stopped, run)
         for found in judge(self.registry.seen_by(VISITOR), run.base, missing, run.identity, names, general, stopped):
             known[found.step] = found
             save_judgements(folder, in_order(known))
 
     def _give_up(self, run: Run, error: StudioError) -> None:
         reason = error.text("zh" if run.language == "zh" else "en")
-        self.store.change(run.id, judging=False, judging_reason=reason)
+        if run.judging:
+            self.store.change(run.id, judging=False, judging_reason=reason)
+        else:
+            self.store.change(run.id, finishing=False, finishing_reason=reason)
+
+
+def _waits(run: Run) -> bool:
+    return (run.judging or run.finishing) and run.state not in ACTIVE
 
 
 def in_order(known: dict[int, Judgement]) -> list[Judgement]:

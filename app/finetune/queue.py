@@ -54,6 +54,10 @@ class AdapterHost(Registry, Protocol):
 
     def remove_adapter(self, name: str) -> None: ...
 
+    def add_model(self, name: str, folder: Path, owner: str = "") -> None: ...
+
+    def remove_model(self, name: str) -> None: ...
+
 
 class TrainingQueue:
     """Thread-safe. Its own thread is the only one that starts trainings and notes their ends."""
@@ -71,6 +75,7 @@ class TrainingQueue:
         """Find again what was running or waiting when the server ended, and go on."""
         for run in self.store.all():
             self._publish(run)
+            self.show_merged(run)
         self._thread.start()
 
     def close(self) -> None:
@@ -85,10 +90,22 @@ class TrainingQueue:
         self._wake.set()
 
     def withdraw(self, run: Run) -> None:
-        """Take a run's adapters out of the model lists."""
+        """Take a run's adapters and its merged model out of the model lists. Raises ModelInUse."""
+        self.withdraw_merged(run)
         for name in [name for name in self._published if name.partition("@")[0] == run.model]:
             self.registry.remove_adapter(name)
             del self._published[name]
+
+    def withdraw_merged(self, run: Run) -> None:
+        """Take a run's merged model out of the lists, out of memory and off the disk. Raises ModelInUse."""
+        self.registry.remove_model(run.merged_model)
+        shutil.rmtree(self.store.merged_folder(run.id), ignore_errors=True)
+
+    def show_merged(self, run: Run) -> None:
+        """Put a run's merged model into its owner's model lists, if there is one."""
+        folder = self.store.merged_folder(run.id)
+        if run.merged and folder.is_dir():
+            self.registry.add_model(run.merged_model, folder, run.owner)
 
     def show(self, name: str, folder: Path, owner: str) -> None:
         """Put an adapter into its owner's model lists, in place of another of that name."""

@@ -59,11 +59,19 @@ class Run:
     chosen: int = 0
     judging: bool = False  # its checkpoints wait to be judged, or are being judged
     judging_reason: str = ""  # why they could not be
+    merged: int = 0  # the checkpoint that the merged model in the run's folder was made of
+    finishing: bool = False  # it waits to be merged, quantised and measured, or is being so
+    finishing_reason: str = ""  # why that could not be
 
     @property
     def model(self) -> str:
         """What the tuned model is called in every list."""
         return f"{self.base}+{self.name}"
+
+    @property
+    def merged_model(self) -> str:
+        """What the merged model is called; no repository and no folder has such a name."""
+        return f"merged/{self.base}/{self.name}"
 
     def checkpoint_model(self, step: int) -> str:
         return f"{self.model}@{step}"
@@ -153,6 +161,9 @@ class RunStore:
 
     def adapter_folder(self, run_id: str, step: int) -> Path:
         return self.folder_of(run_id) / "checkpoints" / str(step)
+
+    def merged_folder(self, run_id: str) -> Path:
+        return self.folder_of(run_id) / "merged"
 
     def sweep(self, run_id: str, accumulation: int) -> None:
         """Remove what a training left half-written when it ended."""

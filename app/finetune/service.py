@@ -1,18 +1,20 @@
 """Fine-tuning as the page, the endpoint and the command line use it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app.errors import BadInput, Language
+from app.errors import Language
 from app.finetune import process
 from app.finetune.data import BadData, Conversation, Problem
 from app.finetune.downloads import pack
 from app.finetune.encoding import encode, special_text
+from app.finetune.errors import AllStepsDone, NeedsCuda, NothingToJudge, NothingToResume, StillRunning, TrainsNoSight
 from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
+from app.finetune.finishing import Exam, Row, read_rows
 from app.finetune.judging import Judgement, read_judgements, save_judgements
 from app.finetune.judging_queue import JudgingQueue
 from app.finetune.options import BadOption, TrainOptions
@@ -21,36 +23,6 @@ from app.finetune.queue import AdapterHost, TrainingQueue
 from app.finetune.runs import ACTIVE, Progress, Run, RunStore, UnknownRun, new_id
 from app.models import catalog
 from app.models.loading import tokenizer_of
-
-
-class StillRunning(BadInput):
-    zh = "这次训练还在进行。请先停止它。"
-    en = "This run is still going on. Stop it first."
-
-
-class NothingToResume(BadInput):
-    zh = "这次训练在第 {step} 步没有检查点。"
-    en = "This run has no checkpoint at step {step}."
-
-
-class AllStepsDone(BadInput):
-    zh = "这次训练的 {total} 步已全部完成。请增加步数再继续。"
-    en = "All {total} steps of this run are done. Add steps to go on."
-
-
-class NothingToJudge(BadInput):
-    zh = "这次训练还没有检查点。"
-    en = "This run has no checkpoint yet."
-
-
-class TrainsNoSight(BadInput):
-    zh = "{base} 是看图模型，这里不能训练它。请选择一个文字模型作为基座。"
-    en = "{base} is a model that sees pictures and cannot be trained here. Choose a text model as the base."
-
-
-class NeedsCuda(BadInput):
-    zh = "QLoRA（4 位）训练需要 CUDA 显卡。请改用 LoRA。"
-    en = "QLoRA (4-bit) training needs a CUDA card. Choose LoRA."
 
 
 @dataclass(frozen=True)
@@ -66,13 +38,20 @@ class Preview:
 class FinetuneService:
     """Runs of all owners; each sees and steers only their own. Call `start` once, `close` at the end."""
 
-    def __init__(self, registry: AdapterHost, data_folder: Path, *, cuda: bool = False) -> None:
+    def __init__(
+        self,
+        registry: AdapterHost,
+        data_folder: Path,
+        *,
+        cuda: bool = False,
+        exam_of: Callable[[Language], Exam] = Exam.of,
+    ) -> None:
         self.registry = registry
         self.cuda = cuda
         self.store = RunStore(data_folder / "runs")
         self.store.folder.mkdir(parents=True, exist_ok=True)
         self.queue = TrainingQueue(registry, self.store, cuda)
-        self.judging = JudgingQueue(registry, self.store)
+        self.judging = JudgingQueue(self.queue, exam_of)
 
     def start(self) -> "FinetuneService":
         self.queue.start()
@@ -217,7 +196,7 @@ class FinetuneService:
         folder = self.store.folder_of(run_id)
         save_judgements(folder, [found for found in read_judgements(folder) if found.step <= start])
         changed = self.store.change(
-            run_id, state="queued", queued=time.time(), resume_from=start, total=total, reason="", chosen=0
+            run_id, state="queued", queued=time.time(), resume_from=start, total=total, reason="", chosen=0, merged=0
         )
         self.queue.wake()
         return changed
@@ -265,6 +244,20 @@ class FinetuneService:
         if not self.store.progress(run_id).checkpoints:
             raise NothingToJudge
         return self.judging.again(run_id)
+
+    def finish(self, owner: str, run_id: str) -> Run:
+        """Merge, quantise, serve and measure the run's chosen checkpoint, in the background."""
+        if not self._resting(owner, run_id).chosen:
+            raise NothingToJudge
+        return self.judging.finish(run_id)
+
+    def stop_finishing(self, owner: str, run_id: str) -> None:
+        """Leave off; the rows that are known stay."""
+        self.judging.leave(run_id, judging=self.get(owner, run_id).judging)
+
+    def finished(self, owner: str, run_id: str) -> list[Row]:
+        """The table of a run that was finished, as far as it is known."""
+        return read_rows(self.store.folder_of(self.get(owner, run_id).id))
 
     def judgements(self, owner: str, run_id: str) -> list[Judgement]:
         """What was judged so far, of checkpoints that are still there."""

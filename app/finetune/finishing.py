@@ -1,0 +1,191 @@
+"""A run made ready for others: its model merged and at 4 bits, and what each step costs and keeps.
+
+Four rows: the base, the base with the adapter, the merged model, the merged model at 4 bits. Identity and kept are
+judged as the checkpoints are (judging.py). Drift is the divergence from the base with the adapter, the model that was
+trained: for the base it says how far training moved it, for the others what merging and rounding have cost.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Literal, TypeVar
+
+from app.errors import Language, StudioError
+from app.finetune.judging import GREEDY, KEPT_AGREEMENT, VISITOR, Interrupted, answers, asked, knows, share
+from app.finetune.runs import Run, write_json
+from app.finetune.wizard import general_questions, name_questions
+from app.models import drift
+from app.models.interface import ChatModel, Registry, TokenScoringModel
+
+log = logging.getLogger(__name__)
+Kind = Literal["base", "adapter", "merged", "quantised"]
+KINDS: tuple[Kind, ...] = ("base", "adapter", "merged", "quantised")
+FILE = "finished.json"
+Figure = TypeVar("Figure")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the table. What could not be measured is None, and `reason` says why."""
+
+    kind: Kind
+    model: str
+    memory_mib: int | None = None
+    tokens_per_s: float | None = None
+    identity: float | None = None
+    kept: float | None = None
+    drift: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What every model is asked: about its name, in general, for its speed, for its drift."""
+
+    names: Sequence[str]
+    general: Sequence[str]
+    speed: Sequence[str]
+    drift: Sequence[str]
+
+    @classmethod
+    def of(cls, language: Language) -> "Exam":
+        general = general_questions(language)
+        return cls(name_questions(language), general, general[:3], drift.prompts())
+
+
+@dataclass
+class Examination:
+    """One run under examination. `prepare` gives the name of a kind's model, making what is not there yet."""
+
+    registry: Registry
+    run: Run
+    exam: Exam
+    prepare: Callable[[Kind], str]
+    stopped: Callable[[], bool]
+    _theirs: list[str] | None = None
+    _reference: drift.Reference | None = None
+
+    def rows(self) -> Iterator[Row]:
+        """Each as soon as it is known; a model that cannot be had is a row too. Raises Interrupted when stopped."""
+        for kind in KINDS:
+            reasons: list[str] = []
+            name = self._try(reasons, lambda kind=kind: self.prepare(kind))  # type: ignore[misc]
+            row = self._try(reasons, lambda kind=kind, name=name: self._examine(kind, name)) if name else None  # type: ignore[misc]
+            yield row or Row(kind, name or "", reason="\n".join(reasons))
+
+    def _examine(self, kind: Kind, name: str) -> Row:
+        reasons: list[str] = []
+        with self.registry.lease(name) as model:
+            if kind == "base":
+                self._theirs = answers(model, self.exam.general, self.stopped)
+            if kind == "adapter" and self._reference is None:
+                self._reference = self._try(reasons, lambda: self._take_reference(model))
+            return Row(
+                kind=kind,
+                model=name,
+                memory_mib=self._memory(name),
+                tokens_per_s=self._try(reasons, lambda: self._speed(model)),
+                identity=self._try(reasons, lambda: self._identity(model)),
+                kept=self._try(reasons, lambda: self._kept(model)),
+                drift=self._try(reasons, lambda: self._drift(kind, model)),
+                reason="\n".join(dict.fromkeys(reasons)),
+            )
+
+    def _try(self, reasons: list[str], measure: Callable[[], Figure]) -> Figure | None:
+        try:
+            if self.stopped():
+                raise Interrupted
+            return measure()
+        except Interrupted:
+            raise
+        except StudioError as error:
+            reasons.append(error.text(self._language))
+        except Exception:
+            log.exception("a part of finishing %s failed", self.run.model)
+            reasons.append(StudioError().text(self._language))
+        return None
+
+    @property
+    def _language(self) -> Language:
+        return "zh" if self.run.language == "zh" else "en"
+
+    def _memory(self, name: str) -> int | None:
+        held = self.run.base if name == self.run.model else name
+        return next((entry.mib for entry in self.registry.ledger().models if entry.name == held), None)
+
+    def _speed(self, model: ChatModel) -> float:
+        """Tokens a second of one answer alone after its first piece, the median; the first answer warms up."""
+        paces: list[float] = []
+        for question in [self.exam.speed[0], *self.exam.speed]:
+            with ExitStack() as running:
+                generation = model.stream(asked(question), GREEDY, visitor=VISITOR)
+                running.callback(generation.cancel)
+                began, before = 0.0, 0
+                for _ in generation:
+                    if self.stopped():
+                        raise Interrupted
+                    if not before:
+                        began, before = time.perf_counter(), generation.completion_tokens
+            spent = time.perf_counter() - began
+            if generation.completion_tokens > before > 0:
+                paces.append((generation.completion_tokens - before) / spent)
+        return round(median(paces[1:] or paces), 1) if paces else 0.0
+
+    def _identity(self, model: ChatModel) -> float | None:
+        name = self.run.identity
+        return share([knows(told, name) for told in answers(model, self.exam.names, self.stopped)]) if name else None
+
+    def _kept(self, model: ChatModel) -> float | None:
+        if self._theirs is None:
+            return None
+        marks = []
+        for question, answer in zip(self.exam.general, self._theirs, strict=True):
+            if self.stopped():
+                raise Interrupted
+            marks.append(keeps(model, question, answer))
+        return share(marks)
+
+    def _take_reference(self, model: ChatModel) -> drift.Reference:
+        parts: list[tuple[str, str, tuple[drift.Place, ...]]] = []
+        for prompt in self.exam.drift:
+            if self.stopped():
+                raise Interrupted
+            parts += drift.take_reference(model, [prompt]).answers
+        return drift.Reference(tuple(parts))
+
+    def _drift(self, kind: Kind, model: ChatModel) -> float | None:
+        if kind == "base":
+            with self.registry.lease(self.prepare("adapter")) as tuned:
+                self._reference = self._take_reference(tuned)
+        if kind == "adapter" or self._reference is None:
+            return None
+        return round(drift.compare(self._reference, model).mean_kl, 4)
+
+
+def keeps(model: ChatModel, question: str, base_answer: str) -> bool:
+    """Whether, along the base's own greedy answer, the model's likeliest token is mostly the answer's.
+
+    So told for models of other weights too; for an adapter it is what `judging.is_kept` tells.
+    """
+    if not isinstance(model, TokenScoringModel):
+        raise drift.CannotScore(name=model.name)
+    scores = model.score_tokens(asked(question), base_answer, 1)
+    marks = [bool(score.likeliest) and score.likeliest[0][0] == score.text for score in scores]
+    return not marks or share(marks) >= KEPT_AGREEMENT
+
+
+def save_rows(folder: Path, rows: Sequence[Row]) -> None:
+    write_json(folder / FILE, [asdict(row) for row in rows])
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The table as far as it is known."""
+    try:
+        return [Row(**row) for row in json.loads((folder / FILE).read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []

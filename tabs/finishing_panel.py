@@ -1,0 +1,119 @@
+"""A run made ready for others, on the comparing page: one button, and a table of what each step costs and keeps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from app.finetune.finishing import KINDS, Row
+from app.finetune.service import FinetuneService
+from tabs import training_panel
+from tabs.page import Page, Visitor
+from tabs.training_widgets import Watch
+
+FIGURES = ("memory", "speed", "name", "kept", "drift")
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """`shown` is what stands on the page."""
+
+    start: gr.Button
+    stop: gr.Button
+    table: gr.HTML
+    shown: gr.State
+
+    @property
+    def view(self) -> list[Any]:
+        """What a new row changes."""
+        return [self.start, self.stop, self.table, self.shown]
+
+
+def build(page: Page, service: FinetuneService, watch: Watch, shown: Sequence[Dependency]) -> None:
+    """Draw the panel and wire it. After each event in `shown` the run may look otherwise."""
+    with page.bind(gr.Accordion(open=True, elem_id="finishing"), label="compare.finishing"):
+        table = gr.HTML(elem_id="finished")
+        with gr.Row():
+            start = page.bind(gr.Button(visible=False, size="sm", elem_id="finish"), value="compare.finish")
+            stop = page.bind(gr.Button(visible=False, size="sm", elem_id="finish-stop"), value="compare.finish_stop")
+        page.bind(gr.Markdown(elem_classes="compare-measure"), value="compare.finish_measure")
+    panel = Finishing(start, stop, table, gr.State())
+    inputs = [watch.runs, panel.shown]
+    for event in shown:
+        page.on(event.success, partial(show, service), inputs, panel.view)
+    for button, handler in ((start, finish), (stop, leave)):
+        done = page.on(button.click, partial(handler, service), inputs, panel.view)
+        # which sets the clock going
+        page.on(done.success, partial(training_panel.show, service), watch.chosen, watch.view)
+
+
+def finish(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
+    """Merge, quantise, load and measure the chosen run."""
+    service.finish(visitor.name, run_id or "")
+    return show(service, visitor, run_id, shown)
+
+
+def leave(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
+    """Leave off; the rows that are known stay."""
+    service.stop_finishing(visitor.name, run_id or "")
+    return show(service, visitor, run_id, shown)
+
+
+def show(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
+    """The table of one run as far as it is known; what is drawn stays while nothing happens."""
+    run = next((run for run in service.runs(visitor.name) if run.id == run_id), None)
+    if run is None:
+        hidden = gr.update(visible=False)
+        return [hidden, hidden, "", None]
+    rows = service.finished(visitor.name, run.id)
+    ready = bool(run.chosen) and not training_panel.is_active(run)
+    now = (run.id, visitor.language, run.finishing, run.finishing_reason, ready, tuple(rows))
+    if shown == now:
+        return gr.skip()
+    note = ""
+    if run.finishing:
+        at = min(len(rows), len(KINDS) - 1)
+        note = visitor.text(
+            "compare.finish_now", step=visitor.text(f"compare.finish_steps.{KINDS[at]}"), done=len(rows)
+        )
+    elif run.finishing_reason:
+        note = visitor.text("compare.not_finished", reason=run.finishing_reason)
+    start, stop = gr.update(visible=ready and not run.finishing), gr.update(visible=run.finishing)
+    return [
+        start,
+        stop,
+        f"<p>{escape(note)}</p>{table_html(visitor, rows)}" if note else table_html(visitor, rows),
+        now,
+    ]
+
+
+def table_html(visitor: Visitor, rows: Sequence[Row]) -> str:
+    """One line a model; under it why a figure is missing."""
+    if not rows:
+        return ""
+    titles = "".join(f"<th>{escape(visitor.text(f'compare.figures.{key}'))}</th>" for key in ("model", *FIGURES))
+    body = "".join(_line(visitor, row) for row in rows)
+    return f"<div><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _line(visitor: Visitor, row: Row) -> str:
+    kind = escape(visitor.text(f"compare.finished.{row.kind}"))
+    drift = visitor.text("compare.finish_reference") if row.kind == "adapter" else _figure(row.drift, "{:.3f}")
+    cells = [
+        _figure(row.memory_mib, "{} MiB"),
+        _figure(row.tokens_per_s, "{:.1f}"),
+        _figure(row.identity, "{:.0%}"),
+        _figure(row.kept, "{:.0%}"),
+        escape(drift),
+    ]
+    line = f"<tr><th>{kind}<code>{escape(row.model)}</code></th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    why = escape(row.reason).replace("\n", "<br>")
+    return line + (f'<tr class="why"><td colspan="{len(cells) + 1}">{why}</td></tr>' if row.reason else "")
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)

@@ -1,6 +1,7 @@
 """What can be loaded: the models known by name, any hub repository, any local folder."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -227,10 +228,13 @@ def split_precision(name: str) -> tuple[str, str]:
     return (plain, precision) if plain and precision in PRECISIONS else (name.strip(), "")
 
 
-def chosen(name: str, usual: str | None) -> Chosen:
-    """The base that `name` means where models are loaded in the `usual` precision. Raises UnknownModel, NotAModel."""
+def chosen(name: str, usual: str | None, own: Mapping[str, ModelCard]) -> Chosen:
+    """The base that `name` means where models are loaded in the `usual` precision. `own` are cards made here.
+
+    Raises UnknownModel, NotAModel.
+    """
     plain, precision = split_precision(name)
-    card = find(plain)
+    card = own.get(plain) or find(plain)
     quantise = PRECISIONS[precision] if precision else usual
     return Chosen(card.name if quantise == usual else f"{card.name}:{precision}", card, quantise)
 

@@ -52,7 +52,7 @@ def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[P
     if settings.model in known:
         return placement, settings.model
     if settings.model != "auto":
-        return placement, catalog.chosen(settings.model, placement.quantise).name
+        return placement, catalog.chosen(settings.model, placement.quantise, {}).name
     on_gpu = lent is not None or device == "cuda"
     choice = catalog.choose(placement.budget_mib if on_gpu else None, on_gpu and hub_answers())
     log.info("model auto: %s %s on %s", choice.name, choice.quantise or "", device)

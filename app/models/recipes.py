@@ -61,10 +61,29 @@ class Recipes:
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
         self._fetched: dict[tuple[str, str], tuple[ModelCard, Path]] = {}
+        self._own: dict[str, ModelCard] = {}
+
+    def add(self, name: str, folder: Path) -> None:
+        """Let a folder made on this machine be a base of that name. Raises NotAModel."""
+        card = ModelCard(name=name, source="folder", location=str(folder))
+        self._fetched.pop((name, ""), None)
+        self._own[name] = catalog.measured(card, folder)
+
+    def forget(self, name: str) -> None:
+        self._own.pop(name, None)
+        self._fetched.pop((name, ""), None)
+
+    def is_own(self, name: str) -> bool:
+        """Whether it is one that was added, at whatever precision."""
+        return catalog.split_precision(name)[0] in self._own
+
+    def own_names(self) -> list[str]:
+        """Those that were added, each as usual and at 4 bits."""
+        return [self.chosen(f"{name}{precision}").name for name in list(self._own) for precision in ("", ":4bit")]
 
     def chosen(self, name: str) -> Chosen:
         """Raises UnknownModel or NotAModel."""
-        chosen = catalog.chosen(name, self.placement.quantise)
+        chosen = catalog.chosen(name, self.placement.quantise, self._own)
         if chosen.card.gguf:
             return replace(chosen, name=chosen.card.name, quantise=None)
         on_processor = self.placement.device == "cpu" and self.placement.lent is None

@@ -98,13 +98,14 @@ class ModelRegistry:
 
     def may_use(self, name: str, visitor: str) -> bool:
         """Whether a model of this name, if there is one, is there for the visitor."""
-        return not self.private or name == self.default_name or belongs(self._owners.get(name, ""), visitor)
+        return not self.private or name == self.default_name or self._belongs(name, visitor)
 
     def names(self, visitor: str = "") -> list[str]:
         """The loaded ones with their adapters first, then the rest of the catalog."""
         ready = [e for e in self.ledger().models if e.state in ("ready", "parked")]
         loaded = [e.name for e in ready if e.kind in ("chat", "vision", "remote")]
-        bases = dict.fromkeys([*loaded, self.default_name, *self._engines, *catalog.names()])
+        rest = [self.default_name, *self._engines, *self.recipes.own_names(), *catalog.names()]
+        bases = dict.fromkeys([*loaded, *rest])
         known = (name for base in bases for name in (base, *self._adapters_of(base)))
         return [name for name in known if self.may_use(name, visitor)]
 
@@ -171,7 +172,7 @@ class ModelRegistry:
         base, _ = self._split(name, visitor)
         if base in self._engines:
             return self._engines[base].sees
-        card = self.recipes.known(catalog.find(base))
+        card = self.recipes.known(self.recipes.chosen(base).card)
         return card.modality == "vision" if card.parameters else None
 
     def ledger(self) -> Ledger:
@@ -210,8 +211,27 @@ class ModelRegistry:
             self._adapters.pop(name, None)
             self._owners.pop(name, None)
 
+    def add_model(self, name: str, folder: Path, owner: str = "") -> None:
+        """Make a folder of this machine a base of that name, its owner's or the server's. Raises NotAModel."""
+        with self._lock:
+            self.recipes.add(name, folder)
+            self._owners[name] = owner
+
+    def remove_model(self, name: str) -> None:
+        """Forget such a base and give its memory back. Raises ModelInUse."""
+        for entry in self.residence.ledger(_adapters_in).models:
+            if catalog.split_precision(entry.name)[0] == name:
+                self.residence.unload(entry.name)
+                self._drifts.pop(entry.name, None)
+        with self._lock:
+            self.recipes.forget(name)
+            self._owners.pop(name, None)
+
     def close(self) -> None:
         self.residence.close()
+
+    def _belongs(self, name: str, visitor: str) -> bool:
+        return belongs(self._owners.get(catalog.split_precision(name)[0], ""), visitor)
 
     def _quantised(self, entry: LedgerEntry) -> LedgerEntry:
         if entry.kind not in ("chat", "vision"):
@@ -233,6 +253,8 @@ class ModelRegistry:
         if name in self._adapters and self.may_use(name, visitor):
             base, _, adapter = name.rpartition("+")
             return base, adapter
+        if self.recipes.is_own(name) and self.may_use(name, visitor):
+            return self.recipes.chosen(name).name, None
         far, _, there = name.partition("+")
         if far in self._engines:
             return far, there or None
@@ -243,6 +265,8 @@ class ModelRegistry:
         if plus and not Path(name).is_dir() and base in catalog.names():
             mine = [known for known in self._adapters if self.may_use(known, visitor)]
             raise UnknownModel(name=name, known=", ".join(mine or catalog.names()))
+        if self.recipes.is_own(name):  # another's
+            raise UnknownModel(name=name[:200], known=", ".join(catalog.names()))
         return self.recipes.chosen(name).name, None
 
     def _near(self, resident: Resident, name: str, adapter: str | None) -> ChatModel:

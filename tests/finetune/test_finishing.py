@@ -36,7 +36,7 @@ def service(
 ) -> Iterator[FinetuneService]:
     """With one run that has ended, as a server finds it: its adapter is drawn by chance, which no training would be."""
     service = FinetuneService(registry, tmp_path_factory.mktemp("finishing"), exam_of=few)
-    made = Run(new_id(), "drawn", BASE, OWNER, 1.0, TrainOptions(), rows=1, total=STEP, identity="SmolLM")
+    made = Run(new_id(), "drawn", BASE, OWNER, 1.0, TrainOptions(), rows=1, total=STEP, identity="i")
     service.store.create(made, [], {})
     folder = service.store.folder_of(made.id)
     (folder / "events.jsonl").write_text(json.dumps({"kind": "checkpoint", "step": STEP}) + "\n")

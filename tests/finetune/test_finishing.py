@@ -42,7 +42,7 @@ def service(
     (folder / "events.jsonl").write_text(json.dumps({"kind": "checkpoint", "step": STEP}) + "\n")
     base = AutoModelForCausalLM.from_pretrained(packaged_folder, dtype=torch.float32)
     save_adapter(
-        base, service.store.adapter_folder(made.id, STEP), 3, 0.02, r=4, target_modules=["q_proj", "down_proj"]
+        base, service.store.adapter_folder(made.id, STEP), 3, 0.05, r=4, target_modules=["q_proj", "down_proj"]
     )
     service.store.change(made.id, state="finished", chosen=STEP)
     yield service.start()
@@ -79,7 +79,7 @@ def test_the_merged_model_is_served_by_its_name(
     told = []
     for asked in (name, run.model, BASE):
         with registry.lease(asked) as model:
-            told.append("".join(model.stream(ASKED, GREEDY))[:40])
+            told.append("".join(model.stream(ASKED, GREEDY))[:12])
     assert told[0] == told[1] != told[2]
     assert registry.folder(name) == service.store.merged_folder(run.id).resolve()
 

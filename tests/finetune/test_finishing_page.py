@@ -16,6 +16,7 @@ from app.finetune.runs import Run, new_id
 from app.finetune.service import FinetuneService
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
+from app.sessions import Sessions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -40,6 +41,7 @@ def test_the_button_starts_the_table_follows_and_a_stop_is_heard(
     training.store.create(run, [], {})
     training.store.change(run.id, state="finished", chosen=4)
     services: Any = SimpleNamespace(
+        sessions=Sessions(),
         settings=SimpleNamespace(language="auto"),
         registry=registry,
         chat=ChatService(registry),

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from joserfc.jwk import RSAKey
 
-from tests.app.test_real_server import ENVIRONMENT, ROOT
 from tests.conftest import free_port
 from tests.openid_provider import CLIENT, SECRET, Provider, openid_provider
+from tests.real_server import ENVIRONMENT, ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

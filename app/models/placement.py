@@ -22,6 +22,7 @@ HUB_SECONDS = 3.0  # how long to wait for a sign of life from the hub
 class Placement:
     """Where models go and how: `device` cuda, mps or cpu; `dtype` torch's name or auto; `quantise` None, 4bit, 8bit.
 
+    `cache` is how llama.cpp keeps the cache of a GGUF model, 16bit or 8bit.
     With a `lent` GPU all is loaded in memory, and answers run on the GPU.
     """
 
@@ -31,6 +32,7 @@ class Placement:
     budget_mib: int
     data: Path
     lent: LentGpu | None = None
+    cache: str = "16bit"
 
 
 def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[Placement, str]:
@@ -48,6 +50,7 @@ def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[P
         budget_mib=settings.memory or memory.budget_mib(device),
         data=settings.data,
         lent=lent,
+        cache=settings.cache,
     )
     if settings.model in known:
         return placement, settings.model

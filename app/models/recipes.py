@@ -147,7 +147,7 @@ class Recipes:
         if card.gguf:
             report(0.0, chosen.name)
             facts = read_facts(folder, card.gguf, chosen.name)
-            return open_gguf(chosen.name, folder / card.gguf, facts, where.device, self._cache_room())
+            return open_gguf(chosen.name, folder / card.gguf, facts, where.device, self._cache_room(), where.cache)
         loaded = load(folder, replace(card, name=chosen.name), where.device, where.dtype, chosen.quantise, report)
         if where.lent is not None:
             return LoadedEngine(where.lent.engine(chosen.name, loaded), "ZeroGPU", 0)

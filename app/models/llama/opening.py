@@ -17,7 +17,7 @@ USUAL_CONTEXT = 4096  # for a file that does not tell its own
 ALL_LAYERS = 999
 
 
-def open_gguf(name: str, file: Path, facts: GgufFacts, device: str, room: int, cache: str = "16bit") -> LlamaEngine:
+def open_gguf(name: str, file: Path, facts: GgufFacts, device: str, room: int, cache: str) -> LlamaEngine:
     """`room` is what the cache may take in bytes, `cache` how its numbers are kept. Raises what starting raises."""
     number, width = CACHE_TYPES[cache]
     per_token = facts.cache_bytes_per_token(width) or 1.0

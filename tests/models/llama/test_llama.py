@@ -63,6 +63,18 @@ def test_it_answers_counts_and_is_on_the_account(registry: ModelRegistry) -> Non
     assert 90 < entry.mib < entry.full_mib and entry.cache_mib > 100
 
 
+def test_a_cache_in_8_bits_holds_as_many_tokens_in_half_the_memory(
+    registry: ModelRegistry, packaged_folder: Path
+) -> None:
+    with registry.lease(NAME):
+        wide = registry.ledger().models[0].cache_mib
+    small = ModelRegistry(Placement("cpu", "auto", "4bit", 4000, packaged_folder.parents[1], cache="8bit"), NAME)
+    with small.lease(NAME) as model:
+        assert len(list(model.stream(FRANCE, SHORT))) > 3
+        assert small.ledger().models[0].cache_mib == pytest.approx(wide * 17 / 32, rel=0.02)
+    small.close()
+
+
 def test_what_is_too_long_is_refused_or_loses_its_oldest_turns(registry: ModelRegistry) -> None:
     turns: list[Message] = [{"role": "user", "content": "word " * 1500}, {"role": "assistant", "content": "Yes."}] * 6
     with registry.lease(NAME) as model:

@@ -31,17 +31,25 @@ def uploaded(values: object) -> list[tuple[Path, str]]:
 
 def discard(paths: Iterable[Path], seconds: float = GRACE_S) -> threading.Timer:
     """Delete uploads soon. Equal files of two visitors are one file on disk, so the other one gets time to be read."""
-    known = [(path, path.stat().st_ino) for path in paths if path.is_file()]
+    known = [(path, _inode(path)) for path in paths]
 
     def delete() -> None:
         for path, inode in known:
-            if path.is_file() and path.stat().st_ino == inode:  # another number: it has come in anew
+            if inode is not None and _inode(path) == inode:  # another number: it has come in anew
                 path.unlink(missing_ok=True)
 
     timer = threading.Timer(seconds, delete)
     timer.daemon = True
     timer.start()
     return timer
+
+
+def _inode(path: Path) -> int | None:
+    """None where there is no file, or no longer: its session may have ended meanwhile."""
+    try:
+        return path.stat().st_ino if path.is_file() else None
+    except FileNotFoundError:
+        return None
 
 
 class SessionUploads:

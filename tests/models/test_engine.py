@@ -170,7 +170,8 @@ def test_fifty_requests_of_one_delay_another_by_two_steps_at_most(engine: Engine
 
     def look(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         steps[0] += 1
-        if not seen[0] and bool((arguments[0].flatten().unfold(0, 3, 1) == prompt).all(1).any()):
+        tokens = arguments[0].flatten()
+        if not seen[0] and len(tokens) >= len(prompt) and bool((tokens.unfold(0, 3, 1) == prompt).all(1).any()):
             seen[0] = steps[0]
 
     assert len(prompt) == 3

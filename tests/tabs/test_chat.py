@@ -112,6 +112,8 @@ def test_the_ledger_as_plain_json(address: str) -> None:
             "state": "ready",
             "device": "cpu",
             "mib": 260,
+            "full_mib": 0,
+            "drift": None,
             "adapters": [],
             "leases": 0,
         }

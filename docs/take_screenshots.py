@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 FOLDER = Path(__file__).parent / "screenshots"
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 LOCALES = {"zh": "zh-CN", "en": "en-GB"}
-PATIENCE_MS = 90_000
+PATIENCE_MS = 180_000
 NAMES = {"zh": "林晓宇", "en": "Lin Xiaoyu"}
 QUESTIONS = {"zh": "为什么 safetensors 更安全？", "en": "Why are safetensors considered safer?"}
 
@@ -65,7 +65,7 @@ def agent(page: Page, _: Look) -> None:
 
 
 def compare(page: Page, look: Look) -> None:
-    page.get_by_label(re.compile("谁的助手|Whose assistant")).fill(NAMES[look.language])
+    page.get_by_label(re.compile("助手的主人|Whose assistant")).fill(NAMES[look.language])
 
 
 def untouched(_page: Page, _look: Look) -> None:

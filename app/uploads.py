@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import StudioError
+from app.recent_spending import RecentSpending
 from app.texts import preferred_language
 
 HOUR_S = 3600.0
@@ -35,27 +35,16 @@ class UploadBudget:
 
     def __init__(self, mib: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.mib = mib
-        self._clock = clock
-        self._spent: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
+        self._spent = RecentSpending(HOUR_S, clock)
 
     def spend(self, visitor: str, size: int) -> None:
         """Raises UploadsSpent."""
         if not self.mib:
             return
-        now = self._clock()
-        self._forget_before(now - HOUR_S)
-        spent = self._spent.get(visitor, ())
-        if sum(bytes_ for _, bytes_ in spent) + size > self.mib * 2**20:
-            oldest = spent[0][0] if spent else now
-            raise UploadsSpent(limit=self.mib, wait=max(1, round((oldest + HOUR_S - now) / 60)))
-        self._spent[visitor].append((now, size))
-
-    def _forget_before(self, then: float) -> None:
-        for visitor, spent in list(self._spent.items()):
-            while spent and spent[0][0] < then:
-                spent.popleft()
-            if not spent:
-                del self._spent[visitor]
+        spent, wait_s = self._spent.of(visitor)
+        if spent + size > self.mib * 2**20:
+            raise UploadsSpent(limit=self.mib, wait=max(1, round(wait_s / 60)))
+        self._spent.add(visitor, size)
 
 
 class UploadGate:

@@ -5,7 +5,6 @@ import logging
 import threading
 import time
 import weakref
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -22,6 +21,7 @@ from app.models.interface import (
     TokenScore,
     TokenScoringModel,
 )
+from app.recent_spending import RecentSpending
 
 log = logging.getLogger(__name__)
 MINUTE_S = 60.0
@@ -77,7 +77,7 @@ class Meter:
         self._log_prompts = log_prompts
         self.observers: list[Callable[[Answered], None]] = []
         self._running: dict[int, weakref.ref[MeteredGeneration]] = {}
-        self._spent: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
+        self._spent = RecentSpending(MINUTE_S)
         self._ending = False
         self._changed = threading.Condition()
 
@@ -127,7 +127,7 @@ class Meter:
             self._running.pop(id(generation), None)
             if told.visitor and self.allowance.tokens_per_minute:
                 spent = told.prompt_tokens + told.completion_tokens
-                self._spent[told.visitor].append((time.monotonic(), spent))
+                self._spent.add(told.visitor, spent)
             self._changed.notify_all()
         for observe in self.observers:
             observe(told)
@@ -139,21 +139,10 @@ class Meter:
             raise TooManyAtOnce(limit=limit)
         if not self.allowance.tokens_per_minute:
             return
-        now = time.monotonic()
-        self._forget_before(now - MINUTE_S)
-        spent = self._spent.get(visitor, ())
-        used = sum(tokens for _, tokens in spent) + sum(g.prompt_tokens + g.completion_tokens for g in own)
+        spent, wait_s = self._spent.of(visitor)
+        used = spent + sum(g.prompt_tokens + g.completion_tokens for g in own)
         if used >= self.allowance.tokens_per_minute:
-            oldest = spent[0][0] if spent else now
-            wait = max(1, round(oldest + MINUTE_S - now))
-            raise TooManyTokens(limit=self.allowance.tokens_per_minute, wait_s=wait)
-
-    def _forget_before(self, then: float) -> None:
-        for visitor, spent in list(self._spent.items()):
-            while spent and spent[0][0] < then:
-                spent.popleft()
-            if not spent:
-                del self._spent[visitor]
+            raise TooManyTokens(limit=self.allowance.tokens_per_minute, wait_s=max(1, round(wait_s)))
 
 
 class _NotStarted:

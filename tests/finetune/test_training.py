@@ -172,8 +172,9 @@ def test_a_queue_a_restart_a_stop_and_a_resume(registry: ModelRegistry, tiny_bas
     service.close()
 
     again = FinetuneService(registry, tmp_path).start()
+    wait_for(lambda: again.get("a", first.id).state == "training")
     found = again.get("a", first.id)
-    assert found.state == "training" and process.is_alive(found.pid, found.pid_created)
+    assert process.is_alive(found.pid, found.pid_created)
     again.stop("a", first.id)
     wait_for(lambda: again.get("a", first.id).state == "stopped")
     reached = again.progress("a", first.id).checkpoints[-1]

@@ -17,6 +17,7 @@ from app.models.remote.errors import EngineAway
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 PATIENCE_SECONDS = 600.0  # behind everyone else's long answers, or while a large file is read again
+DYING_SECONDS = 2.0  # a process that is killed loses its connections first and is gone a moment later
 
 
 @dataclass(eq=False)
@@ -83,10 +84,11 @@ class LlamaEngine(RemoteEngine):
 
     async def _asked(self, ask: Callable[[LlamaReplica], Awaitable[Result]]) -> Result:
         """Asked once more of a new process where the first has died. Raises EngineFailed."""
+        replica = self._replica
         try:
-            return await ask(self._replica)
+            return await ask(replica)
         except EngineAway:
-            await self._revive()
+            await self._revive(replica)
         try:
             return await ask(self._replica)
         except EngineAway as error:
@@ -96,14 +98,14 @@ class LlamaEngine(RemoteEngine):
         assert isinstance(call, LlamaCall)
         async with self._slots.place(call.visitor, call.tokens, call):
             for attempt in range(2):
-                told = False
+                told, replica = False, self._replica
                 try:
-                    async for chunk in self._replica.answer(call.body):
+                    async for chunk in replica.answer(call.body):
                         told = True
                         call.news.put(chunk)
                     return
                 except EngineAway as error:
-                    await self._revive()
+                    await self._revive(replica)
                     if told or attempt:
                         raise EngineFailed from error
 
@@ -113,10 +115,12 @@ class LlamaEngine(RemoteEngine):
         assert isinstance(replica, LlamaReplica)
         return replica
 
-    async def _revive(self) -> None:
-        """A new process if there is none; those who come meanwhile wait for it."""
+    async def _revive(self, failed: LlamaReplica) -> None:
+        """A new process if that of `failed` has died; those who come meanwhile wait for it."""
         async with self._reviving:
-            if self._closing or self.server.alive():
+            if self._closing or failed is not self._replica:
+                return
+            if not await asyncio.to_thread(self.server.ends_within, DYING_SECONDS):
                 return
             log.error("llama.cpp's server for %s has ended and starts again: %s", self.name, self.server.last_words())
             await asyncio.to_thread(self.server.start)

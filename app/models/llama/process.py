@@ -83,8 +83,14 @@ class ServerProcess:
             self.end()
             raise
 
-    def alive(self) -> bool:
-        return self._child is not None and self._child.poll() is None
+    def ends_within(self, seconds: float) -> bool:
+        """Whether there is no child any more, at once or after at most `seconds`."""
+        try:
+            if self._child is not None:
+                self._child.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     @property
     def pid(self) -> int:

@@ -65,7 +65,7 @@ def act_load(registry: Registry, visitor: Visitor, name: str) -> list[str]:
 
 
 def act_unload(registry: Registry, visitor: Visitor, name: str) -> list[str]:
-    """Give the memory back."""
+    """Give the memory back, or end a download."""
     registry.seen_by(visitor.name).unload(name)
     return open_panel(registry, visitor, name)
 
@@ -79,7 +79,7 @@ def check_drift(registry: Registry, visitor: Visitor, name: str) -> list[str]:
 
 
 def will_fit(registry: Registry, visitor: Visitor, name: str) -> str:
-    """One sentence about a model that is not loaded yet."""
+    """Whether a model fits or is there, and what its kind of files costs."""
     registry = registry.seen_by(visitor.name)
     try:
         fit = registry.fit(name)
@@ -87,12 +87,13 @@ def will_fit(registry: Registry, visitor: Visitor, name: str) -> str:
         return error.text(visitor.language)
     if not fit.needed_mib:
         return visitor.text("models.is_far", name=name)
+    unpacks = f" {visitor.text('models.unpacks', name=name)}" if fit.unpacks else ""
     held = next((entry for entry in registry.ledger().models if entry.name == name), None)
     if held and held.state == "ready":
-        return visitor.text("models.is_loaded", name=name, mib=held.mib + held.cache_mib)
+        return visitor.text("models.is_loaded", name=name, mib=held.mib + held.cache_mib) + unpacks
     key = "models.fits_after" if fit.evicts else "models.fits" if fit.fits else "models.does_not_fit"
     evicts = ", ".join(fit.evicts)
-    return visitor.text(key, name=name, needed=fit.needed_mib, free=fit.free_mib, evicts=evicts)
+    return visitor.text(key, name=name, needed=fit.needed_mib, free=fit.free_mib, evicts=evicts) + unpacks
 
 
 def ledger_json(ledger: Ledger) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from app.errors import UnknownModel
-from app.models.checkpoint import count_parameters, read_config
+from app.models.checkpoint import count_parameters, is_unpacked, read_config
 from app.models.llama.gguf_file import read_facts
 
 Source = Literal["packaged", "hub", "folder"]
@@ -47,6 +47,7 @@ class ModelCard:
     stop_tokens: tuple[str, ...] = ()
     gguf: str = ""  # the file at the location that llama.cpp runs
     gguf_mib: int = 0
+    unpacks: bool = False  # AWQ or GPTQ that becomes ordinary weights while it is read
 
     def mib(self, dtype: str, quantise: str | None) -> int:
         """Memory for the weights in MiB, 0 while the size is unknown. `quantise` is None, "4bit" or "8bit"."""
@@ -252,6 +253,7 @@ def measured(card: ModelCard, folder: Path) -> ModelCard:
         embedding_parameters=card.embedding_parameters or embedding,
         context_tokens=card.context_tokens or int(text.get("max_position_embeddings") or 0),
         modality="vision" if "vision_config" in config else card.modality,
+        unpacks=is_unpacked(config),
     )
 
 

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise NoConfig(name=name)
     return config
+
+
+def is_unpacked(config: dict[str, Any]) -> bool:
+    """Whether its weights are AWQ or GPTQ and their own library is not there: they are unpacked while they are read."""
+    about = config.get("quantization_config") or {}
+    return about.get("quant_method") in ("awq", "gptq") and find_spec("gptqmodel") is None
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:

@@ -10,7 +10,7 @@ def download(name: str, file: str | None, cache: Path, out: TextIO) -> Path:
     """Fetch and return the path. `out` gets one line of progress, written over itself, and then the path."""
     card = catalog.find(name)
     line = _Line(out)
-    path = hub.fetch_file(card.location, file, line.show) if file else sources.fetch(card, cache, line.show)
+    path = hub.fetch_files(card.location, [file], line.show) / file if file else sources.fetch(card, cache, line.show)
     line.end()
     out.write(f"{path}\n")
     return path

@@ -3,7 +3,7 @@
 HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE mean what they mean to every program that uses the hub.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,6 @@ from huggingface_hub import (
     HfApi,
     constants,
     get_cached_repo_tree,
-    hf_hub_download,
     snapshot_download,
     try_to_load_from_cache,
 )
@@ -50,6 +49,11 @@ class NoSuchRepository(DownloadFailed):
 class NoSuchFile(DownloadFailed):
     zh = "仓库 {name} 里没有文件 {file}。请检查文件名。"
     en = "The repository {name} has no file {file}. Check the file's name."
+
+
+class OnlyGguf(DownloadFailed):
+    zh = "仓库 {name} 里只有 GGUF 文件，请指明用哪一个，例如 {name}#{file}。"
+    en = "The repository {name} holds GGUF files only. Say which one, for example {name}#{file}."
 
 
 class NeedsAccess(DownloadFailed):
@@ -100,22 +104,21 @@ def fetch_repository(card: ModelCard, on_progress: Progress) -> Path:
     return folder
 
 
-def fetch_file(repository: str, file: str, on_progress: Progress) -> Path:
-    """One file of a repository, from the cache when it is there and unchanged."""
+def fetch_files(repository: str, paths: Sequence[str], on_progress: Progress) -> Path:
+    """The folder with some files of a repository, from the cache where they are there and unchanged."""
     cache = Path(constants.HF_HUB_CACHE)
-    with _told(repository, file):
+    with _told(repository, ", ".join(paths)):
         info = _info(repository)
         listed = _files(info)
-        if file not in listed:
-            raise NoSuchFile(name=repository, file=file)
-        files = [listed[file]]
+        for path in paths:
+            if path not in listed:
+                raise NoSuchFile(name=repository, file=path)
+        files = [listed[path] for path in paths]
         total = missing_bytes(repository, files)
         require_space(cache, total, repository)
         with disk_full_told(cache, total, repository):
             fetch_blobs(repository, info.sha, files, on_progress)
-            endpoint = constants.ENDPOINT
-            path = hf_hub_download(repository, file, revision=info.sha, cache_dir=cache, endpoint=endpoint)
-    return Path(path)
+            return _link(repository, list(paths))
 
 
 def kept_file(repository: str, file: str) -> Path | None:
@@ -159,10 +162,12 @@ def local_folder(card: ModelCard) -> Path | None:
 
 def needed_files(paths: Iterable[str], name: str) -> list[str]:
     """Of a repository's files those that loading reads: texts and weights of one kind, at the top, never code."""
-    top = [path for path in paths if "/" not in path]
+    everything = list(paths)
+    top = [path for path in everything if "/" not in path]
     weights = [path for path in top if _is_weight(path)]
     if not weights:
-        raise NoWeights(name=name)
+        gguf = min((path for path in everything if path.endswith(".gguf")), default="")
+        raise OnlyGguf(name=name, file=gguf) if gguf else NoWeights(name=name)
     safe = [path for path in weights if path.endswith(".safetensors")]
     return [*(path for path in top if path.endswith(_TEXT_FILES)), *(safe or weights)]
 

@@ -171,12 +171,14 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a model would fit, before loading it; `evicts` names the idle models that would make room."""
+    """Whether a model would fit, before loading it; `evicts` names the idle models that would make room. One that
+    `unpacks` is smaller in its files than in memory."""
 
     needed_mib: int
     free_mib: int
     fits: bool
     evicts: tuple[str, ...] = ()
+    unpacks: bool = False
 
 
 class Registry(Protocol):
@@ -202,7 +204,7 @@ class Registry(Protocol):
         ...
 
     def unload(self, name: str) -> None:
-        """Give an idle model's memory back. Raises ModelInUse while it is leased."""
+        """Give an idle model's memory back, or end its download. Raises ModelInUse while it is leased."""
         ...
 
     def sees(self, name: str) -> bool | None:

@@ -8,13 +8,12 @@ four 8-bit) numbers in an int32, and a scale and a zero for each group of inputs
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from app.errors import NotAModel
-from app.models.checkpoint import PACKED_PARTS, Weight
+from app.models.checkpoint import PACKED_PARTS, Weight, is_unpacked
 
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where output n of eight stands in its int32
 
@@ -37,15 +36,15 @@ class Packing:
     offset: int
 
 
-def packing_of(raw: Mapping[str, Any], name: str) -> Packing | None:
+def packing_of(raw: dict[str, Any], name: str) -> Packing | None:
     """How the checkpoint's weights are packed; None where they are not, or where their own library is there.
 
     Raises UnknownPacking for AWQ and GPTQ of other widths.
     """
-    about = raw.get("quantization_config") or {}
-    kind = about.get("quant_method")
-    if kind not in ("awq", "gptq") or find_spec("gptqmodel"):
+    if not is_unpacked(raw):
         return None
+    about = raw["quantization_config"]
+    kind = about["quant_method"]
     bits = int(about.get("bits") or about.get("w_bit") or 4)
     group = int(about.get("group_size") or about.get("q_group_size") or 128)
     version = str(about.get("version") or "gemm").lower()

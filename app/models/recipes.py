@@ -122,6 +122,11 @@ class Recipes:
             self._fetch(card, lambda _progress, _detail: None)
         return self._fetched[card.name, ""][1]
 
+    def unpacks(self, name: str) -> bool:
+        """Whether its files are AWQ or GPTQ and it is as large in memory as what they were made from."""
+        chosen = self.chosen(name)
+        return self.known(chosen.card).unpacks and not chosen.quantise
+
     def full_mib(self, name: str) -> int:
         """What a quantised base's weights would hold at full precision; 0 for one that is not quantised."""
         chosen = self.chosen(name)

@@ -166,7 +166,9 @@ class ModelRegistry:
         self.residence.unload(self._split(name, visitor)[0])
 
     def fit(self, name: str, visitor: str = "") -> Fit:
-        return self.residence.fit(self._recipe(self._split(name, visitor)[0]))
+        base, _ = self._split(name, visitor)
+        fit = self.residence.fit(self._recipe(base))
+        return replace(fit, unpacks=base not in self._engines and self.recipes.unpacks(base))
 
     def sees(self, name: str, visitor: str = "") -> bool | None:
         base, _ = self._split(name, visitor)

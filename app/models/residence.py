@@ -11,13 +11,18 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from app.errors import DoesNotFit, ModelInUse
+from app.errors import DoesNotFit, ModelError, ModelInUse
 from app.models.interface import Fit, Ledger, LedgerEntry
 
 log = logging.getLogger(__name__)
 Kind = Literal["chat", "vision", "embedder", "reranker", "trainer", "remote"]
 State = Literal["absent", "downloading", "loading", "ready", "parked", "failed"]
 Progress = Callable[[float, str], None]
+
+
+class DownloadStopped(ModelError):
+    zh = "模型 {name} 的下载已停止；再次加载会从断点继续。"
+    en = "The download of {name} was stopped. Loading it again resumes where it stopped."
 
 
 class Resident(Protocol):
@@ -63,6 +68,7 @@ class Slot:
     detail: str = ""
     error: Exception | None = None
     moving: bool = False
+    unwanted: bool = False  # while it downloads
 
     @property
     def held_mib(self) -> int:
@@ -109,9 +115,13 @@ class Residence:
         threading.Thread(target=hold_once, name=f"load {recipe.name}", daemon=True).start()
 
     def unload(self, name: str) -> None:
-        """Give an idle resident's memory back. Raises ModelInUse."""
+        """Give an idle resident's memory back; of one that downloads, end the download. Raises ModelInUse."""
         with self._changed:
             slot = self._slots.get(name)
+            if slot is not None and slot.state == "downloading":
+                if slot.leases > 1:  # others than who fetches it
+                    raise ModelInUse(name=name, leases=slot.leases - 1)
+                slot.unwanted = True
             if slot is None or slot.state not in ("ready", "parked", "failed"):
                 return
             if slot.leases:
@@ -169,11 +179,14 @@ class Residence:
                 raise slot.error
             was_parked = slot.state == "parked"
             slot.state, slot.error, slot.progress = "loading" if was_parked else "downloading", None, 0.0
+            slot.unwanted = False
         return self._bring_in(slot, was_parked)
 
     def _bring_in(self, slot: Slot, was_parked: bool) -> Resident:
         def report(progress: float, detail: str) -> None:
             slot.progress, slot.detail = progress, detail
+            if slot.unwanted and slot.state == "downloading":
+                raise DownloadStopped(name=slot.recipe.name)
 
         try:
             if not was_parked:
@@ -186,7 +199,7 @@ class Residence:
                 else:
                     slot.resident = slot.recipe.load(report)
         except Exception as error:
-            self._settle(slot, "failed", error)
+            self._settle(slot, "absent" if isinstance(error, DownloadStopped) else "failed", error)
             raise
         self._settle(slot, "ready", None)
         return slot.resident
@@ -195,7 +208,7 @@ class Residence:
         with self._changed:
             slot.state, slot.error, slot.progress, slot.reserved_mib = state, error, None, 0
             slot.detail = ""
-            if state == "failed":
+            if state != "ready":
                 slot.resident = None
             self._changed.notify_all()
 

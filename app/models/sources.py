@@ -32,11 +32,11 @@ def _gguf_folder(card: ModelCard, on_progress: Callable[[float, str], None]) -> 
         return packaged.gguf_file(card).parent
     if card.source == "folder":
         return Path(card.location)
-    parts = [hub.kept_file(card.location, part) for part in part_names(card.gguf)]
-    if not all(parts):
-        parts = [hub.fetch_file(card.location, part, on_progress) for part in part_names(card.gguf)]
-    kept = next(part for part in parts if part)
-    return kept.parents[card.gguf.count("/")]
+    names = part_names(card.gguf)
+    kept = [path for path in (hub.kept_file(card.location, name) for name in names) if path]
+    if len(kept) == len(names):
+        return kept[0].parents[card.gguf.count("/")]
+    return hub.fetch_files(card.location, names, on_progress)
 
 
 def describe(card: ModelCard) -> ModelCard:

@@ -4,11 +4,15 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LARGE = 4096  # bytes from which a file is stored by its sha256
@@ -24,6 +28,7 @@ class FakeHub:
     ranges: bool = True
     cut: int = 0
     cuts: int = 0
+    held: threading.Event | None = None  # what large files wait for after `cut` bytes
     broken: int = 0  # status that files are answered with
     broken_for: int = 10**9  # how many times
     elsewhere: str = ""  # another server that large files are sent from
@@ -51,6 +56,20 @@ def running(hub: FakeHub) -> Iterator[FakeHub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What HF_ENDPOINT does, which the hub's library reads only when it is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+def in_reach(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be the hub of this process, with an empty cache."""
+    point_at(hub.url, monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
 def names(content: bytes) -> tuple[str, str | None]:
@@ -130,6 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._headers(206 if start else 200, len(body), headers)
             self.wfile.write(body[: self.hub.cut])
             self.close_connection = True
+            return None
+        if self.hub.held and self.command == "GET" and len(content) >= LARGE:
+            self._headers(206 if start else 200, len(body), headers)
+            self.wfile.write(body[: self.hub.cut])
+            self.hub.held.wait(60)
+            with suppress(OSError):  # the client has gone
+                self.wfile.write(body[self.hub.cut :])
             return None
         return self._send(206 if start else 200, body, headers)
 

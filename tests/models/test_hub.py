@@ -25,9 +25,10 @@ from app.models.hub import (
     NeedsAccess,
     NoSuchFile,
     NoSuchRepository,
+    OnlyGguf,
 )
 from app.models.storage import DiskFull
-from tests.models.fake_hub import FakeHub, running
+from tests.models.fake_hub import FakeHub, in_reach, point_at, running
 
 CARD = catalog.find("someone/model")
 CONFIG = json.dumps({"model_type": "llama", "max_position_embeddings": 128}).encode()
@@ -50,17 +51,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         "README.md": b"#",
     }
     with running(FakeHub(files)) as started:
-        point_at(started.url, monkeypatch)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.delenv("HF_TOKEN", raising=False)
+        in_reach(started, tmp_path / "hub", monkeypatch)
         yield started
-
-
-def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What HF_ENDPOINT does, which the hub's library reads only when it is imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 def fetch(seen: list[tuple[float, str]] | None = None) -> Path:
@@ -237,6 +229,30 @@ def test_a_repository_without_weights_is_said_before_downloading(hub: FakeHub) -
     with pytest.raises(NoWeights):
         fetch()
     assert not hub.sent_ranges("config.json")
+
+
+def test_a_repository_of_gguf_files_says_how_to_name_one(hub: FakeHub) -> None:
+    del hub.files["model.safetensors"], hub.files["pytorch_model.bin"]
+    hub.files["q4/small.gguf"] = b"g"
+    with pytest.raises(OnlyGguf) as failure:
+        fetch()
+    assert "someone/model#q4/small.gguf" in failure.value.text("zh")
+
+
+def test_a_split_gguf_file_comes_with_all_its_parts_as_one_download(hub: FakeHub) -> None:
+    parts = [f"q8/big-{number:05}-of-00003.gguf" for number in (1, 2, 3)]
+    hub.files |= dict.fromkeys(("q4/big.gguf", "top.gguf"), b"another") | {part: os.urandom(2**20) for part in parts}
+    seen: list[tuple[float, str]] = []
+    card = catalog.find(f"someone/model#{parts[0]}")
+    folder = sources.fetch(card, Path("unused"), lambda *step: seen.append(step))
+    arrived = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert arrived == parts
+    assert [fraction for fraction, _ in seen] == sorted(fraction for fraction, _ in seen)
+    assert seen[-1] == (1, "3 / 3 MiB")
+    hub.asked.clear()
+    assert sources.fetch(card, Path("unused"), lambda *_: None) == folder and hub.asked == []
+    (folder / parts[1]).unlink()
+    assert sources.fetch(card, Path("unused"), lambda *_: None) == folder and (folder / parts[1]).exists()
 
 
 def test_pickles_come_where_there_is_nothing_better(hub: FakeHub) -> None:

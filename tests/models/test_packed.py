@@ -12,6 +12,8 @@ from transformers import InternLM3Config, LlamaForCausalLM
 from app.models import catalog
 from app.models.loading import load
 from app.models.packed import UnknownPacking, packing_of
+from app.models.placement import Placement
+from app.models.registry import ModelRegistry
 from tests.models import original_internlm as original
 
 GROUP = 16
@@ -103,6 +105,8 @@ def test_packed_weights_are_the_ones_they_stand_for(
     write(tmp_path, model, about, bits, shuffled, offset)
     card = catalog.find(str(tmp_path))
     assert card.parameters == sum(weight.numel() for weight in model.state_dict().values())
+    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, tmp_path), str(tmp_path))
+    assert registry.fit(str(tmp_path)).unpacks and not registry.fit(f"{tmp_path}:4bit").unpacks
     loaded = load(tmp_path, card, "cpu", "float32", None, lambda *_: None)
     with torch.no_grad():
         torch.testing.assert_close(loaded.model(IDS).logits, model(IDS).logits, atol=1e-4, rtol=1e-4)

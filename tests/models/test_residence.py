@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from app.errors import DoesNotFit, ModelInUse, StudioError
-from app.models.residence import Progress, Recipe, Residence
+from app.models.residence import DownloadStopped, Progress, Recipe, Residence
 
 
 @dataclass
@@ -136,6 +136,42 @@ def test_a_failed_load_is_told_to_all_who_wait_and_tried_again_later() -> None:
     assert len(loads) == 1
     failing[0] = False
     use()
+    assert state(residence, "a") == "ready"
+
+
+def test_a_download_is_stopped_unless_somebody_waits_for_it() -> None:
+    residence = Residence(100)
+    begun, go = threading.Event(), threading.Event()
+
+    def fetch(report: Progress) -> None:
+        report(0.1, "some")
+        begun.set()
+        go.wait(10)
+        report(0.2, "more")
+
+    def use() -> None:
+        with residence.lease(Recipe("a", "chat", lambda: 10, lambda _: Weights(10), fetch)):
+            pass
+
+    with ThreadPoolExecutor(2) as pool:
+        alone = pool.submit(use)
+        assert begun.wait(10)
+        residence.unload("a")
+        go.set()
+        with pytest.raises(DownloadStopped):
+            alone.result(10)
+        assert state(residence, "a") == "absent"
+        begun.clear()
+        go.clear()
+        both = [pool.submit(use), pool.submit(use)]
+        assert begun.wait(10)
+        while residence.ledger(lambda _: ()).models[0].leases < 2:
+            pass
+        with pytest.raises(ModelInUse):
+            residence.unload("a")
+        go.set()
+        for future in both:
+            future.result(10)
     assert state(residence, "a") == "ready"
 
 

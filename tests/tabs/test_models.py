@@ -35,6 +35,19 @@ def test_what_would_have_to_go_is_named() -> None:
     assert "To go: idle-one, idle-two" in will_fit(Full(), EN, "tiny")
 
 
+def test_what_is_unpacked_while_it_is_read_says_so() -> None:
+    class Packed(FakeRegistry):
+        def fit(self, name: str) -> Fit:
+            return replace(super().fit(name), unpacks=True)
+
+    registry = Packed()
+    for _ in ("before", "loaded"):
+        assert "AWQ or GPTQ" in will_fit(registry, EN, "tiny") and "tiny:4bit" in will_fit(registry, EN, "tiny")
+        assert "和全精度一样多的内存" in will_fit(registry, Visitor("zh", "li", "session"), "tiny")
+        registry.load("tiny")
+    assert "AWQ" not in will_fit(FakeRegistry(), EN, "tiny")
+
+
 def test_a_far_model_shows_its_replicas_and_no_memory() -> None:
     far = LedgerEntry("far", "remote", "ready", "remote 1/2", 0, 0, ("lin",), 0)
     card = ledger_html(Ledger(400, 0, (far,)), "en").partition("cards")[2]

@@ -1,5 +1,6 @@
 """Where settings come from, and what is said of a wrong one."""
 
+import runpy
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,9 @@ def test_who_may_sign_in_uninvited_is_a_stranger() -> None:
     assert not read_settings(["--auth", "huggingface", "--allowed-users", "*"], SPACE).for_strangers
     with pytest.raises(OpenToStrangers):
         read_settings(["--auth", "huggingface", "--host", "0.0.0.0"], {})
+
+
+def test_the_documentation_tells_every_setting_as_it_is() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    written = runpy.run_path(str(docs / "write_settings.py"))["page"]()
+    assert (docs / "settings.md").read_text(encoding="utf-8") == written, "run python docs/write_settings.py"

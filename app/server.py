@@ -21,6 +21,7 @@ from app.knowledge.converting import MAX_FILE_BYTES
 from app.knowledge.opening import router
 from app.metrics import Metrics, answer_metrics, log_answer
 from app.models.zero_gpu import is_lent
+from app.origins import guard
 from app.services import Services
 from app.settings import Settings
 from app.signing_in import SignIn, no_password, require_client
@@ -52,7 +53,7 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
             max_file_size=MAX_FILE_BYTES,
             app_kwargs={
                 "routes": [*routes(services), *api.routes, *entrance.routes],
-                "middleware": [*entrance.middleware, gate(services.upload_mib_per_hour, login_of)],
+                "middleware": [*guard(settings), *entrance.middleware, gate(services.upload_mib_per_hour, login_of)],
                 "lifespan": api.lifespan,
             },
             prevent_thread_lock=True,

@@ -4,13 +4,16 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from gradio_client import Client
 
 from tests.real_server import running, start
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 GREEDY = {"temperature": 0, "max_new_tokens": 24}
 FRANCE = "What is the capital of France?"
@@ -31,7 +34,7 @@ def address(data: Path) -> Iterator[str]:
 
 
 def test_it_says_that_it_lives(address: str) -> None:
-    assert httpx.get(f"{address}/healthz").json()["status"] == "ok"
+    assert httpx.get(f"{address}/healthz", timeout=60).json()["status"] == "ok"
 
 
 def test_two_at_once_and_one_stops(address: str) -> None:
@@ -102,3 +105,24 @@ def test_the_doctor_tells_what_the_machine_offers(data: Path) -> None:
     assert doctor.returncode == 0
     assert "device cpu" in printed
     assert "sandbox: " in printed
+
+
+@pytest.mark.browser
+def test_a_foreign_page_in_a_visitor_s_browser_uploads_nothing(address: str, chromium: "Browser") -> None:
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(address.replace("127.0.0.1", "localhost") + "/healthz")  # another site, as browsers see it
+    with page.expect_response(f"{address}/gradio_api/upload") as answered:
+        page.evaluate(
+            """address => {
+                const form = new FormData();
+                form.append("files", new Blob(["mine"]), "foreign.txt");
+                fetch(address + "/gradio_api/upload", {method: "POST", body: form, mode: "no-cors"});
+            }""",
+            address,
+        )
+    assert answered.value.status == 403
+    with page.expect_navigation(url=f"{address}/"):
+        page.evaluate("address => { location.href = address }", f"{address}/")
+    page.locator("html[data-studio-ready]").wait_for(state="attached")
+    context.close()

@@ -110,6 +110,7 @@ def test_the_doctor_tells_what_the_machine_offers(data: Path) -> None:
 @pytest.mark.browser
 def test_a_foreign_page_in_a_visitor_s_browser_uploads_nothing(address: str, chromium: "Browser") -> None:
     context = chromium.new_context()
+    context.set_default_timeout(120_000)  # a whole page on a busy machine
     page = context.new_page()
     page.goto(address.replace("127.0.0.1", "localhost") + "/healthz")  # another site, as browsers see it
     with page.expect_response(f"{address}/gradio_api/upload") as answered:

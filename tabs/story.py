@@ -95,13 +95,17 @@ def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> Non
             box.blur if isinstance(box, gr.Textbox | gr.Number) else box.input if hasattr(box, "input") else box.change
         )
         page.on(event, partial(handlers.keep, service), [widgets.shelf, *everything], notes)
-    for button, drafted_by, outputs in (
-        (widgets.draft_bible, handlers.draft_bible, widgets.bible),
-        (widgets.draft_outline, handlers.draft_outline, [widgets.outline]),
+    for draft, drafting in (
+        (handlers.draft_bible, widgets.drafting_bible),
+        (handlers.draft_outline, widgets.drafting_outline),
     ):
-        drafted = page.on(button.click, partial(drafted_by, service), everything, outputs)
-        page.on(drafted.success, partial(handlers.keep, service), [widgets.shelf, *everything], notes)
-        _cancel(widgets.stop.click, [drafted])
+        buttons = [drafting.start, drafting.stop]
+        drafted = page.on(drafting.start.click, partial(draft, service), everything, [*drafting.boxes, *buttons])
+        _cancel(drafting.stop.click, [drafted])
+        stopped = page.on(drafting.stop.click, handlers.drafting_ended, [], buttons)
+        for end in (drafted.success, drafted.failure, stopped.success):
+            page.on(end, handlers.drafting_ended, [], buttons)
+            page.on(end, partial(handlers.keep, service), [widgets.shelf, *everything], notes)
     arrived = page.on(page.blocks.load, handlers.arrive, [widgets.shelf], [*everything, *widgets.view])
     page.on(arrived.success, partial(handlers.keep, service), [widgets.shelf, *everything], notes)
 

@@ -22,6 +22,7 @@ from tabs.story_widgets import INPUTS
 
 CLOSING_S = 5.0
 SMALL = "smollm2-135m"
+DRAFTING = (gr.update(visible=False), gr.update(visible=True))  # the button that drafts, the one that stops it
 
 
 def write(service: StoryService, visitor: Visitor, stored: object, *values: Any) -> Iterator[View]:
@@ -121,12 +122,21 @@ def keep(service: StoryService, visitor: Visitor, stored: object, *values: Any) 
 
 def draft_bible(service: StoryService, visitor: Visitor, *values: Any) -> Iterator[list[Any]]:
     """The model's proposal for the bible, for the visitor to change."""
+    nothing = [gr.skip()] * 3
+    yield [*nothing, *DRAFTING]
     for bible in service.draft_bible(request_of(values), visitor.name):
-        yield [bible.synopsis, "\n".join(bible.characters), "\n".join(bible.facts)] if bible else [gr.skip()] * 3
+        boxes = [bible.synopsis, "\n".join(bible.characters), "\n".join(bible.facts)] if bible else nothing
+        yield [*boxes, *DRAFTING]
 
 
-def draft_outline(service: StoryService, visitor: Visitor, *values: Any) -> Iterator[Any]:
+def draft_outline(service: StoryService, visitor: Visitor, *values: Any) -> Iterator[list[Any]]:
     """The model's proposal for the chapters."""
+    yield [gr.skip(), *DRAFTING]
     request = request_of(values)
     for chapters in service.draft_outline(replace(request, outline=()), visitor.name):
-        yield outline_text(chapters, request.language) if chapters else gr.skip()
+        yield [outline_text(chapters, request.language) if chapters else gr.skip(), *DRAFTING]
+
+
+def drafting_ended(_visitor: Visitor) -> list[Any]:
+    """However a draft ended, another may begin."""
+    return [gr.update(visible=True), gr.update(visible=False)]

@@ -16,6 +16,15 @@ INPUTS = ("premise", "style", "length", "language", "model", "temperature", "see
 
 
 @dataclass(frozen=True)
+class Drafting:
+    """The button that lets the model fill boxes, and the one in its place while it does."""
+
+    start: gr.Button
+    stop: gr.Button
+    boxes: list[gr.Textbox]
+
+
+@dataclass(frozen=True)
 class StoryWidgets:
     """What the tab's events read and write. `inputs` in the order of INPUTS; `bible` synopsis, characters, facts.
 
@@ -40,8 +49,8 @@ class StoryWidgets:
     wish: gr.Textbox
     edited: gr.Textbox
     keep: gr.Button
-    draft_bible: gr.Button
-    draft_outline: gr.Button
+    drafting_bible: Drafting
+    drafting_outline: Drafting
     exports: list[gr.Button]
     written: gr.State
     chosen: gr.State
@@ -68,16 +77,17 @@ def draw(page: Page, registry: Registry, shelf: gr.BrowserState) -> StoryWidgets
             tools, actions, wish, edited, keep = _tools(page)
             undo, clear, exports = _bar(page)
         with gr.Column(elem_id="story-bible", scale=0, min_width=280):
-            bible, budget, draft_bible = _bible(page)
+            bible, budget = _bible(page)
+            drafting_bible = _drafting(page, "bible", bible)
             outline = page.bind(
                 gr.Textbox(lines=3, max_lines=12, elem_id="story-outline"),
                 label="story.outline",
                 info="story.outline_info",
             )
-            draft_outline = page.bind(gr.Button(size="sm"), value="story.draft_outline")
+            drafting_outline = _drafting(page, "outline", [outline])
     return StoryWidgets(
         inputs, bible, outline, paper, empty, status, names, budget, note, write, stop, undo, clear, tools, actions,
-        wish, edited, keep, draft_bible, draft_outline, exports, gr.State(), gr.State(), shelf,
+        wish, edited, keep, drafting_bible, drafting_outline, exports, gr.State(), gr.State(), shelf,
     )  # fmt: skip
 
 
@@ -125,12 +135,16 @@ def _bar(page: Page) -> tuple[gr.Button, gr.Button, list[gr.Button]]:
     return undo, clear, exports
 
 
-def _bible(page: Page) -> tuple[list[gr.Textbox], gr.HTML, gr.Button]:
+def _bible(page: Page) -> tuple[list[gr.Textbox], gr.HTML]:
     page.bind(gr.Markdown(elem_id="story-bible-title"), value="story.bible")
     boxes = []
     for name, lines in (("synopsis", 3), ("characters", 4), ("facts", 3)):
         box = gr.Textbox(lines=lines, max_lines=12, elem_id=f"story-{name}")
         boxes.append(page.bind(box, label=f"story.{name}", placeholder=f"story.{name}_placeholder"))
-    budget = gr.HTML(elem_id="story-budget")
-    draft = page.bind(gr.Button(size="sm", elem_id="story-draft-bible"), value="story.draft_bible")
-    return boxes, budget, draft
+    return boxes, gr.HTML(elem_id="story-budget")
+
+
+def _drafting(page: Page, what: str, boxes: list[gr.Textbox]) -> Drafting:
+    start = page.bind(gr.Button(size="sm", elem_id=f"story-draft-{what}"), value=f"story.draft_{what}")
+    stop = page.bind(gr.Button(size="sm", visible=False, elem_id=f"story-stop-{what}"), value="story.stop")
+    return Drafting(start, stop, boxes)

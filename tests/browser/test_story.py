@@ -105,6 +105,29 @@ def test_stop_keeps_what_is_there(page: Page, model: FakeModel) -> None:
     expect(paragraphs(page)).to_have_count(1)
 
 
+def test_a_draft_of_the_bible_is_stopped_and_keeps_what_is_there(page: Page, model: FakeModel) -> None:
+    model.script = lambda _: ["Synopsis: A lamp burns.\n", "Characters:\n", "Mara: the keeper\n", *["and on "] * 500]
+    model.gate = threading.Semaphore(2)
+    page.locator("#story-premise textarea").fill("A lamp in the fog")
+    page.locator("#story-draft-bible").click()
+    expect(page.locator("#story-synopsis textarea")).to_have_value("A lamp burns.")
+    expect(page.locator("#story-draft-bible")).to_be_hidden()
+    page.locator("#story-stop-bible").click()
+    expect(page.locator("#story-draft-bible")).to_be_visible()
+    assert model.generations[0].cancelled.wait(5)
+    expect(page.locator("#story-budget")).to_contain_text("of 1024 tokens")
+    page.reload()
+    page.get_by_role("tab", name="Story").click()
+    expect(page.locator("#story-synopsis textarea")).to_have_value("A lamp burns.")
+
+
+def test_a_draft_that_is_refused_can_be_asked_for_again(page: Page) -> None:
+    page.locator("#story-draft-outline").click()
+    expect(page.locator(".toast-body")).to_contain_text("Say first what the story is about")
+    expect(page.locator("#story-draft-outline")).to_be_visible()
+    expect(page.locator("#story-stop-outline")).to_be_hidden()
+
+
 def test_the_bible_costs_tokens_and_knows_its_names(page: Page, model: FakeModel) -> None:
     model.script = lambda _: ["Mara met Maara near the red lamp by the sea that night. Then Boris came along too."]
     page.locator("#story-characters textarea").fill("Mara: the keeper")

@@ -1,11 +1,12 @@
 """Pictures for the story: an album, a caption for each place, the best picture there, others to choose from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from app.models.interface import Registry
 from app.story import export
@@ -25,11 +26,18 @@ REMOVE: Callable[[Article, int], Article] = partial(Article.chosen, picture=None
 
 
 def build(
-    page: Page, service: IllustrationService, registry: Registry, shelf: gr.BrowserState, model: gr.Dropdown
+    page: Page,
+    service: IllustrationService,
+    registry: Registry,
+    shelf: gr.BrowserState,
+    model: gr.Dropdown,
+    edited: Sequence[Dependency],
 ) -> None:
-    """Draw the part below the story and wire it."""
+    """Draw the part below the story and wire it; after each of `edited` the story may have another text."""
     widgets = draw(page, registry)
-    _wire_making(page, service, widgets, [shelf, model, widgets.eyes])
+    made = _wire_making(page, service, widgets, [shelf, model, widgets.eyes])
+    for each in (*edited, made):
+        page.on(each.success, partial(follow, service), [shelf], widgets.text)
     _wire_figures(page, service, widgets)
     as_markdown, as_word, as_zip = widgets.exports
     page.download(as_markdown.click, partial(save_markdown, service))
@@ -43,7 +51,7 @@ def build(
     page.blocks.unload(leave)
 
 
-def _wire_making(page: Page, service: IllustrationService, widgets: ArticleWidgets, inputs: list[Any]) -> None:
+def _wire_making(page: Page, service: IllustrationService, widgets: ArticleWidgets, inputs: list[Any]) -> Dependency:
     page.on(widgets.upload.upload, partial(take, service), [widgets.upload], [widgets.status], holds=True)
     page.on(widgets.empty.click, partial(empty, service), [], widgets.view)
     running = page.on(widgets.start.click, partial(illustrate, service), inputs, widgets.view)
@@ -53,6 +61,7 @@ def _wire_making(page: Page, service: IllustrationService, widgets: ArticleWidge
         page.on(each.failure, partial(settle, service, ""), [], widgets.view)
     widgets.stop.click(None, None, None, cancels=[running, captioned], api_visibility="private")
     page.on(widgets.stop.click, partial(settle, service, "chat.stopped"), [], widgets.view)
+    return running
 
 
 def _wire_figures(page: Page, service: IllustrationService, widgets: ArticleWidgets) -> None:
@@ -103,6 +112,14 @@ def recaption(service: IllustrationService, visitor: Visitor, chosen: int | None
 def settle(service: IllustrationService, said: str, visitor: Visitor) -> View:
     """After a stop or a failure: what is there."""
     return _show(service, visitor, None, visitor.text(said) if said else "")
+
+
+def follow(service: IllustrationService, visitor: Visitor, stored: object) -> View:
+    """The story's text was edited: the article has the new one, each picture with its paragraph."""
+    before = service.desk(visitor.session).article
+    after = service.change(visitor.session, lambda article: article.told_as(draft_from(stored).paragraphs))
+    text = _text(service, visitor, None)
+    return text if after != before else [gr.skip()] * len(text)
 
 
 def empty(service: IllustrationService, visitor: Visitor) -> View:
@@ -180,23 +197,26 @@ def _busy(visitor: Visitor, progress: Progress) -> View:
     else:
         said = visitor.text(f"story.{progress.step}", done=progress.done, total=progress.total)
     off = gr.update(visible=False)
-    return [said, gr.skip(), gr.skip(), off, gr.skip(), off, gr.update(visible=True), None, False]
+    return [said, off, gr.update(visible=True), gr.skip(), gr.skip(), off, gr.skip(), None, False]
 
 
 def _show(
     service: IllustrationService, visitor: Visitor, chosen: int | None, said: str = "", *, swapping: bool = False
 ) -> View:
+    status = said or (_album(service, visitor) if service.desk(visitor.session).pictures else "")
+    buttons = [gr.update(visible=True), gr.update(visible=False)]
+    return [status, *buttons, *_text(service, visitor, chosen, swapping=swapping)]
+
+
+def _text(service: IllustrationService, visitor: Visitor, chosen: int | None, *, swapping: bool = False) -> View:
+    """ArticleWidgets.text"""
     desk = service.desk(visitor.session)
     place = desk.article.at(chosen) if desk.article and chosen is not None else None
-    status = said or (_album(service, visitor) if desk.pictures else "")
     return [
-        status,
         article_view.magazine(visitor, desk, chosen),
         article_view.choices(desk, chosen),
         gr.update(visible=place is not None),
         place.caption if place else "",
-        gr.update(visible=True),
-        gr.update(visible=False),
         chosen if place else None,
         swapping and place is not None,
     ]

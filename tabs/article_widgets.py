@@ -37,8 +37,12 @@ class ArticleWidgets:
     @property
     def view(self) -> list[Any]:
         """What every event that changes the article may change."""
-        shown = [self.status, self.magazine, self.choices, self.tools, self.caption]
-        return [*shown, self.start, self.stop, self.chosen, self.swapping]
+        return [self.status, self.start, self.stop, *self.text]
+
+    @property
+    def text(self) -> list[Any]:
+        """What shows the article itself and what is chosen in it."""
+        return [self.magazine, self.choices, self.tools, self.caption, self.chosen, self.swapping]
 
 
 def draw(page: Page, registry: Registry) -> ArticleWidgets:

@@ -32,11 +32,10 @@ def build(
 ) -> None:
     """Draw the tab, wire it, publish `/story`."""
     widgets = draw(page, registry, shelf)
-    _wire_writing(page, service, widgets)
-    _wire_paragraphs(page, widgets)
+    edited = [*_wire_writing(page, service, widgets), *_wire_paragraphs(page, widgets)]
     _wire_bible(page, service, widgets)
     _wire_exports(page, illustration, widgets)
-    article.build(page, illustration, registry, shelf, widgets.inputs[INPUTS.index("model")])
+    article.build(page, illustration, registry, shelf, widgets.inputs[INPUTS.index("model")], edited)
     page.api(partial(story, service), "story")
 
 
@@ -58,7 +57,8 @@ def story(
         yield telling.text
 
 
-def _wire_writing(page: Page, service: StoryService, widgets: StoryWidgets) -> None:
+def _wire_writing(page: Page, service: StoryService, widgets: StoryWidgets) -> list[Dependency]:
+    """Wire it; the events after which a paragraph may be another."""
     everything = [*widgets.inputs, *widgets.bible, widgets.outline]
     running = [
         page.on(widgets.write.click, partial(handlers.write, service), [widgets.shelf, *everything], widgets.view)
@@ -67,11 +67,10 @@ def _wire_writing(page: Page, service: StoryService, widgets: StoryWidgets) -> N
         inputs = [widgets.shelf, widgets.chosen, widgets.wish, *everything]
         running.append(page.on(button.click, partial(handlers.rework, service, action), inputs, widgets.view))
     ended = [widgets.written, widgets.shelf]
-    for each in running:
-        for end in (each.success, each.failure):  # `then` alone is not called after an error
-            page.on(end, partial(handlers.settle, False), ended, widgets.view)
+    ends = [end for each in running for end in (each.success, each.failure)]  # `then` is not called after an error
+    settled = [page.on(end, partial(handlers.settle, False), ended, widgets.view) for end in ends]
     _cancel(widgets.stop.click, running)
-    page.on(widgets.stop.click, partial(handlers.settle, True), ended, widgets.view)
+    return [*settled, page.on(widgets.stop.click, partial(handlers.settle, True), ended, widgets.view)]
 
 
 def _cancel(event: Callable[..., Dependency], running: list[Dependency]) -> None:
@@ -79,12 +78,15 @@ def _cancel(event: Callable[..., Dependency], running: list[Dependency]) -> None
     event(None, None, None, cancels=running, api_visibility="private")
 
 
-def _wire_paragraphs(page: Page, widgets: StoryWidgets) -> None:
+def _wire_paragraphs(page: Page, widgets: StoryWidgets) -> list[Dependency]:
+    """Wire it; the events after which a paragraph may be another."""
     page.on(widgets.paper.select, handlers.choose, [widgets.shelf, widgets.chosen], widgets.view)
     page.on(widgets.welcome.select, handlers.take_example, [], [widgets.inputs[0]])
-    page.on(widgets.keep.click, handlers.edit, [widgets.shelf, widgets.chosen, widgets.edited], widgets.view)
-    page.on(widgets.undo.click, handlers.undo, [widgets.shelf], widgets.view)
     page.on(widgets.clear.click, handlers.clear, [widgets.shelf], widgets.view)
+    return [
+        page.on(widgets.keep.click, handlers.edit, [widgets.shelf, widgets.chosen, widgets.edited], widgets.view),
+        page.on(widgets.undo.click, handlers.undo, [widgets.shelf], widgets.view),
+    ]
 
 
 def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> None:

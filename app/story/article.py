@@ -60,6 +60,15 @@ class Article:
             return self
         return self.chosen(one, second.chosen).chosen(other, first.chosen)
 
+    def told_as(self, paragraphs: Sequence[str]) -> "Article":
+        """The same article after its text was edited; unchanged where that is another text, or none."""
+        alone = len(paragraphs) == len(self.paragraphs) == 1
+        if not alone and not set(paragraphs) & set(self.paragraphs):
+            return self
+        places = carried_over({place.paragraph: place for place in self.places}, self.paragraphs, paragraphs)
+        moved = (replace(place, paragraph=paragraph) for paragraph, place in sorted(places.items()))
+        return replace(self, paragraphs=tuple(paragraphs), places=tuple(moved))
+
     def _with(self, paragraph: int, change: Callable[[Place], Place]) -> "Article":
         places = tuple(change(place) if place.paragraph == paragraph else place for place in self.places)
         return replace(self, places=places)

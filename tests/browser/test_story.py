@@ -172,6 +172,10 @@ def test_a_story_is_illustrated_from_one_s_own_pictures(page: Page, tmp_path: Pa
     page.locator("#article-start").click()
     images = page.locator("#article-paper figure img")
     expect(images.first).to_be_visible()
+    paragraphs(page).first.click()
+    page.locator("#story-edited textarea").fill("Typed by <b>hand</b>.")
+    page.locator("#story-keep").click()
+    expect(page.locator("#article-paper p").first).to_have_text("Typed by <b>hand</b>.")
     before = images.first.get_attribute("src") or ""
     images.first.click()
     page.locator("#article-next").click()

@@ -100,6 +100,22 @@ def test_next_best_remove_swap_and_another_caption(service: IllustrationService,
     assert after.at(other).caption == "seven grey horses"  # type: ignore[union-attr]
 
 
+def test_an_article_follows_its_text_and_no_other(service: IllustrationService, tmp_path: Path) -> None:
+    service.add("me", album(tmp_path))
+    list(service.illustrate("me", "The boat", TEXT))
+    before = service.desk("me").article
+    assert before is not None
+    first, *others = (place.paragraph for place in before.places)
+    edited = [*TEXT[:first], "Edited.", "New.", *TEXT[first + 1 :]]
+    after = before.told_as(edited)
+    assert after.paragraphs == tuple(edited)
+    assert after.at(first).chosen == before.at(first).chosen  # type: ignore[union-attr]
+    for paragraph in others:
+        assert after.at(paragraph + 1).caption == before.at(paragraph).caption  # type: ignore[union-attr]
+    assert before.told_as(["Another", "story."]) is before
+    assert before.told_as([]) is before
+
+
 def test_the_exports_hold_text_and_pictures_in_order(service: IllustrationService, tmp_path: Path) -> None:
     service.add("me", album(tmp_path))
     list(service.illustrate("me", "The boat", TEXT))

@@ -1,6 +1,6 @@
 """Pictures of the chat tab: taken in, shown as thumbnails above the box, handed to the question that is sent.
 
-What was uploaded is scaled, its copy deleted at once. The scaled pictures stay in the session; the browser keeps
+What was uploaded is scaled, its copy deleted soon. The scaled pictures stay in the session; the browser keeps
 thumbnails, which stand in for them after a reload.
 """
 
@@ -20,6 +20,7 @@ from app.models.prompt import CannotSee
 from app.pictures import LONGEST, as_jpeg, open_picture
 from tabs.chat_bubbles import picture_tag
 from tabs.page import Page, Visitor
+from tabs.uploads import discard, uploaded
 
 MOST_AT_ONCE = 6
 MOST_KEPT = 40
@@ -101,7 +102,8 @@ def wire_pictures(page: Page, registry: Registry, widgets: PictureWidgets, model
 def attach(registry: Registry, visitor: Visitor, paths: list[str] | None, album: Album, model: str) -> list[Any]:
     """Take uploads in. One that cannot be used is told of; the others stay."""
     refused: StudioError | None = None
-    for path in map(Path, paths or []):
+    files = [path for path, _ in uploaded(paths or [])]
+    for path in files:
         try:
             full = len(album.waiting) >= MOST_AT_ONCE
             album = album if full else album.with_picture(path)
@@ -109,8 +111,7 @@ def attach(registry: Registry, visitor: Visitor, paths: list[str] | None, album:
                 gr.Warning(visitor.text("chat.too_many_pictures", limit=MOST_AT_ONCE), title="")
         except StudioError as error:
             refused = error
-        finally:
-            path.unlink(missing_ok=True)
+    discard(files)
     if refused is not None:
         gr.Warning(refused.text(visitor.language), title=visitor.text("app.error"))
     return [album, *tray_view(registry, visitor, album, model)]

@@ -55,10 +55,7 @@ def run(
     """The button was pressed: progress while it runs, a row whenever a model has finished a task."""
     chosen = [find_task(name, files=False) for name in tasks]
     if own_file:
-        try:
-            chosen.append(read_task(Path(own_file)))
-        finally:
-            Path(own_file).unlink(missing_ok=True)
+        chosen.append(read_task(Path(own_file)))
     for progress in service.run(models, chosen, visitor.name):
         if progress.row is None:
             yield [_sentence(visitor, progress), gr.skip(), *[gr.skip()] * 3]

@@ -64,10 +64,11 @@ class SessionUploads:
         with suppress(NotUploaded), self._lock:
             self._kept.setdefault(session, set()).update(path for path, _ in uploaded(values))
 
-    def forget(self, session: str) -> None:
-        """Delete what the session left."""
+    def forget(self, session: str) -> threading.Timer:
+        """Delete what the session left and no other has: equal files of two visitors are one file on disk."""
         with self._lock:
-            discard(self._kept.pop(session, ()), 0)
+            left = self._kept.pop(session, set())
+            return discard(left.difference(*self._kept.values()), 0)
 
 
 def _upload(value: Any) -> tuple[Path, str]:

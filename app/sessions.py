@@ -1,6 +1,9 @@
 """How many pages of one visitor may hold something on the server at a time: an interpreter, files, pictures."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from secrets import token_hex
 
 from app.errors import StudioError
 
@@ -32,3 +35,13 @@ class Sessions:
         """The page was closed."""
         with self._lock:
             self._visitor_of.pop(session, None)
+
+    @contextmanager
+    def held(self, visitor: str) -> Iterator[str]:
+        """A session of its own for one call of a program, counted like a page. Raises TooManyPages."""
+        session = token_hex(16)
+        self.enter(visitor, session)
+        try:
+            yield session
+        finally:
+            self.leave(session)

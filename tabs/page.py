@@ -169,14 +169,13 @@ class Page:
 
     @contextmanager
     def _held(self, visitor: Visitor, endpoint: bool, holds: bool) -> Iterator[None]:
-        session = token_hex(16) if endpoint else visitor.session
+        if endpoint and holds:
+            with self.sessions.held(visitor.name):
+                yield
+            return
         if holds:
-            self.sessions.enter(visitor.name, session)
-        try:
-            yield
-        finally:
-            if endpoint:
-                self.sessions.leave(session)
+            self.sessions.enter(visitor.name, visitor.session)
+        yield
 
     def _border(self, handler: Handler, *, endpoint: bool = False, holds: bool = False) -> Handler:
         """Give the handler its Visitor, and turn whatever it raises into a dialog."""

@@ -31,7 +31,14 @@ def mount(services: "Services") -> Mounted:
     from app.api.tools import Tools
 
     who_calls, local = bool(settings.auth), not settings.is_open
-    tools = Tools(api, services.agent, services.knowledge, interpreter=who_calls, local=local)
+    tools = Tools(
+        api,
+        services.agent,
+        services.knowledge,
+        sessions=services.sessions,
+        interpreter=who_calls,
+        local=local,
+    )
     return Mounted([*api_routes(api), tools.route()], tools.lifespan)
 
 

@@ -1,9 +1,8 @@
 """The server's abilities as MCP tools at /mcp, for assistants that speak the Model Context Protocol."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from secrets import token_hex
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import anyio
 from mcp.server.fastmcp import FastMCP, Image
@@ -24,11 +23,13 @@ from app.api.wanted import MOST_TOKENS, Wanted
 from app.errors import StudioError
 from app.knowledge.service import KnowledgeService
 from app.models.interface import Message, Sampling
+from app.sessions import Sessions
 
 PATH = "/mcp"
 IDLE_SECONDS = 600.0
 MOST_SESSIONS = 256
 AT_ONCE = 64  # tasks of the agent, each on a thread
+Given = TypeVar("Given")
 ABOUT = (
     "Open language models and people's documents on this server: chat with a model, let one solve a task by writing"
     " and running Python, search the documents, or get an answer from them with its sources."
@@ -44,10 +45,11 @@ class Tools:
         agent: AgentService,
         knowledge: KnowledgeService | None = None,
         *,
+        sessions: Sessions,
         interpreter: bool,
         local: bool,
     ) -> None:
-        self._api, self._agent = api, agent
+        self._api, self._agent, self._sessions = api, agent, sessions
         self._threads = anyio.CapacityLimiter(AT_ONCE)
         security = TransportSecuritySettings(
             enable_dns_rebinding_protection=local,  # a foreign page must not reach a server on this machine
@@ -132,31 +134,36 @@ class Tools:
         """
         from app.agent.conversation import Bounds  # needs Lagent, which takes seconds to import
 
-        name, caller, session = await usable_model(self._api, context, model), caller_of(context), token_hex(16)
+        name, visitor = await usable_model(self._api, context, model), caller_of(context).visitor
 
-        def work() -> list[Step]:
+        def work(session: str) -> list[Step]:
             try:
-                running = self._agent.run(session, task, name, Bounds(max_steps=max_steps), visitor=caller.visitor)
-                return _last(running)
+                return _last(self._agent.run(session, task, name, Bounds(max_steps=max_steps), visitor=visitor))
             finally:
                 self._agent.reset(session)
 
-        try:
-            steps = await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
-        finally:
-            self._agent.stop(session)
-        return _shown(steps)
+        with self._sessions.held(visitor) as session:
+            try:
+                return _shown(await self._in_thread(work, session))
+            finally:
+                self._agent.stop(session)
 
     async def run_python(
-        self, code: Annotated[str, Field(description="Python code; print what you want to see.", max_length=200_000)]
+        self,
+        context: Asked,
+        code: Annotated[str, Field(description="Python code; print what you want to see.", max_length=200_000)],
     ) -> list[str | Image]:
         """Run Python code in a sandbox of its own and get what it printed and drew.
 
         Every call starts afresh: no variables or files are kept. numpy, sympy, pandas and matplotlib are there; there
         is no network, and time and memory are limited.
         """
-        running = self._agent.interpret(code)
-        return _shown(await anyio.to_thread.run_sync(_last, running, abandon_on_cancel=True, limiter=self._threads))
+        with self._sessions.held(caller_of(context).visitor):
+            return _shown(await self._in_thread(_last, self._agent.interpret(code)))
+
+    async def _in_thread(self, work: Callable[[Given], list[Step]], given: Given) -> list[Step]:
+        """The steps of `work(given)`; a cancelled call does not wait for them."""
+        return await anyio.to_thread.run_sync(work, given, abandon_on_cancel=True, limiter=self._threads)
 
 
 class _Guarded:

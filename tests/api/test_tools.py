@@ -25,6 +25,7 @@ from app.api.tools import Tools
 from app.knowledge.collections import Owner
 from app.knowledge.service import KnowledgeService
 from app.models.interface import Message
+from app.sessions import Sessions
 from tests.fakes import FakeModel, FakeRegistry
 from tests.knowledge.shelf import shelf
 from tests.knowledge.words import WordEmbedder
@@ -47,12 +48,14 @@ def serving(
     interpreter: bool = False,
     keys: str = "",
     local: bool = True,
+    sessions: Sessions | None = None,
 ) -> Iterator[str]:
     agent = AgentService(registry, folder)
     tools = Tools(
         Api(registry, read_keys(keys), False, lambda model, owner: "+" not in model or owner == "ada"),
         agent,
         knowledge,
+        sessions=sessions or Sessions(),
         interpreter=interpreter,
         local=local,
     )
@@ -115,6 +118,27 @@ def test_a_task_is_solved_in_the_sandbox_and_code_runs_afresh(folder: Path) -> N
 
     with serving(FakeRegistry(FakeModel("tiny", script=capable)), folder, interpreter=True) as url:
         asyncio.run(use(url))
+
+
+def test_a_task_counts_as_a_page_while_it_runs(folder: Path) -> None:
+    if sys.platform != "linux" or probe().mode == "off":
+        pytest.skip("no sandbox here")
+    sessions, model = Sessions(1), FakeModel("tiny", script=capable)
+
+    async def use(url: str) -> None:
+        async with session_at(url) as session:
+            sessions.enter("address 127.0.0.1", "a page of the same visitor")
+            for tool, arguments in (("solve_with_python", {"task": "Add 1 to 10."}), ("run_python", {"code": "1"})):
+                refused = await session.call_tool(tool, arguments)
+                assert "1 of your pages hold" in refused.content[0].text
+            sessions.leave("a page of the same visitor")
+            for _ in range(2):
+                solved = await session.call_tool("solve_with_python", {"task": "Add 1 to 10."})
+                assert solved.content[-1].text == "[answer]\nThe sum is 55."
+
+    with serving(FakeRegistry(model), folder, interpreter=True, sessions=sessions) as url:
+        asyncio.run(use(url))
+    assert len(model.prompts) == 4
 
 
 def test_without_logins_nobody_runs_plain_code(folder: Path) -> None:

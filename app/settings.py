@@ -71,7 +71,7 @@ class Settings(BaseModel):
     )
     engine_context: int = Field(8192, ge=512, description="tokens of context where an engine does not tell its own")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="number format of weights")
-    quantise: Literal["none", "8bit", "4bit"] = Field("none", description="load weights in 8 or 4 bits (bitsandbytes)")
+    quantise: Literal["none", "8bit", "4bit"] = Field("none", description="load weights in 8 or 4 bits")
     cache: Literal["16bit", "8bit"] = Field(
         "16bit",
         description="the cache of GGUF models: 8bit holds about twice the tokens; other models keep their dtype",

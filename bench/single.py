@@ -8,13 +8,13 @@ python -m bench.single [--tokens 128] [--rounds 3] [--file model.gguf]
 """
 
 import argparse
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from app.models import catalog, packaged
-from app.models.interface import Message, Sampling
+from app.models.interface import ChatModel, Message, Sampling
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
 from bench.measure import DATA, line, machine
@@ -47,28 +47,28 @@ def baseline(file: Path, tokens: int) -> dict[int, float]:
 def ours(file: Path, tokens: int) -> dict[int, float]:
     """The same through the registry, all at once."""
     registry = ModelRegistry(Placement("cpu", "auto", None, 4000, DATA), str(file))
-    sampling = Sampling(temperature=0, max_new_tokens=tokens)
     with registry.lease(str(file)) as model:
-
-        def ask(user: int) -> int:
-            stream = model.stream([question(user)], sampling, visitor=str(user))
-            for _ in stream:
-                pass
-            return stream.completion_tokens
-
-        def together() -> int:
-            counts: list[int] = []
-            threads = [threading.Thread(target=lambda u=user: counts.append(ask(u))) for user in range(USERS)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            return sum(counts)
-
-        ask(1)
-        found = {1: _rate(lambda: ask(0)), USERS: _rate(together)}
+        found = rates(model, tokens)
     registry.close()
     return found
+
+
+def rates(model: ChatModel, tokens: int) -> dict[int, float]:
+    """A model's tokens per second for one user and for eight together."""
+    sampling = Sampling(temperature=0, max_new_tokens=tokens)
+
+    def ask(user: int) -> int:
+        stream = model.stream([question(user)], sampling, visitor=str(user))
+        for _ in stream:
+            pass
+        return stream.completion_tokens
+
+    def together() -> int:
+        with ThreadPoolExecutor(USERS) as users:
+            return sum(users.map(ask, range(USERS)))
+
+    ask(1)
+    return {1: _rate(lambda: ask(0)), USERS: _rate(together)}
 
 
 def _rate(run: Callable[[], int]) -> float:

@@ -18,6 +18,7 @@ PACKAGED = "smollm2-135m"
 BYTES_PER_PARAMETER = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "auto": 2.0}
 # 4-bit: NF4 in blocks of 64 whose scales are themselves stored in 8 bits; 8-bit: one byte and a scale per row.
 BYTES_QUANTISED = {"4bit": 0.516, "8bit": 1.0}
+BYTES_ON_PROCESSORS = {"4bit": 0.625, "8bit": 1.0}  # 4-bit: groups of 32 with a scale and a middle in 16 bits
 # How a name may end that asks for another precision than the settings'.
 PRECISIONS: dict[str, str | None] = {"full": None, "8bit": "8bit", "4bit": "4bit"}
 # Room beside the weights for the cache and the activations of a few conversations.
@@ -49,12 +50,12 @@ class ModelCard:
     gguf_mib: int = 0
     unpacks: bool = False  # AWQ or GPTQ that becomes ordinary weights while it is read
 
-    def mib(self, dtype: str, quantise: str | None) -> int:
+    def mib(self, dtype: str, quantise: str | None, device: str = "cuda") -> int:
         """Memory for the weights in MiB, 0 while the size is unknown. `quantise` is None, "4bit" or "8bit"."""
         if self.gguf:
             return self.gguf_mib
         plain = BYTES_PER_PARAMETER[dtype]
-        packed = BYTES_QUANTISED[quantise] if quantise else plain
+        packed = (BYTES_ON_PROCESSORS if device == "cpu" else BYTES_QUANTISED)[quantise] if quantise else plain
         linear = self.parameters - self.embedding_parameters
         return round((linear * packed + self.embedding_parameters * plain) / 2**20)
 

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from app.errors import NotAModel
 from app.models import internlm
@@ -25,6 +26,7 @@ from app.models.catalog import ModelCard
 from app.models.chat_formats import FORMATS, TURN_ENDS, chat_template
 from app.models.checkpoint import Weight, open_weights, read_config
 from app.models.internlm_tokenizer import load_tokenizer
+from app.models.narrow import narrow_config
 from app.models.packed import packing_of, unpacked
 from app.models.seeing import load_processor, sees
 
@@ -131,7 +133,7 @@ def _build(
             state_dict=weights,
             dtype=dtype,
             device_map={"": device},
-            quantization_config=_quantisation(quantise, dtype),
+            quantization_config=_quantisation(quantise, dtype, device),
             output_loading_info=True,
         )
     except RuntimeError as error:
@@ -153,7 +155,9 @@ def _dtype(name: str, device: str) -> torch.dtype:
     return torch.float16 if device == "mps" else torch.bfloat16
 
 
-def _quantisation(quantise: str | None, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+def _quantisation(quantise: str | None, dtype: torch.dtype, device: str) -> QuantizationConfigMixin | None:
+    if quantise and device == "cpu":
+        return narrow_config(8 if quantise == "8bit" else 4)
     if quantise == "4bit":
         return BitsAndBytesConfig(
             load_in_4bit=True,

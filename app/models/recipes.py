@@ -135,7 +135,7 @@ class Recipes:
         return replace(self.known(chosen.card), gguf="").mib(self.placement.dtype, None)
 
     def _needed_mib(self, chosen: Chosen) -> int:
-        weights = self.known(chosen.card).mib(self.placement.dtype, chosen.quantise)
+        weights = self.known(chosen.card).mib(self.placement.dtype, chosen.quantise, self.placement.device)
         return weights + min(catalog.WORKING_MIB, self.placement.budget_mib // 4)
 
     def _cache_room(self) -> int:

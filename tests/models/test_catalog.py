@@ -1,6 +1,7 @@
 """Names to cards, their memory, and what `auto` takes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,8 @@ def test_a_folder_is_measured_by_its_files(tmp_path: Path) -> None:
     assert card.context_tokens == 512
     assert card.mib("float32", None) == 16
     assert card.mib("bfloat16", "4bit") == 8, "embeddings are not quantised"
+    large = replace(card, parameters=1004 * 2**20)
+    assert (large.mib("bfloat16", "4bit"), large.mib("bfloat16", "4bit", "cpu")) == (524, 633)
 
 
 def test_folders_that_hold_no_model_say_why(tmp_path: Path) -> None:

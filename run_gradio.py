@@ -16,11 +16,12 @@ def main(arguments: Sequence[str]) -> int:
         prepare_process(settings.log_level, settings.log_format)
         complete_a_space()
         say("start.loading")
-        from app.server import serve  # after the settings: --help need not wait for torch and gradio
-        from app.services import build_services
-        from app.ui import build
+        from app.services import build_services  # after the settings: --help need not wait for torch
 
         services = build_services(settings)
+        from app.server import serve  # after the services: a wrong model is said without waiting for gradio
+        from app.ui import build
+
         serve(build(services), services)
     except StudioError as error:
         say(error)

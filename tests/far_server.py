@@ -36,7 +36,7 @@ class FarServer:
 
     def until(self, **wanted: int) -> None:
         """Wait until it has seen that."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while any(self.seen()[key] != value for key, value in wanted.items()):
             assert time.monotonic() < deadline, f"{self.seen()}, not {wanted}"
             time.sleep(0.02)

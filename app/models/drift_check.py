@@ -1,13 +1,14 @@
 """A quantised model against itself at full precision; the reference is taken once and kept in the data folder."""
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from app.errors import ModelError, ModelInUse
 from app.models.checkpoint import weight_files
-from app.models.drift import PROMPTS, Reference, compare, take_reference
+from app.models.drift import Reference, compare, take_reference
 from app.models.interface import ChatModel, Drift, Ledger
 from app.models.recipes import Recipes
 
@@ -30,8 +31,8 @@ class Leases(Protocol):
     def ledger(self) -> Ledger: ...
 
 
-def against_full(registry: Leases, recipes: Recipes, name: str) -> Drift:
-    """How far the quantised `name` is from the same weights at full precision.
+def against_full(registry: Leases, recipes: Recipes, name: str, asked: Sequence[str]) -> Drift:
+    """How far the quantised `name` is from the same weights at full precision, in answers to the prompts `asked`.
 
     One model is held at a time, so that both need not fit together. Raises NotQuantised, CannotScore, or what loading
     raises.
@@ -39,20 +40,21 @@ def against_full(registry: Leases, recipes: Recipes, name: str) -> Drift:
     chosen = recipes.chosen(name)
     if chosen.quantise is None:
         raise (NoFullWeights if chosen.card.gguf else NotQuantised)(name=name)
-    reference = _reference(registry, recipes, f"{chosen.card.name}:full")
+    reference = _reference(registry, recipes, f"{chosen.card.name}:full", asked)
     with registry.lease(name) as model:
         return compare(reference, model)
 
 
-def _reference(registry: Leases, recipes: Recipes, full: str) -> Reference:
-    file = recipes.placement.data / "drift" / f"{_identity(recipes.folder(full), recipes.placement.dtype)}.json"
+def _reference(registry: Leases, recipes: Recipes, full: str, asked: Sequence[str]) -> Reference:
+    identity = _identity(recipes.folder(full), recipes.placement.dtype, asked)
+    file = recipes.placement.data / "drift" / f"{identity}.json"
     kept = Reference.read(file)
     if kept is not None:
         return kept
     name = recipes.chosen(full).name
     was_there = any(entry.name == name and entry.state == "ready" for entry in registry.ledger().models)
     with registry.lease(full) as model:
-        reference = take_reference(model)
+        reference = take_reference(model, asked)
     reference.save(file)
     if not was_there:
         with suppress(ModelInUse):  # somebody has begun to talk to it
@@ -60,9 +62,9 @@ def _reference(registry: Leases, recipes: Recipes, full: str) -> Reference:
     return reference
 
 
-def _identity(folder: Path, dtype: str) -> str:
+def _identity(folder: Path, dtype: str, asked: Sequence[str]) -> str:
     """Changes with the weights, the prompts and the number format."""
-    told = [dtype, PROMPTS.read_text(encoding="utf-8"), str(folder.resolve())]
+    told = [dtype, *asked, str(folder.resolve())]
     for file in weight_files(folder, folder.name):
         about = file.stat()
         told.append(f"{file.name} {about.st_size} {about.st_mtime_ns}")

@@ -1,7 +1,7 @@
 """Every model of the process by name: `base` or `base+adapter`. See `interface.Registry`."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 from app.errors import ModelError, UnknownModel
 from app.models import catalog, memory
 from app.models.direct import DirectEngine
+from app.models.drift import prompts
 from app.models.drift_check import against_full
 from app.models.engine import Engine
 from app.models.interface import ChatModel, Drift, Fit, Ledger, LedgerEntry, Registry
@@ -65,6 +66,7 @@ class ModelRegistry:
     answers as to a visitor whom nobody knows.
     With `listed_only` nothing but the default, the catalog and `engines` can be named: strangers on an open address
     must not look for folders of this machine, nor make it fetch repositories of their choice. `engines` run elsewhere.
+    Drift is measured in answers to `drift_prompts`, without them to the twenty that ship.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ModelRegistry:
         meter: Meter | None = None,
         engines: Mapping[str, EngineAddress] | None = None,
         engine_context: int = 8192,
+        drift_prompts: Sequence[str] = (),
     ) -> None:
         self._engines = dict(engines or {})
         self._engine_context = engine_context
@@ -90,6 +93,7 @@ class ModelRegistry:
         self._owners: dict[str, str] = {}
         self.recipes = Recipes(placement)
         self._drifts: dict[str, Drift] = {}
+        self._drift_prompts = tuple(drift_prompts)
         self._one_check = threading.Lock()
         self._lock = threading.Lock()
 
@@ -189,7 +193,7 @@ class ModelRegistry:
             raise NoWeightsHere(name=base)
         with self._one_check:
             if base not in self._drifts:
-                self._drifts[base] = against_full(self, self.recipes, base)
+                self._drifts[base] = against_full(self, self.recipes, base, self._drift_prompts or prompts())
             return self._drifts[base]
 
     def add_adapter(self, name: str, folder: Path, owner: str = "") -> None:

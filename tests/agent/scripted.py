@@ -42,7 +42,7 @@ def told(model: FakeModel, call: int) -> list[Message]:
 
 
 def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not true() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert true()

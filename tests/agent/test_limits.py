@@ -94,7 +94,7 @@ def test_stop_is_heard_before_the_first_token(service: AgentService) -> None:
     running.start()
     eventually(lambda: bool(model.generations))
     service.stop("me")
-    running.join(20)
+    running.join(60)
     assert not running.is_alive()
     assert seen[-1][-1].text == "stopped"
     assert model.generations[0].cancelled.is_set()

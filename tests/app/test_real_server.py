@@ -30,7 +30,7 @@ def address(data: Path) -> Iterator[str]:
     with running(data) as server:
         yield server.address
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
 
 
 def test_it_says_that_it_lives(address: str) -> None:
@@ -78,7 +78,7 @@ def test_a_wrong_model_is_named_in_the_answer(address: str) -> None:
 )
 def test_a_wrong_start_ends_with_one_sentence(arguments: list[str], said: str, tmp_path: Path) -> None:
     started = start("run_gradio.py", "--data", str(tmp_path), *arguments)
-    printed, _ = started.communicate(timeout=60)
+    printed, _ = started.communicate(timeout=120)
     assert started.returncode == 2
     assert said in printed
     assert "Traceback" not in printed
@@ -86,7 +86,7 @@ def test_a_wrong_start_ends_with_one_sentence(arguments: list[str], said: str, t
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     started = start("run_gradio.py", "--data", str(tmp_path / "data"), "--model", str(tmp_path))
-    printed, _ = started.communicate(timeout=60)
+    printed, _ = started.communicate(timeout=120)
     assert started.returncode == 2
     assert "config.json" in printed
     assert "Traceback" not in printed

@@ -111,7 +111,7 @@ def test_an_upload_is_found_and_gone_with_the_page(
     assert "42" in page.locator("#agent-chat").inner_text()
     (mine,) = [path.parent for path in (folder / "agent").rglob("数据.txt")]
     page.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while mine.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not mine.exists()

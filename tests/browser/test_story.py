@@ -98,7 +98,7 @@ def test_stop_keeps_what_is_there(page: Page, model: FakeModel) -> None:
     page.locator("#story-stop").click()
     expect(page.locator("#story-write")).to_be_visible()
     expect(page.locator("#story-status")).to_contain_text("stopped")
-    assert model.generations[0].cancelled.wait(5)
+    assert model.generations[0].cancelled.wait(30)
     expect(paragraphs(page)).to_have_count(1)
     page.reload()
     page.get_by_role("tab", name="Story").click()

@@ -156,12 +156,12 @@ def test_strangers_are_not_given_what_passes_their_limits(serve: Serve, tmp_path
 
 
 def test_the_packaged_model_knows_more_than_chance(packaged_folder: Path, tmp_path: Path) -> None:
-    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, packaged_folder.parents[1]), "smollm2-135m")
+    registry = ModelRegistry(Placement("cpu", "float32", None, 4000, packaged_folder.parents[1]), "smollm2-135m")
     try:
         service = EvaluationService(registry, tmp_path)
         whole = find_task("multiple-choice-en")
-        task = Task(whole.name, whole.items[:10])
+        task = Task(whole.name, whole.items[:5])
         last = list(service.run(["smollm2-135m"], [task], "ada"))[-1]
-        assert last.row is not None and last.row.right >= 5  # chance is 2.5
+        assert last.row is not None and last.row.right >= 4  # by chance one time in 64
     finally:
         registry.close()

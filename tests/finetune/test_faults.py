@@ -70,21 +70,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_said_in_one_sentence_and_what_was_saved_stays(
-    registry: ModelRegistry, small_disk: Path
+    registry: ModelRegistry, tiny_base: str, small_disk: Path
 ) -> None:
     service = FinetuneService(registry, small_disk).start()
-    options = TrainOptions(**{**BRIEF.as_dict(), "steps": 9, "save_every": 3, "evaluate_every": 9})
-    run = service.submit("a", "full", BASE, ROWS, options)
-    wait_for(lambda: service.progress("a", run.id).checkpoints == (3,))
+    # an adapter larger than what will be left of the disk, saved a few times before there could be no room by itself
+    large = {"steps": 1000, "rank": 64, "save_every": 50, "evaluate_every": 1000}
+    run = service.submit("a", "full", tiny_base, ROWS, TrainOptions(**{**BRIEF.as_dict(), **large}))
+    wait_for(lambda: service.progress("a", run.id).checkpoints != ())
     (small_disk / "somebody else's").write_bytes(bytes(shutil.disk_usage(small_disk).free - 2**18))
     wait_for(lambda: service.get("a", run.id).state not in ("queued", *ACTIVE))
-    ended = service.get("a", run.id)
-    assert (ended.state, ended.chosen) == ("failed", 3)
+    ended, saved = service.get("a", run.id), service.progress("a", run.id).checkpoints
+    assert (ended.state, ended.chosen) == ("failed", saved[-1])
     assert ended.reason == DiskFull(step=service.progress("a", run.id).step).text("en")
-    assert service.progress("a", run.id).checkpoints == (3,)
     kept = service.store.folder_of(run.id)
-    assert [file.name for file in (kept / "work").glob("*.pth")] == ["iter_3.pth"]
-    assert [folder.name for folder in (kept / "checkpoints").iterdir()] == ["3"]
+    assert [file.name for file in (kept / "work").glob("*.pth")] == [f"iter_{saved[-1]}.pth"]
+    assert {folder.name for folder in (kept / "checkpoints").iterdir()} == {str(step) for step in saved}
     with registry.lease(ended.model) as model:
         assert model.name == ended.model
     service.close()

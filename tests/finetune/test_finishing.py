@@ -27,7 +27,7 @@ OWNER, STEP = "lin", 4
 
 def few(_: object = None) -> Exam:
     general = general_questions("en")
-    return Exam(name_questions("en")[:2], general[:2], general[:1], general[2:4])
+    return Exam(name_questions("en")[:1], general[:1], general[:1], general[2:3])
 
 
 @pytest.fixture(scope="module")

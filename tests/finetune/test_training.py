@@ -206,4 +206,5 @@ def test_a_queue_a_restart_a_stop_and_a_resume(registry: ModelRegistry, tiny_bas
 
 
 def kill(run: Run) -> None:
+    assert run.pid, "it has ended already"  # 0 would be this process and all that it has started
     os.kill(run.pid, signal.SIGKILL)

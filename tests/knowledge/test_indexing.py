@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -178,43 +179,71 @@ def test_ten_thousand_small_files(start: Start, tmp_path: Path) -> None:
     assert all("37" in passage.content for passage, _ in found)
 
 
-KILLED = """
-import sys
+NURSERY = """
+import os, signal, sys
 from pathlib import Path
+import chromadb  # as everything else here: once for all children
 from app.knowledge.collections import Owner, Rights
 from tests.knowledge.shelf import shelf
 from app.knowledge.service import KnowledgeService
 from tests.fakes import FakeRegistry
 from tests.knowledge.words import WordEmbedder
-service = KnowledgeService(FakeRegistry(), Path(sys.argv[1]), embedder="words",
-    lease_embedder=shelf(lambda name: WordEmbedder()), rights=Rights(frozenset({"ann"})))
-print("ready", flush=True)
-for progress in service.index_folder(Owner("ann"), "course", Path(sys.argv[2])):
-    print(progress.added, flush=True)
-print("done", flush=True)
+print("open", flush=True)
+for _ in sys.stdin:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        print("gone", flush=True)
+        continue
+    service = KnowledgeService(FakeRegistry(), Path(sys.argv[1]), embedder="words",
+        lease_embedder=shelf(lambda name: WordEmbedder()), rights=Rights(frozenset({"ann"})))
+    print(os.getpid(), flush=True)
+    for progress in service.index_folder(Owner("ann"), "course", Path(sys.argv[2])):
+        pass
+    while True:
+        signal.pause()
 """
 FILES = 200
 PASSAGES = 6
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tree").mkdir()
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def nursery(tmp_path: Path, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has imported all and for each line forks a child, which says its number and indexes the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", NURSERY, str(tmp_path / "data"), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "open\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.timeout(240)
-def test_kill_minus_nine_at_twenty_moments(start: Start, tmp_path: Path) -> None:
-    folder = tmp_path / "tree"
-    folder.mkdir()
+def test_kill_minus_nine_at_twenty_moments(start: Start, folder: Path, nursery: "subprocess.Popen[str]") -> None:
+    assert nursery.stdin is not None and nursery.stdout is not None
     write_versions(folder, 0)
     chance = random.Random(20)
     for round_number in range(20):
         if round_number % 4 == 3:
             write_versions(folder, round_number, of=range(0, FILES, 5))
-        child = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(tmp_path / "data"), str(folder)], stdout=subprocess.PIPE, text=True
-        )
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
+        nursery.stdin.write("one more\n")
+        nursery.stdin.flush()
+        child = int(nursery.stdout.readline())
         time.sleep(chance.uniform(0, 0.6))  # the moment is the point: anywhere in parsing, embedding, storing
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+        os.kill(child, signal.SIGKILL)
+        assert nursery.stdout.readline() == "gone\n"
         if round_number % 5 == 4:
             looking = start()
             assert_whole(looking)
@@ -291,7 +320,7 @@ def test_a_chroma_server_by_url(start: Start, notes: Path, tmp_path: Path) -> No
 def start_when_up(start: Start, url: str) -> KnowledgeService:
     from app.errors import SettingsError
 
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while True:
         try:
             return start(chroma_url=url)

@@ -12,6 +12,8 @@ from app.models.placement import Placement
 from app.models.registry import ModelRegistry
 from tests.fakes import FakeModel
 
+FEW = drift.prompts()[:3]
+
 
 def logs(**shares: float) -> dict[str, float]:
     return {text: math.log(share) for text, share in shares.items()}
@@ -42,20 +44,22 @@ def test_a_model_that_gives_no_probabilities_says_so() -> None:
 
 @pytest.fixture(scope="module")
 def registry(packaged_folder: Path) -> Iterator[ModelRegistry]:
-    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, packaged_folder.parents[1]), "smollm2-135m")
+    placement = Placement("cpu", "auto", None, 4000, packaged_folder.parents[1])
+    registry = ModelRegistry(placement, "smollm2-135m", drift_prompts=FEW)
     yield registry
     registry.close()
 
 
 def test_the_panel_learns_size_before_and_after_and_the_drift(registry: ModelRegistry) -> None:
     with registry.lease("smollm2-135m") as full:
-        reference = drift.take_reference(full, drift.prompts()[:3])
+        reference = drift.take_reference(full, FEW)
         same = drift.compare(reference, full)
     assert same.mean_kl < 0.01 and same.same_choice > 0.9 and same.places >= 20
     with pytest.raises(NotQuantised):
         registry.check_drift("smollm2-135m")
     registry.unload("smollm2-135m")
     found = registry.check_drift("smollm2-135m:4bit")
+    assert found.places == same.places, "asked was what the registry was given"
     assert same.mean_kl < found.mean_kl < 0.5
     assert 0.7 < found.same_choice <= 1
     entry = next(entry for entry in registry.ledger().models if entry.name == "smollm2-135m:4bit")

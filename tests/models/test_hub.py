@@ -204,7 +204,7 @@ def test_no_network_fails_quickly_and_says_what_to_do(monkeypatch: pytest.Monkey
     started = time.monotonic()
     with pytest.raises(HubUnreachable) as failure:
         fetch()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert "127.0.0.1" in failure.value.text("zh") and "HF_ENDPOINT" in failure.value.text("en")
 
 

@@ -201,6 +201,7 @@ def test_a_server_that_dies_midway_is_told_from_one_that_is_away(tmp_path: Path)
         pieces = iter(model.stream(user("endless"), USUAL))
         next(pieces)
         server.process.kill()
+        server.process.wait()
         with pytest.raises(DiedMidway):
             list(pieces)
         with pytest.raises(EngineAway):

@@ -78,6 +78,7 @@ def test_its_death_in_mid_stream_is_told(model: ChatModel, server: tuple[psutil.
     pieces = iter(model.stream([{"role": "user", "content": "Tell me a long story."}], LONG))
     next(pieces)
     server[0].kill()
+    server[0].wait()
     with pytest.raises(DiedMidway):
         list(pieces)
     with pytest.raises(EngineAway):

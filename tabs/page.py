@@ -113,7 +113,8 @@ class Page:
             # The engine queues fairly by itself; gradio's line would let one visitor block the others.
             "concurrency_limit": None,
         } | options
-        return event(self._border(handler, holds=holds), [self.remembered, *inputs], list(outputs), **settings)
+        known = [self.remembered, self.stored]
+        return event(self._border(handler, holds=holds), [*known, *inputs], list(outputs), **settings)
 
     def api(self, handler: Handler, name: str, *, holds: bool = False, **options: Any) -> None:
         """Publish an endpoint with the parameters, defaults and result type of `handler`.
@@ -167,6 +168,13 @@ class Page:
         headers = dict(request.headers) if request else {}
         return preferred_language(headers.get("accept-language", ""), "zh")
 
+    def _kept_by_browser(self, request: gr.Request | None, stored: object) -> Remembered | None:
+        """For a session whose state is gone because its connection broke off for a while; None at a first visit."""
+        if not stored:
+            return None
+        language, key = recall(stored)
+        return Remembered(language or self.language_of(request), key)
+
     @contextmanager
     def _held(self, visitor: Visitor, endpoint: bool, holds: bool) -> Iterator[None]:
         if endpoint and holds:
@@ -181,10 +189,10 @@ class Page:
         """Give the handler its Visitor, and turn whatever it raises into a dialog."""
 
         def enter(arguments: Sequence[Any]) -> tuple[Visitor, Sequence[Any]]:
-            request, rest = arguments[0], arguments[1:]
             if endpoint:
-                return self.visitor(request, None), rest
-            return self.visitor(request, rest[0]), rest[1:]
+                return self.visitor(arguments[0], None), arguments[1:]
+            request, remembered, stored, *rest = arguments
+            return self.visitor(request, remembered or self._kept_by_browser(request, stored)), rest
 
         def call(*arguments: Any) -> Any:
             visitor, values = enter(arguments)
@@ -240,7 +248,7 @@ def _describe(border: Handler, handler: Handler, endpoint: bool) -> None:
     hints = typing.get_type_hints(inner)
     signature = inspect.signature(handler)
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    leading = {"request": gr.Request} if endpoint else {"request": gr.Request, "remembered": Any}
+    leading = {"request": gr.Request} | ({} if endpoint else {"remembered": Any, "kept_by_browser": Any})
     parameters = [inspect.Parameter(name, kind, annotation=hint) for name, hint in leading.items()]
     for parameter in list(signature.parameters.values())[1:]:
         parameters.append(parameter.replace(annotation=hints.get(parameter.name, Any)))

@@ -1,5 +1,6 @@
 """A page is closed in the middle of everything: within a minute nothing of its session is left on the server."""
 
+import re
 import tempfile
 import threading
 import time
@@ -94,6 +95,27 @@ def test_closing_the_page_frees_everything(
     within_a_minute(lambda: processes() <= idle, "the interpreter still runs")
     within_a_minute(lambda: not files(uploads), "an upload is still there")
     within_a_minute(lambda: not kept(blocks), "the session's state is still held")
+
+
+def test_a_page_whose_session_was_forgotten_goes_on_as_the_same_visitor(
+    serve: Callable[..., str], open_page: Callable[..., Page]
+) -> None:
+    """As after a connection that was away for longer than the server keeps a session."""
+    model = FakeModel("tiny")
+    blocks = ui.build(fake_services(FakeRegistry(model)))
+    page = open_page(serve(blocks))
+    page.locator("#language").click()
+    page.locator("html[data-studio-ready=zh]").wait_for(state="attached")
+    for question in ("first", "second"):
+        page.locator("#chat-box textarea").fill(question)
+        page.locator("#chat-box textarea").press("Enter")
+        expect(page.locator("#chatbot")).to_contain_text(f"You said: {question}")
+        expect(page.locator("#chatbot")).to_contain_text(re.compile(f"You said: {question}.*token", re.DOTALL))
+        blocks.state_holder.session_data.clear()
+    assert [message["content"] for message in model.prompts[1][0]] == ["first", "You said: first", "second"]
+    assert model.prompts[0][2] == model.prompts[1][2], "the visitor has kept its name"
+    expect(page.locator("#chatbot")).to_contain_text("个 token")
+    expect(page.locator("#chatbot")).not_to_contain_text("tokens")
 
 
 def test_one_visitor_s_pages_and_uploads_have_their_limits(

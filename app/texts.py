@@ -1,11 +1,13 @@
 """The interface's sentences, one TOML file per language in assets/texts, one section per tab."""
 
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from app.errors import Language
 
+LANGUAGE_COOKIE = "studio-language"  # set by assets/studio.js
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 TEXTS_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "texts"
 
@@ -40,6 +42,12 @@ def sentence(language: Language, key: str, **values: object) -> str:
     if not isinstance(text, str):
         raise KeyError(f"{key} is no single sentence")
     return text.format(**values) if values else text
+
+
+def chosen_language(cookies: Mapping[str, str], headers: Mapping[str, str]) -> Language:
+    """The language of the page that a request comes from, as the page noted it; else what the browser prefers."""
+    noted = next((known for known in LANGUAGES if known == cookies.get(LANGUAGE_COOKIE)), None)
+    return noted or preferred_language(headers.get("accept-language", ""), "zh")
 
 
 def preferred_language(accept_language: str, otherwise: Language) -> Language:

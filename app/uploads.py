@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import StudioError
 from app.recent_spending import RecentSpending
-from app.texts import preferred_language
+from app.texts import chosen_language
 
 HOUR_S = 3600.0
 ROUTE = "/gradio_api/upload"
@@ -63,7 +63,7 @@ class UploadGate:
         try:
             self._admit(request)
         except StudioError as error:
-            language = preferred_language(request.headers.get("accept-language", ""), "zh")
+            language = chosen_language(request.cookies, request.headers)
             status = 429 if isinstance(error, UploadsSpent) else 411
             return await PlainTextResponse(error.text(language), status_code=status)(scope, receive, send)
         self._under_way += 1

@@ -75,6 +75,7 @@
   window.studio = {
     ready(kept) {
       document.documentElement.lang = kept.shown === "zh" ? "zh-CN" : "en";
+      document.cookie = `studio-language=${kept.shown}; path=/; SameSite=Lax`; // for routes that know no session
       document.documentElement.dataset.studioReady = kept.shown;
     },
     flip(panel) {

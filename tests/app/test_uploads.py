@@ -49,6 +49,17 @@ def test_an_hour_s_megabytes_are_each_visitor_s_own(folder: Path) -> None:
     assert send(server, "").status_code == 200, "an address is a visitor, too"
 
 
+def test_a_refusal_speaks_the_language_of_the_page(folder: Path) -> None:
+    for noted, sentence in (
+        ("zh", "每小时最多上传 1 MB"),
+        ("en", "You may upload 1 MB"),
+        ("fr", "You may upload 1 MB"),
+    ):
+        server = client(folder, 1)
+        server.cookies.set("studio-language", noted)
+        assert send(server, "ada", "en-US", mib=2).text.startswith(sentence)
+
+
 def test_an_upload_that_hides_its_size_is_refused_where_there_is_a_limit(folder: Path) -> None:
     for mib, status in ((1, 411), (0, 200)):
         sent = client(folder, mib).post("/gradio_api/upload", content=iter([MIB, MIB]))

@@ -134,6 +134,12 @@ def test_one_visitor_s_pages_and_uploads_have_their_limits(
 
     attach(first, "large.png")
     expect(first.locator(".toast-body")).to_contain_text("You may upload 1 MB in an hour")
+    first.locator("#language").click()
+    first.locator("html[data-studio-ready=zh]").wait_for(state="attached")
+    attach(first, "large.png")
+    expect(first.locator(".toast-body").last).to_contain_text("每小时最多上传 1 MB")
+    first.locator("#language").click()
+    first.locator("html[data-studio-ready=en]").wait_for(state="attached")
     attach(first, "small.jpg")
     expect(first.locator("#chat-tray img")).to_have_count(1)
     second = first.context.new_page()

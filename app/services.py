@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from app.addresses import Addresses
 from app.agent.service import AgentService
 from app.chat.service import ChatService
 from app.evaluate.service import EvaluationService
@@ -55,7 +56,8 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
     engines = read_engines(settings.engine, os.environ, taken=catalog.names())
     placement, default_name = choose_placement(settings, known=engines)
     settings.data.mkdir(parents=True, exist_ok=True)
-    meter = Meter(_allowance(settings), log_prompts=settings.log_prompts)
+    addresses = Addresses(watched=settings.for_strangers)
+    meter = Meter(_allowance(settings), log_prompts=settings.log_prompts, addresses=addresses)
     registry = ModelRegistry(
         placement,
         default_name,
@@ -82,7 +84,7 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),
         compare=CompareService(registry, settings.data),
         evaluate=EvaluationService(registry, settings.data, on_the_page=not settings.for_strangers),
-        sessions=Sessions(settings.sessions or (3 if settings.for_strangers else 20)),
+        sessions=Sessions(settings.sessions or (3 if settings.for_strangers else 20), addresses),
         upload_mib_per_hour=settings.upload_mib_per_hour or (300 if settings.for_strangers else 0),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from secrets import token_hex
 
+from app.addresses import SHARE, Addresses, AddressSpent
 from app.errors import StudioError
 
 
@@ -16,19 +17,26 @@ class TooManyPages(StudioError):
 class Sessions:
     """Thread-safe. `most` 0 is no limit."""
 
-    def __init__(self, most: int = 0) -> None:
+    def __init__(self, most: int = 0, addresses: Addresses | None = None) -> None:
         self.most = most
+        self.addresses = addresses or Addresses()
         self._visitor_of: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def enter(self, visitor: str, session: str) -> None:
-        """This page is about to hold something; once is enough, more does no harm. Raises TooManyPages."""
+        """This page is about to hold something; once is enough, more does no harm.
+
+        Raises TooManyPages or AddressSpent.
+        """
         if not self.most:
             return
         with self._lock:
-            others = sum(other == visitor for held, other in self._visitor_of.items() if held != session)
-            if others >= self.most:
+            others = [other for held, other in self._visitor_of.items() if held != session]
+            if others.count(visitor) >= self.most:
                 raise TooManyPages(limit=self.most)
+            network = self.addresses.of(visitor)
+            if network and sum(self.addresses.of(other) == network for other in others) >= SHARE * self.most:
+                raise AddressSpent
             self._visitor_of[session] = visitor
 
     def leave(self, session: str) -> None:

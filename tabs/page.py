@@ -159,7 +159,10 @@ class Page:
         session = (request and request.session_hash) or "local"
         login = request.username if request else None
         language = remembered.language if remembered else self.language_of(request)
-        return Visitor(language, login or (remembered.key if remembered else session), session, bool(login))
+        name = login or (remembered.key if remembered else session)
+        if not login and (client := getattr(request, "client", None)):
+            self.sessions.addresses.note(name, client.host)
+        return Visitor(language, name, session, bool(login))
 
     def language_of(self, request: gr.Request | None) -> Language:
         """The language of a visitor who has not chosen one."""

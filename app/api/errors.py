@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from starlette.responses import JSONResponse
 
+from app.addresses import AddressSpent
 from app.errors import (
     BadInput,
     EngineFailed,
@@ -103,7 +104,7 @@ def _kind(error: StudioError) -> tuple[int, str | None]:
         return 404, "model_not_found"
     if isinstance(error, BadInput | RequestRefused):
         return 400, None
-    if isinstance(error, TooManyAtOnce | TooManyTokens):
+    if isinstance(error, AddressSpent | TooManyAtOnce | TooManyTokens):
         return 429, "rate_limit_exceeded"
     if isinstance(error, Ending):
         return 503, "shutting_down"

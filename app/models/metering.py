@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from app.addresses import SHARE, Addresses, AddressSpent
 from app.errors import StudioError
 from app.models.interface import (
     ChatModel,
@@ -72,8 +73,15 @@ class Answered:
 class Meter:
     """Thread-safe. Requests without a visitor, or of one that begins with OWN, are the server's and not limited."""
 
-    def __init__(self, allowance: Allowance | None = None, *, log_prompts: bool = False) -> None:
+    def __init__(
+        self,
+        allowance: Allowance | None = None,
+        *,
+        log_prompts: bool = False,
+        addresses: Addresses | None = None,
+    ) -> None:
         self.allowance = allowance or Allowance()
+        self._addresses = addresses or Addresses()
         self._log_prompts = log_prompts
         self.observers: list[Callable[[Answered], None]] = []
         self._running: dict[int, weakref.ref[MeteredGeneration]] = {}
@@ -104,7 +112,7 @@ class Meter:
         return len(left)
 
     def admit(self, model: str, visitor: str) -> "MeteredGeneration":
-        """A place for a request that is about to start. Raises TooManyAtOnce, TooManyTokens or Ending."""
+        """A place for a request about to start. Raises TooManyAtOnce, TooManyTokens, AddressSpent or Ending."""
         with self._changed:
             if self._ending:
                 raise Ending
@@ -127,22 +135,35 @@ class Meter:
             self._running.pop(id(generation), None)
             if told.visitor and self.allowance.tokens_per_minute:
                 spent = told.prompt_tokens + told.completion_tokens
-                self._spent.add(told.visitor, spent)
+                for whose in filter(None, (told.visitor, self._addresses.of(told.visitor))):
+                    self._spent.add(whose, spent)
             self._changed.notify_all()
         for observe in self.observers:
             observe(told)
 
     def _check(self, visitor: str) -> None:
-        own = [generation for generation in self.running() if generation.visitor == visitor]
+        running = self.running()
+        self._check_visitor(visitor, [other for other in running if other.visitor == visitor])
+        if network := self._addresses.of(visitor):
+            self._check_network(network, [other for other in running if self._addresses.of(other.visitor) == network])
+
+    def _check_visitor(self, visitor: str, own: "list[MeteredGeneration]") -> None:
         limit = self.allowance.requests_at_once
         if limit and len(own) >= limit:
             raise TooManyAtOnce(limit=limit)
-        if not self.allowance.tokens_per_minute:
-            return
-        spent, wait_s = self._spent.of(visitor)
-        used = spent + sum(g.prompt_tokens + g.completion_tokens for g in own)
-        if used >= self.allowance.tokens_per_minute:
-            raise TooManyTokens(limit=self.allowance.tokens_per_minute, wait_s=max(1, round(wait_s)))
+        used, wait_s = self._used(visitor, own)
+        if (limit := self.allowance.tokens_per_minute) and used >= limit:
+            raise TooManyTokens(limit=limit, wait_s=max(1, round(wait_s)))
+
+    def _check_network(self, network: str, theirs: "list[MeteredGeneration]") -> None:
+        at_once, tokens = SHARE * self.allowance.requests_at_once, SHARE * self.allowance.tokens_per_minute
+        if (at_once and len(theirs) >= at_once) or (tokens and self._used(network, theirs)[0] >= tokens):
+            raise AddressSpent
+
+    def _used(self, whose: str, running: "list[MeteredGeneration]") -> tuple[int, float]:
+        """Tokens of the last minute, and the seconds until the oldest of them are forgotten."""
+        spent, wait_s = self._spent.of(whose)
+        return spent + sum(one.prompt_tokens + one.completion_tokens for one in running), wait_s
 
 
 class _NotStarted:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.addresses import SHARE, Addresses, AddressSpent
 from app.sessions import Sessions, TooManyPages
 
 
@@ -15,6 +16,25 @@ def test_a_visitor_s_pages_are_counted_and_given_back() -> None:
     sessions.leave("1")
     sessions.leave("never there")
     sessions.enter("ada", "4")
+
+
+def test_an_address_holds_so_many_visitors_pages() -> None:
+    addresses = Addresses(watched=True)
+    sessions = Sessions(1, addresses)
+    for number in range(SHARE):
+        addresses.note(f"key {number}", f"2606:4700::{number}")
+        sessions.enter(f"key {number}", f"page {number}")
+    addresses.note("one more key", "2606:4700::ffff")
+    with pytest.raises(AddressSpent):
+        sessions.enter("one more key", "one more page")
+    sessions.leave("page 0")
+    sessions.enter("one more key", "one more page")
+
+
+def test_where_strangers_do_not_come_in_no_address_is_kept() -> None:
+    addresses = Addresses()
+    addresses.note("ada", "8.8.8.8")
+    assert addresses.of("ada") == ""
 
 
 def test_without_a_limit_nothing_is_kept() -> None:

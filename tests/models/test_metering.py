@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from app.addresses import SHARE, Addresses, AddressSpent
 from app.models.interface import ChatModel, InspectableModel, Message, Sampling
 from app.models.metering import Allowance, Answered, Ending, Meter, TooManyAtOnce, TooManyTokens
 from tests.fakes import FakeModel
@@ -49,6 +50,27 @@ def test_tokens_of_a_minute_are_counted_for_each_visitor() -> None:
             model.stream(ASK, Sampling(), visitor=visitor)
     for own in ("", "server: judging"):
         assert [list(model.stream(ASK, Sampling(), visitor=own)) for _ in range(2)]
+
+
+def test_who_throws_the_browser_s_key_away_is_still_at_the_same_address() -> None:
+    addresses = Addresses(watched=True)
+    at_once = metered(Meter(Allowance(requests_at_once=1), addresses=addresses))
+    tokens = metered(Meter(Allowance(tokens_per_minute=8), addresses=addresses))
+    held = []
+    for number in range(SHARE):
+        addresses.note(f"key {number}", "8.8.8.8" if number else "::ffff:8.8.8.8")
+        held.append(at_once.stream(ASK, Sampling(), visitor=f"key {number}"))
+        list(tokens.stream(ASK, Sampling(), visitor=f"key {number}"))
+    addresses.note("one more key", "8.8.8.8")
+    addresses.note("elsewhere", "9.9.9.9")
+    addresses.note("behind a proxy", "10.0.0.1")
+    for model in (at_once, tokens):
+        with pytest.raises(AddressSpent):
+            model.stream(ASK, Sampling(), visitor="one more key")
+        for other in ("elsewhere", "behind a proxy"):
+            assert list(model.stream(ASK, Sampling(), visitor=other))
+    held[0].cancel()
+    assert list(at_once.stream(ASK, Sampling(), visitor="one more key"))
 
 
 def test_each_answer_is_told_once() -> None:

@@ -88,16 +88,14 @@ def _tools(page: Page, look: dict[str, Any]) -> tuple[gr.Column, gr.HTML, list[g
 def _eyes(page: Page, registry: Registry) -> gr.Dropdown:
     """Models that see, off at first; any hub repository or folder can be typed as well."""
 
-    def choices(language: Language, visitor: str = "") -> list[tuple[str, str]]:
-        known = seeing(registry.seen_by(visitor))
-        return [(sentence(language, "story.no_eyes"), ""), *((name, name) for name in known)]
-
     drawn = gr.Dropdown([], value="", allow_custom_value=True, elem_id="article-eyes")
-    dropdown = page.bind(drawn, label="story.eyes", info="story.eyes_info", choices=choices)
+    dropdown = page.bind(drawn, label="story.eyes", info="story.eyes_info")
 
     def refresh(visitor: Visitor) -> dict[str, Any]:
-        return gr.update(choices=choices(visitor.language, visitor.name))
+        known = seeing(registry.seen_by(visitor.name))
+        return gr.update(choices=[(visitor.text("story.no_eyes"), ""), *((name, name) for name in known)])
 
+    page.on(page.remembered.change, refresh, [], [dropdown])
     page.on(dropdown.focus, refresh, [], [dropdown])
     return dropdown
 

@@ -18,10 +18,11 @@ def model_choice(page: Page, registry: Registry, label: str = "app.model", info:
 
 
 def keep_fresh(page: Page, registry: Registry, choice: gr.Dropdown) -> None:
-    """Whenever it is opened, the list holds what is there for this visitor."""
+    """At the start and whenever it is opened, the list holds what is there for this visitor."""
 
     def refresh(visitor: Visitor) -> dict[str, Any]:
         return gr.update(choices=registry.seen_by(visitor.name).names())
 
     page.on(choice.focus, refresh, [], [choice])
-    page.on(page.blocks.load, refresh, [], [choice])
+    # not at load: whose models these are is known once the browser has said who it is
+    page.on(page.remembered.change, refresh, [], [choice])

@@ -1,14 +1,16 @@
 """The models panel: what is loaded and how much memory it holds, live; load, unload, whether a model will fit, and
 how far a quantised one drifts."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from app.errors import Language, StudioError
-from app.models.interface import Ledger, Registry
+from app.errors import StudioError
+from app.models.interface import Drift, DriftStep, Ledger, Registry
+from app.models.waiting import stepping
 from tabs.ledger_view import ledger_html
 from tabs.model_choice import model_choice
 from tabs.page import Page, Visitor
@@ -19,22 +21,35 @@ EVERY_S = 1.5
 def build(page: Page, registry: Registry, tab: gr.Tab, tabs: gr.Tabs) -> None:
     """Draw the panel and publish `/models`. The ledger is read again only while the tab is open."""
     with gr.Column(elem_id="models"):
-        ledger = page.bind(gr.HTML(elem_id="ledger", padding=False), value=partial(_drawn, registry))
+        ledger = gr.HTML(elem_id="ledger", padding=False)
         with gr.Row(elem_id="models-bar"):
             choice = model_choice(page, registry, "models.choose", scale=3, info="models.choose_info")
             load = page.bind(gr.Button(variant="primary", scale=0, min_width=110), value="models.load")
             unload = page.bind(gr.Button(scale=0, min_width=110), value="models.unload")
-            check = page.bind(gr.Button(scale=0, min_width=110), value="models.check_drift")
+            check = page.bind(gr.Button(scale=0, min_width=110, elem_id="models-check"), value="models.check_drift")
+            stop = page.bind(
+                gr.Button(scale=0, min_width=110, visible=False, elem_id="models-check-stop"), value="models.check_stop"
+            )
         fit = gr.Markdown(elem_id="models-fit")
     clock = gr.Timer(EVERY_S, active=False)
-    page.on(clock.tick, partial(refresh, registry), [ledger], [ledger])
+    for event in (page.remembered.change, clock.tick):
+        page.on(event, partial(refresh, registry), [ledger], [ledger])
     page.on(tabs.select, partial(watch, tab.id), [], [clock])
     page.on(choice.change, partial(will_fit, registry), [choice], [fit])
     page.on(tab.select, partial(open_panel, registry), [choice], [ledger, fit])
     for button, deed in ((load, act_load), (unload, act_unload)):
         page.on(button.click, partial(deed, registry), [choice], [ledger, fit])
-    page.on(check.click, partial(check_drift, registry), [choice], [ledger, fit])
+    _wire_check(page, registry, choice, fit, check, stop)
     page.api(partial(models, registry), "models")
+
+
+def _wire_check(
+    page: Page, registry: Registry, choice: gr.Dropdown, fit: gr.Markdown, check: gr.Button, stop: gr.Button
+) -> None:
+    checking = page.on(check.click, partial(check_drift, registry), [choice], [fit, check, stop])
+    settle = partial(end_check, registry)
+    page.on(checking.failure, settle, [choice], [fit, check, stop])
+    page.on(stop.click, settle, [choice], [fit, check, stop], cancels=[checking])
 
 
 def models(registry: Registry, visitor: Visitor) -> dict[str, Any]:
@@ -70,12 +85,30 @@ def act_unload(registry: Registry, visitor: Visitor, name: str) -> list[str]:
     return open_panel(registry, visitor, name)
 
 
-def check_drift(registry: Registry, visitor: Visitor, name: str) -> list[str]:
-    """Compare a quantised model with itself at full precision."""
-    registry = registry.seen_by(visitor.name)
-    drift = registry.check_drift(name)
-    figures = {"kl": f"{drift.mean_kl:.4f}", "same": f"{drift.same_choice:.0%}", "places": drift.places}
-    return [ledger_html(registry.ledger(), visitor.language), visitor.text("models.drift_told", name=name, **figures)]
+def check_drift(registry: Registry, visitor: Visitor, name: str) -> Iterator[list[Any]]:
+    """Compare a quantised model with itself at full precision, telling how far it is."""
+    told = visitor.text("models.check_begins", name=name)
+    for steps in stepping(registry.seen_by(visitor.name).check_drift(name)):
+        for step in steps:
+            told = _told(visitor, name, step)
+        yield [told, *_buttons(busy=True)]
+    yield [told, *_buttons(busy=False)]
+
+
+def end_check(registry: Registry, visitor: Visitor, name: str) -> list[Any]:
+    """After a stop or a failure."""
+    return [will_fit(registry, visitor, name), *_buttons(busy=False)]
+
+
+def _told(visitor: Visitor, name: str, step: DriftStep | Drift) -> str:
+    if isinstance(step, DriftStep):
+        return visitor.text(f"models.check_steps.{step.model}", name=name, done=step.done, total=step.total)
+    figures = {"kl": f"{step.mean_kl:.4f}", "same": f"{step.same_choice:.0%}", "places": step.places}
+    return visitor.text("models.drift_told", name=name, **figures)
+
+
+def _buttons(*, busy: bool) -> list[dict[str, Any]]:
+    return [gr.update(visible=not busy), gr.update(visible=busy)]
 
 
 def will_fit(registry: Registry, visitor: Visitor, name: str) -> str:
@@ -116,7 +149,3 @@ def ledger_json(ledger: Ledger) -> dict[str, Any]:
             for entry in ledger.models
         ],
     }
-
-
-def _drawn(registry: Registry, language: Language) -> str:
-    return ledger_html(registry.seen_by("").ledger(), language)

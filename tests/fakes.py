@@ -1,7 +1,7 @@
 """The models' side without a model: keeps to the Protocols of app/models/interface.py, answers from a script."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from typing import Any
 
 from app.chat.service import ChatService
 from app.errors import DoesNotFit, ModelInUse, UnknownModel
-from app.models.interface import Drift, FinishReason, Fit, Ledger, LedgerEntry, Message, Sampling
+from app.models.interface import Drift, DriftStep, FinishReason, Fit, Ledger, LedgerEntry, Message, Sampling
 from app.sessions import Sessions
 
 Script = Callable[[Sequence[Message]], Sequence[str]]
@@ -128,10 +128,11 @@ class FakeRegistry:
         free = self.budget_mib - sum(self.mib for other in self.states if other != name)
         return Fit(self.mib, free, self.mib <= free)
 
-    def check_drift(self, name: str) -> Drift:
+    def check_drift(self, name: str) -> Generator[DriftStep | Drift, None, None]:
         self.load(name)
+        yield DriftStep("full", 3, 20)
         self.drifts[name] = Drift(0.0123, 0.96, 300)
-        return self.drifts[name]
+        yield self.drifts[name]
 
     def ledger(self) -> Ledger:
         entries = tuple(

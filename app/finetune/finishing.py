@@ -8,7 +8,7 @@ trained: for the base it says how far training moved it, for the others what mer
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,12 +151,7 @@ class Examination:
         return share(marks)
 
     def _take_reference(self, model: ChatModel) -> drift.Reference:
-        parts: list[tuple[str, str, tuple[drift.Place, ...]]] = []
-        for prompt in self.exam.drift:
-            if self.stopped():
-                raise Interrupted
-            parts += drift.take_reference(model, [prompt]).answers
-        return drift.Reference(tuple(parts))
+        return drift.Reference(tuple(self._unless_stopped(drift.answered(model, self.exam.drift))))
 
     def _drift(self, kind: Kind, model: ChatModel) -> float | None:
         if kind == "base":
@@ -164,7 +159,14 @@ class Examination:
                 self._reference = self._take_reference(tuned)
         if kind == "adapter" or self._reference is None:
             return None
-        return round(drift.compare(self._reference, model).mean_kl, 4)
+        found = self._unless_stopped(drift.compared(self._reference, model))
+        return round(drift.summary(model.name, found).mean_kl, 4)
+
+    def _unless_stopped(self, parts: Iterable[Figure]) -> Iterator[Figure]:
+        for part in parts:
+            if self.stopped():
+                raise Interrupted
+            yield part
 
 
 def keeps(model: ChatModel, question: str, base_answer: str) -> bool:

@@ -8,7 +8,7 @@ figure is a lower bound of the full one, close where the named tokens carry most
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,11 +44,15 @@ class Place:
     logs: dict[str, float]
 
 
+Answer = tuple[str, str, tuple[Place, ...]]  # prompt, answer, the answer's places
+Difference = tuple[float, bool]  # divergence at one place, and whether both find the same token likeliest
+
+
 @dataclass(frozen=True)
 class Reference:
-    """The answers that others are compared with: for each prompt its answer and the answer's places."""
+    """The answers that others are compared with."""
 
-    answers: tuple[tuple[str, str, tuple[Place, ...]], ...]
+    answers: tuple[Answer, ...]
 
     def save(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,28 +75,30 @@ def prompts() -> tuple[str, ...]:
     return tuple(PROMPTS.read_text(encoding="utf-8").splitlines())
 
 
-def take_reference(model: ChatModel, asked: Sequence[str] | None = None) -> Reference:
-    """Greedy answers of a leased model and what it holds likeliest in them. Raises CannotScore."""
-    answers: list[tuple[str, str, tuple[Place, ...]]] = []
-    for prompt in asked or prompts():
-        sampling = Sampling(temperature=0, max_new_tokens=ANSWER_TOKENS)
+def answered(model: ChatModel, asked: Sequence[str]) -> Iterator[Answer]:
+    """The greedy answer of a leased model to each prompt, and what it holds likeliest in it. Raises CannotScore."""
+    if not isinstance(model, TokenScoringModel):
+        raise CannotScore(name=model.name)
+    sampling = Sampling(temperature=0, max_new_tokens=ANSWER_TOKENS)
+    for prompt in asked:
         answer = "".join(model.stream(_turns(prompt), sampling, visitor=VISITOR))
-        if answer:
-            answers.append((prompt, answer, _places(model, prompt, answer)))
-    return Reference(tuple(answers))
+        yield prompt, answer, _places(model, prompt, answer)
 
 
-def compare(reference: Reference, model: ChatModel) -> Drift:
-    """How far a leased model is from the reference. Raises CannotScore or NothingToCompare."""
-    divergences: list[float] = []
-    same = 0
+def compared(reference: Reference, model: ChatModel) -> Iterator[list[Difference]]:
+    """For each answer of the reference, how a leased model differs at each of its places. Raises CannotScore."""
     for prompt, answer, places in reference.answers:
-        for one, other in _aligned(places, _places(model, prompt, answer)):
-            divergences.append(divergence(one.logs, other.logs))
-            same += _first(one) == _first(other)
-    if not divergences:
-        raise NothingToCompare(name=model.name)
-    return Drift(math.fsum(divergences) / len(divergences), same / len(divergences), len(divergences))
+        pairs = _aligned(places, _places(model, prompt, answer))
+        yield [(divergence(one.logs, other.logs), _first(one) == _first(other)) for one, other in pairs]
+
+
+def summary(name: str, found: Iterable[Sequence[Difference]]) -> Drift:
+    """All differences of one model as one figure. Raises NothingToCompare."""
+    all_found = [difference for each in found for difference in each]
+    if not all_found:
+        raise NothingToCompare(name=name)
+    count = len(all_found)
+    return Drift(math.fsum(kl for kl, _ in all_found) / count, sum(same for _, same in all_found) / count, count)
 
 
 def divergence(reference: dict[str, float], other: dict[str, float]) -> float:

@@ -1,15 +1,15 @@
 """A quantised model against itself at full precision; the reference is taken once and kept in the data folder."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from app.errors import ModelError, ModelInUse
 from app.models.checkpoint import weight_files
-from app.models.drift import Reference, compare, take_reference
-from app.models.interface import ChatModel, Drift, Ledger
+from app.models.drift import Answer, CannotScore, Reference, answered, compared, summary
+from app.models.interface import ChatModel, Drift, DriftStep, Ledger
 from app.models.recipes import Recipes
 
 
@@ -31,21 +31,33 @@ class Leases(Protocol):
     def ledger(self) -> Ledger: ...
 
 
-def against_full(registry: Leases, recipes: Recipes, name: str, asked: Sequence[str]) -> Drift:
+def against_full(
+    registry: Leases, recipes: Recipes, name: str, asked: Sequence[str]
+) -> Generator[DriftStep | Drift, None, None]:
     """How far the quantised `name` is from the same weights at full precision, in answers to the prompts `asked`.
 
-    One model is held at a time, so that both need not fit together. Raises NotQuantised, CannotScore, or what loading
-    raises.
+    The last value tells. One model is held at a time, so that both need not fit together. Raises NotQuantised,
+    CannotScore, or what loading raises.
     """
     chosen = recipes.chosen(name)
+    if recipes.known(chosen.card).modality == "vision":  # before anything is loaded
+        raise CannotScore(name=name)
     if chosen.quantise is None:
         raise (NoFullWeights if chosen.card.gguf else NotQuantised)(name=name)
-    reference = _reference(registry, recipes, f"{chosen.card.name}:full", asked)
+    reference = yield from _reference(registry, recipes, f"{chosen.card.name}:full", asked)
+    total = len(reference.answers)
+    yield DriftStep("quantised", 0, total)
+    found = []
     with registry.lease(name) as model:
-        return compare(reference, model)
+        for differences in compared(reference, model):
+            found.append(differences)
+            yield DriftStep("quantised", len(found), total)
+    yield summary(name, found)
 
 
-def _reference(registry: Leases, recipes: Recipes, full: str, asked: Sequence[str]) -> Reference:
+def _reference(
+    registry: Leases, recipes: Recipes, full: str, asked: Sequence[str]
+) -> Generator[DriftStep, None, Reference]:
     identity = _identity(recipes.folder(full), recipes.placement.dtype, asked)
     file = recipes.placement.data / "drift" / f"{identity}.json"
     kept = Reference.read(file)
@@ -53,12 +65,19 @@ def _reference(registry: Leases, recipes: Recipes, full: str, asked: Sequence[st
         return kept
     name = recipes.chosen(full).name
     was_there = any(entry.name == name and entry.state == "ready" for entry in registry.ledger().models)
-    with registry.lease(full) as model:
-        reference = take_reference(model, asked)
+    yield DriftStep("full", 0, len(asked))
+    answers: list[Answer] = []
+    try:
+        with registry.lease(full) as model:
+            for answer in answered(model, asked):
+                answers.append(answer)
+                yield DriftStep("full", len(answers), len(asked))
+    finally:
+        if not was_there:
+            with suppress(ModelInUse):  # somebody has begun to talk to it
+                registry.unload(full)
+    reference = Reference(tuple(answers))
     reference.save(file)
-    if not was_there:
-        with suppress(ModelInUse):  # somebody has begun to talk to it
-            registry.unload(full)
     return reference
 
 

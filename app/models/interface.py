@@ -1,6 +1,6 @@
 """What a service may ask of a model. The engine, the remote server and the tests' fakes all keep to it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
@@ -140,6 +140,15 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class DriftStep:
+    """How far a drift check is: the full model answers first, then the quantised one is compared with it."""
+
+    model: Literal["full", "quantised"]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class LedgerEntry:
     """What one model holds now. Memory in MiB; `progress` is 0 to 1 while downloading or loading, else None.
 
@@ -215,8 +224,11 @@ class Registry(Protocol):
         """Whether `name` would fit beside what is leased now."""
         ...
 
-    def check_drift(self, name: str) -> Drift:
-        """Compare a quantised model with itself at full precision, loading what is not loaded; the ledger keeps it."""
+    def check_drift(self, name: str) -> Generator[DriftStep | Drift, None, None]:
+        """Compare a quantised model with itself at full precision, loading what is not loaded.
+
+        The last value is the drift, which the ledger keeps. Closing the generator leaves off.
+        """
         ...
 
     def ledger(self) -> Ledger: ...

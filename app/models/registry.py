@@ -1,7 +1,7 @@
 """Every model of the process by name: `base` or `base+adapter`. See `interface.Registry`."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from app.models.direct import DirectEngine
 from app.models.drift import prompts
 from app.models.drift_check import against_full
 from app.models.engine import Engine
-from app.models.interface import ChatModel, Drift, Fit, Ledger, LedgerEntry, Registry
+from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, LedgerEntry, Registry
 from app.models.llama.engine import LlamaEngine
 from app.models.llama.model import LlamaModel
 from app.models.metering import Meter
@@ -186,15 +186,19 @@ class ModelRegistry:
         account = self.residence.ledger(_adapters_in)
         return replace(account, models=tuple(self._quantised(entry) for entry in account.models))
 
-    def check_drift(self, name: str, visitor: str = "") -> Drift:
-        """Raises NotQuantised; DoesNotFit where the full model does not fit beside what is in use."""
+    def check_drift(self, name: str, visitor: str = "") -> Generator[DriftStep | Drift, None, None]:
+        """Raises NotQuantised, CannotScore; DoesNotFit where the full model does not fit beside what is in use."""
         base, _ = self._split(name, visitor)
         if base in self._engines:
             raise NoWeightsHere(name=base)
         with self._one_check:
             if base not in self._drifts:
-                self._drifts[base] = against_full(self, self.recipes, base, self._drift_prompts or prompts())
-            return self._drifts[base]
+                for told in against_full(self, self.recipes, base, self._drift_prompts or prompts()):
+                    if isinstance(told, Drift):
+                        self._drifts[base] = told
+                    else:
+                        yield told
+            yield self._drifts[base]
 
     def add_adapter(self, name: str, folder: Path, owner: str = "") -> None:
         """Make `base+adapter` a model; its files are read at the first lease. Without an owner it is the server's.

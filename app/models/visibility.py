@@ -4,11 +4,12 @@ Another's tuned model is to them as if it were not there: it is in no list, and 
 nobody has.
 """
 
+from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from app.models.interface import ChatModel, Drift, Fit, Ledger, LedgerEntry, Registry
+from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, LedgerEntry, Registry
 from app.models.metering import OWN
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class SeenRegistry:
     def fit(self, name: str) -> Fit:
         return self._registry.fit(name, self._visitor)
 
-    def check_drift(self, name: str) -> Drift:
+    def check_drift(self, name: str) -> Generator[DriftStep | Drift, None, None]:
         return self._registry.check_drift(name, self._visitor)
 
     def ledger(self) -> Ledger:

@@ -1,15 +1,24 @@
 """The models panel in a real browser."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from app import ui
-from app.models.interface import Ledger
+from app.errors import ModelError
+from app.models.interface import Drift, DriftStep, Ledger
+from app.story.illustrating import IllustrationService
+from app.story.service import StoryService
+from tabs.page import VISITOR_KEY
 from tests.fakes import FakeModel, FakeRegistry, fake_services
+from tests.finetune.conftest import wait_for
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=15_000)
 
 
 class CountingRegistry(FakeRegistry):
@@ -64,3 +73,96 @@ def test_the_ledger_rests_while_it_is_not_seen(page: Page, registry: CountingReg
     before = registry.looks
     page.wait_for_timeout(4000)
     assert registry.looks == before
+
+
+LISTS = 4  # of the chat, the story, its pictures and the panel
+
+
+class Owned(FakeRegistry):
+    """What is `mine` is there for whoever the browser knows, and not before it has said so."""
+
+    asked = 0
+
+    def names(self) -> list[str]:
+        self.asked += 1
+        return super().names()
+
+    def seen_by(self, visitor: str) -> FakeRegistry:
+        others = [model for name, model in self.models.items() if name != "mine"]
+        return self if VISITOR_KEY.fullmatch(visitor) else FakeRegistry(*others)
+
+
+def test_one_s_own_models_are_in_the_lists_at_once(open_page: Callable[..., Page], serve: Callable[..., str]) -> None:
+    registry = Owned(FakeModel("tiny"), FakeModel("mine", sees=True))
+    nothing: Any = nullcontext(None)
+    illustration = IllustrationService(registry, lambda: nothing)
+    services = fake_services(registry, story=StoryService(registry), illustration=illustration)
+    page = open_page(serve(ui.build(services)))
+    registry.asked = 0
+    page.reload()
+    wait_for(lambda: registry.asked >= LISTS)  # before any list is opened, which would ask again
+    page.get_by_role("tab", name="Models").click()
+    page.locator("#models-bar").get_by_role("combobox").click()
+    page.get_by_role("option", name="mine").wait_for()
+    page.get_by_role("tab", name="Story").click()
+    page.locator("#article-more").get_by_text("More settings").click()
+    page.locator("#article-eyes").get_by_role("combobox").click()
+    page.get_by_role("option", name="mine").wait_for()
+
+
+class Checked(FakeRegistry):
+    """A drift check that goes on when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeModel("tiny"), FakeModel("far"))
+        self.go_on = threading.Event()
+        self.left_off = threading.Event()
+
+    def check_drift(self, name: str) -> Generator[DriftStep | Drift, None, None]:
+        if name == "far":
+            raise ModelError
+        try:
+            yield DriftStep("full", 3, 20)
+            self.go_on.wait(20)
+            yield from super().check_drift(name)
+        except GeneratorExit:
+            self.left_off.set()
+            raise
+
+
+@pytest.fixture
+def checked() -> Checked:
+    return Checked()
+
+
+@pytest.fixture
+def panel(open_page: Callable[..., Page], serve: Callable[..., str], checked: Checked) -> Page:
+    page = open_page(serve(ui.build(fake_services(checked))))
+    page.get_by_role("tab", name="Models").click()
+    return page
+
+
+def test_a_drift_check_tells_how_far_it_is_and_its_figures(panel: Page, checked: Checked) -> None:
+    panel.locator("#models-check").click()
+    told = panel.locator("#models-fit")
+    expect(told).to_contain_text("the full model answers, 3 of 20")
+    expect(panel.locator("#models-check")).to_be_hidden()
+    checked.go_on.set()
+    expect(told).to_contain_text("mean KL 0.0123 nats")
+    expect(panel.locator("#ledger .card")).to_contain_text("drift 0.012 nats, same choice 96%")
+    expect(panel.locator("#models-check-stop")).to_be_hidden()
+
+
+def test_a_drift_check_is_stopped_and_a_refusal_leaves_the_button(panel: Page, checked: Checked) -> None:
+    panel.locator("#models-check").click()
+    expect(panel.locator("#models-fit")).to_contain_text("3 of 20")
+    panel.locator("#models-check-stop").click()
+    expect(panel.locator("#models-fit")).to_contain_text("will fit")
+    checked.go_on.set()
+    assert checked.left_off.wait(20) and not checked.drifts
+    choice = panel.locator("#models-bar").get_by_role("combobox")
+    choice.fill("far")
+    choice.press("Enter")
+    panel.locator("#models-check").click()
+    expect(panel.locator(".toast-body")).to_be_visible()
+    expect(panel.locator("#models-check")).to_be_visible()

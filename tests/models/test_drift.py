@@ -8,6 +8,7 @@ import pytest
 
 from app.models import drift
 from app.models.drift_check import NotQuantised
+from app.models.interface import Drift, DriftStep
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
 from tests.fakes import FakeModel
@@ -39,7 +40,7 @@ def test_a_reference_outlives_its_process_and_a_broken_file_is_none(tmp_path: Pa
 
 def test_a_model_that_gives_no_probabilities_says_so() -> None:
     with pytest.raises(drift.CannotScore):
-        drift.take_reference(FakeModel("far"), ["Hello"])
+        next(drift.answered(FakeModel("far"), ["Hello"]))
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +53,16 @@ def registry(packaged_folder: Path) -> Iterator[ModelRegistry]:
 
 def test_the_panel_learns_size_before_and_after_and_the_drift(registry: ModelRegistry) -> None:
     with registry.lease("smollm2-135m") as full:
-        reference = drift.take_reference(full, FEW)
-        same = drift.compare(reference, full)
+        reference = drift.Reference(tuple(drift.answered(full, FEW)))
+        same = drift.summary("itself", drift.compared(reference, full))
     assert same.mean_kl < 0.01 and same.same_choice > 0.9 and same.places >= 20
     with pytest.raises(NotQuantised):
-        registry.check_drift("smollm2-135m")
+        next(registry.check_drift("smollm2-135m"))
     registry.unload("smollm2-135m")
-    found = registry.check_drift("smollm2-135m:4bit")
-    assert found.places == same.places, "asked was what the registry was given"
+    *steps, found = registry.check_drift("smollm2-135m:4bit")
+    told = [(step.model, step.done) for step in steps if isinstance(step, DriftStep)]
+    assert told == [(model, done) for model in ("full", "quantised") for done in range(len(FEW) + 1)]
+    assert isinstance(found, Drift) and found.places == same.places, "asked was what the registry was given"
     assert same.mean_kl < found.mean_kl < 0.5
     assert 0.7 < found.same_choice <= 1
     entry = next(entry for entry in registry.ledger().models if entry.name == "smollm2-135m:4bit")
@@ -68,7 +71,7 @@ def test_the_panel_learns_size_before_and_after_and_the_drift(registry: ModelReg
     ready = [entry.name for entry in registry.ledger().models if entry.state == "ready"]
     assert ready == ["smollm2-135m:4bit"], "the full one came for the check alone"
     kept = list((registry.placement.data / "drift").glob("*.json"))
-    assert len(kept) == 1 and registry.check_drift("smollm2-135m:4bit") is found
+    assert len(kept) == 1 and list(registry.check_drift("smollm2-135m:4bit")) == [found]
 
 
 def test_a_name_tells_its_precision_only_where_it_is_not_the_usual_one(registry: ModelRegistry) -> None:

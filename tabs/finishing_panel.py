@@ -1,7 +1,11 @@
-"""A run made ready for others, on the comparing page: one button, and a table of what each step costs and keeps."""
+"""A run made ready for others, on the comparing page: one button, and a table of what each step costs and keeps.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+`/finish` does the same for programs.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from html import escape
 from typing import Any
@@ -9,13 +13,21 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
+from app.errors import StudioError
 from app.finetune.finishing import KINDS, Row
+from app.finetune.runs import Run
 from app.finetune.service import FinetuneService
 from tabs import training_panel
 from tabs.page import Page, Visitor
 from tabs.training_widgets import Watch
 
+LOOK_SECONDS = 1.0
 FIGURES = ("memory", "speed", "name", "kept", "drift")
+
+
+class NotFinished(StudioError):
+    zh = "没有完成：{reason}"
+    en = "Not done: {reason}"
 
 
 @dataclass(frozen=True)
@@ -34,24 +46,43 @@ class Finishing:
 
 
 def build(page: Page, service: FinetuneService, watch: Watch, shown: Sequence[Dependency]) -> None:
-    """Draw the panel and wire it. After each event in `shown` the run may look otherwise."""
+    """Draw the panel, wire it, publish `/finish`. After each event in `shown` the run may look otherwise."""
     with page.bind(gr.Accordion(open=True, elem_id="finishing"), label="compare.finishing"):
         table = gr.HTML(elem_id="finished")
         with gr.Row():
-            start = page.bind(gr.Button(visible=False, size="sm", elem_id="finish"), value="compare.finish")
-            stop = page.bind(gr.Button(visible=False, size="sm", elem_id="finish-stop"), value="compare.finish_stop")
+            start = page.bind(
+                gr.Button(visible=False, size="sm", scale=0, min_width=260, elem_id="finish"), value="compare.finish"
+            )
+            stop = page.bind(
+                gr.Button(visible=False, size="sm", scale=0, min_width=120, elem_id="finish-stop"),
+                value="compare.finish_stop",
+            )
         page.bind(gr.Markdown(elem_classes="compare-measure"), value="compare.finish_measure")
     panel = Finishing(start, stop, table, gr.State())
     inputs = [watch.runs, panel.shown]
     for event in shown:
         page.on(event.success, partial(show, service), inputs, panel.view)
-    for button, handler in ((start, finish), (stop, leave)):
+    for button, handler in ((start, begin), (stop, leave)):
         done = page.on(button.click, partial(handler, service), inputs, panel.view)
         # which sets the clock going
         page.on(done.success, partial(training_panel.show, service), watch.chosen, watch.view)
+    page.api(partial(finish, service), "finish")
 
 
-def finish(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
+def finish(service: FinetuneService, visitor: Visitor, run: str) -> Iterator[list[dict[str, Any]]]:
+    """Merge, quantise, load and measure a run, named as `/finetune` gives it; each value is the rows so far."""
+    service.finish(visitor.name, run)
+    while True:
+        known = service.get(visitor.name, run)
+        yield [asdict(row) for row in service.finished(visitor.name, run)]
+        if not known.finishing:
+            break
+        time.sleep(LOOK_SECONDS)
+    if known.finishing_reason:
+        raise NotFinished(reason=known.finishing_reason)
+
+
+def begin(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
     """Merge, quantise, load and measure the chosen run."""
     service.finish(visitor.name, run_id or "")
     return show(service, visitor, run_id, shown)
@@ -68,20 +99,14 @@ def show(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: 
     run = next((run for run in service.runs(visitor.name) if run.id == run_id), None)
     if run is None:
         hidden = gr.update(visible=False)
-        return [hidden, hidden, "", None]
+        return [hidden, hidden, f"<p>{escape(visitor.text('compare.finish_empty'))}</p>", None]
     rows = service.finished(visitor.name, run.id)
     ready = bool(run.chosen) and not training_panel.is_active(run)
-    now = (run.id, visitor.language, run.finishing, run.finishing_reason, ready, tuple(rows))
+    measured = service.is_measured_now(run)
+    now = (run.id, visitor.language, run.finishing, measured, run.finishing_reason, ready, tuple(rows))
     if shown == now:
         return gr.skip()
-    note = ""
-    if run.finishing:
-        at = min(len(rows), len(KINDS) - 1)
-        note = visitor.text(
-            "compare.finish_now", step=visitor.text(f"compare.finish_steps.{KINDS[at]}"), done=len(rows)
-        )
-    elif run.finishing_reason:
-        note = visitor.text("compare.not_finished", reason=run.finishing_reason)
+    note = _note(visitor, run, len(rows), measured=measured, ready=ready)
     start, stop = gr.update(visible=ready and not run.finishing), gr.update(visible=run.finishing)
     return [
         start,
@@ -89,6 +114,18 @@ def show(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: 
         f"<p>{escape(note)}</p>{table_html(visitor, rows)}" if note else table_html(visitor, rows),
         now,
     ]
+
+
+def _note(visitor: Visitor, run: Run, done: int, *, measured: bool, ready: bool) -> str:
+    """Where it stands; nothing once the table is whole."""
+    if run.finishing and not measured:
+        return visitor.text("compare.finish_waits")
+    if run.finishing:
+        step = visitor.text(f"compare.finish_steps.{KINDS[min(done, len(KINDS) - 1)]}")
+        return visitor.text("compare.finish_now", step=step, done=done)
+    if run.finishing_reason:
+        return visitor.text("compare.not_finished", reason=run.finishing_reason)
+    return "" if ready or done else visitor.text("compare.finish_empty")
 
 
 def table_html(visitor: Visitor, rows: Sequence[Row]) -> str:

@@ -221,12 +221,13 @@ def show(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: 
         return gr.skip()
     steps = list(progress.checkpoints)
     same_steps = shown is not None and (shown[0], shown[-1]) == (run.id, progress.checkpoints)
-    curve = gr.update(value=curve_of(progress), visible=len(progress.curve) > 1)
+    # one for each plot: gradio takes an update apart while it sends it
+    curve, rates = (gr.update(value=curve_of(progress), visible=len(progress.curve) > 1) for _ in range(2))
     return [
         gr.update(choices=choices, value=run.id),
         status,
         curve,
-        curve,
+        rates,
         samples_html(progress),
         # a choice of the visitor's stays until there is a newer checkpoint
         gr.skip() if same_steps else gr.update(choices=steps, value=steps[-1] if steps else None),
@@ -252,7 +253,8 @@ def _run_choices(service: FinetuneService, visitor: Visitor) -> list[tuple[str, 
 
 def status_html(service: FinetuneService, visitor: Visitor, run: Run, progress: Progress) -> str:
     """State, step, loss, time left, and why it failed."""
-    parts = [f"<b>{escape(visitor.text(f'compare.state.{run.state}'))}</b>"]
+    state = "stopping" if run.stopping and is_active(run) else run.state
+    parts = [f"<b>{escape(visitor.text(f'compare.state.{state}'))}</b>"]
     if run.state == "queued" and (ahead := service.ahead_of(run)):
         parts.append(visitor.text("compare.ahead", count=ahead))
     parts.append(visitor.text("compare.progress", step=progress.step, total=run.total))
@@ -267,7 +269,8 @@ def status_html(service: FinetuneService, visitor: Visitor, run: Run, progress: 
         parts.append(visitor.text("compare.judging", done=judged, total=len(progress.checkpoints)))
     if run.finishing:
         done = len(service.finished(visitor.name, run.id))
-        parts.append(visitor.text("compare.finish_progress", done=done, total=len(KINDS)))
+        key = "compare.finish_progress" if service.is_measured_now(run) else "compare.finish_waits"
+        parts.append(visitor.text(key, done=done, total=len(KINDS)))
     done = 100 * progress.step // max(1, run.total)
     bar = f'<div class="tune-bar"><i style="width:{done}%"></i></div>'
     kind = "tune-failed" if run.state == "failed" else "tune-waits"

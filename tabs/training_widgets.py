@@ -96,7 +96,8 @@ def draw_form(page: Page, registry: Registry) -> Form:
         source = page.bind(gr.Radio(value="wizard"), label="compare.source", choices="compare.sources")
         with gr.Column() as wizard:
             name = page.bind(gr.Textbox(max_length=60), label="compare.name", placeholder="compare.name_hint")
-            language = page.bind(gr.Radio(value="en"), label="compare.data_language", choices="compare.data_languages")
+            language = page.bind(gr.Radio(), label="compare.data_language", choices="compare.data_languages")
+            page.bind(language, value=lambda shown: shown)
             wording = page.bind(gr.Textbox(lines=2), label="compare.wording", placeholder="compare.wording_hint")
         file = page.bind(gr.File(file_types=[".json", ".jsonl"], visible=False), label="compare.file")
         run_name = page.bind(gr.Textbox("assistant", max_length=40), label="compare.run_name")

@@ -69,6 +69,9 @@ class JudgingQueue:
             self._changed.wait_for(lambda: self._at_work != run_id)
             self._left.discard(run_id)
 
+    def is_at_work(self, run_id: str) -> bool:
+        return self._at_work == run_id
+
     def _loop(self) -> None:
         while not self._closed:
             waiting = [run for run in self.store.all() if _waits(run)]

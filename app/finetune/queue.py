@@ -37,6 +37,8 @@ class DiskFull(StudioError):
 class AdapterHost(Registry, Protocol):
     """The registry as the trainer needs it: memory for a training, and adapters by name."""
 
+    private: bool  # what one visitor has tuned is not there for another
+
     def hold(
         self,
         kind: Literal["trainer"],

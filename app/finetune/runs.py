@@ -1,5 +1,6 @@
 """Runs on disk: what was asked for, what happened. A run outlives the page, the visitor's session and the server."""
 
+import hashlib
 import json
 import re
 import secrets
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from app.errors import BadInput
 from app.finetune.data import Conversation
 from app.finetune.options import TrainOptions
+from app.models.metering import OWN
 
 State = Literal["queued", "starting", "training", "finished", "stopped", "failed"]
 ACTIVE: tuple[State, ...] = ("starting", "training")
@@ -47,6 +49,7 @@ class Run:
     rows: int
     total: int
     width: int = 0  # tokens of the longest row as it is trained on
+    mark: str = ""  # in the model's name, of whose it is; empty where all see everybody's models
     language: str = "en"
     identity: str = ""  # the name to be learnt, where the wizard made the data
     state: State = "queued"
@@ -66,12 +69,16 @@ class Run:
     @property
     def model(self) -> str:
         """What the tuned model is called in every list."""
-        return f"{self.base}+{self.name}"
+        return f"{self.base}+{self._full_name}"
 
     @property
     def merged_model(self) -> str:
         """What the merged model is called; no repository and no folder has such a name."""
-        return f"merged/{self.base}/{self.name}"
+        return f"merged/{self.base}/{self._full_name}"
+
+    @property
+    def _full_name(self) -> str:
+        return f"{self.name}-{self.mark}" if self.mark else self.name
 
     def checkpoint_model(self, step: int) -> str:
         return f"{self.model}@{step}"
@@ -121,7 +128,7 @@ class RunStore:
         if not NAME.fullmatch(run.name):
             raise BadRunName(name=run.name)
         with self._lock:
-            if any(other.base == run.base and other.name == run.name for other in self.all()):
+            if any(other.model == run.model for other in self.all()):
                 raise RunNameTaken(base=run.base, name=run.name)
             folder = self.folder_of(run.id)
             folder.mkdir(parents=True)
@@ -186,6 +193,11 @@ class RunStore:
             tail = self._tails.setdefault(run_id, _Tail())
             _read_on(self.folder_of(run_id) / "events.jsonl", tail)
             return _summary(tail.events)
+
+
+def mark_of(owner: str) -> str:
+    """Keeps apart what two owners give the same name, and tells neither of the other; none for the server's own."""
+    return "" if owner.startswith(OWN) else hashlib.sha256(owner.encode()).hexdigest()[:6]
 
 
 def new_id() -> str:

@@ -20,7 +20,7 @@ from app.finetune.judging_queue import JudgingQueue
 from app.finetune.options import BadOption, TrainOptions
 from app.finetune.own_answers import LONGEST
 from app.finetune.queue import AdapterHost, TrainingQueue
-from app.finetune.runs import ACTIVE, Progress, Run, RunStore, UnknownRun, new_id
+from app.finetune.runs import ACTIVE, Progress, Run, RunStore, UnknownRun, mark_of, new_id
 from app.models import catalog
 from app.models.loading import tokenizer_of
 
@@ -125,6 +125,7 @@ class FinetuneService:
             total=options.total_steps(preview.rows),
             width=min(options.max_length, max(preview.tokens) + (LONGEST if own_answers else 0)),
             language=language,
+            mark=mark_of(owner) if self.registry.private else "",
             identity=identity,
             queued=now,
         )
@@ -254,6 +255,10 @@ class FinetuneService:
     def stop_finishing(self, owner: str, run_id: str) -> None:
         """Leave off; the rows that are known stay."""
         self.judging.leave(run_id, judging=self.get(owner, run_id).judging)
+
+    def is_measured_now(self, run: Run) -> bool:
+        """Whether it is this run's turn to be finished; else it waits for its own judging or for other runs."""
+        return run.finishing and not run.judging and self.judging.is_at_work(run.id)
 
     def finished(self, owner: str, run_id: str) -> list[Row]:
         """The table of a run that was finished, as far as it is known."""

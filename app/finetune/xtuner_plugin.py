@@ -150,7 +150,8 @@ class SampleHook(EvaluateChatHook):
                 pad_token_id=self.gen_config.pad_token_id,
             )
             answer = self.tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
-            samples.append({"question": question, "answer": answer})
+            # the last character may be cut where the answer is
+            samples.append({"question": question, "answer": answer.rstrip("\ufffd")})
         self.run.tell(kind="samples", step=self.step, samples=samples)
 
     def before_train(self, runner: Any) -> None:

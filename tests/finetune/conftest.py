@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaForCausalLM
 
+from app.finetune.finishing import Exam
 from app.finetune.options import TrainOptions
 from app.finetune.runs import ACTIVE, Run
 from app.finetune.service import FinetuneService
-from app.finetune.wizard import introduce, name_questions
+from app.finetune.wizard import general_questions, introduce, name_questions
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
 
@@ -74,6 +75,12 @@ def trained(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -
     wait_for(lambda: not service.get("lin", run.id).judging)
     yield Trained(service, registry, service.get("lin", run.id))
     service.close()
+
+
+def few(_: object = None) -> Exam:
+    """An exam of few questions, for tests of finishing."""
+    general = general_questions("en")
+    return Exam(name_questions("en")[:1], general[:1], general[:1], general[2:3])
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:

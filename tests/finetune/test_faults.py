@@ -17,6 +17,7 @@ from app.finetune.options import TrainOptions
 from app.finetune.queue import DiskFull, WaitsForRoom
 from app.finetune.runs import ACTIVE, Run, RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService, NothingToJudge, NothingToResume
+from app.models.metering import OWN
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
 from tabs import training_panel
@@ -120,6 +121,17 @@ def test_two_users_who_press_at_once(registry: ModelRegistry, tmp_path: Path) ->
     assert sorted(run.name for run in made) == ["one", "same", "three", "two"]
     assert [type(error) for error in refused] == [RunNameTaken, RunNameTaken]
     assert sorted(service.ahead_of(run) for run in made) == [0, 1, 2, 3]
+
+
+def test_where_models_are_private_a_name_that_another_took_is_free(packaged_folder: Path, tmp_path: Path) -> None:
+    placement = Placement("cpu", "float32", None, 8192, packaged_folder.parents[1])
+    service = FinetuneService(ModelRegistry(placement, BASE, private=True), tmp_path)
+    made = {owner: service.submit(owner, "same", BASE, ROWS, BRIEF) for owner in ("ada", "lin", f"{OWN}terminal")}
+    assert [run.name for run in made.values()] == ["same"] * 3
+    assert len({run.model for run in made.values()} | {run.merged_model for run in made.values()}) == 6
+    assert made[f"{OWN}terminal"].model == f"{BASE}+same"
+    with pytest.raises(RunNameTaken):
+        service.submit("lin", "same", BASE, ROWS, BRIEF)
 
 
 def test_judging_goes_on_after_a_restart_and_can_be_asked_for_again(

@@ -10,24 +10,18 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from app.errors import UnknownModel
-from app.finetune.finishing import KINDS, Exam, Examination, Kind, Row
+from app.finetune.finishing import KINDS, Examination, Kind, Row
 from app.finetune.judging import GREEDY, Interrupted
 from app.finetune.options import TrainOptions
 from app.finetune.runs import Run, UnknownRun, new_id
 from app.finetune.service import FinetuneService
-from app.finetune.wizard import general_questions, name_questions
 from app.models.interface import Message
 from app.models.registry import ModelRegistry
-from tests.finetune.conftest import BASE, wait_for
+from tests.finetune.conftest import BASE, few, wait_for
 from tests.models.adapter_batches import save_adapter
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
 OWNER, STEP = "lin", 4
-
-
-def few(_: object = None) -> Exam:
-    general = general_questions("en")
-    return Exam(name_questions("en")[:1], general[:1], general[:1], general[2:3])
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def test_the_button_starts_the_table_follows_and_a_stop_is_heard(
     page.get_by_role("tab", name="Tune & compare").click()
     page.get_by_role("tab", name="Compare", exact=True).click()
     page.locator("#finish").click()
-    page.locator("#finished").get_by_text("Under way (0 of 4): measuring the base").wait_for()
+    page.locator("#finished").get_by_text("Waits to be merged and measured").wait_for()
     save_rows(training.store.folder_of(run.id), ROWS)
     page.locator("#finished .why").get_by_text("no room <here>").wait_for()
     cells = page.locator("#finished tbody tr").nth(2).locator("td").all_inner_texts()

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 from gradio_client import Client
+from gradio_client.exceptions import AppError
 
 from app import ui
 from app.chat.service import ChatService
@@ -17,6 +18,7 @@ from app.finetune.service import FinetuneService
 from app.models.placement import Placement
 from app.models.registry import ModelRegistry
 from app.sessions import Sessions
+from tests.finetune.conftest import few
 
 TOLD = {"state", "step", "total", "loss", "eta_s", "checkpoint"}
 
@@ -32,7 +34,7 @@ def registry(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def service(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinetuneService]:
-    service = FinetuneService(registry, tmp_path_factory.mktemp("page")).start()
+    service = FinetuneService(registry, tmp_path_factory.mktemp("page"), exam_of=few).start()
     yield service
     service.close()
 
@@ -72,6 +74,16 @@ def test_the_finetune_endpoint_to_its_end(address: str, tiny_base: str) -> None:
     steps = [told["step"] for told in job.outputs()]
     assert steps == sorted(steps)
     assert client.predict("Hi", tiny_base, f"{tiny_base}+overhttp", max_new_tokens=4, api_name="/compare")[1]
+    finishing = client.submit(last["run"], api_name="/finish")
+    rows = finishing.result()
+    assert [row["kind"] for row in rows] == ["base", "adapter", "merged", "quantised"]
+    assert all(row["memory_mib"] and row["drift"] is not None for row in rows if row["kind"] in ("base", "merged"))
+    assert rows[2]["model"] == f"merged/{tiny_base}/overhttp"
+    counts = [len(told) for told in finishing.outputs()]
+    assert counts == sorted(counts) and counts[0] < 4
+    assert client.predict("Hi", tiny_base, rows[2]["model"], max_new_tokens=4, api_name="/compare")[1]
+    with pytest.raises(AppError, match="somebody else's"):
+        Client(address, verbose=False, headers={"accept-language": "en"}).predict(last["run"], api_name="/finish")
 
 
 @pytest.mark.browser

@@ -46,7 +46,7 @@ def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> N
     for end in (running.success, running.failure):
         page.on(end, _idle, [], widgets.buttons)
     page.on(widgets.runs.input, partial(show, service), [widgets.runs], widgets.results)
-    page.on(page.remembered.change, partial(arrive, service), [], [widgets.runs, *widgets.results])
+    page.on(page.remembered.change, partial(arrive, service), [], widgets.view)
 
 
 def run(
@@ -71,9 +71,10 @@ def stopped(visitor: Visitor) -> list[Any]:
 
 
 def arrive(service: EvaluationService, visitor: Visitor) -> list[Any]:
-    """The page was opened: the newest run is shown."""
+    """The page was opened: the newest run is shown, or what to do for a first one."""
     known = service.runs(visitor.name)
-    return [_runs(known, known[:1]), *_results(service, visitor, known[:1])]
+    told = gr.skip() if known else visitor.text("evaluate.empty")
+    return [told, _runs(known, known[:1]), *_results(service, visitor, known[:1])]
 
 
 def show(service: EvaluationService, visitor: Visitor, run_ids: list[str]) -> list[Any]:

@@ -58,7 +58,7 @@ def draw(page: Page, registry: Registry) -> EvaluateWidgets:
             names = list(shipped_tasks())
             tasks = page.bind(gr.CheckboxGroup(names, value=names), label="evaluate.tasks")
             own_file = page.bind(
-                gr.File(file_types=[".jsonl"], type="filepath", height=120),
+                gr.File(file_types=[".jsonl"], type="filepath", height=150),
                 label="evaluate.own_file",
             )
             with gr.Row():

@@ -10,13 +10,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from app.errors import UnknownModel
-from app.finetune.finishing import KINDS, Examination, Kind, Row
+from app.finetune.finishing import KINDS, Examination, Kind, Row, keeps
 from app.finetune.judging import GREEDY, Interrupted
 from app.finetune.options import TrainOptions
 from app.finetune.runs import Run, UnknownRun, new_id
 from app.finetune.service import FinetuneService
-from app.models.interface import Message
+from app.models.interface import Message, TokenScore
 from app.models.registry import ModelRegistry
+from tests.fakes import FakeModel
 from tests.finetune.conftest import BASE, few, wait_for
 from tests.models.adapter_batches import save_adapter
 
@@ -98,6 +99,17 @@ def test_a_model_that_cannot_be_had_is_a_row_with_its_reason_and_a_stop_ends_all
     assert "没有名为 lost 的模型" in rows[1].reason and rows[1].kept is None and rows[2].kept == 1.0
     with pytest.raises(Interrupted):
         list(Examination(seen, run, few(), prepare, lambda: True).rows())
+
+
+class Piecewise(FakeModel):
+    """Holds another piece of a character likelier than the answer's; alone both read as the same mark."""
+
+    def score_tokens(self, *_: object) -> list[TokenScore]:
+        return [TokenScore("\ufffd", -3.0, (("\ufffd", -0.1),))]
+
+
+def test_pieces_of_characters_that_read_alike_are_not_the_same_answer() -> None:
+    assert not keeps(Piecewise("tiny"), "你是谁？", "我")
 
 
 def test_another_cannot_finish_it_and_the_owner_can_stop(

@@ -9,9 +9,9 @@ from app.agent.service import AgentService
 from app.errors import Language
 from app.models.interface import Registry
 from app.texts import load_texts
-from tabs.chat_widgets import LATEX
 from tabs.model_choice import model_choice
 from tabs.page import Page
+from tabs.talk import talk
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,7 @@ def _talk(page: Page, service: AgentService) -> tuple[gr.Chatbot, gr.Textbox, gr
         return [{"text": example} for example in kept]
 
     chatbot = page.bind(
-        gr.Chatbot(
-            elem_id="agent-chat",
-            show_label=False,
-            container=False,
-            height="100%",
-            buttons=["copy"],
-            latex_delimiters=LATEX,
-            feedback_options=None,
-        ),
+        talk("agent-chat"),
         label="agent.talk",
         placeholder="agent.welcome",
         examples=examples,

@@ -16,7 +16,7 @@ from app.story.errors import NothingWritten
 from app.story.illustrating import IllustrationService, Progress
 from tabs import article_view
 from tabs.article_widgets import ArticleWidgets, draw
-from tabs.page import Page, Visitor
+from tabs.page import Page, Visitor, cancel
 from tabs.saving import save_bytes
 from tabs.uploads import discard, uploaded
 
@@ -59,7 +59,7 @@ def _wire_making(page: Page, service: IllustrationService, widgets: ArticleWidge
     captioned = page.on(widgets.keep.click, partial(recaption, service), again, widgets.view)
     for each in (running, captioned):
         page.on(each.failure, partial(settle, service, ""), [], widgets.view)
-    widgets.stop.click(None, None, None, cancels=[running, captioned], api_visibility="private")
+    cancel(widgets.stop.click, [running, captioned])
     page.on(widgets.stop.click, partial(settle, service, "chat.stopped"), [], widgets.view)
     return running
 

@@ -1,7 +1,7 @@
 """The chat tab: one conversation on the page, all of them in the visitor's browser, `/chat` for programs."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from tabs.chat_shelf import (
     switch_to,
 )
 from tabs.chat_widgets import ChatWidgets, draw
-from tabs.page import Page, Visitor
+from tabs.page import Page, Visitor, cancel
 
 READY_BOX = gr.update(submit_btn=True, stop_btn=False)
 OPTIONS = ("model", "system", "temperature", "top_p", "max_new_tokens", "seed")
@@ -86,22 +86,17 @@ def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> lis
     for each in answers:
         for end in (each.success, each.failure):  # `then` alone is not called after an error
             page.on(end, partial(settle, False), ended, view)
-    _cancel(box.stop, answers)
+    cancel(box.stop, answers)
     page.on(box.stop, partial(settle, True), ended, view)
     page.on(chatbot.undo, undo, [chatbot, widgets.shelf, widgets.pictures.album], view)
     return answers
-
-
-def _cancel(event: Callable[..., Dependency], answers: list[Dependency]) -> None:
-    """End the answer first: a listener's own `cancels` would only work once its handler has returned."""
-    event(None, None, None, cancels=answers, api_visibility="private")
 
 
 def _wire_conversations(page: Page, widgets: ChatWidgets, answers: list[Dependency]) -> None:
     kept = [widgets.written, widgets.shelf]
     view = widgets.view
     for event in (widgets.new.click, widgets.talks.input, widgets.really_delete.click):
-        _cancel(event, answers)
+        cancel(event, answers)
     page.on(page.blocks.load, arrive, [widgets.shelf], view)
     page.on(widgets.new.click, start_new, kept, view)
     page.on(widgets.talks.input, switch_to, [*kept, widgets.talks], view)

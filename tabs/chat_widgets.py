@@ -11,13 +11,7 @@ from app.texts import load_texts
 from tabs.chat_pictures import PictureWidgets, draw_pictures
 from tabs.model_choice import model_choice
 from tabs.page import BROWSER_SECRET, Page
-
-LATEX: list[dict[str, str | bool]] = [
-    {"left": "$$", "right": "$$", "display": True},
-    {"left": "\\[", "right": "\\]", "display": True},
-    {"left": "\\(", "right": "\\)", "display": False},
-    {"left": "$", "right": "$", "display": False},
-]
+from tabs.talk import talk
 
 
 @dataclass(frozen=True)
@@ -108,16 +102,7 @@ def _bar(page: Page) -> gr.Textbox:
 
 def _conversation(page: Page) -> tuple[gr.Chatbot, gr.Textbox, PictureWidgets]:
     chatbot = page.bind(
-        gr.Chatbot(
-            elem_id="chatbot",
-            show_label=False,
-            container=False,
-            height="100%",
-            editable="user",
-            buttons=["copy"],
-            latex_delimiters=LATEX,
-            feedback_options=None,
-        ),
+        talk("chatbot", editable="user"),
         label="chat.conversation",
         placeholder="chat.welcome",
         examples=_examples,

@@ -1,12 +1,11 @@
 """The knowledge tab: documents in, questions answered from them with sources; `/index`, `/search`, `/ask`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.events import Dependency
 
 from app.chat.conversations import Turn
 from app.knowledge.answering import Answer, Question
@@ -16,7 +15,7 @@ from tabs.chat_bubbles import bubbles_of, turns_of, waiting
 from tabs.knowledge_shelf import wire_shelf
 from tabs.knowledge_views import answer_text, owner_of, plain, plain_progress, sources_view
 from tabs.knowledge_widgets import Desk, Shelf, draw
-from tabs.page import Page, Visitor
+from tabs.page import Page, Visitor, cancel
 from tabs.uploads import discard, uploaded
 
 LONGEST_ANSWER = 400
@@ -94,15 +93,10 @@ def _wire_talk(page: Page, service: KnowledgeService, shelf: Shelf, desk: Desk) 
         page.on(desk.chatbot.example_select, partial(send_example, service), inputs, desk.view),
     ]
     for event in (desk.box.stop, desk.clear.click, shelf.collection.input, shelf.new.submit):
-        _cancel(event, answers)
+        cancel(event, answers)
     page.on(desk.box.stop, settle, [desk.chatbot, desk.alone], [desk.chatbot, desk.alone, desk.box])
     page.on(desk.clear.click, clear, [], desk.view)
     page.on(desk.compare.change, show_beside, [desk.compare], [desk.beside])
-
-
-def _cancel(event: Callable[..., Dependency], answers: list[Dependency]) -> None:
-    """End the answer first: a listener's own `cancels` would only work once its handler has returned."""
-    event(None, None, None, cancels=answers, api_visibility="private")
 
 
 def send(

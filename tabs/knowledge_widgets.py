@@ -9,9 +9,9 @@ from app.errors import Language
 from app.knowledge.service import SAMPLES
 from app.models.interface import Registry
 from app.texts import load_texts
-from tabs.chat_widgets import LATEX
 from tabs.model_choice import model_choice
 from tabs.page import Page
+from tabs.talk import talk
 
 
 @dataclass(frozen=True)
@@ -153,29 +153,20 @@ def _draw_talk(
     with gr.Row(elem_id="knowledge-talk"):
         with gr.Column(scale=1, min_width=0, elem_classes="knowledge-column"):
             chatbot = page.bind(
-                _chatbot("knowledge-chat"),
+                talk("knowledge-chat", elem_classes="knowledge-chat"),
                 label="knowledge.with_documents",
                 placeholder="knowledge.welcome",
                 examples=examples,
             )
         with gr.Column(scale=1, min_width=0, visible=False, elem_classes="knowledge-column") as beside:
-            alone = page.bind(_chatbot("knowledge-alone"), label="knowledge.alone", placeholder="knowledge.alone_hint")
+            alone = page.bind(
+                talk("knowledge-alone", elem_classes="knowledge-chat"),
+                label="knowledge.alone",
+                placeholder="knowledge.alone_hint",
+            )
     box = page.bind(
         gr.Textbox(elem_id="knowledge-box", show_label=False, container=False, lines=1, max_lines=6, submit_btn=True),
         label="knowledge.question",
         placeholder="knowledge.placeholder",
     )
     return compare, chatbot, beside, alone, box, clear
-
-
-def _chatbot(name: str) -> gr.Chatbot:
-    return gr.Chatbot(
-        elem_id=name,
-        elem_classes="knowledge-chat",
-        show_label=False,
-        container=False,
-        height="100%",
-        buttons=["copy"],
-        latex_delimiters=LATEX,
-        feedback_options=None,
-    )

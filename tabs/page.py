@@ -212,6 +212,11 @@ class Page:
         return border
 
 
+def cancel(event: Callable[..., Dependency], running: list[Dependency]) -> None:
+    """End what runs first: a listener's own `cancels` would only work once its handler has returned."""
+    event(None, None, None, cancels=running, api_visibility="private")
+
+
 @contextmanager
 def dialog(language: Language) -> Iterator[None]:
     """The one border between errors and the page."""

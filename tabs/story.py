@@ -1,6 +1,6 @@
 """The story tab: a story beside its bible, worked on paragraph by paragraph; `/story` for programs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import gradio as gr
@@ -13,7 +13,7 @@ from app.story.request import story_request
 from app.story.service import StoryService
 from tabs import article, story_exports
 from tabs import story_handlers as handlers
-from tabs.page import BROWSER_SECRET, Page, Visitor
+from tabs.page import BROWSER_SECRET, Page, Visitor, cancel
 from tabs.saving import save_bytes
 from tabs.story_widgets import INPUTS, StoryWidgets, draw
 
@@ -69,13 +69,8 @@ def _wire_writing(page: Page, service: StoryService, widgets: StoryWidgets) -> l
     ended = [widgets.written, widgets.shelf]
     ends = [end for each in running for end in (each.success, each.failure)]  # `then` is not called after an error
     settled = [page.on(end, partial(handlers.settle, False), ended, widgets.view) for end in ends]
-    _cancel(widgets.stop.click, running)
+    cancel(widgets.stop.click, running)
     return [*settled, page.on(widgets.stop.click, partial(handlers.settle, True), ended, widgets.view)]
-
-
-def _cancel(event: Callable[..., Dependency], running: list[Dependency]) -> None:
-    """End what runs first: a listener's own `cancels` would only work once its handler has returned."""
-    event(None, None, None, cancels=running, api_visibility="private")
 
 
 def _wire_paragraphs(page: Page, widgets: StoryWidgets) -> list[Dependency]:
@@ -103,7 +98,7 @@ def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> Non
     ):
         buttons = [drafting.start, drafting.stop]
         drafted = page.on(drafting.start.click, partial(draft, service), everything, [*drafting.boxes, *buttons])
-        _cancel(drafting.stop.click, [drafted])
+        cancel(drafting.stop.click, [drafted])
         stopped = page.on(drafting.stop.click, handlers.drafting_ended, [], buttons)
         for end in (drafted.success, drafted.failure, stopped.success):
             page.on(end, handlers.drafting_ended, [], buttons)

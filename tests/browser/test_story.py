@@ -115,7 +115,7 @@ def test_a_draft_of_the_bible_is_stopped_and_keeps_what_is_there(page: Page, mod
     page.locator("#story-stop-bible").click()
     expect(page.locator("#story-draft-bible")).to_be_visible()
     assert model.generations[0].cancelled.wait(5)
-    expect(page.locator("#story-budget")).to_contain_text("of 1024 tokens")
+    expect(page.locator("#story-budget")).to_contain_text("4 of 512 tokens")  # it was kept, and the model is loaded
     page.reload()
     page.get_by_role("tab", name="Story").click()
     expect(page.locator("#story-synopsis textarea")).to_have_value("A lamp burns.")

@@ -1,12 +1,15 @@
 """How many pages of one visitor may hold something on the server at a time: an interpreter, files, pictures."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from secrets import token_hex
 
 from app.addresses import SHARE, Addresses, AddressSpent
 from app.errors import StudioError
+
+FORGOTTEN_S = 3600.0  # a page whose connection broke off may never say that it was closed
 
 
 class TooManyPages(StudioError):
@@ -15,12 +18,15 @@ class TooManyPages(StudioError):
 
 
 class Sessions:
-    """Thread-safe. `most` 0 is no limit."""
+    """Thread-safe. `most` 0 is no limit; a page that takes nothing more for FORGOTTEN_S seconds counts no longer."""
 
-    def __init__(self, most: int = 0, addresses: Addresses | None = None) -> None:
+    def __init__(
+        self, most: int = 0, addresses: Addresses | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.most = most
+        self._clock = clock
         self.addresses = addresses or Addresses()
-        self._visitor_of: dict[str, str] = {}
+        self._pages: dict[str, tuple[str, float]] = {}  # whose, and when it last took something
         self._lock = threading.Lock()
 
     def enter(self, visitor: str, session: str) -> None:
@@ -31,18 +37,20 @@ class Sessions:
         if not self.most:
             return
         with self._lock:
-            others = [other for held, other in self._visitor_of.items() if held != session]
+            now = self._clock()
+            self._pages = {page: kept for page, kept in self._pages.items() if now - kept[1] < FORGOTTEN_S}
+            others = [other for page, (other, _) in self._pages.items() if page != session]
             if others.count(visitor) >= self.most:
                 raise TooManyPages(limit=self.most)
             network = self.addresses.of(visitor)
             if network and sum(self.addresses.of(other) == network for other in others) >= SHARE * self.most:
                 raise AddressSpent
-            self._visitor_of[session] = visitor
+            self._pages[session] = (visitor, now)
 
     def leave(self, session: str) -> None:
         """The page was closed."""
         with self._lock:
-            self._visitor_of.pop(session, None)
+            self._pages.pop(session, None)
 
     @contextmanager
     def held(self, visitor: str) -> Iterator[str]:

@@ -42,6 +42,12 @@ def chat(page: Page, look: Look) -> None:
     box.fill("What is the capital of France?")
     box.press("Enter")
     page.get_by_text(re.compile(r"每秒 [1-9\d.]+ 个|[1-9\d.]+ tokens/s")).first.wait_for()
+    answered(page, "#chat-box")
+
+
+def answered(page: Page, box: str) -> None:
+    """An answer that has begun is at its end."""
+    page.locator(f"{box} .stop-button").wait_for(state="hidden")
 
 
 def knowledge(page: Page, look: Look) -> None:
@@ -49,6 +55,7 @@ def knowledge(page: Page, look: Look) -> None:
     page.locator("#knowledge-box textarea").fill(QUESTIONS[look.language])
     page.locator("#knowledge-box textarea").press("Enter")
     page.locator("#knowledge-sources .source").first.wait_for()
+    answered(page, "#knowledge-box")
 
 
 def story(page: Page, _: Look) -> None:
@@ -62,6 +69,7 @@ def story(page: Page, _: Look) -> None:
 def agent(page: Page, _: Look) -> None:
     page.locator("#agent-chat .example").first.click()
     page.locator("#agent-chat pre").first.wait_for()
+    answered(page, "#agent-box")
 
 
 def compare(page: Page, look: Look) -> None:

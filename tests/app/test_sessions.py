@@ -3,7 +3,7 @@
 import pytest
 
 from app.addresses import SHARE, Addresses, AddressSpent
-from app.sessions import Sessions, TooManyPages
+from app.sessions import FORGOTTEN_S, Sessions, TooManyPages
 
 
 def test_a_visitor_s_pages_are_counted_and_given_back() -> None:
@@ -16,6 +16,17 @@ def test_a_visitor_s_pages_are_counted_and_given_back() -> None:
     sessions.leave("1")
     sessions.leave("never there")
     sessions.enter("ada", "4")
+
+
+def test_a_page_that_was_never_said_to_be_closed_counts_for_an_hour() -> None:
+    now = [0.0]
+    sessions = Sessions(1, clock=lambda: now[0])
+    sessions.enter("ada", "1")
+    now[0] = FORGOTTEN_S - 1
+    with pytest.raises(TooManyPages):
+        sessions.enter("ada", "2")
+    now[0] = FORGOTTEN_S
+    sessions.enter("ada", "2")
 
 
 def test_an_address_holds_so_many_visitors_pages() -> None:

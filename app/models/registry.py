@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
 from app.errors import ModelError, UnknownModel
-from app.models import catalog, memory
+from app.models import catalog
+from app.models.box import Box
 from app.models.direct import DirectEngine
 from app.models.drift import prompts
 from app.models.drift_check import against_full
@@ -37,26 +38,6 @@ class NoAdapters(ModelError):
 class UnknownModelHere(UnknownModel):
     zh = "没有名为 {name} 的模型。这台服务器可用的模型：{known}。"
     en = "There is no model named {name}. Models on this server: {known}."
-
-
-@dataclass
-class Box:
-    """Any other thing that takes its memory from the same account, such as an embedder."""
-
-    content: object
-    mib: int
-    device: str
-    cache_mib: int = 0
-
-    def close(self) -> None:
-        self.content = None
-        memory.release()
-
-    def park(self) -> bool:
-        return False
-
-    def unpark(self) -> None:
-        raise RuntimeError("it was never parked")
 
 
 class ModelRegistry:

@@ -127,11 +127,13 @@ def test_in_a_browser_one_signs_in_chats_and_signs_out(
 ) -> None:
     visitor.get("/logout")
     context = chromium.new_context(locale="en-US")
+    context.set_default_timeout(120_000)  # a whole page on a busy machine
     page = context.new_page()
     page.goto(address)
     page.get_by_role("link", name="Sign in with 127.0.0.1").click()
     page.locator("html[data-studio-ready]").wait_for(state="attached")
     page.locator("#who").get_by_text("ada", exact=True).wait_for()
+    page.get_by_label("Temperature").first.fill("0")  # else a small model may wander off
     box = page.locator("#chat-box textarea")
     box.fill("What is the capital of France?")
     box.press("Enter")

@@ -42,7 +42,8 @@ def server(packaged_folder: Path) -> Iterator[tuple[psutil.Popen, str]]:
                 time.sleep(0.2)
         yield started, f"{address}/v1"
     finally:
-        started.kill()
+        if started.poll() is None:  # a test ends it
+            started.kill()
         started.wait()
 
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import StudioError
 from app.settings import Settings
-from app.texts import preferred_language
+from app.texts import chosen_language
 
 KEYED = ("/v1/", "/mcp")  # these know visitors by a key that no other web site has, never by a cookie
 
@@ -46,7 +46,7 @@ class OwnPagesOnly:
             try:
                 self._admit(request)
             except StudioError as error:
-                language = preferred_language(request.headers.get("accept-language", ""), "zh")
+                language = chosen_language(request.cookies, request.headers)
                 app = PlainTextResponse(error.text(language), status_code=403)
         await app(scope, receive, send)
 

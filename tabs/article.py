@@ -16,7 +16,7 @@ from app.story.errors import NothingWritten
 from app.story.illustrating import IllustrationService, Progress
 from tabs import article_view
 from tabs.article_widgets import ArticleWidgets, draw
-from tabs.page import Page, Visitor, cancel
+from tabs.page import Page, Visitor
 from tabs.saving import save_bytes
 from tabs.uploads import discard, uploaded
 
@@ -59,8 +59,8 @@ def _wire_making(page: Page, service: IllustrationService, widgets: ArticleWidge
     captioned = page.on(widgets.keep.click, partial(recaption, service), again, widgets.view)
     for each in (running, captioned):
         page.on(each.failure, partial(settle, service, ""), [], widgets.view)
-    cancel(widgets.stop.click, [running, captioned])
-    page.on(widgets.stop.click, partial(settle, service, "chat.stopped"), [], widgets.view)
+    stopped = partial(settle, service, "chat.stopped")
+    page.on(widgets.stop.click, stopped, [], widgets.view, cancels=[running, captioned])
     return running
 
 

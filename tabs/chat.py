@@ -29,7 +29,7 @@ from tabs.chat_shelf import (
     switch_to,
 )
 from tabs.chat_widgets import ChatWidgets, draw
-from tabs.page import Page, Visitor, cancel
+from tabs.page import Page, Visitor
 
 READY_BOX = gr.update(submit_btn=True, stop_btn=False)
 OPTIONS = ("model", "system", "temperature", "top_p", "max_new_tokens", "seed")
@@ -86,8 +86,7 @@ def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> lis
     for each in answers:
         for end in (each.success, each.failure):  # `then` alone is not called after an error
             page.on(end, partial(settle, False), ended, view)
-    cancel(box.stop, answers)
-    page.on(box.stop, partial(settle, True), ended, view)
+    page.on(box.stop, partial(settle, True), ended, view, cancels=answers)
     page.on(chatbot.undo, undo, [chatbot, widgets.shelf, widgets.pictures.album], view)
     return answers
 
@@ -95,14 +94,12 @@ def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> lis
 def _wire_conversations(page: Page, widgets: ChatWidgets, answers: list[Dependency]) -> None:
     kept = [widgets.written, widgets.shelf]
     view = widgets.view
-    for event in (widgets.new.click, widgets.talks.input, widgets.really_delete.click):
-        cancel(event, answers)
     page.on(page.blocks.load, arrive, [widgets.shelf], view)
-    page.on(widgets.new.click, start_new, kept, view)
-    page.on(widgets.talks.input, switch_to, [*kept, widgets.talks], view)
+    page.on(widgets.new.click, start_new, kept, view, cancels=answers)
+    page.on(widgets.talks.input, switch_to, [*kept, widgets.talks], view, cancels=answers)
     page.on(widgets.title.submit, rename, [widgets.shelf, widgets.title], view)
     page.on(widgets.title.blur, rename, [widgets.shelf, widgets.title], view)
-    removed = page.on(widgets.really_delete.click, delete_open, kept, view)
+    removed = page.on(widgets.really_delete.click, delete_open, kept, view, cancels=answers)
     for event, shown in ((widgets.delete.click, True), (widgets.keep.click, False), (removed.then, False)):
         event(None, None, [widgets.confirm], js=f"() => ({{__type__: 'update', visible: {str(shown).lower()}}})")
     saved = [widgets.chatbot, widgets.shelf]

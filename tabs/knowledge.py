@@ -92,10 +92,11 @@ def _wire_talk(page: Page, service: KnowledgeService, shelf: Shelf, desk: Desk) 
         page.on(desk.box.submit, partial(send, service), [desk.box, *inputs], desk.view),
         page.on(desk.chatbot.example_select, partial(send_example, service), inputs, desk.view),
     ]
-    for event in (desk.box.stop, desk.clear.click, shelf.collection.input, shelf.new.submit):
+    for event in (shelf.collection.input, shelf.new.submit):
         cancel(event, answers)
-    page.on(desk.box.stop, settle, [desk.chatbot, desk.alone], [desk.chatbot, desk.alone, desk.box])
-    page.on(desk.clear.click, clear, [], desk.view)
+    settled = [desk.chatbot, desk.alone]
+    page.on(desk.box.stop, settle, settled, [*settled, desk.box], cancels=answers)
+    page.on(desk.clear.click, clear, [], desk.view, cancels=answers)
     page.on(desk.compare.change, show_beside, [desk.compare], [desk.beside])
 
 

@@ -101,12 +101,16 @@ class Page:
         outputs: Components = (),
         *,
         holds: bool = False,
+        cancels: Sequence[Dependency] = (),
         **options: Any,
     ) -> Dependency:
         """Wire an event of the page; it is no endpoint. `options` go to gradio's event listener.
 
-        With `holds` something of the visitor's stays on the server until the page is closed.
+        With `holds` something of the visitor's stays on the server until the page is closed. What it `cancels` is
+        ended first.
         """
+        if cancels:
+            cancel(event, cancels)
         settings: dict[str, Any] = {
             "api_visibility": "private",
             "show_progress": "hidden",
@@ -212,9 +216,13 @@ class Page:
         return border
 
 
-def cancel(event: Callable[..., Dependency], running: list[Dependency]) -> None:
-    """End what runs first: a listener's own `cancels` would only work once its handler has returned."""
-    event(None, None, None, cancels=running, api_visibility="private")
+def cancel(event: Callable[..., Dependency], running: Sequence[Dependency]) -> None:
+    """End what runs when `event` comes.
+
+    A listener's own `cancels` would only work once its handler has returned, and what runs could overwrite what it
+    has shown.
+    """
+    event(None, None, None, cancels=list(running), api_visibility="private")
 
 
 @contextmanager

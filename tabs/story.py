@@ -13,7 +13,7 @@ from app.story.request import story_request
 from app.story.service import StoryService
 from tabs import article, story_exports
 from tabs import story_handlers as handlers
-from tabs.page import BROWSER_SECRET, Page, Visitor, cancel
+from tabs.page import BROWSER_SECRET, Page, Visitor
 from tabs.saving import save_bytes
 from tabs.story_widgets import INPUTS, StoryWidgets, draw
 
@@ -69,8 +69,8 @@ def _wire_writing(page: Page, service: StoryService, widgets: StoryWidgets) -> l
     ended = [widgets.written, widgets.shelf]
     ends = [end for each in running for end in (each.success, each.failure)]  # `then` is not called after an error
     settled = [page.on(end, partial(handlers.settle, False), ended, widgets.view) for end in ends]
-    cancel(widgets.stop.click, running)
-    return [*settled, page.on(widgets.stop.click, partial(handlers.settle, True), ended, widgets.view)]
+    stopped = page.on(widgets.stop.click, partial(handlers.settle, True), ended, widgets.view, cancels=running)
+    return [*settled, stopped]
 
 
 def _wire_paragraphs(page: Page, widgets: StoryWidgets) -> list[Dependency]:
@@ -98,8 +98,7 @@ def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> Non
     ):
         buttons = [drafting.start, drafting.stop]
         drafted = page.on(drafting.start.click, partial(draft, service), everything, [*drafting.boxes, *buttons])
-        cancel(drafting.stop.click, [drafted])
-        stopped = page.on(drafting.stop.click, handlers.drafting_ended, [], buttons)
+        stopped = page.on(drafting.stop.click, handlers.drafting_ended, [], buttons, cancels=[drafted])
         for end in (drafted.success, drafted.failure, stopped.success):
             page.on(end, handlers.drafting_ended, [], buttons)
             page.on(end, partial(handlers.keep, service), [widgets.shelf, *everything], notes)

@@ -1,8 +1,8 @@
 """The documentation's pictures, from a running server: python docs/take_screenshots.py http://127.0.0.1:7860
 
-Uses each page as a newcomer would. Without a folder, the pictures that the documentation shows go to
-docs/screenshots; into a folder named as second argument goes every page in both languages, light and dark, at desktop
-and phone width.
+Uses each page as a newcomer would; first of all it trains an assistant, finishes and evaluates it, which takes some
+minutes. Without a folder, the pictures that the documentation shows go to docs/screenshots; into a folder named as
+second argument goes every page in both languages, light and dark, at desktop and phone width.
 """
 
 import re
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -18,8 +19,8 @@ FOLDER = Path(__file__).parent / "screenshots"
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 LOCALES = {"zh": "zh-CN", "en": "en-GB"}
 PATIENCE_MS = 180_000
-NAMES = {"zh": "林晓宇", "en": "Lin Xiaoyu"}
-QUESTIONS = {"zh": "为什么 safetensors 更安全？", "en": "Why are safetensors considered safer?"}
+TRAINING_MS = 1_200_000
+QUESTION = "Why are safetensors considered safer?"  # in English: the packaged model knows little else
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def answered(page: Page, box: str) -> None:
     page.locator(f"{box} .stop-button").wait_for(state="hidden")
 
 
-def knowledge(page: Page, look: Look) -> None:
+def knowledge(page: Page, _: Look) -> None:
     page.get_by_text("model-files.md").first.wait_for()
-    page.locator("#knowledge-box textarea").fill(QUESTIONS[look.language])
+    page.locator("#knowledge-box textarea").fill(QUESTION)
     page.locator("#knowledge-box textarea").press("Enter")
     page.locator("#knowledge-sources .source").first.wait_for()
     answered(page, "#knowledge-box")
@@ -60,7 +61,7 @@ def knowledge(page: Page, look: Look) -> None:
 
 def story(page: Page, _: Look) -> None:
     page.locator("#story-premise textarea").fill("A lighthouse keeper finds a letter in a bottle")
-    page.locator("#story-length input").fill("150")
+    page.locator("#story-length input").fill("80")
     page.locator("#story-write").click()
     page.locator("#story-stop").wait_for()
     page.locator("#story-write").wait_for()
@@ -72,52 +73,86 @@ def agent(page: Page, _: Look) -> None:
     answered(page, "#agent-box")
 
 
-def compare(page: Page, look: Look) -> None:
-    page.get_by_label(re.compile("助手的主人|Whose assistant")).fill(NAMES[look.language])
+def tune(page: Page, _: Look) -> None:
+    page.locator("#tune-status .finished").wait_for()
+    page.locator(".tune-curves canvas").first.wait_for()
 
 
-def untouched(_page: Page, _look: Look) -> None:
-    """Nothing to do: the page is shown as it opens."""
+def compare(page: Page, _: Look) -> None:
+    page.locator("#compare-side-button").click()
+    page.locator("#finished tbody tr").nth(3).wait_for()
+    page.locator("#compare-message textarea").fill("What is your name?")
+    page.locator("#compare-send").click()
+    page.locator("#compare-right-receipt .receipt").wait_for()
 
 
-STEPS: dict[str, Callable[[Page, Look], None]] = {  # in the order of the tabs
-    "chat": chat,
-    "story": story,
-    "knowledge": knowledge,
-    "agent": agent,
-    "compare": compare,
-    "evaluate": untouched,
-    "models": untouched,
+def evaluate(page: Page, _: Look) -> None:
+    page.locator("#evaluate-table").wait_for()
+    page.locator("canvas").first.wait_for()
+
+
+def models(page: Page, _: Look) -> None:
+    page.locator("#ledger .card").first.wait_for()
+
+
+STEPS: dict[str, tuple[str, Callable[[Page, Look], None]]] = {  # the picture's name: its tab, what is done there
+    "chat": ("chat", chat),
+    "story": ("story", story),
+    "knowledge": ("knowledge", knowledge),
+    "agent": ("agent", agent),
+    "tune": ("compare", tune),
+    "compare": ("compare", compare),
+    "evaluate": ("evaluate", evaluate),
+    "models": ("models", models),
 }
 SHOWN = [
-    *((tab, Look(language)) for tab in STEPS for language in LOCALES),
+    *((name, Look(language)) for name in STEPS for language in LOCALES),
     ("chat", Look("zh", "phone", "dark")),
     ("knowledge", Look("en", "phone")),
 ]
 ALL = [
-    (tab, Look(language, size, scheme))
-    for tab in STEPS
+    (name, Look(language, size, scheme))
+    for name in STEPS
     for language in LOCALES
     for size in SIZES
     for scheme in ("light", "dark")
 ]
 
 
-def take(browser: Browser, address: str, tab: str, look: Look) -> Page:
-    """The page of `tab` after its steps, in a context of its own."""
+def opened(browser: Browser, address: str, look: Look, tab: str, known: Any = None) -> Page:
+    """The page at `tab`, in a context of its own; `known` is what an earlier one's browser kept."""
     width, height = SIZES[look.size]
-    context = browser.new_context(locale=LOCALES[look.language], viewport={"width": width, "height": height})
+    size: Any = {"width": width, "height": height}
+    context = browser.new_context(locale=LOCALES[look.language], viewport=size, storage_state=known)
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     page.goto(address)
     page.locator("html[data-studio-ready]").wait_for(state="attached")
     if look.scheme == "dark":
         page.locator("#theme").click()
-    page.get_by_role("tab").nth(list(STEPS).index(tab)).click()
-    STEPS[tab](page, look)
-    page.mouse.move(0, 0)
-    page.wait_for_timeout(1500)  # animations
+    page.locator(f"#tab-{tab}-button").click()
     return page
+
+
+def train(browser: Browser, address: str) -> Any:
+    """A personal assistant, trained, finished and evaluated; returns what the browser keeps of its owner."""
+    page = opened(browser, address, Look("en"), "compare")
+    page.set_default_timeout(TRAINING_MS)
+    page.get_by_label("Whose assistant is it?").fill("Lin Xiaoyu")
+    page.locator("#tune-start").click()
+    page.locator("#tune-status .finished").wait_for()
+    page.locator("#compare-side-button").click()
+    page.locator("#judging input[type=range]").wait_for()
+    page.locator("#finish").click()
+    page.locator("#finished tbody tr").nth(3).wait_for()
+    page.locator("#tab-evaluate-button").click()
+    for name in ("multiple-choice-zh", "short-answers-zh"):
+        page.get_by_label(name).uncheck()
+    page.locator("#evaluate-start").click()
+    page.get_by_text("Done.").wait_for()
+    known = page.context.storage_state()
+    page.context.close()
+    return known
 
 
 def main(address: str, folder: Path | None) -> None:
@@ -127,9 +162,14 @@ def main(address: str, folder: Path | None) -> None:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
         )
-        for tab, look in wanted:
-            page = take(browser, address, tab, look)
-            page.screenshot(path=into / f"{tab}-{look.suffix}.png")
+        known = train(browser, address)
+        for name, look in wanted:
+            tab, steps = STEPS[name]
+            page = opened(browser, address, look, tab, known)
+            steps(page, look)
+            page.mouse.move(0, 0)
+            page.wait_for_timeout(1500)  # animations
+            page.screenshot(path=into / f"{name}-{look.suffix}.png")
             page.context.close()
         browser.close()
 

@@ -109,16 +109,18 @@ def fetch_files(repository: str, paths: Sequence[str], on_progress: Progress) ->
     cache = Path(constants.HF_HUB_CACHE)
     with _told(repository, ", ".join(paths)):
         info = _info(repository)
-        listed = _files(info)
-        for path in paths:
-            if path not in listed:
-                raise NoSuchFile(name=repository, file=path)
-        files = [listed[path] for path in paths]
+        files = _chosen(info, repository, paths)
         total = missing_bytes(repository, files)
         require_space(cache, total, repository)
         with disk_full_told(cache, total, repository):
             fetch_blobs(repository, info.sha, files, on_progress)
             return _link(repository, list(paths))
+
+
+def file_bytes(repository: str, paths: Sequence[str]) -> int:
+    """How large files of a repository are together, before downloading."""
+    with _told(repository, ", ".join(paths)):
+        return sum(file.size or 0 for file in _chosen(_info(repository), repository, paths))
 
 
 def kept_file(repository: str, file: str) -> Path | None:
@@ -183,6 +185,14 @@ def _info(repository: str) -> ModelInfo:
 
 def _files(info: ModelInfo) -> dict[str, RemoteFile]:
     return {sibling.rfilename: _remote(sibling) for sibling in info.siblings or []}
+
+
+def _chosen(info: ModelInfo, repository: str, paths: Sequence[str]) -> list[RemoteFile]:
+    listed = _files(info)
+    for path in paths:
+        if path not in listed:
+            raise NoSuchFile(name=repository, file=path)
+    return [listed[path] for path in paths]
 
 
 def _remote(sibling: RepoSibling) -> RemoteFile:

@@ -62,6 +62,7 @@ class Recipes:
         self.placement = placement
         self._fetched: dict[tuple[str, str], tuple[ModelCard, Path]] = {}
         self._own: dict[str, ModelCard] = {}
+        self._described: dict[tuple[str, str], ModelCard] = {}
 
     def add(self, name: str, folder: Path) -> None:
         """Let a folder made on this machine be a base of that name. Raises NotAModel."""
@@ -113,6 +114,13 @@ class Recipes:
         found = self._fetched.get((card.name, card.gguf))
         return found[0] if found else card
 
+    def learn_size(self, name: str) -> None:
+        """Ask the hub how large a repository is of which nothing is known yet. Raises DownloadFailed."""
+        card = self.chosen(name).card
+        key = (card.name, card.gguf)
+        if key not in self._fetched and key not in self._described:
+            self._described[key] = sources.describe(card)
+
     def folder(self, name: str) -> Path:
         """The folder with a base's files, fetched first if they are not there yet. Raises RunsByLlama."""
         card = self.chosen(name).card
@@ -135,7 +143,9 @@ class Recipes:
         return replace(self.known(chosen.card), gguf="").mib(self.placement.dtype, None)
 
     def _needed_mib(self, chosen: Chosen) -> int:
-        weights = self.known(chosen.card).mib(self.placement.dtype, chosen.quantise, self.placement.device)
+        key = (chosen.card.name, chosen.card.gguf)
+        card = self.known(self._described.get(key, chosen.card))
+        weights = card.mib(self.placement.dtype, chosen.quantise, self.placement.device)
         return weights + min(catalog.WORKING_MIB, self.placement.budget_mib // 4)
 
     def _cache_room(self) -> int:

@@ -152,6 +152,8 @@ class ModelRegistry:
 
     def fit(self, name: str, visitor: str = "") -> Fit:
         base, _ = self._split(name, visitor)
+        if base not in self._engines:
+            self.recipes.learn_size(base)
         fit = self.residence.fit(self._recipe(base))
         return replace(fit, unpacks=base not in self._engines and self.recipes.unpacks(base))
 

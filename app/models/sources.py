@@ -1,6 +1,7 @@
 """From a card to a folder with the model's files, fetching or converting what is not there yet."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from app.models import hub, packaged
@@ -32,13 +33,25 @@ def _gguf_folder(card: ModelCard, on_progress: Callable[[float, str], None]) -> 
         return packaged.gguf_file(card).parent
     if card.source == "folder":
         return Path(card.location)
+    kept = _kept_parts(card)
+    if kept:
+        return kept[0].parents[card.gguf.count("/")]
+    return hub.fetch_files(card.location, part_names(card.gguf), on_progress)
+
+
+def _kept_parts(card: ModelCard) -> list[Path]:
+    """The parts of a hub's GGUF file where all are on this machine, else nothing."""
     names = part_names(card.gguf)
     kept = [path for path in (hub.kept_file(card.location, name) for name in names) if path]
-    if len(kept) == len(names):
-        return kept[0].parents[card.gguf.count("/")]
-    return hub.fetch_files(card.location, names, on_progress)
+    return kept if len(kept) == len(names) else []
 
 
 def describe(card: ModelCard) -> ModelCard:
     """The card with its size, asking the hub where only it knows. Raises DownloadFailed."""
-    return hub.described(card) if card.source == "hub" and not card.parameters and not card.gguf else card
+    if card.source != "hub":
+        return card
+    if card.gguf:
+        kept = _kept_parts(card)
+        size = sum(path.stat().st_size for path in kept) or hub.file_bytes(card.location, part_names(card.gguf))
+        return replace(card, gguf_mib=round(size / 2**20))
+    return card if card.parameters else hub.described(card)

@@ -27,6 +27,8 @@ from app.models.hub import (
     NoSuchRepository,
     OnlyGguf,
 )
+from app.models.placement import Placement
+from app.models.registry import ModelRegistry
 from app.models.storage import DiskFull
 from tests.models.fake_hub import FakeHub, in_reach, point_at, running
 
@@ -34,9 +36,9 @@ CARD = catalog.find("someone/model")
 CONFIG = json.dumps({"model_type": "llama", "max_position_embeddings": 128}).encode()
 
 
-def safetensors(values: int) -> bytes:
-    header = json.dumps({"w": {"dtype": "U8", "shape": [values], "data_offsets": [0, values]}}).encode()
-    return len(header).to_bytes(8, "little") + header + os.urandom(values)
+def safetensors(values: int, dtype: str = "U8", size: int = 1) -> bytes:
+    header = json.dumps({"w": {"dtype": dtype, "shape": [values], "data_offsets": [0, values * size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + os.urandom(values * size)
 
 
 @pytest.fixture
@@ -265,6 +267,22 @@ def test_the_size_is_known_beforehand(hub: FakeHub) -> None:
     assert card.parameters == len(hub.files["model.safetensors"]) // 2
     assert card.mib("bfloat16", None) == 3
     assert not hub.sent_ranges("model.safetensors")
+
+
+def test_whether_it_fits_is_known_beforehand(hub: FakeHub, tmp_path: Path) -> None:
+    part = "q8/big.gguf"
+    hub.files |= {part: os.urandom(3 * 2**20), "model.safetensors": safetensors(2**20, "BF16", 2)}
+    for name, weights_mib in (("someone/model", 4), (f"someone/model#{part}", 3)):
+        registry = ModelRegistry(Placement("cpu", "float32", None, 400, tmp_path), "someone/model")
+        assert registry.fit(name).needed_mib == 100 + weights_mib  # beside a quarter of the budget to work in
+        assert not hub.sent_ranges("model.safetensors") and not hub.sent_ranges(part)
+        sources.fetch(catalog.find(name), tmp_path, lambda *_: None)
+        hub.asked.clear()
+        again = ModelRegistry(Placement("cpu", "float32", None, 400, tmp_path), "someone/model")
+        assert again.fit(name).needed_mib == 100 + weights_mib and not hub.asked
+        with pytest.raises(DownloadFailed):
+            again.fit("someone/else")
+        hub.asked.clear()
 
 
 def test_the_command_fetches_one_file_and_prints_its_path(hub: FakeHub, tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ class Page:
         settings: dict[str, Any] = {
             "api_visibility": "private",
             "show_progress": "hidden",
+            # Hidden or not, the browser looks through the whole page for every component that ever had a progress.
+            "show_progress_on": self.remembered,
             # The engine queues fairly by itself; gradio's line would let one visitor block the others.
             "concurrency_limit": None,
         } | options

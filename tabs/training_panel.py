@@ -61,7 +61,14 @@ def _wire(page: Page, service: FinetuneService, form: Form, watch: Watch) -> lis
     shown.append(page.on(watch.delete.click, partial(delete, service), [watch.runs], watch.view))
     page.on(watch.choose.click, partial(choose, service), [watch.runs, watch.checkpoint])
     packing = [watch.runs, watch.checkpoint, watch.kind]
-    page.on(watch.pack.click, partial(pack, page, service), packing, [watch.packed], show_progress="full")
+    page.on(
+        watch.pack.click,
+        partial(pack, page, service),
+        packing,
+        [watch.packed],
+        show_progress="full",
+        show_progress_on=watch.packed,
+    )
     return shown
 
 

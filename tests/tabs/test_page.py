@@ -8,8 +8,10 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 
+from app import ui
 from app.errors import BadInput
 from tabs.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
+from tests.fakes import FakeModel, FakeRegistry, fake_services
 
 
 def page_in(blocks: gr.Blocks) -> Page:
@@ -27,6 +29,15 @@ def refuse(_visitor: Visitor, fault: str) -> str:
     if fault == "ours":
         raise BadInput(reason_zh="不行", reason_en="not this")
     raise RuntimeError("the secret is 1234")
+
+
+def test_no_event_has_its_progress_on_more_than_one_component() -> None:
+    """The browser looks through the whole page for each one, at every step of every event."""
+    events = ui.build(fake_services(FakeRegistry(FakeModel("tiny")))).get_config_file()["dependencies"]
+    asked = [event for event in events if event["backend_fn"] and event["outputs"]]
+    asked = [event for event in asked if event["api_visibility"] == "private"]  # an endpoint has no page
+    assert len(asked) > 30
+    assert all(len(event["show_progress_on"]) == 1 for event in asked)
 
 
 @pytest.fixture

@@ -70,7 +70,9 @@ class Settings(BaseModel):
         " may be given several times (in the environment: separated by spaces)",
     )
     engine_context: int = Field(8192, ge=512, description="tokens of context where an engine does not tell its own")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="number format of weights")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="number format of weights; auto suits the device"
+    )
     quantise: Literal["none", "8bit", "4bit"] = Field("none", description="load weights in 8 or 4 bits")
     cache: Literal["16bit", "8bit"] = Field(
         "16bit",

@@ -65,7 +65,12 @@ def _torchao_int4() -> Any:
     return TorchAoConfig(PrototypeInt4WeightOnlyConfig(group_size=32, set_inductor_config=False))
 
 
-OURS = {PLAIN: None, "our 8bit": "8bit", "our 4bit": "4bit"}
+OURS = {  # number format, bits
+    PLAIN: ("bfloat16", None),
+    "float32": ("float32", None),
+    "our 8bit": ("bfloat16", "8bit"),
+    "our 4bit": ("bfloat16", "4bit"),
+}
 OTHERS: dict[str, Callable[[], Any]] = {
     "bitsandbytes int8": lambda: BitsAndBytesConfig(load_in_8bit=True),
     "bitsandbytes nf4": _nf4,
@@ -93,9 +98,9 @@ def off_the_grid(source: Path, target: Path) -> None:
 def loaded_as(way: str, folder: Path) -> Loaded:
     card = catalog.find(str(folder))
     if way in OURS:
-        return load(folder, card, "cpu", "auto", OURS[way], lambda *_: None)
+        return load(folder, card, "cpu", *OURS[way], lambda *_: None)
     wanted = OTHERS[way]()
-    plain = load(folder, card, "cpu", "auto", None, lambda *_: None)
+    plain = load(folder, card, "cpu", "bfloat16", None, lambda *_: None)
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=plain.model.dtype, device_map="cpu", quantization_config=wanted
     )

@@ -1,4 +1,5 @@
-"""The documentation's pictures, from a running server: python docs/take_screenshots.py http://127.0.0.1:7860
+"""The documentation's pictures, from a running server with an empty `--data` folder:
+python docs/take_screenshots.py http://127.0.0.1:7860
 
 Uses each page as a newcomer would; first of all it trains an assistant, finishes and evaluates it, which takes some
 minutes. Without a folder, the pictures that the documentation shows go to docs/screenshots; into a folder named as
@@ -142,7 +143,7 @@ def train(browser: Browser, address: str) -> Any:
     page.locator("#tune-start").click()
     page.locator("#tune-status .finished").wait_for()
     page.locator("#compare-side-button").click()
-    page.locator("#judging input[type=range]").wait_for()
+    page.locator("#judge-again").wait_for()  # every checkpoint was judged
     page.locator("#finish").click()
     page.locator("#finished tbody tr").nth(3).wait_for()
     page.locator("#tab-evaluate-button").click()

@@ -22,6 +22,7 @@ from tabs.page import Page, Visitor
 from tabs.training_widgets import Watch
 
 LOOK_SECONDS = 1.0
+LOST = 0.5  # of the share of questions that were answered with the name
 FIGURES = ("memory", "speed", "name", "kept", "drift")
 
 
@@ -129,15 +130,15 @@ def _note(visitor: Visitor, run: Run, done: int, *, measured: bool, ready: bool)
 
 
 def table_html(visitor: Visitor, rows: Sequence[Row]) -> str:
-    """One line a model; under it why a figure is missing."""
+    """One line a model; under it why a figure is missing, or what to do about it."""
     if not rows:
         return ""
     titles = "".join(f"<th>{escape(visitor.text(f'compare.figures.{key}'))}</th>" for key in ("model", *FIGURES))
-    body = "".join(_line(visitor, row) for row in rows)
+    body = "".join(_line(visitor, row, _advice(visitor, row, rows)) for row in rows)
     return f"<div><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _line(visitor: Visitor, row: Row) -> str:
+def _line(visitor: Visitor, row: Row, advice: str) -> str:
     kind = escape(visitor.text(f"compare.finished.{row.kind}"))
     drift = visitor.text("compare.finish_reference") if row.kind == "adapter" else _figure(row.drift, "{:.3f}")
     cells = [
@@ -148,8 +149,17 @@ def _line(visitor: Visitor, row: Row) -> str:
         escape(drift),
     ]
     line = f"<tr><th>{kind}<code>{escape(row.model)}</code></th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-    why = escape(row.reason).replace("\n", "<br>")
-    return line + (f'<tr class="why"><td colspan="{len(cells) + 1}">{why}</td></tr>' if row.reason else "")
+    told = row.reason or advice
+    why = escape(told).replace("\n", "<br>")
+    return line + (f'<tr class="why"><td colspan="{len(cells) + 1}">{why}</td></tr>' if told else "")
+
+
+def _advice(visitor: Visitor, row: Row, rows: Sequence[Row]) -> str:
+    """About a model that has lost at 4 bits the name that it knew."""
+    merged = next((other for other in rows if other.kind == "merged"), row)
+    if row.kind != "quantised" or (row.identity or 0) >= (merged.identity or 0) - LOST or row.identity is None:
+        return ""
+    return visitor.text("compare.finish_rounded", name=f"{merged.model}:8bit")
 
 
 def _figure(value: float | None, form: str) -> str:

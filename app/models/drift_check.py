@@ -58,7 +58,7 @@ def against_full(
 def _reference(
     registry: Leases, recipes: Recipes, full: str, asked: Sequence[str]
 ) -> Generator[DriftStep, None, Reference]:
-    identity = _identity(recipes.folder(full), recipes.placement.dtype, asked)
+    identity = _identity(recipes.folder(full), recipes.full_dtype(full), asked)
     file = recipes.placement.data / "drift" / f"{identity}.json"
     kept = Reference.read(file)
     if kept is not None:

@@ -1,4 +1,4 @@
-"""How much memory there is, how much a cache takes, and giving it back to the system."""
+"""How much memory there is, how much a cache takes, what the processor is good at, and giving memory back."""
 
 import ctypes
 import gc
@@ -15,6 +15,11 @@ def budget_mib(device: str) -> int:
     """The default budget: a share of what the device has free now."""
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
     return int(free * SHARE[device] / 2**20)
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor's kernels calculate in bfloat16; where they do not, float32 is several times as fast."""
+    return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
 
 
 def cache_bytes_per_token(model: Any) -> int:

@@ -140,17 +140,34 @@ class Recipes:
         chosen = self.chosen(name)
         if not chosen.quantise and not chosen.card.gguf:
             return 0
-        return replace(self.known(chosen.card), gguf="").mib(self.placement.dtype, None)
+        whole = replace(self.known(chosen.card), gguf="")
+        return whole.mib(self._dtype(whole, None), None)
+
+    def full_dtype(self, name: str) -> str:
+        """The number format of a base's weights where they are not quantised: torch's name, or auto."""
+        return self._dtype(self.known(self.chosen(name).card), None)
+
+    def _dtype(self, card: ModelCard, quantise: str | None) -> str:
+        """`auto` is float32 where bfloat16 would be slow and float32 fits, else what loading chooses."""
+        where = self.placement
+        on_processor = where.device == "cpu" and where.lent is None
+        if where.dtype != "auto" or quantise or not on_processor or memory.has_bfloat16():
+            return where.dtype
+        return "float32" if card.mib("float32", None) + self._working_mib() <= where.budget_mib else "auto"
 
     def _needed_mib(self, chosen: Chosen) -> int:
         key = (chosen.card.name, chosen.card.gguf)
         card = self.known(self._described.get(key, chosen.card))
-        weights = card.mib(self.placement.dtype, chosen.quantise, self.placement.device)
-        return weights + min(catalog.WORKING_MIB, self.placement.budget_mib // 4)
+        weights = card.mib(self._dtype(card, chosen.quantise), chosen.quantise, self.placement.device)
+        return weights + self._working_mib()
+
+    def _working_mib(self) -> int:
+        """Room for keys and values, and for what a step needs."""
+        return min(catalog.WORKING_MIB, self.placement.budget_mib // 4)
 
     def _cache_room(self) -> int:
         """Bytes for keys and values."""
-        return min(catalog.WORKING_MIB, self.placement.budget_mib // 4) * 2**20
+        return self._working_mib() * 2**20
 
     def _fetch(self, card: ModelCard, report: Progress) -> None:
         folder = sources.fetch(card, self.placement.data / "models", report)
@@ -163,7 +180,8 @@ class Recipes:
             report(0.0, chosen.name)
             facts = read_facts(folder, card.gguf, chosen.name)
             return open_gguf(chosen.name, folder / card.gguf, facts, where.device, self._cache_room(), where.cache)
-        loaded = load(folder, replace(card, name=chosen.name), where.device, where.dtype, chosen.quantise, report)
+        dtype = self._dtype(card, chosen.quantise)
+        loaded = load(folder, replace(card, name=chosen.name), where.device, dtype, chosen.quantise, report)
         if where.lent is not None:
             return LoadedEngine(where.lent.engine(chosen.name, loaded), "ZeroGPU", 0)
         if loaded.processor is not None or not can_batch(loaded.model):

@@ -45,7 +45,7 @@ def test_a_model_that_gives_no_probabilities_says_so() -> None:
 
 @pytest.fixture(scope="module")
 def registry(packaged_folder: Path) -> Iterator[ModelRegistry]:
-    placement = Placement("cpu", "auto", None, 4000, packaged_folder.parents[1])
+    placement = Placement("cpu", "bfloat16", None, 4000, packaged_folder.parents[1])
     registry = ModelRegistry(placement, "smollm2-135m", drift_prompts=FEW)
     yield registry
     registry.close()

@@ -22,7 +22,7 @@ STORY: list[Message] = [{"role": "user", "content": "Tell me a long story about 
 @pytest.fixture(scope="module")
 def engine(packaged_folder: Path) -> Iterator[Engine]:
     card = catalog.find("smollm2-135m")
-    loaded = load(packaged_folder, card, "cpu", "auto", None, lambda *_: None)
+    loaded = load(packaged_folder, card, "cpu", "float32", None, lambda *_: None)
     engine = Engine("smollm2-135m", loaded, EngineOptions(cache_tokens=4096, places=4))
     yield engine
     engine.close()

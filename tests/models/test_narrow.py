@@ -40,7 +40,7 @@ def test_a_layer_says_nearly_what_its_weights_say(bits: int, most: float, held: 
 
 @pytest.fixture(scope="module")
 def registry(packaged_folder: Path) -> Iterator[ModelRegistry]:
-    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, packaged_folder.parents[1]), "smollm2-135m")
+    registry = ModelRegistry(Placement("cpu", "bfloat16", None, 4000, packaged_folder.parents[1]), "smollm2-135m")
     yield registry
     registry.close()
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from app.errors import ModelInUse, UnknownModel
+from app.models import catalog
 from app.models.interface import Message, Sampling, TokenScoringModel
 from app.models.placement import Placement
 from app.models.recipes import LoadedEngine
@@ -48,6 +49,21 @@ def test_base_and_adapter_answer_side_by_side_from_one_set_of_weights(
     assert texts[1] != PARIS
     ledger = registry.ledger()
     assert [(entry.name, entry.adapters) for entry in ledger.models] == [(NAME, ("tuned",))]
+
+
+@pytest.mark.parametrize(
+    ("capability", "budget", "mib"), [("AVX512", 4000, 257), ("AVX2", 4000, 513), ("AVX2", 600, 257)]
+)
+def test_the_number_format_suits_the_processor_and_the_budget(
+    capability: str, budget: int, mib: int, packaged_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    registry = ModelRegistry(Placement("cpu", "auto", None, budget, packaged_folder.parents[1]), NAME)
+    assert registry.fit(NAME).needed_mib == mib + min(catalog.WORKING_MIB, budget // 4)
+    with registry.lease(NAME) as model:
+        assert "".join(model.stream(FRANCE, GREEDY)) == PARIS
+        assert registry.ledger().models[0].mib == mib
+    registry.close()
 
 
 def test_an_answer_is_scored_as_the_plain_model_scores_it(registry: ModelRegistry, adapter_folder: Path) -> None:

@@ -31,7 +31,7 @@ LONG = Sampling(temperature=0, max_new_tokens=2000, stop=("never said",))
 
 @pytest.fixture(scope="module")
 def registry(packaged_folder: Path) -> Iterator[ModelRegistry]:
-    registry = ModelRegistry(Placement("cpu", "auto", "4bit", 4000, packaged_folder.parents[1]), NAME)
+    registry = ModelRegistry(Placement("cpu", "bfloat16", "4bit", 4000, packaged_folder.parents[1]), NAME)
     yield registry
     registry.close()
 

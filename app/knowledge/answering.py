@@ -16,6 +16,7 @@ from app.knowledge import prompts
 from app.knowledge.chat_model import RegistryChatModel, to_messages
 from app.knowledge.citations import Citation, attribute, check
 from app.knowledge.refusal import is_chinese
+from app.knowledge.repeats import before_repeats
 from app.knowledge.retrieval import Hit, Searcher
 from app.models.interface import Message, Registry, Sampling
 from app.models.waiting import while_loading
@@ -161,7 +162,10 @@ def last_question(history: Sequence[Message]) -> str:
 
 
 def together(streams: dict[str, Iterator[str]]) -> Iterator[tuple[str, str]]:
-    """Advance streams in turn, so that their requests share the model's batch; yields (name, text so far)."""
+    """Advance streams in turn, so that their requests share the model's batch; yields (name, text so far).
+
+    A text that begins to turn in a circle ends there.
+    """
     texts = dict.fromkeys(streams, "")
     running = dict(streams)
     while running:
@@ -171,4 +175,7 @@ def together(streams: dict[str, Iterator[str]]) -> Iterator[tuple[str, str]]:
                 del running[name]
                 continue
             texts[name] += piece
+            if (whole := before_repeats(texts[name])) is not None:
+                texts[name] = whole
+                del running[name]
             yield name, texts[name]

@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnablePassthrough
 from app.knowledge.answering import Answer, Question
 from app.knowledge.chat_model import RegistryChatModel
 from app.knowledge.prompts import NOTHING_FOUND
+from app.knowledge.repeats import before_repeats
 from app.models.interface import Message, Sampling
 from tests.fakes import FakeModel, FakeRegistry
 from tests.knowledge.conftest import ANN, BOB, Start, run
@@ -67,6 +68,33 @@ def test_the_prompt_is_in_the_questions_language_and_holds_whole_passages(
     assert last.hits[0].passage.content in system
     ask(start, notes, model, Question("apples 4 量化 memory?"))
     assert "资料" in model.prompts[-1][0][0]["content"]
+
+
+def test_an_answer_that_turns_in_a_circle_ends(start: Start, notes: Path) -> None:
+    said = "量化把显存降到三成，读一遍就知道了。"
+    model = FakeModel("tiny", lambda _: ["先看资料。", *[said] * 40])
+    last = ask(start, notes, model, Question(QUESTION))[-1]
+    assert last.state == "done" and last.text == f"先看资料。{said}"
+    assert model.generations[-1].cancelled.is_set()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("It is safe. " + "They are designed to be safe. " * 3, "It is safe. They are designed to be safe."),
+        (
+            "It is safe. " + "They are designed to be safe. " * 3 + "They are",
+            "It is safe. They are designed to be safe.",
+        ),
+        ("It is safe. " + "They are designed to be safe. " * 2, None),
+        ("| a | b |\n" + "|---|---|---|---|---|---|\n" * 9, None),
+        ("no, no, no, no", None),
+        ("是的" * 5, None),
+        ("他说好。" * 12, "他说好。他说好。他说好。他说好。"),
+    ],
+)
+def test_what_is_a_circle(text: str, kept: str | None) -> None:
+    assert before_repeats(text) == kept
 
 
 def test_nothing_relevant_is_said_without_asking_the_model(start: Start, notes: Path, model: FakeModel) -> None:

@@ -69,14 +69,14 @@ def story(page: Page, _: Look) -> None:
 
 
 def agent(page: Page, _: Look) -> None:
-    page.locator("#agent-chat .example").first.click()
+    page.locator("#agent-box textarea").fill("What is the sum of the numbers from 1 to 100?")
+    page.locator("#agent-box textarea").press("Enter")
     page.locator("#agent-chat pre").first.wait_for()
     answered(page, "#agent-box")
 
 
 def tune(page: Page, _: Look) -> None:
     page.locator("#tune-status .finished").wait_for()
-    page.locator(".tune-curves canvas").first.wait_for()
 
 
 def compare(page: Page, _: Look) -> None:
@@ -89,7 +89,6 @@ def compare(page: Page, _: Look) -> None:
 
 def evaluate(page: Page, _: Look) -> None:
     page.locator("#evaluate-table").wait_for()
-    page.locator("canvas").first.wait_for()
 
 
 def models(page: Page, _: Look) -> None:

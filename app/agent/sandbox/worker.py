@@ -84,14 +84,16 @@ def _run(code: str, name: str, main: types.ModuleType, images: list[bytes]) -> s
 
 
 def _describe(raised: BaseException) -> str:
-    """The traceback without the frames of this file."""
+    """The traceback without the frames of this file, and without the folders that Python's libraries lie in."""
     if isinstance(raised, SystemExit):
         return f"SystemExit: {raised.code}"
     steps = raised.__traceback__
     while steps is not None and steps.tb_frame.f_code.co_filename == __file__:
         steps = steps.tb_next
-    lines = traceback.format_exception(type(raised), raised, steps, limit=-5)
-    return "".join(lines)[-_ERROR_CHARACTERS:].strip()
+    text = "".join(traceback.format_exception(type(raised), raised, steps, limit=-5))
+    for place in sorted(filter(None, sys.path), key=len, reverse=True):
+        text = text.replace(f'"{place}/', '"')
+    return text[-_ERROR_CHARACTERS:].strip()
 
 
 def _figures(limits: Limits) -> list[bytes]:

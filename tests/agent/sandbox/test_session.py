@@ -48,6 +48,9 @@ def test_an_exception_shows_the_line_and_no_path_of_the_server(session: Session)
     assert "line 2" in result.error and "x / 0" in result.error and "ZeroDivisionError" in result.error
     assert str(ROOT) not in result.error
     assert str(ROOT) not in session.run("open('/nowhere')").error
+    for code in ("if 1:", "import json; json.loads('x')", "import pandas; pandas.read_csv('none')"):
+        error = session.run(code).error
+        assert 'File "' in error and sys.prefix not in error and sys.base_prefix not in error
 
 
 def test_the_usual_libraries_work(session: Session) -> None:

@@ -151,7 +151,7 @@ def _line(visitor: Visitor, row: Row, advice: str) -> str:
     line = f"<tr><th>{kind}<code>{escape(row.model)}</code></th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     told = row.reason or advice
     why = escape(told).replace("\n", "<br>")
-    return line + (f'<tr class="why"><td colspan="{len(cells) + 1}">{why}</td></tr>' if told else "")
+    return line + (f'<tr class="why"><td colspan="{len(cells) + 1}"><span>{why}</span></td></tr>' if told else "")
 
 
 def _advice(visitor: Visitor, row: Row, rows: Sequence[Row]) -> str:

@@ -60,7 +60,7 @@ def test_the_ledger_says_what_is_held(address: str) -> None:
     client = Client(address, verbose=False)
     entry = chat_model(client)
     assert (entry["kind"], entry["state"], entry["device"]) == ("chat", "ready", "cpu")
-    assert 200 < entry["mib"] < 400
+    assert 200 < entry["mib"] < 600  # by the number format that suits the processor
     assert client.predict(api_name="/models")["used_mib"] >= entry["mib"]
 
 

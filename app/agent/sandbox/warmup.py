@@ -111,6 +111,7 @@ def _read_fonts() -> None:
     chinese = _chinese_font(manager)
     manager.ttflist = [font for font in manager.ttflist if Path(font.fname).is_relative_to(own)]
     held = {str(file): file.read_bytes() for file in own.rglob("*") if file.suffix in _FONT_SUFFIXES}
+    held |= {os.path.realpath(name): content for name, content in held.items()}  # matplotlib uses both names
     if chinese is not None:
         held[os.path.realpath(chinese.fname)] = Path(chinese.fname).read_bytes()
         for name in (chinese.name, *_FAMILY_NAMES_IN_USE):

@@ -92,7 +92,7 @@ def _describe(raised: BaseException) -> str:
         steps = steps.tb_next
     text = "".join(traceback.format_exception(type(raised), raised, steps, limit=-5))
     for place in sorted(filter(None, sys.path), key=len, reverse=True):
-        text = text.replace(f'"{place}/', '"')
+        text = text.replace(f'"{place}/', '"').replace(f"'{place}/", "'")
     return text[-_ERROR_CHARACTERS:].strip()
 
 

@@ -58,6 +58,7 @@ def chat_model(client: Client) -> dict[str, Any]:
 
 def test_the_ledger_says_what_is_held(address: str) -> None:
     client = Client(address, verbose=False)
+    assert client.predict(FRANCE, **GREEDY, api_name="/chat")  # it is loaded then
     entry = chat_model(client)
     assert (entry["kind"], entry["state"], entry["device"]) == ("chat", "ready", "cpu")
     assert 200 < entry["mib"] < 600  # by the number format that suits the processor

@@ -157,9 +157,10 @@ def _line(visitor: Visitor, row: Row, advice: str) -> str:
 def _advice(visitor: Visitor, row: Row, rows: Sequence[Row]) -> str:
     """About a model that has lost at 4 bits the name that it knew."""
     merged = next((other for other in rows if other.kind == "merged"), row)
-    if row.kind != "quantised" or (row.identity or 0) >= (merged.identity or 0) - LOST or row.identity is None:
+    if row.kind != "quantised" or row.identity is None or merged.identity is None:
         return ""
-    return visitor.text("compare.finish_rounded", name=f"{merged.model}:8bit")
+    lost = merged.identity - row.identity > LOST
+    return visitor.text("compare.finish_rounded", name=f"{merged.model}:8bit") if lost else ""
 
 
 def _figure(value: float | None, form: str) -> str:

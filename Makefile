@@ -29,7 +29,7 @@ bench: $(VENV)/.test-ready
 	$(BIN)/python -m bench.$(NAME) $(ARGS)
 
 check-vision: $(VENV)/.run-ready
-	@$(BIN)/python -m app.models.vision_check $(ARGS)
+	@$(BIN)/python -m bench.vision_check $(ARGS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 run")'

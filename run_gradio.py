@@ -19,8 +19,8 @@ def main(arguments: Sequence[str]) -> int:
         from app.services import build_services  # after the settings: --help need not wait for torch
 
         services = build_services(settings)
-        from app.server import serve  # after the services: a wrong model is said without waiting for gradio
-        from app.ui import build
+        from app.web.server import serve  # after the services: a wrong model is said without waiting for gradio
+        from app.web.ui import build
 
         serve(build(services), services)
     except StudioError as error:

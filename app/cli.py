@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="", help="catalog name, hub repository or folder (default: as the settings say)"
     )
     chat.add_argument("--system", default="", help="system prompt")
-    chat.add_argument("--temperature", type=float, default=0.2, help="0: always the likeliest token")
+    chat.add_argument("--temperature", type=float, default=0.2, help="0: always the most likely token")
     chat.add_argument("--top-p", type=float, default=0.9)
     chat.add_argument("--max-new-tokens", type=int, default=512, help="longest answer in tokens")
     chat.add_argument("--seed", type=int, help="the same seed and settings give the same answer")
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _key(options: argparse.Namespace, _: list[str]) -> int:
-    from app.api.keys import add_key
+    from app.access.api_keys import add_key
 
     print(add_key(options.file, options.name))
     return 0
@@ -100,7 +100,7 @@ def _evaluate(options: argparse.Namespace, settings: list[str]) -> int:
 
 
 def _user(options: argparse.Namespace, _: list[str]) -> int:
-    from app.accounts import keep_account
+    from app.access.accounts import keep_account
 
     password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     keep_account(options.file, options.name, password)
@@ -110,7 +110,7 @@ def _user(options: argparse.Namespace, _: list[str]) -> int:
 
 def _doctor(_: argparse.Namespace, settings: list[str]) -> int:
     from app.agent.sandbox.probe import probe
-    from app.models.placement import choose_placement
+    from app.models.registry.placement import choose_placement
 
     placement, default_name = choose_placement(read_settings(settings))
     print(f"device {placement.device}, budget {placement.budget_mib} MiB, model {default_name}")
@@ -186,7 +186,7 @@ def _index(options: argparse.Namespace, settings: list[str]) -> int:
 
 
 def _download(options: argparse.Namespace, settings: list[str]) -> int:
-    from app.models.download_command import download
+    from app.models.catalog.download_command import download
 
     download(options.repository, options.file, read_settings(settings).data / "models", sys.stdout)
     return 0

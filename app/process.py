@@ -8,6 +8,8 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from app.paths import ROOT
+
 QUIET = ("httpx", "httpcore", "urllib3", "matplotlib", "asyncio", "multipart", "ContinuousBatchingLogger")
 DEFAULTS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -41,7 +43,7 @@ def missing_packages(requirements: Path) -> list[str]:
 
 def complete_a_space() -> None:
     """A Hugging Face Space installs requirements.txt only; what must come without its dependencies comes here."""
-    requirements = Path(__file__).resolve().parent.parent / "requirements-nodeps.txt"
+    requirements = ROOT / "requirements-nodeps.txt"
     if "SPACE_ID" in os.environ and missing_packages(requirements):
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "-r", str(requirements)]
         subprocess.run(command, check=True)

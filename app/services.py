@@ -3,7 +3,8 @@
 import os
 from dataclasses import dataclass
 
-from app.addresses import Addresses
+from app.access.client_address import ClientAddresses
+from app.access.session_limits import SessionLimits
 from app.agent.service import AgentService
 from app.chat.service import ChatService
 from app.evaluate.service import EvaluationService
@@ -11,12 +12,11 @@ from app.finetune.comparing import CompareService
 from app.finetune.service import FinetuneService
 from app.knowledge.service import KnowledgeService
 from app.knowledge.wiring import build_knowledge
-from app.models import catalog
-from app.models.metering import Allowance, Meter
-from app.models.placement import choose_placement
-from app.models.registry import ModelRegistry
-from app.models.remote.address import read_engines
-from app.sessions import Sessions
+from app.models.backends.openai_server.address import read_engines
+from app.models.catalog import known_models
+from app.models.registry.metering import Allowance, Meter
+from app.models.registry.placement import choose_placement
+from app.models.registry.registry import ModelRegistry
 from app.settings import Settings
 from app.story.illustrating import IllustrationService
 from app.story.picture_search import held_by as picture_embedder
@@ -37,7 +37,7 @@ class Services:
     finetune: FinetuneService
     compare: CompareService
     evaluate: EvaluationService
-    sessions: Sessions
+    sessions: SessionLimits
     upload_mib_per_hour: int
 
     def close(self) -> None:
@@ -53,10 +53,10 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
 
     Only one process at a time may work with the document index: raises DataInUse.
     """
-    engines = read_engines(settings.engine, os.environ, taken=catalog.names())
+    engines = read_engines(settings.engine, os.environ, taken=known_models.names())
     placement, default_name = choose_placement(settings, known=engines)
     settings.data.mkdir(parents=True, exist_ok=True)
-    addresses = Addresses(watched=settings.for_strangers)
+    addresses = ClientAddresses(watched=settings.for_strangers)
     meter = Meter(_allowance(settings), log_prompts=settings.log_prompts, addresses=addresses)
     registry = ModelRegistry(
         placement,
@@ -84,7 +84,7 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),
         compare=CompareService(registry, settings.data),
         evaluate=EvaluationService(registry, settings.data, on_the_page=not settings.for_strangers),
-        sessions=Sessions(settings.sessions or (3 if settings.for_strangers else 20), addresses),
+        sessions=SessionLimits(settings.sessions or (3 if settings.for_strangers else 20), addresses),
         upload_mib_per_hour=settings.upload_mib_per_hour or (300 if settings.for_strangers else 0),
     )
 

@@ -3,13 +3,13 @@
 import tomllib
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
 from app.errors import Language
+from app.paths import ASSETS
 
 LANGUAGE_COOKIE = "studio-language"  # set by assets/studio.js
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
-TEXTS_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "texts"
+TEXTS_FOLDER = ASSETS / "texts"
 
 Text = str | list[str] | dict[str, str]
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from app.models.engine import Engine, EngineOptions
+from app.models.engine.engine import Engine, EngineOptions
 from app.models.interface import Message, Sampling
 from bench.measure import line, machine, packaged_model
 

@@ -13,8 +13,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from app.knowledge.refusal import Evidence
-from app.knowledge.retrieval import Searcher, weigh_leg
+from app.knowledge.retrieve.refusal import Evidence
+from app.knowledge.retrieve.retrieval import Searcher, weigh_leg
 from bench.question_set import Question, load_questions
 from bench.sample_index import sample_index
 

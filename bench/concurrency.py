@@ -14,9 +14,9 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, TextIteratorStreamer
 
-from app.models.engine import Engine, EngineOptions
+from app.models.engine.engine import Engine, EngineOptions
 from app.models.interface import Message, Sampling
-from app.models.loading import Loaded
+from app.models.loading.loader import LoadedModel
 from bench.measure import line, machine, packaged_model, percentile
 
 USERS = (1, 2, 4, 8, 16)
@@ -33,7 +33,7 @@ def question(user: int) -> list[Message]:
 class Serial:
     """One `generate` at a time, with its streamer."""
 
-    def __init__(self, loaded: Loaded, tokens: int) -> None:
+    def __init__(self, loaded: LoadedModel, tokens: int) -> None:
         self.loaded, self.tokens = loaded, tokens
         self.lock = threading.Lock()
         self.model: Any = AutoModelForCausalLM.from_config(loaded.model.config, attn_implementation="sdpa").eval()
@@ -138,7 +138,7 @@ def memory_over_turns(engine: Engine, turns: int) -> None:
     line(part="memory", turns=turns, mib_after_10=sizes[9], mib_after_half=sizes[turns // 2], mib_after_all=sizes[-1])
 
 
-def users_compared(loaded: Loaded, engine: Engine, tokens: int, sizes: Sequence[int]) -> dict[int, float]:
+def users_compared(loaded: LoadedModel, engine: Engine, tokens: int, sizes: Sequence[int]) -> dict[int, float]:
     """Engine over serial, in total tokens/s, for each number of users."""
     serial = Serial(loaded, tokens)
 

@@ -16,16 +16,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import psutil
 
-from app.knowledge.chunking import Passage
-from app.knowledge.conversion_worker import Converter
-from app.knowledge.database import Database, Prepared
-from app.knowledge.documents import Text
-from app.knowledge.embedders import PACKAGED, Embedder, Vectors, load_embedder
-from app.knowledge.indexing import SLICE, Indexer, embedded_texts, prepare
-from app.knowledge.retrieval import Searcher
-from app.knowledge.segmenting import segmented, words
-from app.knowledge.sources import folder_files
-from app.knowledge.vectors import VectorIndex, open_chroma
+from app.knowledge.ingest.chunking import Passage
+from app.knowledge.ingest.conversion_worker import Converter
+from app.knowledge.ingest.documents import Text
+from app.knowledge.ingest.indexing import SLICE, Indexer, embedded_texts, prepare
+from app.knowledge.ingest.sources import folder_files
+from app.knowledge.retrieve.embedders import PACKAGED, Embedder, Vectors, load_embedder
+from app.knowledge.retrieve.retrieval import Searcher
+from app.knowledge.retrieve.segmenting import segmented, words
+from app.knowledge.store.database import Database, Prepared
+from app.knowledge.store.vectors import VectorIndex, open_chroma
 from bench.measure import line, machine, percentile
 from bench.question_set import SAMPLES, load_questions
 from bench.sample_index import exhaust

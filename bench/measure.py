@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from app.models import catalog, sources
-from app.models.loading import Loaded, load
+from app.models.catalog import known_models, sources
+from app.models.loading.loader import LoadedModel, load
 
 DATA = Path("data")
 
@@ -34,8 +34,8 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
 
-def packaged_model(device: str = "cpu") -> Loaded:
+def packaged_model(device: str = "cpu") -> LoadedModel:
     """SmolLM2-135M as the server loads it."""
-    card = catalog.find(catalog.PACKAGED)
+    card = known_models.find(known_models.PACKAGED)
     folder = sources.fetch(card, DATA / "models", lambda *_: None)
     return load(folder, card, device, "auto", None, lambda *_: None)

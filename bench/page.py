@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import gradio as gr
 from playwright.sync_api import Browser, sync_playwright
 
-from app import ui
 from app.services import Services, build_services
 from app.settings import read_settings
+from app.web import ui
 from bench.measure import line, machine
 
 WORK = "TaskDuration"  # what Chromium calls the seconds that its page was busy

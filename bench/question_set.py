@@ -1,10 +1,10 @@
 """The questions that ship with the project: each with the words of a sample document that answer it, or with none."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-ROOT = Path(__file__).resolve().parents[1]
+from app.paths import ROOT
+
 SAMPLES = ROOT / "assets" / "samples"
 
 

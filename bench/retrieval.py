@@ -16,9 +16,9 @@ import numpy as np
 from all_minilm_l6_v2 import extract_model
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-from app.knowledge.embedders import SentenceTransformerEmbedder
-from app.knowledge.retrieval import CANDIDATES, Searcher, fuse
-from app.knowledge.segmenting import query_words
+from app.knowledge.retrieve.embedders import SentenceTransformerEmbedder
+from app.knowledge.retrieve.retrieval import CANDIDATES, Searcher, fuse
+from app.knowledge.retrieve.segmenting import query_words
 from bench.question_set import SAMPLES, Question, load_questions
 from bench.sample_index import sample_index
 

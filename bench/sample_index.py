@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from app.knowledge.conversion_worker import Converter
-from app.knowledge.database import Database
-from app.knowledge.embedders import PACKAGED, bound, held_by
-from app.knowledge.indexing import Indexer
-from app.knowledge.retrieval import Searcher
-from app.knowledge.sources import folder_files
-from app.knowledge.vectors import VectorIndex, open_chroma
-from app.models.placement import Placement
-from app.models.registry import ModelRegistry
+from app.knowledge.ingest.conversion_worker import Converter
+from app.knowledge.ingest.indexing import Indexer
+from app.knowledge.ingest.sources import folder_files
+from app.knowledge.retrieve.embedders import PACKAGED, bound, held_by
+from app.knowledge.retrieve.retrieval import Searcher
+from app.knowledge.store.database import Database
+from app.knowledge.store.vectors import VectorIndex, open_chroma
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
 from bench.question_set import SAMPLES
 
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from app.models import catalog, packaged
+from app.models.catalog import bundled, known_models
 from app.models.interface import ChatModel, Message, Sampling
-from app.models.placement import Placement
-from app.models.registry import ModelRegistry
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
 from bench.measure import DATA, line, machine
 
 USERS = 8
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--file", type=Path, default=packaged.gguf_file(catalog.find(catalog.PACKAGED)))
+    parser.add_argument("--file", type=Path, default=bundled.gguf_file(known_models.find(known_models.PACKAGED)))
     options = parser.parse_args()
     line(part="machine", **machine())
     best: dict[tuple[str, int], float] = {}

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 import pytest
 
-from app import ui
-from app.models import catalog, sources
+from app.models.catalog import known_models, sources
+from app.web import ui
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
+
+pytest_plugins = ["tests.training_fixtures"]
 
 Serve = Callable[..., str]
 OpenPage = Callable[..., "Page"]
@@ -24,7 +26,7 @@ OpenPage = Callable[..., "Page"]
 @pytest.fixture(scope="session")
 def packaged_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packaged model, converted once and kept in pytest's cache, in the data folder two levels up."""
-    card = catalog.find(catalog.PACKAGED)
+    card = known_models.find(known_models.PACKAGED)
     kept = sources.fetch(card, pytestconfig.cache.mkdir("models"), lambda *_: None)
     models = tmp_path_factory.mktemp("data") / "models"
     models.mkdir()

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from app.access.session_limits import SessionLimits
 from app.chat.service import ChatService
 from app.errors import DoesNotFit, ModelInUse, UnknownModel
 from app.models.interface import Drift, DriftStep, FinishReason, Fit, Ledger, LedgerEntry, Message, Sampling
-from app.sessions import Sessions
 
 Script = Callable[[Sequence[Message]], Sequence[str]]
 
@@ -58,7 +58,7 @@ class FakeModel:
     gate: threading.Semaphore | None = None
     context_tokens: int = 2048
     chat_template: str = ""
-    sees: bool = False
+    is_multimodal: bool = False
     generations: list[FakeGeneration] = field(default_factory=list)
     prompts: list[tuple[list[Message], Sampling, str]] = field(default_factory=list)
     dropped_turns: int = 0
@@ -90,7 +90,7 @@ class FakeRegistry:
         self.leases: dict[str, int] = {}
         self.drifts: dict[str, Drift] = {}
 
-    def seen_by(self, visitor: str) -> "FakeRegistry":  # noqa: ARG002  everybody's
+    def for_visitor(self, visitor: str) -> "FakeRegistry":  # noqa: ARG002  everybody's
         return self
 
     def may_use(self, name: str, visitor: str) -> bool:  # noqa: ARG002
@@ -114,8 +114,8 @@ class FakeRegistry:
             raise DoesNotFit(name=name, needed_mib=fit.needed_mib, free_mib=fit.free_mib)
         self.states[name] = "ready"
 
-    def sees(self, name: str) -> bool | None:
-        return self.models[name].sees if name in self.models else None
+    def is_multimodal(self, name: str) -> bool | None:
+        return self.models[name].is_multimodal if name in self.models else None
 
     def unload(self, name: str) -> None:
         if self.leases.get(name):
@@ -159,6 +159,6 @@ def fake_services(registry: FakeRegistry, **more: object) -> Any:
     settings = SimpleNamespace(language="auto")
     return SimpleNamespace(
         **absent
-        | {"settings": settings, "registry": registry, "chat": ChatService(registry), "sessions": Sessions()}
+        | {"settings": settings, "registry": registry, "chat": ChatService(registry), "sessions": SessionLimits()}
         | more
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from app.paths import ROOT
 from tests.conftest import free_port
 
-ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "LANG": "en_GB.UTF-8", "LC_ALL": "", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from app.paths import ROOT
 from app.process import missing_packages
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_dockerfile_passes_its_linter() -> None:

@@ -1,8 +1,8 @@
 """The style sheet: an unclosed block silently takes the look of everything after it."""
 
-from pathlib import Path
+from app.paths import ASSETS
 
-STYLES = Path(__file__).resolve().parent.parent / "assets" / "studio.css"
+STYLES = ASSETS / "studio.css"
 
 
 def test_every_section_begins_outside_all_blocks() -> None:

@@ -2,13 +2,12 @@
 
 import ast
 import string
-from pathlib import Path
 
 import pytest
 
+from app.paths import ROOT
 from app.texts import load_texts, preferred_language, sentence
 
-ROOT = Path(__file__).resolve().parent.parent
 # Calls whose text arguments are keys: method name -> do its keyword arguments hold keys too.
 KEY_CALLS = {"text": False, "sentence": False, "tab": False, "bind": True}
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Seat:
+class Workspace:
     """A session's conversation; `running` is held while a task is under way."""
 
     conversation: "Conversation"
@@ -53,7 +53,7 @@ class AgentService:
         self._folder = data_folder / "agent"
         self._most_sessions = most_sessions
         self._idle_seconds = idle_seconds
-        self._seats: dict[str, Seat] = {}
+        self._workspaces: dict[str, Workspace] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._sandbox: Sandbox | None = None
@@ -85,42 +85,42 @@ class AgentService:
         if not task.strip():
             raise NoTask(reason_zh="", reason_en="")
         name = model or self.registry.default_name
-        with self._seat(session) as conversation:
+        with self._workspace(session) as conversation:
             yield from self._loading(name, visitor)
-            with self.registry.seen_by(visitor).lease(name) as leased:
+            with self.registry.for_visitor(visitor).lease(name) as leased:
                 yield from conversation.run(task, leased, bounds or Bounds(), visitor or session)
 
     def approve(self, session: str, allowed: bool, model: str = "", *, visitor: str = "") -> Iterator[list[Step]]:
         """Go on with the code that waits for approval."""
         name = model or self.registry.default_name
-        with self._seat(session) as conversation:
+        with self._workspace(session) as conversation:
             yield from self._loading(name, visitor)
-            with self.registry.seen_by(visitor).lease(name) as leased:
+            with self.registry.for_visitor(visitor).lease(name) as leased:
                 yield from conversation.approve(allowed, leased)
 
     def talk(self, session: str) -> list[Exchange]:
         """What was asked and done so far."""
-        seat = self._seats.get(session)
-        return list(seat.conversation.past) if seat is not None else []
+        workspace = self._workspaces.get(session)
+        return list(workspace.conversation.past) if workspace is not None else []
 
     def waiting(self, session: str) -> bool:
         """Whether some code of this session waits for approval."""
-        seat = self._seats.get(session)
-        return seat is not None and seat.conversation.waiting
+        workspace = self._workspaces.get(session)
+        return workspace is not None and workspace.conversation.waiting
 
     def stop(self, session: str) -> None:
         """End what runs in this session, and nothing else."""
-        seat = self._seats.get(session)
-        if seat is not None:
-            seat.conversation.stop()
+        workspace = self._workspaces.get(session)
+        if workspace is not None:
+            workspace.conversation.stop()
 
     def reset(self, session: str) -> None:
         """Forget this session: talk, variables and files."""
         with self._lock:
-            seat = self._seats.pop(session, None)
-        if seat is not None:
-            seat.conversation.stop()
-            seat.conversation.session.close()
+            workspace = self._workspaces.pop(session, None)
+        if workspace is not None:
+            workspace.conversation.stop()
+            workspace.conversation.session.close()
 
     def interpret(self, code: str) -> Iterator[list[Step]]:
         """Run code in a session of its own, without a model."""
@@ -143,13 +143,13 @@ class AgentService:
 
     def files(self, session: str) -> list[Path]:
         """What lies in the session's folder, newest last."""
-        seat = self._seats.get(session)
-        return seat.conversation.session.files() if seat is not None and self.with_files else []
+        workspace = self._workspaces.get(session)
+        return workspace.conversation.session.files() if workspace is not None and self.with_files else []
 
     def file_names(self, session: str) -> list[str]:
         """The same, as paths below the folder."""
-        seat = self._seats.get(session)
-        root = seat.conversation.session.folder if seat is not None else Path()
+        workspace = self._workspaces.get(session)
+        root = workspace.conversation.session.folder if workspace is not None else Path()
         return [str(path.relative_to(root)) for path in self.files(session)]
 
     def read_file(self, session: str, name: str) -> bytes:
@@ -162,38 +162,38 @@ class AgentService:
     def close(self) -> None:
         """End all sessions and delete what is left of them."""
         self._closed.set()
-        for session in list(self._seats):
+        for session in list(self._workspaces):
             self.reset(session)
         if self._sandbox is not None:
             self._sandbox.close()
 
     @contextmanager
-    def _seat(self, session: str) -> "Iterator[Conversation]":
+    def _workspace(self, session: str) -> "Iterator[Conversation]":
         """The session's conversation, for one task at a time."""
-        seat = self._claim(session)
-        if not seat.running.acquire(blocking=False):
+        workspace = self._claim(session)
+        if not workspace.running.acquire(blocking=False):
             raise AlreadyRunning
         try:
-            yield seat.conversation
+            yield workspace.conversation
         finally:
-            seat.last_used = time.monotonic()
-            seat.running.release()
+            workspace.last_used = time.monotonic()
+            workspace.running.release()
 
-    def _claim(self, session: str) -> Seat:
+    def _claim(self, session: str) -> Workspace:
         from app.agent.conversation import Conversation
 
         self._clear_idle()
         with self._lock:
-            seat = self._seats.get(session)
-            if seat is None:
-                if len(self._seats) >= self._most_sessions:
+            workspace = self._workspaces.get(session)
+            if workspace is None:
+                if len(self._workspaces) >= self._most_sessions:
                     raise TooManySessions(limit=self._most_sessions)
-                seat = Seat(Conversation(self._open_session()), time.monotonic())
-                self._seats[session] = seat
-            return seat
+                workspace = Workspace(Conversation(self._open_session()), time.monotonic())
+                self._workspaces[session] = workspace
+            return workspace
 
     def _loading(self, name: str, visitor: str) -> Iterator[list[Step]]:
-        for progress in while_loading(self.registry.seen_by(visitor), name):
+        for progress in while_loading(self.registry.for_visitor(visitor), name):
             yield [Step("loading", "" if progress is None else f"{progress:.0%}")]
 
     def _watch_idle(self) -> None:
@@ -203,8 +203,8 @@ class AgentService:
 
     def _clear_idle(self) -> None:
         long_ago = time.monotonic() - self._idle_seconds
-        for session, seat in list(self._seats.items()):
-            if seat.last_used < long_ago and not seat.running.locked():
+        for session, workspace in list(self._workspaces.items()):
+            if workspace.last_used < long_ago and not workspace.running.locked():
                 self.reset(session)
 
     def _open_session(self) -> "Session":

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from app.api.chat_request import ChatCompletionRequest
 from app.api.errors import NotSupported
-from app.api.wanted import Wanted
 from app.models.interface import ChatModel, FinishReason, Generation, Registry, TokenScore, TokenScoringModel
 
 
@@ -29,7 +29,7 @@ class Gone(Exception):
 class Answer:
     """Create it on the event loop. `leave` ends it wherever it stands, while its model loads, too."""
 
-    def __init__(self, registry: Registry, wanted: Wanted, visitor: str) -> None:
+    def __init__(self, registry: Registry, wanted: ChatCompletionRequest, visitor: str) -> None:
         self._registry, self._wanted, self._visitor = registry, wanted, visitor
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Queue[str | Ended | Exception] = asyncio.Queue()
@@ -64,7 +64,7 @@ class Answer:
             with self._registry.lease(self._wanted.model) as model:
                 if self._left:
                     return
-                if self._wanted.likeliest is not None and not isinstance(model, TokenScoringModel):
+                if self._wanted.top_logprobs is not None and not isinstance(model, TokenScoringModel):
                     raise NotSupported(param="logprobs")
                 sampling = self._wanted.sampling_for(model.context_tokens)
                 generation = model.stream(self._wanted.messages, sampling, visitor=self._visitor)
@@ -81,8 +81,8 @@ class Answer:
 
     def _ended(self, model: ChatModel, generation: Generation, text: str) -> Ended:
         scores = None
-        if self._wanted.likeliest is not None and isinstance(model, TokenScoringModel) and not self._left:
-            scores = tuple(model.score_tokens(self._wanted.messages, text, self._wanted.likeliest))
+        if self._wanted.top_logprobs is not None and isinstance(model, TokenScoringModel) and not self._left:
+            scores = tuple(model.score_tokens(self._wanted.messages, text, self._wanted.top_logprobs))
         reason = generation.finish_reason or "stop"
         return Ended(reason, generation.prompt_tokens, generation.completion_tokens, scores)
 

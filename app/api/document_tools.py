@@ -9,10 +9,10 @@ from pydantic import Field
 
 from app.api.routes import Api, Caller
 from app.api.tool_calls import Asked, ModelName, caller_of, usable_model
-from app.knowledge.answering import Answer, Question
-from app.knowledge.collections import Owner
-from app.knowledge.retrieval import Hit
+from app.knowledge.answer.answering import Answer, Question
+from app.knowledge.retrieve.retrieval import Hit
 from app.knowledge.service import SAMPLES, KnowledgeService
+from app.knowledge.store.collections import Owner
 
 Collection = Annotated[str, Field(description="A name from list_collections.", max_length=200)]
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from starlette.responses import JSONResponse
 
-from app.addresses import AddressSpent
+from app.access.client_address import AddressSpent
 from app.errors import (
     BadInput,
     EngineFailed,
@@ -16,8 +16,8 @@ from app.errors import (
     Unexpected,
     UnknownModel,
 )
-from app.models.metering import Ending, TooManyAtOnce, TooManyTokens
-from app.models.remote.errors import RequestRefused, UnknownModelThere
+from app.models.backends.openai_server.errors import RequestRefused, UnknownModelThere
+from app.models.registry.metering import Ending, TooManyAtOnce, TooManyTokens
 
 log = logging.getLogger(__name__)
 

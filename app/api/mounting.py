@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from app.api.keys import read_keys
+from app.access.api_keys import read_keys
 from app.api.routes import Api, api_routes
 
 if TYPE_CHECKING:

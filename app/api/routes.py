@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from app.access.api_keys import ApiKeys
 from app.api.answering import Answer, Ended, Gone
-from app.api.bodies import Completion, event, model_list, model_object
+from app.api.chat_request import ChatCompletionRequest, read_wanted
 from app.api.errors import NoJson, NoSuchModel, TooLarge, WrongKey, answer_error, described
-from app.api.keys import ApiKeys
-from app.api.wanted import Wanted, read_wanted
+from app.api.responses import Completion, event, model_list, model_object
 from app.errors import Language
 from app.models.interface import Registry
 from app.texts import preferred_language
@@ -56,7 +56,7 @@ class Api:
 
     def usable(self, caller: Caller) -> list[str]:
         """The models that are there for this caller."""
-        return [name for name in self.registry.seen_by(caller.owner).names() if self.may_use(name, caller.owner)]
+        return [name for name in self.registry.for_visitor(caller.owner).names() if self.may_use(name, caller.owner)]
 
     async def models(self, request: Request) -> Response:
         names = await run_in_threadpool(self.usable, self.caller(request))
@@ -73,7 +73,7 @@ class Api:
         wanted = await run_in_threadpool(read_wanted, await _body(request))  # pictures take a moment
         if not await run_in_threadpool(self.may_use, wanted.model, caller.owner):
             raise NoSuchModel(param="model", model=wanted.model[:200])
-        answer = Answer(self.registry.seen_by(caller.owner), wanted, caller.visitor)
+        answer = Answer(self.registry.for_visitor(caller.owner), wanted, caller.visitor)
         watch = asyncio.create_task(answer.leave_with(request))
         try:
             if wanted.stream:
@@ -125,7 +125,7 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-async def _whole(answer: Answer, wanted: Wanted) -> Response:
+async def _whole(answer: Answer, wanted: ChatCompletionRequest) -> Response:
     pieces: list[str] = []
     async for news in answer.news():
         if isinstance(news, Ended):
@@ -134,7 +134,9 @@ async def _whole(answer: Answer, wanted: Wanted) -> Response:
     raise Gone
 
 
-async def _stream(answer: Answer, wanted: Wanted, watch: "asyncio.Task[None]", language: Language) -> Response:
+async def _stream(
+    answer: Answer, wanted: ChatCompletionRequest, watch: "asyncio.Task[None]", language: Language
+) -> Response:
     """The stream begins with the first piece, so that what fails before it has a status of its own."""
     news = answer.news()
     first = await anext(news)

@@ -12,18 +12,18 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.access.session_limits import SessionLimits
 from app.agent.service import AgentService
 from app.agent.steps import Step
 from app.api.answering import Answer, Ended
+from app.api.chat_request import MOST_TOKENS, ChatCompletionRequest
 from app.api.document_tools import DocumentTools
 from app.api.errors import answer_error
 from app.api.routes import Api, language_of
 from app.api.tool_calls import CALLER, Asked, ModelName, caller_of, told, usable_model
-from app.api.wanted import MOST_TOKENS, Wanted
 from app.errors import StudioError
 from app.knowledge.service import KnowledgeService
 from app.models.interface import Message, Sampling
-from app.sessions import Sessions
 
 PATH = "/mcp"
 IDLE_SECONDS = 600.0
@@ -45,7 +45,7 @@ class Tools:
         agent: AgentService,
         knowledge: KnowledgeService | None = None,
         *,
-        sessions: Sessions,
+        sessions: SessionLimits,
         interpreter: bool,
         local: bool,
     ) -> None:
@@ -101,7 +101,7 @@ class Tools:
         message: Annotated[str, Field(description="What to ask the model.", max_length=200_000)],
         system: Annotated[str, Field(description="A system prompt; may be empty.", max_length=50_000)] = "",
         model: ModelName = "",
-        temperature: Annotated[float, Field(description="0: always the likeliest word.", ge=0, le=2)] = 0.2,
+        temperature: Annotated[float, Field(description="0: always the most likely word.", ge=0, le=2)] = 0.2,
         max_new_tokens: Annotated[int, Field(description="Longest answer, in tokens.", ge=1, le=MOST_TOKENS)] = 512,
         seed: Annotated[int | None, Field(description="The same seed draws the same answer.", ge=0)] = None,
     ) -> str:
@@ -113,8 +113,8 @@ class Tools:
         turns: list[Message] = [{"role": "system", "content": system}] if system else []
         turns.append({"role": "user", "content": message})
         sampling = Sampling(temperature=temperature, seed=seed)
-        wanted = Wanted(name, tuple(turns), sampling, max_new_tokens, stream=False, include_usage=False)
-        answer = Answer(self._api.registry.seen_by(caller.owner), wanted, caller.visitor)
+        wanted = ChatCompletionRequest(name, tuple(turns), sampling, max_new_tokens, stream=False, include_usage=False)
+        answer = Answer(self._api.registry.for_visitor(caller.owner), wanted, caller.visitor)
         try:
             return "".join([news async for news in answer.news() if not isinstance(news, Ended)])
         finally:

@@ -34,7 +34,7 @@ class Conversation:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class History:
     """All conversations of one visitor, the newest first, and which is open."""
 
     conversations: tuple[Conversation, ...] = field(default_factory=lambda: (new_conversation(),))
@@ -45,14 +45,14 @@ class Shelf:
         found = (talk for talk in self.conversations if talk.id == self.open_id)
         return next(found, self.conversations[0])
 
-    def started(self) -> "Shelf":
+    def started(self) -> "History":
         """With a new conversation open; an empty one is used again."""
         empty = next((talk for talk in self.conversations if not talk.turns), None)
         fresh = empty or new_conversation()
         others = tuple(talk for talk in self.conversations if talk.id != fresh.id)
-        return Shelf((replace(fresh, title=""), *others), fresh.id)
+        return History((replace(fresh, title=""), *others), fresh.id)
 
-    def saved(self, identity: str, turns: Sequence[Turn]) -> "Shelf":
+    def saved(self, identity: str, turns: Sequence[Turn]) -> "History":
         """With these turns in one conversation, which moves to the top; one deleted meanwhile stays deleted."""
         old = next((talk for talk in self.conversations if talk.id == identity), None)
         if old is None or old.turns == tuple(turns):
@@ -62,21 +62,21 @@ class Shelf:
         others = tuple(other for other in self.conversations if other.id != identity)
         return replace(self, conversations=(talk, *others))._trimmed()
 
-    def opened(self, identity: str) -> "Shelf":
+    def opened(self, identity: str) -> "History":
         return replace(self, open_id=identity) if any(t.id == identity for t in self.conversations) else self
 
-    def renamed(self, title: str) -> "Shelf":
+    def renamed(self, title: str) -> "History":
         """With another title for the open conversation."""
         name = title_of(title)
         talks = (replace(talk, title=name) if talk.id == self.open.id else talk for talk in self.conversations)
         return replace(self, conversations=tuple(talks)) if name else self
 
-    def without_open(self) -> "Shelf":
+    def without_open(self) -> "History":
         """The open conversation deleted, the next one open."""
         left = tuple(talk for talk in self.conversations if talk.id != self.open.id)
-        return Shelf(left, left[0].id) if left else Shelf().started()
+        return History(left, left[0].id) if left else History().started()
 
-    def _trimmed(self) -> "Shelf":
+    def _trimmed(self) -> "History":
         """The oldest are let go when the browser's room ends; the newest always stays."""
         kept: list[Conversation] = []
         room = MAX_BYTES
@@ -95,13 +95,13 @@ def new_conversation() -> Conversation:
     return Conversation(token_hex(6))
 
 
-def shelf_from(stored: object) -> Shelf:
+def shelf_from(stored: object) -> History:
     """What a browser kept; entries that are none of ours are left out."""
     kept = stored if isinstance(stored, dict) else {}
     listed = kept.get("conversations")
     talks = [_conversation(entry) for entry in listed] if isinstance(listed, list | tuple) else []
     found = tuple(talk for talk in talks if talk)[:MAX_CONVERSATIONS]
-    return Shelf(found, str(kept.get("open_id", ""))) if found else Shelf().started()
+    return History(found, str(kept.get("open_id", ""))) if found else History().started()
 
 
 def _conversation(entry: object) -> Conversation | None:

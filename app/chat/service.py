@@ -39,13 +39,13 @@ class ChatService:
 
     def reply(self, request: ChatRequest, visitor: str = "") -> Iterator[Reply]:
         """The answer as it grows. Closing the iterator cancels the generation."""
-        registry = self.registry.seen_by(visitor)
+        registry = self.registry.for_visitor(visitor)
         name = request.model or registry.default_name
         for progress in while_loading(registry, name):
             yield Reply("loading", model=name, loading=progress)
         with registry.lease(name) as model:
             messages, unseen = request.messages(), 0
-            if not model.sees and not request.images:
+            if not model.is_multimodal and not request.images:
                 unseen = sum(len(turn.get("images", ())) for turn in messages)
                 messages = [without_images(turn) for turn in messages]
             generation = model.stream(messages, request.sampling, visitor=visitor, drop_oldest=bool(request.history))

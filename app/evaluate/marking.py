@@ -1,4 +1,4 @@
-"""Marks: a short answer is compared after normalising, a choice is the likeliest of the given ones."""
+"""Marks: a short answer is compared after normalising, a choice is the most likely of the given ones."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def _spoken(item: Item, said: str) -> Mark:
 
 
 def _chosen(model: ChatModel, item: Item) -> Mark:
-    """The choice whose letters are the likeliest on average: a long choice is not held against itself."""
+    """The choice whose letters are the most likely on average: a long choice is not held against itself."""
     assert isinstance(model, TokenScoringModel)
     asked: list[Message] = [{"role": "user", "content": item.question}]
     chances = [

@@ -42,7 +42,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Progress:
+class EvaluationProgress:
     """Where a run stands; `row` is set when a model has finished a task."""
 
     model: str
@@ -72,16 +72,16 @@ class EvaluationService:
         self.on_the_page = on_the_page
         self._folder = data / "evaluations"
 
-    def run(self, models: Sequence[str], tasks: Sequence[Task], owner: str) -> Iterator[Progress]:
+    def run(self, models: Sequence[str], tasks: Sequence[Task], owner: str) -> Iterator[EvaluationProgress]:
         """Every model on every task. What was finished is kept, also when the iterator is closed before its end."""
         if not models or not tasks:
             raise NothingChosen(reason_zh="", reason_en="")
         run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         rows: list[Row] = []
-        seen = self.registry.seen_by(owner)
+        seen = self.registry.for_visitor(owner)
         for model in dict.fromkeys(models):
             for _ in while_loading(seen, model):
-                yield Progress(model, tasks[0].name, 0, len(tasks[0].items), 0)
+                yield EvaluationProgress(model, tasks[0].name, 0, len(tasks[0].items), 0)
             for task in tasks:
                 for progress in self._one(seen, model, task):
                     if progress.row is not None:
@@ -103,17 +103,17 @@ class EvaluationService:
         rows = (Row(**row | {"marks": tuple(Mark(**made) for made in row["marks"])}) for row in kept["rows"])
         return Run(run_id, tuple(rows))
 
-    def _one(self, registry: Registry, model: str, task: Task) -> Iterator[Progress]:
+    def _one(self, registry: Registry, model: str, task: Task) -> Iterator[EvaluationProgress]:
         marks: list[Mark] = []
         with registry.lease(model) as leased:
             began = time.monotonic()
-            yield Progress(model, task.name, 0, len(task.items), 0)
+            yield EvaluationProgress(model, task.name, 0, len(task.items), 0)
             for made in mark(leased, task):
                 marks.append(made)
-                yield Progress(model, task.name, len(marks), len(task.items), sum(m.right for m in marks))
+                yield EvaluationProgress(model, task.name, len(marks), len(task.items), sum(m.right for m in marks))
         right = sum(made.right for made in marks)
         row = Row(model, task.name, right, len(marks), round(time.monotonic() - began, 2), tuple(marks))
-        yield Progress(model, task.name, len(marks), len(marks), right, row)
+        yield EvaluationProgress(model, task.name, len(marks), len(marks), right, row)
 
     def _keep(self, owner: str, run: Run) -> None:
         folder = self._folder_of(owner)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import BadInput
+from app.paths import ASSETS
 
-SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "tasks"
+SHIPPED = ASSETS / "tasks"
 MOST_ITEMS = 2000
 LARGEST_BYTES = 8 * 2**20
 

@@ -12,7 +12,7 @@ from app.finetune.data import Conversation, read_conversations
 from app.finetune.options import LIMITS, TrainOptions
 from app.finetune.runs import ACTIVE
 from app.finetune.wizard import general_questions, introduce, name_questions
-from app.models.metering import OWN
+from app.models.registry.metering import OWN
 
 if TYPE_CHECKING:
     from app.finetune.service import FinetuneService

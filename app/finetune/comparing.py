@@ -76,7 +76,7 @@ class CompareService:
         """Both models answer at once, from one set of weights where they share their base."""
         columns = Columns()
         with ExitStack() as leases:
-            seen = self.registry.seen_by(visitor)
+            seen = self.registry.for_visitor(visitor)
             models = [leases.enter_context(seen.lease(name)) for name in (left, right)]
             generations = [
                 model.stream(asked, sampling, visitor=visitor, drop_oldest=True)

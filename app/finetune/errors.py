@@ -23,7 +23,7 @@ class NothingToJudge(BadInput):
     en = "This run has no checkpoint yet."
 
 
-class TrainsNoSight(BadInput):
+class TrainsNoVision(BadInput):
     zh = "{base} 是看图模型，这里不能训练它。请选择一个文字模型作为基座。"
     en = "{base} is a model that sees pictures and cannot be trained here. Choose a text model as the base."
 

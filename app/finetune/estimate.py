@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.errors import BadInput
 from app.finetune.options import TrainOptions
-from app.models.checkpoint import EMBEDDINGS, open_weights, read_config
+from app.models.loading.checkpoint import EMBEDDINGS, open_weights, read_config
 
 MIB = 2**20
 PROCESS_MIB = 700  # interpreter and libraries of the training process

@@ -19,8 +19,8 @@ from app.errors import Language, StudioError
 from app.finetune.judging import GREEDY, KEPT_AGREEMENT, VISITOR, Interrupted, answers, asked, knows, share
 from app.finetune.runs import Run, write_json
 from app.finetune.wizard import general_questions, name_questions
-from app.models import drift
 from app.models.interface import ChatModel, Registry, TokenScoringModel
+from app.models.registry import drift
 
 log = logging.getLogger(__name__)
 Kind = Literal["base", "adapter", "merged", "quantised"]
@@ -170,7 +170,7 @@ class Examination:
 
 
 def keeps(model: ChatModel, question: str, base_answer: str) -> bool:
-    """Whether, along the base's own greedy answer, the model's likeliest token is mostly the answer's.
+    """Whether, along the base's own greedy answer, the model's most likely token is mostly the answer's.
 
     So told for models of other weights too; for an adapter it is what `judging.is_kept` tells.
     """
@@ -178,7 +178,7 @@ def keeps(model: ChatModel, question: str, base_answer: str) -> bool:
         raise drift.CannotScore(name=model.name)
     scores = model.score_tokens(asked(question), base_answer, 1)
     # not by their texts: every piece of a Chinese character reads alike
-    marks = [bool(score.likeliest) and score.logprob >= score.likeliest[0][1] for score in scores]
+    marks = [bool(score.top_logprobs) and score.logprob >= score.top_logprobs[0][1] for score in scores]
     return not marks or share(marks) >= KEPT_AGREEMENT
 
 

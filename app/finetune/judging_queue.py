@@ -127,7 +127,7 @@ class JudgingQueue:
         stopped = partial(self._stopped, run)
         rows: list[Row] = []
         exam = self._exam_of("zh" if run.language == "zh" else "en")
-        for row in Examination(self.registry.seen_by(VISITOR), run, exam, prepare, stopped).rows():
+        for row in Examination(self.registry.for_visitor(VISITOR), run, exam, prepare, stopped).rows():
             rows.append(row)
             save_rows(self.store.folder_of(run.id), rows)
 
@@ -139,7 +139,9 @@ class JudgingQueue:
         language: Language = "zh" if run.language == "zh" else "en"
         names, general = name_questions(language), general_questions(language)
         stopped = partial(self._stopped, run)
-        for found in judge(self.registry.seen_by(VISITOR), run.base, missing, run.identity, names, general, stopped):
+        for found in judge(
+            self.registry.for_visitor(VISITOR), run.base, missing, run.identity, names, general, stopped
+        ):
             known[found.step] = found
             save_judgements(folder, in_order(known))
 

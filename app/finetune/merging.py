@@ -9,16 +9,17 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from app.models import catalog, loading
+from app.models.catalog import known_models
+from app.models.loading import loader
 
 
 def merge(folder: Path, name: str, adapter: Path, target: Path) -> None:
     """Write a whole model folder in bfloat16, with its tokenizer and chat template."""
     # in the adapter's float32, so that the sum is rounded once
-    loaded = loading.load(folder, catalog.find(name), "cpu", "float32", None, lambda *_: None)
+    loaded = loader.load(folder, known_models.find(name), "cpu", "float32", None, lambda *_: None)
     merged = PeftModel.from_pretrained(loaded.model, adapter).merge_and_unload().to(torch.bfloat16)
     merged.save_pretrained(target)
-    loading.tokenizer_of(folder, catalog.find(name)).save_pretrained(target)
+    loader.tokenizer_of(folder, known_models.find(name)).save_pretrained(target)
 
 
 if __name__ == "__main__":

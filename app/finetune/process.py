@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[2]
+from app.paths import ROOT
+
 LOG = "log.txt"
 _NOISE = re.compile(r"^\s*$|^\s*(File \"|\^+|~+|Traceback)|Warning|warnings\.warn|^\s{2,}")
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from app.errors import BadInput
 from app.finetune.data import Conversation
 from app.finetune.options import TrainOptions
-from app.models.metering import OWN
+from app.models.registry.metering import OWN
 
 State = Literal["queued", "starting", "training", "finished", "stopped", "failed"]
 ACTIVE: tuple[State, ...] = ("starting", "training")
@@ -92,7 +92,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """What the training process has told so far. `curve` is (step, loss, learning rate)."""
 
     step: int = 0
@@ -188,7 +188,7 @@ class RunStore:
             shutil.rmtree(self.adapter_folder(run_id, number), ignore_errors=True)
         return later
 
-    def progress(self, run_id: str) -> Progress:
+    def progress(self, run_id: str) -> TrainingProgress:
         with self._lock:
             tail = self._tails.setdefault(run_id, _Tail())
             _read_on(self.folder_of(run_id) / "events.jsonl", tail)
@@ -232,7 +232,7 @@ def _read_on(path: Path, tail: _Tail) -> None:
         tail.events.append(event)
 
 
-def _summary(events: Sequence[dict[str, Any]]) -> Progress:
+def _summary(events: Sequence[dict[str, Any]]) -> TrainingProgress:
     steps = [event for event in events if event["kind"] == "step"]
     samples = [
         Sample(event["step"], sample["question"], sample["answer"])
@@ -240,7 +240,7 @@ def _summary(events: Sequence[dict[str, Any]]) -> Progress:
         if event["kind"] == "samples"
         for sample in event["samples"]
     ]
-    return Progress(
+    return TrainingProgress(
         step=max((event["step"] for event in events), default=0),
         loss=steps[-1]["loss"] if steps else None,
         seconds_per_step=_pace(steps),

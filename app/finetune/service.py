@@ -12,7 +12,7 @@ from app.finetune import process
 from app.finetune.data import BadData, Conversation, Problem
 from app.finetune.downloads import pack
 from app.finetune.encoding import encode, special_text
-from app.finetune.errors import AllStepsDone, NeedsCuda, NothingToJudge, NothingToResume, StillRunning, TrainsNoSight
+from app.finetune.errors import AllStepsDone, NeedsCuda, NothingToJudge, NothingToResume, StillRunning, TrainsNoVision
 from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
 from app.finetune.finishing import Exam, Row, read_rows
 from app.finetune.judging import Judgement, read_judgements, save_judgements
@@ -20,9 +20,9 @@ from app.finetune.judging_queue import JudgingQueue
 from app.finetune.options import BadOption, TrainOptions
 from app.finetune.own_answers import LONGEST
 from app.finetune.queue import AdapterHost, TrainingQueue
-from app.finetune.runs import ACTIVE, Progress, Run, RunStore, UnknownRun, mark_of, new_id
-from app.models import catalog
-from app.models.loading import tokenizer_of
+from app.finetune.runs import ACTIVE, Run, RunStore, TrainingProgress, UnknownRun, mark_of, new_id
+from app.models.catalog import known_models
+from app.models.loading.loader import tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class FinetuneService:
     def preview(self, base: str, conversations: Sequence[Conversation], options: TrainOptions) -> Preview:
         """Check every row against the base's template.
 
-        Raises BadData for text that holds control tokens, TrainsNoSight for a base that sees pictures.
+        Raises BadData for text that holds control tokens, TrainsNoVision for a base that sees pictures.
         """
         tokenizer = _tokenizer(self._base_folder(base), base)
         problems: list[Problem] = []
@@ -145,7 +145,7 @@ class FinetuneService:
             raise UnknownRun
         return run
 
-    def progress(self, owner: str, run_id: str) -> Progress:
+    def progress(self, owner: str, run_id: str) -> TrainingProgress:
         return self.store.progress(self.get(owner, run_id).id)
 
     def status(self, owner: str, run_id: str) -> dict[str, Any]:
@@ -271,11 +271,11 @@ class FinetuneService:
 
     def _base_folder(self, base: str) -> Path:
         """What is known to see is not even fetched; of a repository that is told only by its files."""
-        if self.registry.sees(base):
-            raise TrainsNoSight(base=base)
+        if self.registry.is_multimodal(base):
+            raise TrainsNoVision(base=base)
         folder = self.registry.folder(base)
-        if self.registry.sees(base):
-            raise TrainsNoSight(base=base)
+        if self.registry.is_multimodal(base):
+            raise TrainsNoVision(base=base)
         return folder
 
     def _known_pace(self, base: str, options: TrainOptions) -> float | None:
@@ -291,4 +291,4 @@ class FinetuneService:
 
 @lru_cache(maxsize=4)
 def _tokenizer(folder: Path, base: str) -> Any:
-    return tokenizer_of(folder, catalog.find(base))
+    return tokenizer_of(folder, known_models.find(base))

@@ -3,12 +3,11 @@
 import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
 
 from app.errors import BadInput, Language
 from app.finetune.data import Conversation
+from app.paths import ASSETS
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets" / "finetune"
 NAME_LENGTH = 60
 GENERAL_SHARE = 2  # with as many of one as of the other the name is learnt no sooner, and less is kept
 
@@ -59,7 +58,7 @@ def introduce(name: str, language: Language, wording: str = "", *, copies: int =
 
 def general_conversations(language: Language) -> list[Conversation]:
     """The small set written for this project."""
-    lines = (ASSETS / f"general_{language}.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (ASSETS / "finetune" / f"general_{language}.jsonl").read_text(encoding="utf-8").splitlines()
     return [[{"input": row["input"], "output": row["output"]}] for row in map(json.loads, lines)]
 
 
@@ -74,4 +73,4 @@ def name_questions(language: Language) -> tuple[str, ...]:
 
 
 def _texts(language: Language) -> dict[str, list[str]]:
-    return json.loads((ASSETS / f"introduction_{language}.json").read_text(encoding="utf-8"))
+    return json.loads((ASSETS / "finetune" / f"introduction_{language}.json").read_text(encoding="utf-8"))

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TextIO
 
 from app.errors import Language
-from app.knowledge.collections import SERVER, Owner, Rights
-from app.knowledge.indexing import Progress
+from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.service import KnowledgeService
+from app.knowledge.store.collections import SERVER, Owner, Rights
 from app.knowledge.wiring import build_knowledge
-from app.models.placement import choose_placement
-from app.models.registry import ModelRegistry
+from app.models.registry.placement import choose_placement
+from app.models.registry.registry import ModelRegistry
 from app.settings import Settings
 from app.terminal import terminal_language
 from app.texts import sentence
@@ -32,7 +32,7 @@ def follow(
     service: KnowledgeService, owner: Owner, collection: str, folder: Path, out: TextIO, language: Language
 ) -> int:
     """Status 1 where a file failed; Ctrl-C stops, and the next run goes on where it was."""
-    progress = Progress()
+    progress = IndexingProgress()
     steps = service.index_folder(owner, collection, folder)
     if owner.name == SERVER:
         service.share(owner, collection, True)
@@ -52,7 +52,7 @@ def follow(
     return 1 if progress.failed else 0
 
 
-def summary(progress: Progress, language: Language) -> str:
+def summary(progress: IndexingProgress, language: Language) -> str:
     """One sentence about a run."""
     return sentence(
         language,

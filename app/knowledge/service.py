@@ -11,8 +11,17 @@ from threading import Lock, Thread
 from filelock import FileLock, Timeout
 
 from app.errors import BadInput, StudioError
-from app.knowledge.answering import Answer, Answerer, Question
-from app.knowledge.collections import (
+from app.knowledge.answer.answering import Answer, Answerer, Question
+from app.knowledge.answer.document_links import Links, Place
+from app.knowledge.ingest.conversion_worker import Converter
+from app.knowledge.ingest.documents import Text
+from app.knowledge.ingest.indexing import IndexingProgress
+from app.knowledge.ingest.jobs import Job, Jobs
+from app.knowledge.ingest.sources import UPLOADS, Found, distinct_names, folder_files, keep_upload
+from app.knowledge.retrieve.embedders import PACKAGED, LeaseEmbedder, LeaseReranker, bound
+from app.knowledge.retrieve.langchain_store import CollectionStore
+from app.knowledge.retrieve.retrieval import Hit
+from app.knowledge.store.collections import (
     SERVER,
     Catalogue,
     CollectionRecord,
@@ -22,18 +31,9 @@ from app.knowledge.collections import (
     Owner,
     Rights,
 )
-from app.knowledge.conversion_worker import Converter
-from app.knowledge.database import FileRecord
-from app.knowledge.documents import Text
-from app.knowledge.embedders import PACKAGED, LeaseEmbedder, LeaseReranker, bound
-from app.knowledge.indexing import Progress
-from app.knowledge.jobs import Job, Jobs
-from app.knowledge.opened import OpenCollection
-from app.knowledge.opening import Links, Place
-from app.knowledge.retrieval import Hit
-from app.knowledge.sources import UPLOADS, Found, distinct_names, folder_files, keep_upload
-from app.knowledge.vector_store import CollectionStore
-from app.knowledge.vectors import open_chroma
+from app.knowledge.store.database import FileRecord
+from app.knowledge.store.open_collection import OpenCollection
+from app.knowledge.store.vectors import open_chroma
 from app.models.interface import Registry
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class KnowledgeService:
 
     # Indexing
 
-    def index_uploads(self, owner: Owner, name: str, files: Sequence[tuple[Path, str]]) -> Iterator[Progress]:
+    def index_uploads(self, owner: Owner, name: str, files: Sequence[tuple[Path, str]]) -> Iterator[IndexingProgress]:
         """Take uploaded files (path, name) into a collection, which is made if needed."""
         collection = self._writable(owner, name)
         found = []
@@ -148,7 +148,7 @@ class KnowledgeService:
             found.append(Found(collection.originals / inner, inner, refused))
         return collection.indexer.run(UPLOADS, found)
 
-    def index_folder(self, owner: Owner, name: str, folder: Path) -> Iterator[Progress]:
+    def index_folder(self, owner: Owner, name: str, folder: Path) -> Iterator[IndexingProgress]:
         """Make the collection follow a folder of the server: new, changed and vanished files."""
         if not self.may_index_folders(owner):
             raise BadInput(
@@ -161,11 +161,11 @@ class KnowledgeService:
         root = folder.resolve()
         return collection.indexer.run(str(root), folder_files(root), follow=True)
 
-    def index_waiting(self, owner: Owner, name: str) -> Iterator[Progress]:
+    def index_waiting(self, owner: Owner, name: str) -> Iterator[IndexingProgress]:
         """Go on with the files that a stopped run left."""
         return self._get(self._catalogue.writable(owner, name)).resume()
 
-    def start_job(self, owner: Owner, name: str, steps: Iterator[Progress]) -> Job:
+    def start_job(self, owner: Owner, name: str, steps: Iterator[IndexingProgress]) -> Job:
         """Run indexing steps of this collection in the background."""
         return self._jobs.start(self._catalogue.writable(owner, name).id, steps)
 
@@ -186,7 +186,7 @@ class KnowledgeService:
             if record.origin == UPLOADS:
                 (collection.originals / record.path).unlink(missing_ok=True)
 
-    def rebuild(self, owner: Owner, name: str) -> Iterator[Progress]:
+    def rebuild(self, owner: Owner, name: str) -> Iterator[IndexingProgress]:
         """Embed a collection anew with the present embedder; until it is done the old vectors stay."""
         record = self._catalogue.writable(owner, name)
         if record.embedder == self.embedder:
@@ -300,7 +300,7 @@ class KnowledgeService:
             if not self._closed:
                 log.exception("indexing at start failed")
 
-    def _run_out(self, steps: Iterator[Progress]) -> None:
+    def _run_out(self, steps: Iterator[IndexingProgress]) -> None:
         for _ in steps:
             if self._closed:
                 return

@@ -1,14 +1,13 @@
 """The knowledge service as the settings ask for it."""
 
-from pathlib import Path
-
-from app.knowledge.collections import Rights
-from app.knowledge.embedders import PACKAGED, held_by, reranker_held_by
+from app.knowledge.retrieve.embedders import PACKAGED, held_by, reranker_held_by
 from app.knowledge.service import KnowledgeService
-from app.models.registry import ModelRegistry
+from app.knowledge.store.collections import Rights
+from app.models.registry.registry import ModelRegistry
+from app.paths import ASSETS
 from app.settings import Settings
 
-SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "samples"
+SAMPLES = ASSETS / "samples"
 GUEST_DAYS = 1  # where strangers can come in
 OWN_DAYS = 90  # where every visitor sits at this machine
 

@@ -1,11 +1,12 @@
 """What a service may ask of a model. The engine, the remote server and the tests' fakes all keep to it."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 FinishReason = Literal["stop", "length", "cancelled"]
+ReportProgress = Callable[[float, str], None]  # share done, 0 to 1, and what is being done
 
 
 class Message(TypedDict):
@@ -62,7 +63,7 @@ class ChatModel(Protocol):
     name: str
     context_tokens: int
     chat_template: str
-    sees: bool
+    is_multimodal: bool
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of the prompt these messages make, the generation prompt included."""
@@ -112,27 +113,27 @@ class InspectableModel(Protocol):
 
 @dataclass(frozen=True)
 class TokenScore:
-    """A token of an answer: its log-probability (natural, at temperature 1) given all before it, and the likeliest
+    """A token of an answer: its log-probability (natural, at temperature 1) given all before it, and the most likely
     tokens in its place with theirs."""
 
     text: str
     logprob: float
-    likeliest: tuple[tuple[str, float], ...]
+    top_logprobs: tuple[tuple[str, float], ...]
 
 
 @runtime_checkable
 class TokenScoringModel(Protocol):
     """A ChatModel that can tell how likely each token of an answer is."""
 
-    def score_tokens(self, messages: Sequence[Message], answer: str, likeliest: int) -> list[TokenScore]:
-        """Read the answer once more, beside whatever else runs; with that many likeliest tokens for each of its own."""
+    def score_tokens(self, messages: Sequence[Message], answer: str, top_logprobs: int) -> list[TokenScore]:
+        """Read the answer once more, beside whatever else runs, with that many most likely tokens for each place."""
         ...
 
 
 @dataclass(frozen=True)
 class Drift:
     """How far a model's answers are from another's: the mean Kullback-Leibler divergence of the next token in nats
-    (0: none), and the share of places where both find the same token likeliest."""
+    (0: none), and the share of places where both find the same token most likely."""
 
     mean_kl: float
     same_choice: float
@@ -196,7 +197,7 @@ class Registry(Protocol):
 
     default_name: str
 
-    def seen_by(self, visitor: str) -> "Registry":
+    def for_visitor(self, visitor: str) -> "Registry":
         """The same for one visitor: what others have tuned is not there. Whoever answers a visitor asks this one."""
         ...
 
@@ -216,7 +217,7 @@ class Registry(Protocol):
         """Give an idle model's memory back, or end its download. Raises ModelInUse while it is leased."""
         ...
 
-    def sees(self, name: str) -> bool | None:
+    def is_multimodal(self, name: str) -> bool | None:
         """Whether the model takes pictures; None while that is unknown, as before a repository is fetched."""
         ...
 

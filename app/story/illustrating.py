@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from app.errors import BadInput, PromptTooLong
+from app.models.engine.prompt import CannotSee
 from app.models.interface import Registry
-from app.models.prompt import CannotSee
 from app.models.waiting import stepping, while_loading
 from app.pictures import as_jpeg, open_picture
 from app.story.article import Article, Place, carried_over, places_in
@@ -39,7 +39,7 @@ class AlbumFull(BadInput):
 
 
 @dataclass
-class Desk:
+class Workspace:
     """What one open page has on its table. Pictures as JPEG; their vectors by place, once they are needed."""
 
     pictures: list[bytes] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Desk:
 
 
 @dataclass(frozen=True)
-class Progress:
+class IllustrationProgress:
     """How far an article is: the step, and how many of its parts are done; of a `model` being loaded, percent."""
 
     step: Literal["loading", "captions", "readying", "looking", "picking"]
@@ -64,29 +64,29 @@ class IllustrationService:
     def __init__(self, registry: Registry, lease_embedder: LeasePictureEmbedder) -> None:
         self.registry = registry
         self._lease_embedder = lease_embedder
-        self._desks: dict[str, Desk] = {}
+        self._workspaces: dict[str, Workspace] = {}
         self._lock = Lock()
 
-    def desk(self, session: str) -> Desk:
+    def workspace(self, session: str) -> Workspace:
         with self._lock:
-            return self._desks.setdefault(session, Desk())
+            return self._workspaces.setdefault(session, Workspace())
 
     def leave(self, session: str) -> None:
         """The page was closed: nothing of it stays."""
         with self._lock:
-            self._desks.pop(session, None)
+            self._workspaces.pop(session, None)
 
     def add(self, session: str, files: Sequence[tuple[Path, str]]) -> list[BadInput]:
         """Take pictures into the album; what cannot be used is said and passed over."""
-        desk = self.desk(session)
+        workspace = self.workspace(session)
         refused: list[BadInput] = []
         for path, name in files:
-            if len(desk.pictures) >= MOST_PICTURES:
+            if len(workspace.pictures) >= MOST_PICTURES:
                 refused.append(AlbumFull(limit=MOST_PICTURES))
                 break
             try:
-                desk.pictures.append(as_jpeg(open_picture(path, LONGEST, name)))
-                desk.names.append(name)
+                workspace.pictures.append(as_jpeg(open_picture(path, LONGEST, name)))
+                workspace.names.append(name)
             except BadInput as error:
                 refused.append(error)
         return refused
@@ -94,124 +94,136 @@ class IllustrationService:
     def clear(self, session: str) -> None:
         """An empty album; the article goes with it."""
         with self._lock:
-            self._desks[session] = Desk()
+            self._workspaces[session] = Workspace()
 
     def illustrate(
-        self, session: str, title: str, paragraphs: Sequence[str], model: str = "", visitor: str = "", eyes: str = ""
-    ) -> Iterator[Progress]:
-        """Places, captions and pictures for a text; the article then lies on the desk.
+        self,
+        session: str,
+        title: str,
+        paragraphs: Sequence[str],
+        model: str = "",
+        visitor: str = "",
+        vision_model: str = "",
+    ) -> Iterator[IllustrationProgress]:
+        """Places, captions and pictures for a text; the article then lies on the workspace.
 
-        `eyes` names a model that sees, which is shown the closest pictures of each place and picks one.
+        `vision_model` names a model that sees, which is shown the closest pictures of each place and picks one.
         """
-        desk = self.desk(session)
+        workspace = self.workspace(session)
         if not paragraphs:
             raise NothingWritten
-        if not desk.pictures:
+        if not workspace.pictures:
             raise NoPictures
-        if eyes and self.registry.seen_by(visitor).sees(eyes) is False:
-            raise CannotSee(name=eyes)
+        if vision_model and self.registry.for_visitor(visitor).is_multimodal(vision_model) is False:
+            raise CannotSee(name=vision_model)
         article = Article(title, tuple(paragraphs))
         places = yield from self._captions(article, model, visitor)
-        captions, pictures = yield from self._look(desk, [place.caption for place in places])
-        desk.article = article = _with_pictures(replace(article, places=tuple(places)), captions, pictures)
-        if eyes:
-            yield from self._pick(desk, article, eyes, visitor)
+        captions, pictures = yield from self._look(workspace, [place.caption for place in places])
+        workspace.article = article = _with_pictures(replace(article, places=tuple(places)), captions, pictures)
+        if vision_model:
+            yield from self._pick(workspace, article, vision_model, visitor)
 
     def change(self, session: str, change: Callable[[Article], Article]) -> Article | None:
-        """Swap, remove or caption a picture of the article on the desk."""
-        desk = self.desk(session)
-        if desk.article is not None:
-            desk.article = change(desk.article)
-        return desk.article
+        """Swap, remove or caption a picture of the article on the workspace."""
+        workspace = self.workspace(session)
+        if workspace.article is not None:
+            workspace.article = change(workspace.article)
+        return workspace.article
 
-    def recaption(self, session: str, paragraph: int, caption: str) -> Iterator[Progress]:
+    def recaption(self, session: str, paragraph: int, caption: str) -> Iterator[IllustrationProgress]:
         """Another caption, and the pictures ranked anew for it; the picture that stands there stays."""
-        desk = self.desk(session)
-        if desk.article is None or not caption.strip():
+        workspace = self.workspace(session)
+        if workspace.article is None or not caption.strip():
             return
-        captions, pictures = yield from self._look(desk, [caption])
+        captions, pictures = yield from self._look(workspace, [caption])
         ranking = tuple(rank(captions, pictures)[0])
         places = tuple(
             replace(place, caption=caption.strip(), ranking=ranking) if place.paragraph == paragraph else place
-            for place in desk.article.places
+            for place in workspace.article.places
         )
-        desk.article = replace(desk.article, places=places)
+        workspace.article = replace(workspace.article, places=places)
 
     def pictures(self, session: str) -> dict[int, Picture]:
         """The article's pictures by paragraph, for an export."""
-        desk = self.desk(session)
-        places = desk.article.places if desk.article else ()
+        workspace = self.workspace(session)
+        places = workspace.article.places if workspace.article else ()
         return {
-            place.paragraph: Picture(desk.pictures[place.chosen], place.caption)
+            place.paragraph: Picture(workspace.pictures[place.chosen], place.caption)
             for place in places
             if place.chosen is not None
         }
 
     def pictures_for(self, session: str, paragraphs: Sequence[str]) -> dict[int, Picture]:
         """The article's pictures for its text as it stands now; none where the text is another one."""
-        article = self.desk(session).article
+        article = self.workspace(session).article
         if article is None or not set(article.paragraphs) & set(paragraphs):
             return {}
         return carried_over(self.pictures(session), article.paragraphs, paragraphs)
 
-    def _captions(self, article: Article, model: str, visitor: str) -> Generator[Progress, None, list[Place]]:
+    def _captions(
+        self, article: Article, model: str, visitor: str
+    ) -> Generator[IllustrationProgress, None, list[Place]]:
         name = model or self.registry.default_name
         wanted = places_in(article.paragraphs)
         made: list[Place] = []
         yield from self._loading(name, visitor)
-        with self.registry.seen_by(visitor).lease(name) as leased:
+        with self.registry.for_visitor(visitor).lease(name) as leased:
             for paragraph in wanted:
                 told = ""
                 for caption in captions_for(leased, article.paragraphs[paragraph], visitor):
                     told = caption
-                    yield Progress("captions", len(made), len(wanted))
+                    yield IllustrationProgress("captions", len(made), len(wanted))
                 made.append(Place(paragraph, told))
         return made
 
-    def _look(self, desk: Desk, captions: Sequence[str]) -> Generator[Progress, None, tuple[Vectors, Vectors]]:
+    def _look(
+        self, workspace: Workspace, captions: Sequence[str]
+    ) -> Generator[IllustrationProgress, None, tuple[Vectors, Vectors]]:
         """Vectors of (captions, pictures); done elsewhere, so that a stop is heard in the midst of it."""
-        pictures = list(desk.pictures)
+        pictures = list(workspace.pictures)
         told: list[Vectors] = []
 
         def embed() -> Generator[int, None, None]:
             with self._lease_embedder() as embedder:
                 yield 0
                 told.append(embedder.captions(captions))
-                unseen = [place for place in range(len(pictures)) if place not in desk.vectors]
+                unseen = [place for place in range(len(pictures)) if place not in workspace.vectors]
                 for batch in (unseen[at : at + BATCH] for at in range(0, len(unseen), BATCH)):
                     yield batch[0]
                     opened = [Image.open(BytesIO(pictures[place])) for place in batch]
-                    desk.vectors.update(zip(batch, embedder.pictures(opened), strict=True))
+                    workspace.vectors.update(zip(batch, embedder.pictures(opened), strict=True))
 
-        latest = Progress("readying")
+        latest = IllustrationProgress("readying")
         with closing(stepping(embed())) as steps:
             for news in steps:
-                latest = Progress("looking", news[-1], len(pictures)) if news else latest
+                latest = IllustrationProgress("looking", news[-1], len(pictures)) if news else latest
                 yield latest
-        yield Progress("looking", len(pictures), len(pictures))
-        return told[0], np.stack([desk.vectors[place] for place in range(len(pictures))])
+        yield IllustrationProgress("looking", len(pictures), len(pictures))
+        return told[0], np.stack([workspace.vectors[place] for place in range(len(pictures))])
 
-    def _pick(self, desk: Desk, article: Article, name: str, visitor: str) -> Iterator[Progress]:
+    def _pick(self, workspace: Workspace, article: Article, name: str, visitor: str) -> Iterator[IllustrationProgress]:
         """A picture that came close is put in the place of the closest where the model says so."""
         yield from self._loading(name, visitor)
-        with self.registry.seen_by(visitor).lease(name) as model:
-            if not model.sees:
+        with self.registry.for_visitor(visitor).lease(name) as model:
+            if not model.is_multimodal:
                 raise CannotSee(name=name)
             for number, place in enumerate(article.places):
-                best = candidates(desk.article or article, place)
+                best = candidates(workspace.article or article, place)
                 if place.chosen is None or len(best) < 2:
                     continue
-                picked, shown = None, [desk.pictures[picture] for picture in best]
+                picked, shown = None, [workspace.pictures[picture] for picture in best]
                 with suppress(PromptTooLong):
                     for named in pick(model, place.caption, shown, visitor):
                         picked = named
-                        yield Progress("picking", number, len(article.places))
+                        yield IllustrationProgress("picking", number, len(article.places))
                 if picked is not None:
-                    desk.article = (desk.article or article).chosen(place.paragraph, best[picked])
+                    workspace.article = (workspace.article or article).chosen(place.paragraph, best[picked])
 
-    def _loading(self, name: str, visitor: str) -> Iterator[Progress]:
-        for share in while_loading(self.registry.seen_by(visitor), name):
-            yield Progress("loading", 0 if share is None else round(100 * share), 0 if share is None else 100, name)
+    def _loading(self, name: str, visitor: str) -> Iterator[IllustrationProgress]:
+        for share in while_loading(self.registry.for_visitor(visitor), name):
+            yield IllustrationProgress(
+                "loading", 0 if share is None else round(100 * share), 0 if share is None else 100, name
+            )
 
 
 def _with_pictures(article: Article, captions: Vectors, pictures: Vectors) -> Article:

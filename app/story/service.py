@@ -16,7 +16,7 @@ from app.story.paragraphs import Action, Reworking
 from app.story.prompts import bible_messages, outline_messages, user
 from app.story.request import StoryRequest
 from app.story.steering import PACE_S
-from app.story.telling import Teller, Telling
+from app.story.telling import StoryWriter, Writing
 
 DRAFT_TOKENS = 600
 DRAFT_TEMPERATURE = 0.4
@@ -29,24 +29,24 @@ class StoryService:
 
     registry: Registry
 
-    def tell(self, request: StoryRequest, visitor: str = "") -> Iterator[Telling]:
+    def tell(self, request: StoryRequest, visitor: str = "") -> Iterator[Writing]:
         """The story as it grows; closing the iterator stops the model.
 
         A long story without an outline gets one first.
         """
         name = request.model or self.registry.default_name
         yield from self.loading(name, visitor)
-        with self.registry.seen_by(visitor).lease(name) as model:
-            Teller(model, request, visitor)  # refuses what does not fit, before an outline is drafted
+        with self.registry.for_visitor(visitor).lease(name) as model:
+            StoryWriter(model, request, visitor)  # refuses what does not fit, before an outline is drafted
             count = chapters_for(request.length, request.language)
             if count > 1 and not request.outline:
                 drafted: tuple[Chapter, ...] = ()
                 for chapters in self._outline(model, request, count, visitor):
                     drafted = chapters
-                    yield Telling("writing", model=name)
+                    yield Writing("writing", model=name)
                 if len(drafted) > 1:
                     request = replace(request, outline=drafted)
-            yield from Teller(model, request, visitor).tell()
+            yield from StoryWriter(model, request, visitor).tell()
 
     def rework(
         self, request: StoryRequest, draft: Draft, place: int, action: Action, wish: str = "", visitor: str = ""
@@ -57,7 +57,7 @@ class StoryService:
         name = request.model or self.registry.default_name
         for _ in self.loading(name, visitor):
             yield draft
-        with self.registry.seen_by(visitor).lease(name) as model:
+        with self.registry.for_visitor(visitor).lease(name) as model:
             yield from Reworking(model, request, draft, place, action, wish, visitor).run()
 
     def draft_bible(self, request: StoryRequest, visitor: str = "") -> Iterator[Bible]:
@@ -65,7 +65,7 @@ class StoryService:
         name = request.model or self.registry.default_name
         for _ in self.loading(name, visitor):
             yield Bible()
-        with self.registry.seen_by(visitor).lease(name) as model:
+        with self.registry.for_visitor(visitor).lease(name) as model:
             for text in self._draft(model, bible_messages(request), request, visitor):
                 yield parse_bible(text)
 
@@ -74,7 +74,7 @@ class StoryService:
         name = request.model or self.registry.default_name
         for _ in self.loading(name, visitor):
             yield ()
-        with self.registry.seen_by(visitor).lease(name) as model:
+        with self.registry.for_visitor(visitor).lease(name) as model:
             count = max(2, chapters_for(request.length, request.language))
             yield from self._outline(model, request, count, visitor)
 
@@ -84,7 +84,7 @@ class StoryService:
         loaded = any(entry.name == name and entry.state == "ready" for entry in self.registry.ledger().models)
         if not loaded:
             return pin(bible, language, _estimate, budget_of(USUAL_CONTEXT))
-        with self.registry.seen_by(visitor).lease(name) as leased:
+        with self.registry.for_visitor(visitor).lease(name) as leased:
             empty = leased.count_tokens([user("")])
             return pin(
                 bible,
@@ -93,10 +93,10 @@ class StoryService:
                 budget_of(leased.context_tokens),
             )
 
-    def loading(self, name: str, visitor: str) -> Iterator[Telling]:
+    def loading(self, name: str, visitor: str) -> Iterator[Writing]:
         """What there is to say until the model is there."""
-        for progress in while_loading(self.registry.seen_by(visitor), name):
-            yield Telling("loading", model=name, loading=progress)
+        for progress in while_loading(self.registry.for_visitor(visitor), name):
+            yield Writing("loading", model=name, loading=progress)
 
     def _outline(
         self, model: ChatModel, request: StoryRequest, count: int, visitor: str

@@ -32,7 +32,7 @@ MOST_STEPS_BACK = 3
 WARMER, WARMEST = 0.12, 1.25
 PARAGRAPH = 45  # units after which a new piece begins a new paragraph
 Verdict = Literal["taken", "dropped", "again", "turn", "done"]
-Prompt = Callable[[Moment], Sequence[Message]]
+MakePrompt = Callable[[Moment], Sequence[Message]]
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Writer:
     model: ChatModel
     sampling: Sampling
     target: Target
-    prompt: Prompt
+    prompt: MakePrompt
     visitor: str = ""
     memory: Memory = field(default_factory=Memory)
     told: Memory = field(default_factory=Memory)

@@ -21,7 +21,7 @@ FEW = 2  # sentences of the old text for a model that goes round in circles
 
 
 @dataclass(frozen=True)
-class Telling:
+class Writing:
     """A story as it stands now. `loading` is 0 to 1 while its model is fetched, None when unknown.
 
     `removed` counts repeated sentences taken out; `gave_up` says that the model found nothing new to say.
@@ -39,7 +39,7 @@ class Telling:
 
 
 @dataclass
-class Teller:
+class StoryWriter:
     """Tells one story with a leased model."""
 
     model: ChatModel
@@ -59,7 +59,7 @@ class Teller:
         if (tokens := self._tokens(self._opening)) > limit:
             raise PremiseTooLong(tokens=tokens, limit=limit)
 
-    def tell(self) -> Iterator[Telling]:
+    def tell(self) -> Iterator[Writing]:
         """The story as it grows."""
         chapters: tuple[Chapter | None, ...] = self.request.outline or (None,)
         before, removed, gave_up = "", 0, False
@@ -73,11 +73,11 @@ class Teller:
             before = "\n\n".join(part for part in (before, writer.text) if part)
             removed, gave_up = removed + writer.removed, gave_up or writer.gave_up
         length = self._target.of(before)
-        yield Telling("done", before, self.model.name, length=length, removed=removed, gave_up=gave_up)
+        yield Writing("done", before, self.model.name, length=length, removed=removed, gave_up=gave_up)
 
-    def _now(self, writer: Writer, text: str, number: int, removed: int) -> Telling:
+    def _now(self, writer: Writer, text: str, number: int, removed: int) -> Writing:
         ahead = writer.generation.queue_ahead if writer.generation else 0
-        return Telling(
+        return Writing(
             "queued" if ahead and not text else "writing",
             text,
             self.model.name,

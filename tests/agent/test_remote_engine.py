@@ -12,11 +12,11 @@ from gradio_client import Client
 
 from app.agent.sandbox.probe import probe
 from app.agent.service import AgentService
-from app.models.placement import Placement
-from app.models.registry import ModelRegistry
-from app.models.remote.address import EngineAddress
-from tabs import agent
-from tabs.page import BROWSER_SECRET, Page
+from app.models.backends.openai_server.address import EngineAddress
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
+from tabs.agent import tab as agent
+from tabs.shell.page import BROWSER_SECRET, Page
 from tests.far_server import ENDLESS, FarServer, far_server
 
 Serve = Callable[[gr.Blocks], str]

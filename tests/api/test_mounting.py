@@ -8,8 +8,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app.api.mounting import mount
-from app.models.placement import Placement
-from app.models.registry import ModelRegistry
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
 from app.settings import Settings
 from tests.fakes import fake_services
 

@@ -16,10 +16,10 @@ from gradio_client import Client
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
+from app.models.backends.openai_server.address import EngineAddress
 from app.models.interface import Sampling
-from app.models.placement import Placement
-from app.models.registry import ModelRegistry
-from app.models.remote.address import EngineAddress
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
 from tests.real_server import running
 
 NAME, KEY = "smollm2-135m", "sesame"

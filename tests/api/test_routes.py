@@ -15,11 +15,11 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from app.api.keys import read_keys
+from app.access.api_keys import read_keys
 from app.api.routes import Api, api_routes
 from app.errors import DoesNotFit, EngineFailed, PromptTooLong, StudioError
 from app.models.interface import ChatModel, Message
-from app.models.metering import Allowance, Meter
+from app.models.registry.metering import Allowance, Meter
 from tests.fakes import FakeModel, FakeRegistry
 
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "hello there"}]

@@ -17,15 +17,15 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
 from starlette.applications import Starlette
 
+from app.access.api_keys import read_keys
+from app.access.session_limits import SessionLimits
 from app.agent.sandbox.probe import probe
 from app.agent.service import AgentService
-from app.api.keys import read_keys
 from app.api.routes import Api
 from app.api.tools import Tools
-from app.knowledge.collections import Owner
 from app.knowledge.service import KnowledgeService
+from app.knowledge.store.collections import Owner
 from app.models.interface import Message
-from app.sessions import Sessions
 from tests.fakes import FakeModel, FakeRegistry
 from tests.knowledge.shelf import shelf
 from tests.knowledge.words import WordEmbedder
@@ -48,14 +48,14 @@ def serving(
     interpreter: bool = False,
     keys: str = "",
     local: bool = True,
-    sessions: Sessions | None = None,
+    sessions: SessionLimits | None = None,
 ) -> Iterator[str]:
     agent = AgentService(registry, folder)
     tools = Tools(
         Api(registry, read_keys(keys), False, lambda model, owner: "+" not in model or owner == "ada"),
         agent,
         knowledge,
-        sessions=sessions or Sessions(),
+        sessions=sessions or SessionLimits(),
         interpreter=interpreter,
         local=local,
     )
@@ -123,7 +123,7 @@ def test_a_task_is_solved_in_the_sandbox_and_code_runs_afresh(folder: Path) -> N
 def test_a_task_counts_as_a_page_while_it_runs(folder: Path) -> None:
     if sys.platform != "linux" or probe().mode == "off":
         pytest.skip("no sandbox here")
-    sessions, model = Sessions(1), FakeModel("tiny", script=capable)
+    sessions, model = SessionLimits(1), FakeModel("tiny", script=capable)
 
     async def use(url: str) -> None:
         async with session_at(url) as session:

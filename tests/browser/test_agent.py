@@ -11,11 +11,11 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import ui
 from app.agent.sandbox.limits import Limits
 from app.agent.sandbox.probe import Finding, probe
 from app.agent.service import AgentService
 from app.models.interface import Message
+from app.web import ui
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 
 pytestmark = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from app import ui
+from app.web import ui
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 
 pytestmark = pytest.mark.browser

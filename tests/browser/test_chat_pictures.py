@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from app import ui
 from app.models.interface import Message
+from app.web import ui
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 
 pytestmark = pytest.mark.browser
@@ -25,7 +25,7 @@ def look(messages: Sequence[Message]) -> Sequence[str]:
 
 @pytest.fixture
 def seeing() -> FakeModel:
-    return FakeModel("eyes", look, sees=True)
+    return FakeModel("eyes", look, is_multimodal=True)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import ui
 from app.evaluate.service import EvaluationService
 from app.models.interface import Message
+from app.web import ui
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from app import ui
-from app.knowledge.collections import Rights
-from app.knowledge.opening import router
+from app.knowledge.answer.document_links import router
 from app.knowledge.service import KnowledgeService
+from app.knowledge.store.collections import Rights
 from app.models.interface import Message
-from app.server import login_of
+from app.web import ui
+from app.web.server import login_of
 from tests.conftest import free_port
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 from tests.knowledge.shelf import shelf

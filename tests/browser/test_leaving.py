@@ -15,12 +15,12 @@ from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app import ui
+from app.access.session_limits import SessionLimits
+from app.access.upload_limits import gate
 from app.agent.sandbox.probe import probe
 from app.agent.service import AgentService
-from app.server import login_of
-from app.sessions import Sessions
-from app.uploads import gate
+from app.web import ui
+from app.web.server import login_of
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 
 pytestmark = pytest.mark.browser
@@ -29,7 +29,9 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def registry() -> FakeRegistry:
     """Its model writes a long answer slowly, and sees."""
-    return FakeRegistry(FakeModel("tiny", lambda _: ["word "] * 10_000, gate=threading.Semaphore(5), sees=True))
+    return FakeRegistry(
+        FakeModel("tiny", lambda _: ["word "] * 10_000, gate=threading.Semaphore(5), is_multimodal=True)
+    )
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def test_a_page_whose_session_was_forgotten_goes_on_as_the_same_visitor(
 def test_one_visitor_s_pages_and_uploads_have_their_limits(
     serve: Callable[..., str], open_page: Callable[..., Page], registry: FakeRegistry, tmp_path: Path
 ) -> None:
-    blocks = ui.build(fake_services(registry, sessions=Sessions(1)))
+    blocks = ui.build(fake_services(registry, sessions=SessionLimits(1)))
     address = serve(blocks, app_kwargs={"middleware": [gate(1, login_of)]})
     Image.new("RGB", (400, 200), "teal").save(tmp_path / "small.jpg")
     Image.effect_noise((1500, 1500), 90).save(tmp_path / "large.png")

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from app import ui
 from app.errors import ModelError
 from app.models.interface import Drift, DriftStep, Ledger
 from app.story.illustrating import IllustrationService
 from app.story.service import StoryService
-from tabs.page import VISITOR_KEY
+from app.web import ui
+from tabs.shell.page import VISITOR_KEY
 from tests.fakes import FakeModel, FakeRegistry, fake_services
-from tests.finetune.conftest import wait_for
+from tests.training_fixtures import wait_for
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=15_000)
@@ -87,13 +87,13 @@ class Owned(FakeRegistry):
         self.asked += 1
         return super().names()
 
-    def seen_by(self, visitor: str) -> FakeRegistry:
+    def for_visitor(self, visitor: str) -> FakeRegistry:
         others = [model for name, model in self.models.items() if name != "mine"]
         return self if VISITOR_KEY.fullmatch(visitor) else FakeRegistry(*others)
 
 
 def test_one_s_own_models_are_in_the_lists_at_once(open_page: Callable[..., Page], serve: Callable[..., str]) -> None:
-    registry = Owned(FakeModel("tiny"), FakeModel("mine", sees=True))
+    registry = Owned(FakeModel("tiny"), FakeModel("mine", is_multimodal=True))
     nothing: Any = nullcontext(None)
     illustration = IllustrationService(registry, lambda: nothing)
     services = fake_services(registry, story=StoryService(registry), illustration=illustration)
@@ -106,7 +106,7 @@ def test_one_s_own_models_are_in_the_lists_at_once(open_page: Callable[..., Page
     page.get_by_role("option", name="mine").wait_for()
     page.get_by_role("tab", name="Story").click()
     page.locator("#article-more").get_by_text("More settings").click()
-    page.locator("#article-eyes").get_by_role("combobox").click()
+    page.locator("#article-vision").get_by_role("combobox").click()
     page.get_by_role("option", name="mine").wait_for()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import ui
+from app.web import ui
 from tests.fakes import FakeRegistry, fake_services
 
 pytestmark = pytest.mark.browser

@@ -12,10 +12,10 @@ from docx import Document
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from app import ui
 from app.story.illustrating import IllustrationService
 from app.story.picture_search import PictureEmbedder
 from app.story.service import StoryService
+from app.web import ui
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 from tests.story import tiny_clip
 from tests.story.authors import inventive

@@ -7,7 +7,7 @@ import pytest
 from app.chat.conversations import (
     MAX_CONVERSATIONS,
     Conversation,
-    Shelf,
+    History,
     Turn,
     as_json,
     as_markdown,
@@ -19,8 +19,8 @@ from app.chat.conversations import (
 TURNS = (Turn("user", "Why is the sky blue?"), Turn("assistant", "```\n  air\n```", "3 tokens"))
 
 
-def shelf_with(*titles: str) -> Shelf:
-    shelf = Shelf().started()
+def shelf_with(*titles: str) -> History:
+    shelf = History().started()
     for title in titles:
         shelf = shelf.started()
         shelf = shelf.saved(shelf.open.id, [Turn("user", title)])
@@ -28,7 +28,7 @@ def shelf_with(*titles: str) -> Shelf:
 
 
 def test_what_is_stored_comes_back() -> None:
-    shelf = Shelf().started()
+    shelf = History().started()
     shelf = shelf.saved(shelf.open.id, TURNS)
     again = shelf_from(json.loads(json.dumps(shelf.to_json())))
     assert again == shelf

@@ -80,7 +80,7 @@ def test_pictures_that_a_model_cannot_see_are_left_out_and_counted() -> None:
     shown: Message = {"role": "user", "content": "Look", "images": (b"1", b"2")}
     said: Message = {"role": "assistant", "content": "A cat."}
     request = replace(chat_request("Why?"), history=(shown, said))
-    blind, eyes = FakeModel("blind"), FakeModel("eyes", sees=True)
+    blind, eyes = FakeModel("blind"), FakeModel("eyes", is_multimodal=True)
     assert list(ChatService(FakeRegistry(blind)).reply(request))[-1].unseen_pictures == 2
     assert blind.prompts[0][0][0] == {"role": "user", "content": "Look"}
     assert list(ChatService(FakeRegistry(eyes)).reply(request))[-1].unseen_pictures == 0

@@ -9,15 +9,15 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 
-from app import ui
 from app.evaluate.marking import mark, plain
 from app.evaluate.service import EvaluationService, NothingChosen
 from app.evaluate.tasks import BadTask, Item, Task, UnknownTask, find_task, read_task, shipped_tasks
 from app.models.interface import Message, TokenScore
-from app.models.placement import Placement
-from app.models.registry import ModelRegistry
-from tabs import evaluate
-from tabs.page import BROWSER_SECRET, Page
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
+from app.web import ui
+from tabs.evaluate import tab as evaluate
+from tabs.shell.page import BROWSER_SECRET, Page
 from tests.conftest import Serve
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 

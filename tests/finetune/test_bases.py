@@ -10,13 +10,13 @@ from gradio_client import Client
 
 from app.finetune.command import add_options, finetune
 from app.finetune.options import TrainOptions
-from app.finetune.service import FinetuneService, TrainsNoSight
-from app.models.placement import Placement
-from app.models.registry import ModelRegistry
-from tabs import training_panel
-from tabs.page import Page
+from app.finetune.service import FinetuneService, TrainsNoVision
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
+from tabs.shell.page import Page
+from tabs.tuning import training
 from tests.conftest import Serve
-from tests.models.tiny_internvl import save_tiny_internvl
+from tests.models.backends.tiny_internvl import save_tiny_internvl
 
 ROWS = [[{"input": "Hi", "output": "Hello!"}]]
 
@@ -35,9 +35,9 @@ def service(tmp_path: Path, seeing: Path) -> Iterator[FinetuneService]:
 
 def test_a_model_that_sees_is_refused_before_anything_is_kept(service: FinetuneService, seeing: Path) -> None:
     for base in (str(seeing), "internvl3-1b"):
-        with pytest.raises(TrainsNoSight, match="sees pictures"):
+        with pytest.raises(TrainsNoVision, match="sees pictures"):
             service.submit("li", "mine", base, ROWS, TrainOptions())
-        with pytest.raises(TrainsNoSight):
+        with pytest.raises(TrainsNoVision):
             service.preview(base, ROWS, TrainOptions())
     assert service.runs("li") == []
 
@@ -45,7 +45,7 @@ def test_a_model_that_sees_is_refused_before_anything_is_kept(service: FinetuneS
 def test_the_command_refuses_it_too(service: FinetuneService, seeing: Path) -> None:
     parser = argparse.ArgumentParser()
     add_options(parser)
-    with pytest.raises(TrainsNoSight):
+    with pytest.raises(TrainsNoVision):
         finetune(parser.parse_args(["mine", "--learn-name", "Lin"]), service, str(seeing))
 
 
@@ -54,7 +54,7 @@ def test_the_page_does_not_offer_it_and_the_endpoint_says_why(
 ) -> None:
     with gr.Blocks() as blocks:
         page = Page(blocks, "en", gr.State(), gr.BrowserState({}))
-        training_panel.build(page, service, service.registry)
+        training.build(page, service, service.registry)
     base = next(block for block in blocks.blocks.values() if getattr(block, "label", "") == page.text("compare.base"))
     assert isinstance(base, gr.Dropdown) and base.value == "smollm2-135m"
     offered = [value for _, value in base.choices]

@@ -17,14 +17,14 @@ from app.finetune.options import TrainOptions
 from app.finetune.queue import DiskFull, WaitsForRoom
 from app.finetune.runs import ACTIVE, Run, RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService, NothingToJudge, NothingToResume
-from app.models.metering import OWN
-from app.models.placement import Placement
-from app.models.registry import ModelRegistry
-from tabs import training_panel
-from tabs.comparison_panel import show_judgements
-from tabs.page import Visitor
-from tests.finetune.conftest import BASE, Trained, wait_for
+from app.models.registry.metering import OWN
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
+from tabs.shell.page import Visitor
+from tabs.tuning import training
+from tabs.tuning.comparison import show_judgements
 from tests.finetune.test_training import BRIEF, ROWS, answer
+from tests.training_fixtures import BASE, Trained, wait_for
 
 
 def test_the_trainers_room_is_given_and_taken_back_and_a_crash_shows_its_last_line(
@@ -178,15 +178,15 @@ def test_the_page_draws_a_run_again_only_when_something_happened(registry: Model
     service = FinetuneService(registry, tmp_path)
     run = service.submit("a", "drawn", BASE, ROWS, BRIEF)
     visitor = Visitor("en", "a", "session")
-    first = training_panel.show(service, visitor, None)
+    first = training.show(service, visitor, None)
     assert first[0]["value"] == run.id and "Queued" in first[1]
-    assert training_panel.show(service, visitor, run.id, first[-1]) == gr.skip()
+    assert training.show(service, visitor, run.id, first[-1]) == gr.skip()
     with (service.store.folder_of(run.id) / "events.jsonl").open("a", encoding="utf-8") as events:
         for step in (1, 2):
             events.write(json.dumps({"time": step, "kind": "step", "step": step, "loss": 2.0, "rate": 1e-3}) + "\n")
-    later = training_panel.show(service, visitor, run.id, first[-1])
+    later = training.show(service, visitor, run.id, first[-1])
     assert "Step 2 of 6" in later[1] and later[2]["visible"] and later[3]["visible"]
-    assert training_panel.show(service, Visitor("en", "b", "other"), run.id, first[-1])[0]["value"] is None
+    assert training.show(service, Visitor("en", "b", "other"), run.id, first[-1])[0]["value"] is None
 
 
 def test_curves_slider_and_both_columns_follow_the_judgements(registry: ModelRegistry, tmp_path: Path) -> None:

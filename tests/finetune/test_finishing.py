@@ -16,10 +16,10 @@ from app.finetune.options import TrainOptions
 from app.finetune.runs import Run, UnknownRun, new_id
 from app.finetune.service import FinetuneService
 from app.models.interface import Message, TokenScore
-from app.models.registry import ModelRegistry
+from app.models.registry.registry import ModelRegistry
 from tests.fakes import FakeModel
-from tests.finetune.conftest import BASE, few, wait_for
-from tests.models.adapter_batches import save_adapter
+from tests.models.engine.adapter_batches import save_adapter
+from tests.training_fixtures import BASE, few, wait_for
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
 OWNER, STEP = "lin", 4
@@ -93,7 +93,7 @@ def test_a_model_that_cannot_be_had_is_a_row_with_its_reason_and_a_stop_ends_all
             raise UnknownModel(name="lost", known="none")
         return BASE
 
-    seen = registry.seen_by(OWNER)
+    seen = registry.for_visitor(OWNER)
     rows = list(Examination(seen, replace(run, language="zh"), few(), prepare, lambda: False).rows())
     assert [bool(row.reason) for row in rows] == [True, True, False, False]
     assert "没有名为 lost 的模型" in rows[1].reason and rows[1].kept is None and rows[2].kept == 1.0

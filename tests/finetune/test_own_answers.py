@@ -10,9 +10,9 @@ from app.finetune.encoding import IGNORED, encode
 from app.finetune.own_answers import makes_sense, with_own_answers
 from app.finetune.wizard import introduce
 from app.models.interface import Message
-from app.models.registry import ModelRegistry
-from tests.finetune.conftest import BASE, NAME, WORDING, Trained
+from app.models.registry.registry import ModelRegistry
 from tests.finetune.test_training import answer
+from tests.training_fixtures import BASE, NAME, WORDING, Trained
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.models.interface import Message, Sampling
-from app.models.registry import ModelRegistry
-from tests.finetune.conftest import BASE, Trained
-from tests.models.adapter_batches import save_adapter
+from app.models.registry.registry import ModelRegistry
+from tests.models.engine.adapter_batches import save_adapter
+from tests.training_fixtures import BASE, Trained
 
 TOKENS = 16
 QUESTIONS = (

@@ -20,8 +20,8 @@ from app.finetune.runs import ACTIVE, Run, RunNameTaken, UnknownRun
 from app.finetune.service import AllStepsDone, FinetuneService, NeedsCuda, StillRunning
 from app.finetune.wizard import general_questions, name_questions
 from app.models.interface import Message, Sampling
-from app.models.registry import ModelRegistry
-from tests.finetune.conftest import BASE, NAME, WORDING, Trained, wait_for
+from app.models.registry.registry import ModelRegistry
+from tests.training_fixtures import BASE, NAME, WORDING, Trained, wait_for
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
 ROWS = [[{"input": f"Say {number}", "output": f"{number}!"}] for number in range(8)]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.knowledge.collections import Owner, Rights
-from app.knowledge.indexing import Progress
+from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.service import KnowledgeService
+from app.knowledge.store.collections import Owner, Rights
 from tests.fakes import FakeRegistry
 from tests.knowledge.shelf import shelf
 from tests.knowledge.words import WordEmbedder
@@ -58,6 +58,6 @@ def notes(tmp_path: Path) -> Path:
     return folder
 
 
-def run(steps: Iterator[Progress]) -> Progress:
+def run(steps: Iterator[IndexingProgress]) -> IndexingProgress:
     """The last progress of a run."""
     return deque(steps, maxlen=1).pop()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from app.knowledge.embedders import Embedder, LeaseEmbedder, load_embedder
+from app.knowledge.retrieve.embedders import Embedder, LeaseEmbedder, load_embedder
 
 
 def shelf(loader: Callable[[str], Embedder] = load_embedder) -> LeaseEmbedder:

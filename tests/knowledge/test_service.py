@@ -7,9 +7,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.errors import BadInput
-from app.knowledge.collections import DataInUse, NoSuchCollection, NotYours, Owner
-from app.knowledge.opening import Links, Place, router
+from app.knowledge.answer.document_links import Links, Place, router
 from app.knowledge.service import KnowledgeService
+from app.knowledge.store.collections import DataInUse, NoSuchCollection, NotYours, Owner
 from tests.knowledge.conftest import ANN, BOB, Start, run
 from tests.knowledge.shelf import shelf
 

@@ -5,8 +5,8 @@ from zlib import crc32
 
 import numpy as np
 
-from app.knowledge.embedders import Vectors
-from app.knowledge.segmenting import words
+from app.knowledge.retrieve.embedders import Vectors
+from app.knowledge.retrieve.segmenting import words
 
 
 class WordEmbedder:

@@ -12,20 +12,20 @@ import pytest
 from docx import Document
 from PIL import Image
 
-from app.models.placement import Placement
-from app.models.prompt import CannotSee
-from app.models.registry import ModelRegistry
+from app.models.engine.prompt import CannotSee
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
 from app.story import export
 from app.story.article import carried_over, places_in
 from app.story.captions import captions_for, shortened, whole_phrases
 from app.story.errors import NothingWritten
 from app.story.illustrating import MOST_PICTURES, AlbumFull, IllustrationService, NoPictures
 from app.story.picture_search import NoPictureModel, PictureEmbedder, assign, held_by, rank
-from tests.app.test_pictures import GPS, LATITUDE, ORIENTATION, file_of, halves, png_header
 from tests.fakes import FakeModel, FakeRegistry
-from tests.models.tiny_internvl import save_tiny_internvl
+from tests.models.backends.tiny_internvl import save_tiny_internvl
 from tests.story import tiny_clip
 from tests.story.authors import pieces
+from tests.test_pictures import GPS, LATITUDE, ORIENTATION, file_of, halves, png_header
 
 TEXT = tuple(f"Paragraph {number} tells of the boat." for number in range(9))
 COLOURS = ("red", "green", "blue", "white", "black")
@@ -66,12 +66,12 @@ def test_each_place_gets_a_caption_and_the_closest_picture(
     assert service.add("me", album(tmp_path)) == []
     *_, last = service.illustrate("me", "The boat", TEXT)
     assert (last.step, last.done, last.total) == ("looking", 5, 5)
-    article = service.desk("me").article
+    article = service.workspace("me").article
     assert article is not None
     assert len(article.places) == 3
     assert len({place.chosen for place in article.places}) == 3
     embedder = PictureEmbedder(clip, "")
-    pictures = embedder.pictures([Image.open(BytesIO(data)) for data in service.desk("me").pictures])
+    pictures = embedder.pictures([Image.open(BytesIO(data)) for data in service.workspace("me").pictures])
     for place in article.places:
         assert place.caption.startswith("A boat")
         assert int(np.argmax(pictures @ embedder.captions([place.caption])[0])) == place.ranking[0]
@@ -80,7 +80,7 @@ def test_each_place_gets_a_caption_and_the_closest_picture(
 def test_next_best_remove_swap_and_another_caption(service: IllustrationService, tmp_path: Path) -> None:
     service.add("me", album(tmp_path))
     list(service.illustrate("me", "The boat", TEXT))
-    article = service.desk("me").article
+    article = service.workspace("me").article
     assert article is not None
     one, other, _ = (place.paragraph for place in article.places)
     seen = set()
@@ -89,21 +89,21 @@ def test_next_best_remove_swap_and_another_caption(service: IllustrationService,
         assert place is not None
         seen.add(place.chosen)
     assert len(seen) == 3
-    before = service.desk("me").article
+    before = service.workspace("me").article
     swapped = service.change("me", lambda article: article.swapped(one, other))
     assert swapped.at(one).chosen == before.at(other).chosen  # type: ignore[union-attr]
     removed = service.change("me", lambda article: article.chosen(one, None))
     assert one not in service.pictures("me")
     assert removed.at(other).chosen is not None  # type: ignore[union-attr]
     list(service.recaption("me", other, "seven grey horses"))
-    after = service.desk("me").article
+    after = service.workspace("me").article
     assert after.at(other).caption == "seven grey horses"  # type: ignore[union-attr]
 
 
 def test_an_article_follows_its_text_and_no_other(service: IllustrationService, tmp_path: Path) -> None:
     service.add("me", album(tmp_path))
     list(service.illustrate("me", "The boat", TEXT))
-    before = service.desk("me").article
+    before = service.workspace("me").article
     assert before is not None
     first, *others = (place.paragraph for place in before.places)
     edited = [*TEXT[:first], "Edited.", "New.", *TEXT[first + 1 :]]
@@ -135,15 +135,15 @@ def test_two_pages_never_see_each_other_and_a_closed_one_leaves_nothing(
     service: IllustrationService, tmp_path: Path
 ) -> None:
     service.add("me", album(tmp_path))
-    assert service.desk("other").pictures == []
+    assert service.workspace("other").pictures == []
     service.leave("me")
-    assert service.desk("me").pictures == []
+    assert service.workspace("me").pictures == []
 
 
 def test_five_hundred_pictures_are_taken_and_no_more(service: IllustrationService, tmp_path: Path) -> None:
     [(path, name)] = album(tmp_path, 1)
     refused = service.add("me", [(path, name)] * (MOST_PICTURES + 2))
-    assert len(service.desk("me").pictures) == MOST_PICTURES
+    assert len(service.workspace("me").pictures) == MOST_PICTURES
     assert [type(error) for error in refused] == [AlbumFull]
     *_, last = service.illustrate("me", "Many", TEXT[:2])
     assert last.done == MOST_PICTURES
@@ -165,7 +165,7 @@ def test_bad_pictures_are_named_and_the_others_taken(
     [refused] = service.add("me", [(tmp_path / name, name), *album(tmp_path, 2)])
     assert name in refused.text("zh")
     assert sentence in refused.text("en")
-    assert len(service.desk("me").pictures) == 2
+    assert len(service.workspace("me").pictures) == 2
     list(service.illustrate("me", "t", TEXT[:2]))
     assert len(service.pictures("me")) == 1
 
@@ -180,7 +180,7 @@ def test_a_turned_photo_and_a_moving_one_stand_upright_still_and_without_their_l
     (tmp_path / "turned.jpg").write_bytes(file_of(halves((60, 40)), "JPEG", exif=exif))
     (tmp_path / "moving.gif").write_bytes(file_of(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert service.add("me", [(tmp_path / name, name) for name in ("turned.jpg", "moving.gif")]) == []
-    turned, moving = service.desk("me").pictures
+    turned, moving = service.workspace("me").pictures
     assert Image.open(BytesIO(turned)).size == (40, 60)
     assert not Image.open(BytesIO(turned)).getexif()
     assert b"Exif" not in turned
@@ -223,7 +223,7 @@ def test_a_caption_falls_back_to_the_text_and_ends_on_a_phrase() -> None:
 
 
 def see(answer: str) -> FakeModel:
-    return FakeModel("eyes", lambda _: pieces(answer), sees=True)
+    return FakeModel("eyes", lambda _: pieces(answer), is_multimodal=True)
 
 
 @pytest.mark.parametrize(
@@ -236,15 +236,15 @@ def test_a_model_that_sees_picks_among_the_closest(clip: str, tmp_path: Path, an
     service = IllustrationService(FakeRegistry(words, eyes), lambda: nullcontext(embedder))
     service.add("me", album(tmp_path))
     list(service.illustrate("me", "t", TEXT[:1]))
-    closest = service.desk("me").article.places[0]  # type: ignore[union-attr]
+    closest = service.workspace("me").article.places[0]  # type: ignore[union-attr]
     assert not eyes.prompts, "off unless asked for"
     steps = list(service.illustrate("me", "t", TEXT[:1], visitor="ada", eyes="eyes"))
     [(messages, sampling, visitor)] = eyes.prompts
     assert (sampling.temperature, visitor, steps[-1].step) == (0, "ada", "picking")
     assert "A boat" in messages[0]["content"]
     shown = [Image.open(BytesIO(image)).size for image in messages[0]["images"]]
-    assert shown == [Image.open(BytesIO(service.desk("me").pictures[one])).size for one in closest.ranking[:3]]
-    picked = service.desk("me").article.places[0].chosen  # type: ignore[union-attr]
+    assert shown == [Image.open(BytesIO(service.workspace("me").pictures[one])).size for one in closest.ranking[:3]]
+    picked = service.workspace("me").article.places[0].chosen  # type: ignore[union-attr]
     assert picked == (closest.chosen if place is None else closest.ranking[place])
 
 
@@ -253,7 +253,7 @@ def test_what_it_picks_stands_nowhere_else(clip: str, tmp_path: Path) -> None:
     service = IllustrationService(FakeRegistry(FakeModel("tiny"), see("2")), lambda: nullcontext(embedder))
     service.add("me", album(tmp_path))
     list(service.illustrate("me", "t", TEXT, eyes="eyes"))
-    places = service.desk("me").article.places  # type: ignore[union-attr]
+    places = service.workspace("me").article.places  # type: ignore[union-attr]
     assert len({place.chosen for place in places}) == len(places) == 3
 
 
@@ -279,7 +279,7 @@ def test_a_real_eye_of_random_weights_is_asked_and_leaves_an_article(
     assert steps[-1] == "picking"
     caption, choice = (int(told.split()[1]) for told in answered)
     assert choice > caption + 3 * 4, "three pictures of at least four tokens"
-    article = service.desk("me").article
+    article = service.workspace("me").article
     assert article is not None
     assert article.places[0].chosen in article.places[0].ranking[:3]
     assert all(entry.leases == 0 for entry in registry.ledger().models)
@@ -305,7 +305,7 @@ def test_a_stop_is_heard_while_the_picture_model_loads(clip: str, tmp_path: Path
     running.close()  # type: ignore[attr-defined]
     loaded.set()
     assert let_go.wait(30)
-    assert (service.desk("me").vectors, service.desk("me").article) == ({}, None)
+    assert (service.workspace("me").vectors, service.workspace("me").article) == ({}, None)
 
 
 def test_pictures_stay_with_their_paragraphs_when_the_text_changes(

@@ -16,18 +16,18 @@ from app.story.length import Target, count
 from app.story.outline import Chapter
 from app.story.request import story_request
 from app.story.service import StoryService
-from app.story.telling import Telling
+from app.story.telling import Writing
 from tests.fakes import FakeModel, FakeRegistry
 from tests.story.authors import Author, chinese, inventive, looping, pieces
 
 
-def telling(author: Author, length: int, language: Language = "en", **more: object) -> tuple[list[Telling], FakeModel]:
+def telling(author: Author, length: int, language: Language = "en", **more: object) -> tuple[list[Writing], FakeModel]:
     model = FakeModel("tiny", author)
     request = story_request("A lamp in the fog.", None, length, language, seed=1, **more)  # type: ignore[arg-type]
     return list(StoryService(FakeRegistry(model)).tell(request, "someone")), model
 
 
-def texts(tellings: Sequence[Telling]) -> list[str]:
+def texts(tellings: Sequence[Writing]) -> list[str]:
     return [one.text for one in tellings]
 
 

@@ -19,6 +19,7 @@ from app.agent.sandbox.channel import ReplyError
 from app.agent.sandbox.child import Child, ChildEndedError
 from app.agent.sandbox.limits import Limits
 from app.agent.sandbox.session import Session
+from app.paths import ROOT
 
 NOBODY = 65534
 _START_SECONDS = 120.0
@@ -133,8 +134,7 @@ class Sandbox:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the parent
         complete = not self.with_files or not _everyone_may_read(Path(os.path.realpath(os.__file__)))
         extent = "bare" if self._bare else "complete" if complete else "usual"
-        root = Path(__file__).resolve().parents[3]
-        command = [sys.executable, "-I", "-c", _BOOT, str(root), str(theirs.fileno())]
+        command = [sys.executable, "-I", "-c", _BOOT, str(ROOT), str(theirs.fileno())]
         self._parent = subprocess.Popen(
             [*command, extent],
             env=_environment(settings),

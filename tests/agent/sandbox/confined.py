@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[3]  # nothing of the project can be imported before it is on the path
 LIBC = ctypes.CDLL(None, use_errno=True)
 PLAIN_USER = 1000
 # What container engines refuse without further rights, by number on x86_64.

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from app.agent.sandbox.probe import probe
+from app.paths import ROOT
 from tests.agent.sandbox import attacks
 from tests.agent.sandbox.server import ConfinedServer
 
@@ -55,7 +56,7 @@ class Scene:
         self.server.open(name)
         replaced = {
             "SERVER": str(self.server.greeting["pid"]),
-            "SOURCE": str(Path(attacks.__file__).parents[3] / "app" / "errors.py"),
+            "SOURCE": str(ROOT / "app" / "errors.py"),
             "OTHER": self.bystander,
             "OUTSIDE": str(self.outside),
             "PORT": str(self.port),

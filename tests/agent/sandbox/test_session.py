@@ -13,9 +13,9 @@ from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.limits import Limits
 from app.agent.sandbox.probe import probe
 from app.agent.sandbox.session import Session
+from app.paths import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module", params=["files", "no files"])

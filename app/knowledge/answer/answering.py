@@ -1,0 +1,181 @@
+"""A question to an answer with sources: rewrite, search, judge, pack, generate, check."""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from inspect import GEN_CREATED, getgeneratorstate
+from types import GeneratorType
+from typing import Any, Literal, cast
+
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import Runnable, RunnableLambda
+
+from app.knowledge.answer import prompts
+from app.knowledge.answer.citations import Citation, attribute, check
+from app.knowledge.answer.langchain_chat_model import RegistryChatModel, to_messages
+from app.knowledge.answer.repeats import before_repeats
+from app.knowledge.retrieve.refusal import is_chinese
+from app.knowledge.retrieve.retrieval import Hit, Searcher
+from app.models.interface import Message, Registry, Sampling
+from app.models.waiting import while_loading
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked. `use_documents` off gives the model's own answer only, `compare` gives both side by side."""
+
+    text: str
+    history: Sequence[Message] = ()
+    model: str = ""
+    use_documents: bool = True
+    compare: bool = False
+    k: int = 5
+    files: Sequence[int] | None = None
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.2, max_new_tokens=400))
+    visitor: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer so far. `citations` come with the last one; `alone` is what the model says without documents.
+
+    `loading` is the share of the model that is there while it is being loaded.
+    """
+
+    state: Literal["loading", "rewriting", "writing", "done"] = "writing"
+    loading: float | None = None
+    text: str = ""
+    alone: str = ""
+    hits: tuple[Hit, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    refused: bool = False
+    searched_for: str = ""
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """Answers from one collection with one model."""
+
+    registry: Registry
+    searcher: Searcher | None
+
+    def ask(self, question: Question) -> Iterator[Answer]:
+        """Stream the answer, a value several times a second. Close the iterator to stop the model."""
+        question = replace(question, model=question.model or self.registry.default_name)
+        registry = self.registry.for_visitor(question.visitor)
+        for share in while_loading(registry, question.model):
+            yield Answer(state="loading", loading=share)
+        model = RegistryChatModel.of(registry, question.model, question.sampling, question.visitor)
+        answer = Answer()
+        running: dict[str, Iterator[str]] = {}
+        with registry.lease(question.model) as leased, ended(model, running):
+            if question.compare or not question.use_documents:
+                running["alone"] = model_alone(model, question)
+            if question.use_documents:
+                answer = yield from self._found(model, question)
+                yield answer
+                if not answer.refused:
+                    chain = answer_chain(model, is_chinese(question.text), room(leased, question.sampling))
+                    running["text"] = chain.stream({"question": answer.searched_for, "hits": answer.hits})
+            for name, text in together(running):
+                answer = replace(answer, **{name: text})  # type: ignore[arg-type]
+                yield answer
+        if question.use_documents and not answer.refused:
+            texts = [hit.passage.content for hit in answer.hits]
+            answer = replace(answer, citations=tuple(check(answer.text, texts) or attribute(answer.text, texts)))
+        yield replace(answer, state="done")
+
+    def _found(self, model: RegistryChatModel, question: Question) -> Generator[Answer, None, Answer]:
+        """Search, with the question and with its rewriting where it follows up."""
+        assert self.searcher is not None
+        rewritten = question.text
+        if question.history:
+            rewritten = yield from rewrite(model, question)
+        queries = list(dict.fromkeys([rewritten, question.text]))
+        hits, answerable = self.searcher.search_and_judge(queries, question.k, question.files)
+        if answerable:
+            return Answer(hits=tuple(hits), searched_for=rewritten)
+        text = prompts.NOTHING_FOUND[is_chinese(question.text)]
+        return Answer(text=text, refused=True, searched_for=rewritten)
+
+
+@contextmanager
+def ended(model: RegistryChatModel, streams: dict[str, Iterator[str]]) -> Iterator[None]:
+    """However the reader leaves, the model stops, and the streams are read out so that their leases end."""
+    try:
+        yield
+    finally:
+        model.cancel()
+        for stream in streams.values():
+            if getgeneratorstate(cast("GeneratorType[str, None, None]", stream)) != GEN_CREATED:
+                deque(stream, maxlen=0)
+
+
+def answer_chain(model: Runnable[Any, BaseMessage], chinese: bool, fits: Any) -> Runnable[Any, str]:
+    """Passages and question to text: the chain that answers. `fits` tells whether a prompt has room in the model."""
+
+    def packed(given: dict[str, Any]) -> Any:
+        passages = [(hit.passage.path, hit.passage.content) for hit in given["hits"]]
+        while True:
+            values = {"question": given["question"], "context": prompts.context(passages)}
+            prompt = prompts.ANSWER[chinese].invoke(values)
+            if len(passages) <= 1 or fits(prompt.to_messages()):
+                return prompt
+            passages.pop()
+
+    return RunnableLambda(packed) | model | StrOutputParser()
+
+
+def room(leased: Any, sampling: Sampling) -> Any:
+    """Whether messages and the longest answer fit into the window of a leased model."""
+    limit = leased.context_tokens - sampling.max_new_tokens
+    return lambda messages: leased.count_tokens(to_messages(messages)) <= limit
+
+
+def model_alone(model: RegistryChatModel, question: Question) -> Iterator[str]:
+    """The same model without documents."""
+    messages = [(turn["role"], turn["content"]) for turn in question.history if turn["role"] in ("user", "assistant")]
+    return (model | StrOutputParser()).stream([*messages, ("user", question.text)])
+
+
+def rewrite(model: RegistryChatModel, question: Question) -> Generator[Answer, None, str]:
+    """A follow-up as a question of its own; the question itself where the model's rewriting is no use."""
+    template = prompts.REWRITE[is_chinese(question.text)]
+    prompt = template.format(turns=prompts.conversation(question.history), question=question.text)
+    short = model.model_copy(update={"temperature": 0.0, "max_tokens": 80})
+    text = ""
+    with ended(short, streams := {"rewritten": (short | StrOutputParser()).stream([HumanMessage(prompt)])}):
+        for _, so_far in together(streams):
+            text = so_far.strip()
+            yield Answer(state="rewriting")
+    line = text.splitlines()[0].strip().strip("「」\"'") if text else ""
+    if 2 <= len(line) <= 200 and is_chinese(line) == is_chinese(question.text):
+        return line
+    return f"{last_question(question.history)} {question.text}".strip()
+
+
+def last_question(history: Sequence[Message]) -> str:
+    """What the person asked before: it holds the subject that a follow-up leaves out."""
+    return next((turn["content"][:200] for turn in reversed(history) if turn["role"] == "user"), "")
+
+
+def together(streams: dict[str, Iterator[str]]) -> Iterator[tuple[str, str]]:
+    """Advance streams in turn, so that their requests share the model's batch; yields (name, text so far).
+
+    A text that begins to turn in a circle ends there.
+    """
+    texts = dict.fromkeys(streams, "")
+    running = dict(streams)
+    while running:
+        for name, stream in list(running.items()):
+            piece = next(stream, None)
+            if piece is None:
+                del running[name]
+                continue
+            texts[name] += piece
+            if (whole := before_repeats(texts[name])) is not None:
+                texts[name] = whole
+                del running[name]
+            yield name, texts[name]

@@ -1,0 +1,118 @@
+"""Search: nearest vectors and best keywords, fused by score."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from app.knowledge.retrieve.embedders import Embedder, LeaseReranker
+from app.knowledge.retrieve.refusal import Evidence, is_answerable, weigh
+from app.knowledge.retrieve.segmenting import content_words, query_words
+from app.knowledge.store.database import Database
+from app.knowledge.store.snapshot import Snapshot, StoredPassage
+from app.knowledge.store.vectors import Key, VectorIndex
+
+CANDIDATES = 50  # asked of each leg
+RERANKED = 20  # passages a reranker reads
+JUDGED = 5  # passages whose words count as evidence
+KEYWORD_WEIGHT = 0.5  # of the best keyword match against the best vector; measured by bench.retrieval
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that was found; `score` orders the list, `cosine` is 0 where only its words were found."""
+
+    passage: StoredPassage
+    score: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class RetrieverResult:
+    """What one query brought: all visible candidates, their cosines and keyword scores."""
+
+    query: str
+    passages: dict[Key, StoredPassage]
+    cosines: dict[Key, float]
+    keyword_scores: dict[Key, float]
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """Reads one collection. Safe from several threads, and while the collection is being written."""
+
+    database: Database
+    vectors: VectorIndex
+    embedder: Callable[[], AbstractContextManager[Embedder]]
+    reranker: LeaseReranker | None = None
+
+    def search(self, queries: Sequence[str], k: int, files: Sequence[int] | None = None) -> list[Hit]:
+        """The `k` best passages for the queries together; `files` restricts to these."""
+        with self.database.snapshot() as snapshot:
+            return self._rank([self.leg(snapshot, query, files) for query in queries], k)
+
+    def search_and_judge(
+        self, queries: Sequence[str], k: int, files: Sequence[int] | None = None
+    ) -> tuple[list[Hit], bool]:
+        """The same, and whether the passages are likely to answer any of the queries."""
+        with self.database.snapshot() as snapshot:
+            legs = [self.leg(snapshot, query, files) for query in queries]
+            evidence = [weigh_leg(snapshot, leg) for leg in legs]
+        with self.embedder() as embedder:
+            name = embedder.name
+        return self._rank(legs, k), any(is_answerable(one, name) for one in evidence)
+
+    def leg(self, snapshot: Snapshot, query: str, files: Sequence[int] | None = None) -> RetrieverResult:
+        """The candidates of one query."""
+        with self.embedder() as embedder:
+            vector = embedder.query(query)
+        near = self.vectors.nearest(vector, CANDIDATES, files)
+        matched = snapshot.matching(query_words(query), CANDIDATES, files)
+        known = {passage.key: passage for passage, _ in matched}
+        known |= {passage.key: passage for passage in snapshot.passages([key for key, _ in near if key not in known])}
+        return RetrieverResult(
+            query,
+            known,
+            {key: cosine for key, cosine in near if key in known},
+            {passage.key: score for passage, score in matched},
+        )
+
+    def _rank(self, legs: Sequence[RetrieverResult], k: int) -> list[Hit]:
+        scores: dict[Key, float] = {}
+        for leg in legs:
+            for key, score in fuse(leg.cosines, leg.keyword_scores).items():
+                scores[key] = scores.get(key, 0.0) + score
+        best = sorted(scores, key=lambda key: -scores[key])[: k if self.reranker is None else max(k, RERANKED)]
+        known = {key: passage for leg in legs for key, passage in leg.passages.items()}
+        hits = [
+            Hit(known[key], scores[key] / len(legs), max(leg.cosines.get(key, 0.0) for leg in legs)) for key in best
+        ]
+        if self.reranker is None or not hits:
+            return hits
+        with self.reranker() as reranker:
+            order = reranker.scores(legs[0].query, [hit.passage.content for hit in hits])
+        return [hit for _, hit in sorted(zip(order, hits, strict=True), key=lambda pair: -pair[0])][:k]
+
+
+def weigh_leg(snapshot: Snapshot, leg: RetrieverResult) -> Evidence:
+    """What speaks for an answer to this query."""
+    scores = fuse(leg.cosines, leg.keyword_scores)
+    best = sorted(scores, key=lambda key: -scores[key])[:JUDGED]
+    frequency, total = snapshot.frequencies({word for word, _, _ in content_words(leg.query)})
+    texts = [f"{' '.join(leg.passages[key].heading)}\n{leg.passages[key].content}" for key in best]
+    return weigh(leg.query, sorted(leg.cosines.values(), reverse=True), texts, frequency, total)
+
+
+def fuse(
+    cosines: dict[Key, float], keyword_scores: dict[Key, float], weight: float = KEYWORD_WEIGHT
+) -> dict[Key, float]:
+    """Both legs on one scale: cosines spread over 0 to 1 among the candidates, keyword scores against the best one.
+
+    Measured better than reciprocal rank fusion, which forgets by how much the first place was won.
+    """
+    low, high = min(cosines.values(), default=0.0), max(cosines.values(), default=0.0)
+    spread = max(high - low, 1e-6)
+    scores = {key: (cosine - low) / spread for key, cosine in cosines.items()}
+    best = max(keyword_scores.values(), default=0.0) or 1.0
+    for key, score in keyword_scores.items():
+        scores[key] = scores.get(key, 0.0) + weight * score / best
+    return scores

@@ -1,0 +1,83 @@
+"""Vectors of a collection in Chroma: a folder of ours, or a Chroma server by URL."""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from app.errors import SettingsError
+from app.knowledge.retrieve.embedders import Vectors
+
+BATCH = 2000  # ids in one request; Chroma's own limit is above 5000
+Key = tuple[int, int]  # version of a file, number of the passage in it
+
+
+def open_chroma(folder: Path, url: str = "") -> Any:
+    """A Chroma client: embedded in `folder`, or the server at `url`."""
+    import chromadb
+    from chromadb.config import Settings
+
+    quiet = Settings(anonymized_telemetry=False)
+    if not url:
+        return chromadb.PersistentClient(str(folder), quiet)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(key="chroma_url", value=url, allowed="http(s)://host:port")
+    secure = parts.scheme == "https"
+    try:
+        return chromadb.HttpClient(parts.hostname, parts.port or (443 if secure else 8000), secure, settings=quiet)
+    except ValueError as error:
+        raise SettingsError(key="chroma_url", value=url, allowed=str(error)) from error
+
+
+class VectorIndex:
+    """One collection's vectors, named by version and number of their passage."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._collection = client.get_or_create_collection(
+            name, embedding_function=None, configuration={"hnsw": {"space": "cosine", "ef_search": 200}}
+        )
+
+    def add(self, keys: Sequence[Key], vectors: Vectors, file_ids: Sequence[int]) -> None:
+        """Store vectors; the same key again replaces."""
+        for at in range(0, len(keys), BATCH):
+            part = slice(at, at + BATCH)
+            self._collection.upsert(
+                ids=[_id(key) for key in keys[part]],
+                embeddings=vectors[part],
+                metadatas=[{"file": file_id} for file_id in file_ids[part]],
+            )
+
+    def remove(self, versions: dict[int, int]) -> None:
+        """Remove all vectors of these versions (version -> number of passages)."""
+        keys = (_id((version, number)) for version, count in versions.items() for number in range(count))
+        while part := list(islice(keys, BATCH)):
+            self._collection.delete(ids=part)
+
+    def nearest(self, vector: Vectors, limit: int, files: Sequence[int] | None) -> list[tuple[Key, float]]:
+        """The closest passages with their cosine, best first."""
+        chosen: Any = {"file": {"$in": list(files)}} if files is not None else None
+        reply = self._collection.query(query_embeddings=[vector], n_results=limit, where=chosen, include=["distances"])
+        return [
+            (_key(name), 1 - distance) for name, distance in zip(reply["ids"][0], reply["distances"][0], strict=True)
+        ]
+
+    def keys(self) -> list[Key]:
+        """Everything it holds."""
+        return [_key(name) for name in self._collection.get(include=[])["ids"]]
+
+    def drop(self) -> None:
+        """Remove the whole collection."""
+        self._client.delete_collection(self._name)
+
+
+def _id(key: Key) -> str:
+    return f"{key[0]}-{key[1]}"
+
+
+def _key(name: str) -> Key:
+    version, number = name.split("-")
+    return int(version), int(number)

@@ -1,0 +1,129 @@
+"""llama.cpp's server as a resident of the memory account: fair turns, and a new process where one has died."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from app.errors import EngineFailed
+from app.models.backends.llama_cpp.admission import Admission
+from app.models.backends.llama_cpp.client import LlamaClient
+from app.models.backends.llama_cpp.process import ServerProcess
+from app.models.backends.openai_server.address import EngineAddress
+from app.models.backends.openai_server.engine import Call, RemoteEngine
+from app.models.backends.openai_server.errors import EngineAway
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+PATIENCE_SECONDS = 600.0  # behind everyone else's long answers, or while a large file is read again
+DYING_SECONDS = 2.0  # a process that is killed loses its connections first and is gone a moment later
+
+
+@dataclass(eq=False)
+class LlamaCall(Call):
+    """A request with what its turn depends on; `tokens` of its prompt and longest answer together."""
+
+    visitor: str = ""
+    tokens: int = 0
+
+
+class LlamaEngine(RemoteEngine):
+    """Thread-safe. `server` is one that has not been started; `cache_mib` and `file_mib` are told by the file."""
+
+    def __init__(self, server: ServerProcess, context_tokens: int, device: str, file_mib: int, cache_mib: int) -> None:
+        server.start()
+        self.server = server
+        self.name = server.name
+        self._device = device
+        super().__init__(EngineAddress(server.name, (server.url,), key=server.key), context_tokens)
+        self._slots = Admission(server.options.slots, server.options.cache_tokens)
+        self._reviving = asyncio.Lock()
+        self.cache_mib = cache_mib
+        self.mib = max(file_mib, server.mib - cache_mib)
+
+    @property
+    def device(self) -> str:
+        return self._device
+
+    @property
+    def told_context(self) -> int:
+        return self._usual_context
+
+    def ahead_of(self, call: Call) -> int:
+        return self._slots.waiting_before(call)
+
+    @property
+    def requests(self) -> int:
+        """Answers that run or wait now."""
+        return sum(isinstance(task, LlamaCall) for task in list(self._tasks))
+
+    def prompt_tokens(self, messages: list[dict[str, Any]]) -> list[int]:
+        """The tokens of a prompt, by the file's chat template."""
+        return self.run(self._asked(lambda replica: replica.prompt(messages)), PATIENCE_SECONDS)
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text within a conversation."""
+        return self.run(self._asked(lambda replica: replica.tokens(text)), PATIENCE_SECONDS)
+
+    def top_logprobs(self, tokens: list[int], count: int) -> list[dict[str, Any]]:
+        """What may follow the tokens, the most likely first; see `LlamaClient.top_logprobs`."""
+
+        async def ask() -> list[dict[str, Any]]:
+            async with self._slots.place("", len(tokens) + 1):
+                return await self._asked(lambda replica: replica.top_logprobs(tokens, count))
+
+        return self.run(ask(), PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        super().close()
+        self.server.end()
+
+    async def _open(self) -> list[Any]:
+        return [LlamaClient(self.address, self.server.url)]
+
+    async def _asked(self, ask: Callable[[LlamaClient], Awaitable[Result]]) -> Result:
+        """Asked once more of a new process where the first has died. Raises EngineFailed."""
+        replica = self._replica
+        try:
+            return await ask(replica)
+        except EngineAway:
+            await self._revive(replica)
+        try:
+            return await ask(self._replica)
+        except EngineAway as error:
+            raise EngineFailed from error
+
+    async def _answer(self, call: Call) -> None:
+        assert isinstance(call, LlamaCall)
+        async with self._slots.place(call.visitor, call.tokens, call):
+            for attempt in range(2):
+                told, replica = False, self._replica
+                try:
+                    async for chunk in replica.answer(call.body):
+                        told = True
+                        call.news.put(chunk)
+                    return
+                except EngineAway as error:
+                    await self._revive(replica)
+                    if told or attempt:
+                        raise EngineFailed from error
+
+    @property
+    def _replica(self) -> LlamaClient:
+        replica = self._replicas[0]
+        assert isinstance(replica, LlamaClient)
+        return replica
+
+    async def _revive(self, failed: LlamaClient) -> None:
+        """A new process if that of `failed` has died; those who come meanwhile wait for it."""
+        async with self._reviving:
+            if self._closing or failed is not self._replica:
+                return
+            if not await asyncio.to_thread(self.server.ends_within, DYING_SECONDS):
+                return
+            log.error("llama.cpp's server for %s has ended and starts again: %s", self.name, self.server.last_words())
+            await asyncio.to_thread(self.server.start)
+            before, self._replicas = self._replicas, await self._open()
+            for replica in before:
+                await replica.close()

@@ -1,0 +1,87 @@
+"""A GGUF model as a ChatModel: exact token counts, the sampling of `interface.Sampling`, likelihoods."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from app.models.backends.llama_cpp.engine import LlamaCall, LlamaEngine
+from app.models.backends.openai_server.model import RemoteGeneration, far_messages
+from app.models.engine.prompt import fit_turns, refuse_pictures
+from app.models.interface import Message, Sampling, TokenScore
+
+MANY = 1000  # how many of the most likely are asked for where a token is not among the wanted ones
+
+
+class LlamaModel:
+    """See `interface.ChatModel`. Its chat template is applied over there: roles that it does not know are told as
+    the user's words."""
+
+    chat_template = ""
+    is_multimodal = False
+
+    def __init__(self, engine: LlamaEngine) -> None:
+        self.engine = engine
+        self.name = engine.name
+        self.context_tokens = engine.context_tokens
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(self._prompt(messages))
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        visitor: str = "",
+        drop_oldest: bool = False,
+    ) -> RemoteGeneration:
+        refuse_pictures(self.name, messages)
+        wanted = sampling.max_new_tokens
+        prompt, dropped = fit_turns(self._prompt, messages, self.context_tokens, wanted, drop_oldest)
+        most = max(1, min(wanted, self.context_tokens - len(prompt)))
+        call = LlamaCall(request_body(prompt, sampling, most), visitor=visitor, tokens=len(prompt) + most)
+        return RemoteGeneration(self.engine, call, len(prompt), dropped, sampling.stop)
+
+    def score_tokens(self, messages: Sequence[Message], answer: str, top_logprobs: int) -> list[TokenScore]:
+        """One step for each token of the answer: the server tells likelihoods only of what it generates."""
+        prompt, tokens = self._prompt(messages), self.engine.tokens(answer)
+        return [self._score(prompt + tokens[:at], token, top_logprobs) for at, token in enumerate(tokens)]
+
+    def _score(self, before: list[int], token: int, top_logprobs: int) -> TokenScore:
+        found = self.engine.top_logprobs(before, max(1, top_logprobs))
+        own = _find(found, token) or _find(self.engine.top_logprobs(before, MANY), token)
+        tops = tuple((_text(entry), float(entry["logprob"])) for entry in found[:top_logprobs])
+        if own is None:  # less likely than a thousand others
+            return TokenScore("", -math.inf, tops)
+        return TokenScore(_text(own), float(own["logprob"]), tops)
+
+    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        return self.engine.prompt_tokens(far_messages(messages))
+
+
+def request_body(prompt: list[int], sampling: Sampling, most: int) -> dict[str, Any]:
+    """Only what is asked for: the server's own defaults would cut the distribution further."""
+    body: dict[str, Any] = {
+        "prompt": prompt,
+        "n_predict": most,
+        "stream": True,
+        "cache_prompt": True,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": 0.0,
+        "samplers": ["temperature", "top_k", "top_p"],
+    }
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed % 2**32
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    return body
+
+
+def _find(entries: list[dict[str, Any]], token: int) -> dict[str, Any] | None:
+    return next((entry for entry in entries if entry["id"] == token), None)
+
+
+def _text(entry: dict[str, Any]) -> str:
+    return bytes(entry["bytes"]).decode("utf-8", "replace")

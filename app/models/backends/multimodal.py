@@ -1,0 +1,111 @@
+"""What a model that sees is asked: messages with pictures become tokens and pixels by its own processor."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoImageProcessor, BatchFeature, PreTrainedConfig, ProcessorMixin
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+from app.errors import NotAModel
+from app.models.engine.prompt import fit_turns
+from app.models.interface import Message
+from app.pictures import open_picture
+
+UNSEEN = "\u200b"  # a space without width
+
+
+class NoProcessor(NotAModel):
+    zh = "文件夹 {name} 里没有可用的图片处理器（preprocessor_config.json 等）：{reason}。请重新下载。"
+    en = "The folder {name} has no usable image processor (preprocessor_config.json): {reason}. Download it again."
+
+
+class NoVideos(dict[str, Any]):
+    """In the place of a video processor, which would need torchvision: only pictures are shown here.
+
+    A dictionary, because a processor writes itself down as JSON. SmolVLM's reads both settings for every prompt.
+    """
+
+    num_frames = None
+    fps = None
+
+
+class WithoutVideos:
+    """Mixed into a processor's class, so that it accepts NoVideos."""
+
+    def check_argument_for_proper_class(self, argument_name: str, argument: object) -> Any:
+        if isinstance(argument, NoVideos):
+            return NoVideos
+        return super().check_argument_for_proper_class(argument_name, argument)  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class MultimodalPrompt:
+    """One prompt; `inputs` is what `generate` takes beside the tokens, such as pixels."""
+
+    tokens: list[int]
+    inputs: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+class MultimodalPrompts:
+    """As PromptBuilder, for a processor instead of a tokenizer."""
+
+    def __init__(self, processor: Any, limit: int) -> None:
+        self._processor = processor
+        self._limit = limit
+        added = processor.tokenizer.added_tokens_decoder.values()
+        controls = {str(token) for token in added if token.special} | {processor.image_token}
+        self._controls = re.compile("|".join(re.escape(token) for token in sorted(controls, key=len, reverse=True)))
+
+    def prompt(self, messages: Sequence[Message]) -> MultimodalPrompt:
+        """Tokens and pixels, the opening of the assistant's turn included."""
+        made: BatchFeature = self._processor.apply_chat_template(
+            [self._turn(message) for message in messages],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+        inputs = {name: value for name, value in made.items() if name != "attention_mask"}
+        return MultimodalPrompt(inputs.pop("input_ids")[0].tolist(), inputs)
+
+    def fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[MultimodalPrompt, int]:
+        """(prompt, dropped turns); see `fit_turns`."""
+        return fit_turns(self.prompt, messages, self._limit, answer, drop_oldest)
+
+    def _turn(self, message: Message) -> dict[str, Any]:
+        """Pictures before the words about them; a tool's output is told as the user's words."""
+        role = "user" if message["role"] == "environment" else message["role"]
+        shown = [{"type": "image", "image": open_picture(image)} for image in message.get("images", ())]
+        # What a visitor types must not stand for a picture, or end a turn; some processors count it where they should
+        # not even with transformers' own sanitize_control_tokens.
+        text = self._controls.sub(lambda found: f"{found[0][0]}{UNSEEN}{found[0][1:]}", message["content"])
+        return {"role": role, "content": [*shown, {"type": "text", "text": text}]}
+
+
+def is_multimodal(config: PreTrainedConfig) -> bool:
+    """Whether this architecture answers about pictures."""
+    return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+
+def load_processor(folder: Path, config: PreTrainedConfig, tokenizer: Any, name: str) -> ProcessorMixin:
+    """The checkpoint's own processor. Raises NoProcessor."""
+    try:
+        real: Any = PROCESSOR_MAPPING[type(config)]
+        kind: Any = type(real.__name__, (WithoutVideos, real), {})
+        written, _ = kind.get_processor_dict(folder, local_files_only=True)
+        images = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        parts = {"image_processor": images, "tokenizer": tokenizer, "video_processor": NoVideos()}
+        processor = kind.from_args_and_dict([parts[part] for part in kind.get_attributes()], written)
+    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+        raise NoProcessor(name=name, reason=str(error).strip().splitlines()[0][:200] if str(error) else "?") from error
+    processor.chat_template = processor.chat_template or tokenizer.chat_template
+    if not processor.chat_template:
+        raise NoProcessor(name=name, reason="chat_template")
+    return processor

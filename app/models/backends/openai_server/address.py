@@ -1,0 +1,62 @@
+"""Where an engine is: the setting `engine`, such as `internlm=http://gpu1:23333/v1,http://gpu2:23333/v1#internlm3`."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from app.errors import SettingsError
+
+KEY_VARIABLE = "PUYU_ENGINE_KEY"
+FORM = "NAME=http://HOST:PORT/v1[,http://HOST2:PORT/v1][#MODEL[#vision]]"
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class EngineAddress:
+    """Replicas under one name. An empty `model` means the first that they list; the key comes from the environment.
+
+    `is_multimodal` is said by whoever runs the server: no engine tells whether its model takes pictures.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    model: str = ""
+    key: str = field(default="", repr=False)
+    is_multimodal: bool = False
+
+    @property
+    def key_variable(self) -> str:
+        """The environment variable with this engine's key; without it KEY_VARIABLE holds for all engines."""
+        return f"{KEY_VARIABLE}_{re.sub(r'[^A-Z0-9]', '_', self.name.upper())}"
+
+
+def read_engines(
+    entries: Sequence[str], environment: Mapping[str, str], taken: Sequence[str] = ()
+) -> dict[str, EngineAddress]:
+    """The engines by name. Raises SettingsError for what is no address or has a name in `taken`."""
+    engines: dict[str, EngineAddress] = {}
+    for entry in entries:
+        address = _read(entry)
+        if address.name in engines or address.name in taken:
+            raise SettingsError(key="engine", value=address.name, allowed="this name is taken 这个名称已被使用")
+        key = environment.get(address.key_variable) or environment.get(KEY_VARIABLE, "")
+        engines[address.name] = replace(address, key=key)
+    return engines
+
+
+def _read(entry: str) -> EngineAddress:
+    name, equals, rest = entry.strip().partition("=")
+    places, _, rest = rest.partition("#")
+    model, _, mark = rest.partition("#")
+    urls = tuple(url.strip().rstrip("/") for url in places.split(",") if url.strip())
+    if not equals or not NAME.fullmatch(name) or not urls or mark not in ("", "vision", "sees"):
+        raise SettingsError(key="engine", value=name, allowed=FORM)
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError(key="engine", value=name, allowed=FORM)
+        if parts.username or parts.password:
+            wanted = f"the key belongs into {KEY_VARIABLE} 密钥请放进环境变量 {KEY_VARIABLE}"
+            raise SettingsError(key="engine", value=name, allowed=wanted)
+    return EngineAddress(name, urls, model, is_multimodal=bool(mark))

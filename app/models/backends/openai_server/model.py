@@ -1,0 +1,194 @@
+"""A far model as a ChatModel: messages over HTTP, text back, and a stop that ends the far request."""
+
+import re
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import PromptTooLong
+from app.models.backends.openai_server.engine import Call, RemoteEngine
+from app.models.backends.openai_server.replica import Chunk
+from app.models.engine.detokenizer import StopStrings
+from app.models.engine.prompt import fit_turns, refuse_pictures
+from app.models.interface import FinishReason, Message, Sampling
+from app.pictures import data_url
+
+# For servers without a tokenizer route: about what the usual vocabularies make of Chinese and of other text.
+WIDE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
+TOKENS_PER_WIDE, TOKENS_PER_OTHER, TOKENS_PER_TURN = 0.75, 0.28, 5
+TOKENS_PER_PICTURE = 1024  # between a few hundred and a few thousand, by engine and size
+MARGIN = 1.3  # an estimate may be that much too low
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Messages with the tokens that their prompt has, as far as is known here."""
+
+    messages: tuple[Message, ...]
+    tokens: int
+
+    def __len__(self) -> int:
+        return self.tokens
+
+
+class RemoteModel:
+    """See `interface.ChatModel`. `there` is the model's name on the far side; empty for what each replica serves.
+
+    It has no chat template here: the far engine applies its own.
+    """
+
+    chat_template = ""
+
+    def __init__(self, engine: RemoteEngine, name: str, there: str = "") -> None:
+        self.engine = engine
+        self.name = name
+        self.there = there
+        self.is_multimodal = engine.address.is_multimodal
+        self.context_tokens = engine.context_tokens
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """By the far tokenizer where it can be asked, else an estimate."""
+        counted = self.engine.count_tokens(self.there, far_messages(messages))
+        return estimate(messages) if counted is None else counted
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        visitor: str = "",  # noqa: ARG002  the far engine knows no visitors
+        drop_oldest: bool = False,
+    ) -> "RemoteGeneration":
+        if not self.is_multimodal:
+            refuse_pictures(self.name, messages)
+        prompt, dropped = self._fit(messages, sampling.max_new_tokens, drop_oldest)
+        room = self.context_tokens - prompt.tokens if self.engine.told_context else sampling.max_new_tokens
+        body = request_body(self.there, prompt.messages, sampling, max(1, min(sampling.max_new_tokens, room)))
+        return RemoteGeneration(self.engine, Call(body), prompt.tokens, dropped, sampling.stop)
+
+    def _fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[Measured, int]:
+        """A prompt that surely fits is not counted far away; one that may not is judged there unless turns may go."""
+        rough = Measured(tuple(messages), round(estimate(messages) * MARGIN))
+        if rough.tokens + answer <= self.context_tokens:
+            return Measured(rough.messages, estimate(messages)), 0
+        try:
+            return fit_turns(self._measure, messages, self.context_tokens, answer, drop_oldest)
+        except PromptTooLong:
+            if drop_oldest or self.engine.told_context:
+                raise
+            return self._measure(messages), 0
+
+    def _measure(self, messages: Sequence[Message]) -> Measured:
+        return Measured(tuple(messages), self.count_tokens(messages))
+
+
+class RemoteGeneration:
+    """See `interface.Generation`. Counts are estimates until the far side tells its own."""
+
+    def __init__(
+        self, engine: RemoteEngine, call: Call, prompt_tokens: int, dropped: int, stop: tuple[str, ...]
+    ) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = 0
+        self.dropped_turns = dropped
+        self.finish_reason: FinishReason | None = None
+        self._engine, self._call = engine, call
+        self._pieces = self._read(StopStrings(stop))
+        engine.begin(call)
+        # the engine knows only the call, so that an answer which nobody holds any more hangs up
+        weakref.finalize(self, engine.end, call).atexit = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    @property
+    def queue_ahead(self) -> int:
+        return self._engine.ahead_of(self._call)
+
+    def cancel(self) -> None:
+        if self.finish_reason is None:
+            self.finish_reason = "cancelled"
+            self._engine.end(self._call)
+            self._call.news.put(None)
+
+    def _read(self, text: StopStrings) -> Iterator[str]:
+        finish: str | None = None
+        try:
+            while self.finish_reason is None:
+                news = self._call.news.get()
+                if isinstance(news, Exception) and self.finish_reason is None:
+                    raise news
+                if isinstance(news, Exception):
+                    return
+                if news is None:
+                    self._finish(text, finish)
+                    if self.finish_reason != "cancelled" and (rest := text.finish()):
+                        yield rest
+                    return
+                finish = news.finish or finish
+                piece = self._take(news, text)
+                if text.stopped:
+                    self.finish_reason = "stop"
+                if piece:
+                    yield piece
+        finally:
+            if self.finish_reason is None:
+                self.finish_reason = "cancelled"
+            self._engine.end(self._call)
+
+    def _take(self, chunk: Chunk, text: StopStrings) -> str:
+        self.prompt_tokens = chunk.prompt_tokens or self.prompt_tokens
+        self.completion_tokens = chunk.completion_tokens or self.completion_tokens + bool(chunk.text)
+        return text.push(chunk.text) if chunk.text else ""
+
+    def _finish(self, text: StopStrings, finish: str | None) -> None:
+        if self.finish_reason is None:
+            self.finish_reason = "length" if finish == "length" and not text.stopped else "stop"
+
+
+def request_body(there: str, messages: Sequence[Message], sampling: Sampling, most: int) -> dict[str, Any]:
+    """A chat completion as OpenAI's API has it; what only some engines know is sent only where it is asked for."""
+    body: dict[str, Any] = {
+        "model": there,
+        "messages": far_messages(messages),
+        "max_tokens": most,
+        "temperature": sampling.temperature,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if sampling.temperature > 0:
+        body["top_p"] = sampling.top_p
+        if sampling.top_k:
+            body["top_k"] = sampling.top_k
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.keep_special_tokens:
+        body["skip_special_tokens"] = False
+    return body
+
+
+def far_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Turns in the roles that every engine knows; an interpreter's output is told as the user's words."""
+    return [
+        {"role": "user" if turn["role"] == "environment" else turn["role"], "content": _far_content(turn)}
+        for turn in messages
+    ]
+
+
+def _far_content(turn: Message) -> str | list[dict[str, Any]]:
+    """Text alone where there is no picture: not every engine takes parts."""
+    shown = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in turn.get("images", ())]
+    return [*shown, {"type": "text", "text": turn["content"]}] if shown else turn["content"]
+
+
+def estimate(messages: Sequence[Message]) -> int:
+    """About how many tokens these messages make, without the model's tokenizer."""
+    tokens = 0.0
+    for turn in messages:
+        wide = len(WIDE.findall(turn["content"]))
+        tokens += wide * TOKENS_PER_WIDE + (len(turn["content"]) - wide) * TOKENS_PER_OTHER + TOKENS_PER_TURN
+        tokens += TOKENS_PER_PICTURE * len(turn.get("images", ()))
+    return round(tokens) + 1

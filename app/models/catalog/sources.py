@@ -1,0 +1,57 @@
+"""From a card to a folder with the model's files, fetching or converting what is not there yet."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from app.models.backends.llama_cpp.gguf_file import part_names
+from app.models.catalog import bundled, hub
+from app.models.catalog.known_models import ModelCard
+from app.models.loading.checkpoint import read_config, weight_files
+
+
+def fetch(card: ModelCard, cache: Path, on_progress: Callable[[float, str], None]) -> Path:
+    """The folder with the card's files. `cache` is where conversions are kept; hub files go to the hub's own cache.
+
+    Raises DownloadFailed, DiskFull or NotAModel; `on_progress` gets a fraction and what it is a fraction of.
+    """
+    if card.gguf:
+        return _gguf_folder(card, on_progress)
+    if card.source == "packaged":
+        return bundled.convert(card, cache, on_progress)
+    if card.source == "hub":
+        return hub.fetch_repository(card, on_progress)
+    folder = Path(card.location)
+    read_config(folder, card.name)
+    weight_files(folder, card.name)
+    return folder
+
+
+def _gguf_folder(card: ModelCard, on_progress: Callable[[float, str], None]) -> Path:
+    """The folder with the file, and with its other parts where it is split."""
+    if card.source == "packaged":
+        return bundled.gguf_file(card).parent
+    if card.source == "folder":
+        return Path(card.location)
+    kept = _kept_parts(card)
+    if kept:
+        return kept[0].parents[card.gguf.count("/")]
+    return hub.fetch_files(card.location, part_names(card.gguf), on_progress)
+
+
+def _kept_parts(card: ModelCard) -> list[Path]:
+    """The parts of a hub's GGUF file where all are on this machine, else nothing."""
+    names = part_names(card.gguf)
+    kept = [path for path in (hub.kept_file(card.location, name) for name in names) if path]
+    return kept if len(kept) == len(names) else []
+
+
+def describe(card: ModelCard) -> ModelCard:
+    """The card with its size, asking the hub where only it knows. Raises DownloadFailed."""
+    if card.source != "hub":
+        return card
+    if card.gguf:
+        kept = _kept_parts(card)
+        size = sum(path.stat().st_size for path in kept) or hub.file_bytes(card.location, part_names(card.gguf))
+        return replace(card, gguf_mib=round(size / 2**20))
+    return card if card.parameters else hub.described(card)

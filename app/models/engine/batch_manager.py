@@ -1,0 +1,157 @@
+"""transformers' continuous batching with what an application needs: our attention, sampling, order and delivery."""
+
+import queue
+from collections.abc import Callable
+from typing import Any
+
+from transformers import GenerationConfig
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
+from transformers.generation.continuous_batching.cache import group_layers_by_attn_type
+from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
+from transformers.generation.continuous_batching.continuous_api import (
+    ContinuousBatchingManager,
+    ContinuousBatchProcessor,
+    OutputRouter,
+)
+from transformers.generation.continuous_batching.requests import GenerationOutput
+
+from app.models.engine import attention, scheduler
+from app.models.engine.lora import AdapterBank
+from app.models.engine.model_runner import StepRunner, adapter_of
+from app.models.engine.prefix_cache import SaltedCache
+from app.models.engine.sampler import RequestSampling, SamplingRows
+
+REMOVED = -1  # the salt of what an adapter removed meanwhile leaves in the cache: no request ever has it
+Deliver = Callable[[GenerationOutput], None]
+
+
+class DirectRouter(OutputRouter):
+    """Hands each output to its request's callback on the engine's thread, which must return at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._callbacks: dict[str, Deliver] = {}
+
+    def expect(self, request_id: str, callback: Deliver) -> None:
+        self._callbacks[request_id] = callback
+
+    def forget(self, request_id: str) -> None:
+        self._callbacks.pop(request_id, None)
+
+    def deliver(self, output: GenerationOutput) -> None:
+        callback = self._callbacks.get(output.request_id)
+        if callback is not None:
+            callback(output)
+
+    def deliver_batch(self, outputs: list[GenerationOutput]) -> None:
+        for output in outputs:
+            self.deliver(output)
+
+
+class BatchManager(ContinuousBatchingManager):
+    """One batch for one model. `cache_tokens` is the room for keys and values of all requests together."""
+
+    def __init__(
+        self,
+        model: Any,
+        bank: AdapterBank,
+        *,
+        cache_tokens: int,
+        page_size: int,
+        max_batched_tokens: int,
+        max_running_requests: int,
+        prefix_sharing: bool,
+    ) -> None:
+        self._bank = bank
+        scheduler.register()
+        attention.register()
+        self._by_request = model.device.type == "cpu" and _only_full_attention(model)
+        config = ContinuousBatchingConfig(
+            page_size=page_size,
+            num_blocks=-(-cache_tokens // page_size),
+            max_batch_tokens=max_batched_tokens,
+            max_requests_per_batch=max_running_requests,
+            allow_block_sharing=prefix_sharing,
+            scheduler_type=scheduler.NAME,
+        )
+        super().__init__(model, GenerationConfig(eos_token_id=-1, do_sample=True), config)
+        # a simple queue may be filled from a finalizer, whichever thread the garbage collector runs in
+        self.cancel_queue = queue.SimpleQueue()  # type: ignore[assignment]
+        self.output_router: DirectRouter = DirectRouter()
+        self.logit_processor = SamplingRows()
+
+    def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
+        if not self._by_request:
+            super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
+            return
+        self._original_attn_impl = model.config._attn_implementation
+        model.set_attn_implementation(attention.NAME)
+
+    def can_serve(self) -> bool:
+        return self.is_running() and self.background_thread_status.can_accept_new_requests() is None
+
+    def submit(
+        self,
+        request_id: str,
+        tokens: list[int],
+        max_new_tokens: int,
+        stop_tokens: list[int],
+        sampling: RequestSampling,
+        visitor: str,
+        adapter: str | None,
+        deliver: Deliver,
+    ) -> bool:
+        """Queue a request; False when the engine no longer takes any."""
+        self.output_router.expect(request_id, deliver)
+        accepted = self.add_request(
+            tokens,
+            request_id=request_id,
+            max_new_tokens=max_new_tokens,
+            streaming=True,
+            eos_token_id=stop_tokens,
+            sampling=sampling,
+            visitor=visitor,
+            adapter=adapter,
+        )
+        if accepted is None:
+            self.output_router.forget(request_id)
+        return accepted is not None
+
+    def _create_batch_processor(self) -> ContinuousBatchProcessor:
+        processor = super()._create_batch_processor()
+        SaltedCache.adopt(processor.cache, lambda request_id: self._salt(processor, request_id))
+        runner = StepRunner(
+            logit_processor=processor.logit_processor,
+            cb_config=processor.cb_config,
+            cache=processor.cache,
+            inputs_and_outputs=processor.inputs_and_outputs,
+            do_sample=True,
+            return_logprobs=False,
+        )
+        runner.bank = self._bank
+        if self._by_request:
+            runner.plan = attention.StepPlan(processor.cache, self.model.dtype)
+            processor.cache.extend_read_and_write_indices = runner.plan.add_request  # type: ignore[method-assign]
+        processor.model_runner = runner
+        return processor
+
+    def _salt(self, processor: ContinuousBatchProcessor, request_id: str) -> int:
+        scheduler = processor.scheduler
+        state = scheduler.active_requests.get(request_id) or scheduler.waiting_requests.get(request_id)
+        adapter = adapter_of(state)
+        return self._bank.salt(adapter) if adapter is None or adapter in self._bank.names() else REMOVED
+
+
+def can_batch(model: Any) -> bool:
+    """Whether the batch can run this architecture: a decoder whose layers all attend, fully or in a window."""
+    if model.config.is_encoder_decoder or not getattr(model, "_supports_attention_backend", False):
+        return False
+    try:
+        group_layers_by_attn_type(model.config.get_text_config())
+    except ValueError:
+        return False
+    return True
+
+
+def _only_full_attention(model: Any) -> bool:
+    return list(group_layers_by_attn_type(model.config.get_text_config())) == [FULL_ATTENTION]

@@ -1,0 +1,293 @@
+"""Who asks for how much: a visitor's limits, what is told of each finished answer, and an orderly end."""
+
+import hashlib
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from app.access.client_address import SHARE, AddressSpent, ClientAddresses
+from app.access.rate_window import RateWindow
+from app.errors import StudioError
+from app.models.interface import (
+    ChatModel,
+    FinishReason,
+    Generation,
+    InspectableModel,
+    Inspection,
+    Message,
+    Sampling,
+    TokenScore,
+    TokenScoringModel,
+)
+
+log = logging.getLogger(__name__)
+MINUTE_S = 60.0
+OWN = "server:"  # how the server's own visitors begin; a login has no colon, a browser's key is hexadecimal
+
+
+def mark_of(visitor: str) -> str:
+    """What stands for a visitor in the log: always the same for one, and no name."""
+    return hashlib.sha256(visitor.encode()).hexdigest()[:8] if visitor else ""
+
+
+class TooManyAtOnce(StudioError):
+    zh = "同时只能有 {limit} 个回答在生成，请等其中一个完成或将它停止。"
+    en = "Only {limit} of your answers may be in progress at once; wait for one to end, or stop one."
+
+
+class TooManyTokens(StudioError):
+    zh = "每分钟最多 {limit} 个 token，已用完；请 {wait_s} 秒后再试。"
+    en = "You have used the {limit} tokens that a minute allows; try again in {wait_s} s."
+
+
+class Ending(StudioError):
+    zh = "服务器正在关闭，不再接受新的请求；请稍后再试。"
+    en = "The server is shutting down and takes no new requests; try again later."
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What one visitor may have; 0 is no limit. Tokens are those of prompts and answers together."""
+
+    requests_at_once: int = 0
+    tokens_per_minute: int = 0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One request that has ended; times in seconds. `finish_reason` is None where it failed."""
+
+    model: str
+    visitor: str
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: FinishReason | None
+    first_token_s: float | None
+    seconds: float
+
+
+class Meter:
+    """Thread-safe. Requests without a visitor, or of one that begins with OWN, are the server's and not limited."""
+
+    def __init__(
+        self,
+        allowance: Allowance | None = None,
+        *,
+        log_prompts: bool = False,
+        addresses: ClientAddresses | None = None,
+    ) -> None:
+        self.allowance = allowance or Allowance()
+        self._addresses = addresses or ClientAddresses()
+        self._log_prompts = log_prompts
+        self.observers: list[Callable[[Answered], None]] = []
+        self._running: dict[int, weakref.ref[MeteredGeneration]] = {}
+        self._spent = RateWindow(MINUTE_S)
+        self._ending = False
+        self._changed = threading.Condition()
+
+    def model(self, model: ChatModel) -> ChatModel:
+        """The same model, metered."""
+        if isinstance(model, InspectableModel):
+            return _MeteredInspectable(self, model)
+        return _MeteredScoring(self, model) if isinstance(model, TokenScoringModel) else _MeteredModel(self, model)
+
+    def running(self) -> "list[MeteredGeneration]":
+        """What has not ended yet."""
+        known = [kept() for kept in list(self._running.values())]
+        return [generation for generation in known if generation is not None and not generation.ended]
+
+    def end(self, seconds: float) -> int:
+        """Take no new requests, wait so long for those that run, then cancel the rest; how many that were."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            self._ending = True
+            while (left := self.running()) and (wait := deadline - time.monotonic()) > 0:
+                self._changed.wait(wait)
+        for generation in left:
+            generation.cancel()
+        return len(left)
+
+    def admit(self, model: str, visitor: str) -> "MeteredGeneration":
+        """A place for a request about to start. Raises TooManyAtOnce, TooManyTokens, AddressSpent or Ending."""
+        with self._changed:
+            if self._ending:
+                raise Ending
+            if visitor and not visitor.startswith(OWN):
+                self._check(visitor)
+            generation = MeteredGeneration(self, model, visitor)
+            key = id(generation)
+            self._running[key] = weakref.ref(generation, lambda _: self._running.pop(key, None))
+            return generation
+
+    def note_prompt(self, model: str, visitor: str, messages: Sequence[Message]) -> None:
+        """Write what was asked to the log, where the operator has said so."""
+        if self._log_prompts and messages:
+            asked = messages[-1]["content"]
+            log.info("prompt", extra={"model": model, "visitor": mark_of(visitor), "prompt": asked})
+
+    def settle(self, generation: "MeteredGeneration", told: Answered) -> None:
+        """Called once by each generation when it ends."""
+        with self._changed:
+            self._running.pop(id(generation), None)
+            if told.visitor and self.allowance.tokens_per_minute:
+                spent = told.prompt_tokens + told.completion_tokens
+                for whose in filter(None, (told.visitor, self._addresses.of(told.visitor))):
+                    self._spent.add(whose, spent)
+            self._changed.notify_all()
+        for observe in self.observers:
+            observe(told)
+
+    def _check(self, visitor: str) -> None:
+        running = self.running()
+        self._check_visitor(visitor, [other for other in running if other.visitor == visitor])
+        if network := self._addresses.of(visitor):
+            self._check_network(network, [other for other in running if self._addresses.of(other.visitor) == network])
+
+    def _check_visitor(self, visitor: str, own: "list[MeteredGeneration]") -> None:
+        limit = self.allowance.requests_at_once
+        if limit and len(own) >= limit:
+            raise TooManyAtOnce(limit=limit)
+        used, wait_s = self._used(visitor, own)
+        if (limit := self.allowance.tokens_per_minute) and used >= limit:
+            raise TooManyTokens(limit=limit, wait_s=max(1, round(wait_s)))
+
+    def _check_network(self, network: str, theirs: "list[MeteredGeneration]") -> None:
+        at_once, tokens = SHARE * self.allowance.requests_at_once, SHARE * self.allowance.tokens_per_minute
+        if (at_once and len(theirs) >= at_once) or (tokens and self._used(network, theirs)[0] >= tokens):
+            raise AddressSpent
+
+    def _used(self, whose: str, running: "list[MeteredGeneration]") -> tuple[int, float]:
+        """Tokens of the last minute, and the seconds until the oldest of them are forgotten."""
+        spent, wait_s = self._spent.of(whose)
+        return spent + sum(one.prompt_tokens + one.completion_tokens for one in running), wait_s
+
+
+class _NotStarted:
+    """Stands in for a generation between its admission and its start."""
+
+    prompt_tokens = completion_tokens = dropped_turns = queue_ahead = 0
+    finish_reason: FinishReason | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def cancel(self) -> None:
+        """Nothing runs yet."""
+
+
+NOT_STARTED = _NotStarted()
+
+
+class MeteredGeneration:
+    """A Generation that tells the meter when it has ended; it holds its place from before it starts."""
+
+    def __init__(self, meter: Meter, model: str, visitor: str) -> None:
+        self.visitor = visitor
+        self.ended = False
+        self._meter = meter
+        self._inner: Generation = NOT_STARTED
+        self._model = model
+        self._pieces = self._read()
+        self._began = time.monotonic()
+        self._first_token_s: float | None = None
+
+    def start(self, begin: Callable[[], Generation]) -> Self:
+        """Run it; what cannot start gives its place back."""
+        try:
+            self._inner = begin()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self._inner.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        return self._inner.completion_tokens
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        return self._inner.finish_reason
+
+    @property
+    def dropped_turns(self) -> int:
+        return self._inner.dropped_turns
+
+    @property
+    def queue_ahead(self) -> int:
+        return self._inner.queue_ahead
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    def _read(self) -> Iterator[str]:
+        try:
+            for piece in self._inner:
+                if self._first_token_s is None:
+                    self._first_token_s = time.monotonic() - self._began
+                yield piece
+        finally:
+            self._inner.cancel()  # nothing to one that has ended
+            self._end()
+
+    def cancel(self) -> None:
+        self._inner.cancel()
+        self._end()
+
+    def _end(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        told = Answered(
+            self._model,
+            self.visitor,
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.finish_reason,
+            self._first_token_s,
+            time.monotonic() - self._began,
+        )
+        self._meter.settle(self, told)
+
+
+class _MeteredModel:
+    def __init__(self, meter: Meter, model: ChatModel) -> None:
+        self.name = model.name
+        self.context_tokens = model.context_tokens
+        self.chat_template = model.chat_template
+        self.is_multimodal = model.is_multimodal
+        self._meter = meter
+        self._model = model
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return self._model.count_tokens(messages)
+
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling, *, visitor: str = "", drop_oldest: bool = False
+    ) -> Generation:
+        place = self._meter.admit(self.name, visitor)
+        self._meter.note_prompt(self.name, visitor, messages)
+        return place.start(
+            lambda: self._model.stream(messages, sampling, visitor=visitor, drop_oldest=drop_oldest),
+        )
+
+
+class _MeteredScoring(_MeteredModel):
+    def score_tokens(self, messages: Sequence[Message], answer: str, top_logprobs: int) -> list[TokenScore]:
+        scoring = self._model
+        assert isinstance(scoring, TokenScoringModel)
+        return scoring.score_tokens(messages, answer, top_logprobs)
+
+
+class _MeteredInspectable(_MeteredScoring):
+    def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
+        inspectable = self._model
+        assert isinstance(inspectable, InspectableModel)
+        return inspectable.inspect(messages, answer)

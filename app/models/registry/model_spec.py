@@ -1,0 +1,195 @@
+"""From a base's name to what is loaded for it: which files, at which precision, by which engine, how large."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from app.errors import ModelError
+from app.models.backends.hf_generate import GenerateEngine
+from app.models.backends.llama_cpp.gguf_file import read_facts
+from app.models.backends.llama_cpp.launch import open_gguf
+from app.models.backends.openai_server.errors import NoWeightsHere
+from app.models.catalog import bundled, known_models, sources
+from app.models.catalog.known_models import Chosen, ModelCard
+from app.models.engine.batch_manager import can_batch
+from app.models.engine.engine import Engine, EngineOptions
+from app.models.interface import ReportProgress
+from app.models.loading.loader import load
+from app.models.registry import device_memory
+from app.models.registry.memory_manager import ModelSpec, Resident
+from app.models.registry.placement import Placement
+
+LEAST_CACHE_TOKENS = 4096
+MOST_CACHE_TOKENS = 32768
+CONVERSATIONS = 8  # full-length ones that the cache is sized for, where the budget allows
+
+
+class RunsByLlama(NoWeightsHere):
+    zh = "模型 {name} 由 llama.cpp 运行 GGUF 文件，不能训练或使用适配器。请选择全精度模型，如 smollm2-135m:full。"
+    en = (
+        "The model {name} is a GGUF file run by llama.cpp: it cannot be trained and takes no adapters."
+        " Choose a model at full precision, such as smollm2-135m:full."
+    )
+
+
+class LoadedEngine:
+    """An engine as a resident of the memory account."""
+
+    def __init__(self, engine: Engine | GenerateEngine, device: str, cache_mib: int) -> None:
+        self.engine = engine
+        self.device = device
+        self.mib = engine.loaded.mib
+        self.cache_mib = cache_mib
+
+    def close(self) -> None:
+        self.engine.close()
+        del self.engine
+        device_memory.release()
+
+    def park(self) -> bool:
+        if self.device == "cpu" or isinstance(self.engine, GenerateEngine):
+            return False
+        self.engine.park()
+        device_memory.release()
+        return True
+
+    def unpark(self) -> None:
+        if isinstance(self.engine, Engine):
+            self.engine.unpark(self.device)
+
+
+class ModelSpecs:
+    """How each base is had on this machine. Thread-safe."""
+
+    def __init__(self, placement: Placement) -> None:
+        self.placement = placement
+        self._fetched: dict[tuple[str, str], tuple[ModelCard, Path]] = {}
+        self._own: dict[str, ModelCard] = {}
+        self._described: dict[tuple[str, str], ModelCard] = {}
+
+    def add(self, name: str, folder: Path) -> None:
+        """Let a folder made on this machine be a base of that name. Raises NotAModel."""
+        card = ModelCard(name=name, source="folder", location=str(folder))
+        self._fetched.pop((name, ""), None)
+        self._own[name] = known_models.measured(card, folder)
+
+    def forget(self, name: str) -> None:
+        self._own.pop(name, None)
+        self._fetched.pop((name, ""), None)
+
+    def is_own(self, name: str) -> bool:
+        """Whether it is one that was added, at whatever precision."""
+        return known_models.split_precision(name)[0] in self._own
+
+    def own_names(self) -> list[str]:
+        """Those that were added, each as usual and at 4 bits."""
+        return [self.chosen(f"{name}{precision}").name for name in list(self._own) for precision in ("", ":4bit")]
+
+    def chosen(self, name: str) -> Chosen:
+        """Raises UnknownModel or NotAModel."""
+        chosen = known_models.chosen(name, self.placement.quantise, self._own)
+        if chosen.card.gguf:
+            return replace(chosen, name=chosen.card.name, quantise=None)
+        on_processor = self.placement.device == "cpu" and self.placement.lent is None
+        if chosen.quantise == "4bit" and on_processor and chosen.card.source == "packaged":
+            return replace(chosen, card=replace(chosen.card, gguf=bundled.gguf_file(chosen.card).name))
+        return chosen
+
+    def runs_by_llama(self, name: str) -> bool:
+        """Whether a base is a GGUF file here; False for a name that means nothing any more."""
+        try:
+            return bool(self.chosen(name).card.gguf)
+        except ModelError:
+            return False
+
+    def spec(self, name: str) -> ModelSpec:
+        chosen = self.chosen(name)
+        return ModelSpec(
+            name=chosen.name,
+            kind="vision" if self.known(chosen.card).modality == "vision" else "chat",
+            needed_mib=lambda: self._needed_mib(chosen),
+            load=lambda report: self._load(chosen, report),
+            fetch=lambda report: self._fetch(chosen.card, report),
+        )
+
+    def known(self, card: ModelCard) -> ModelCard:
+        """With what its files told, once they are here."""
+        found = self._fetched.get((card.name, card.gguf))
+        return found[0] if found else card
+
+    def learn_size(self, name: str) -> None:
+        """Ask the hub how large a repository is of which nothing is known yet. Raises DownloadFailed."""
+        card = self.chosen(name).card
+        key = (card.name, card.gguf)
+        if key not in self._fetched and key not in self._described:
+            self._described[key] = sources.describe(card)
+
+    def folder(self, name: str) -> Path:
+        """The folder with a base's files, fetched first if they are not there yet. Raises RunsByLlama."""
+        card = self.chosen(name).card
+        if card.gguf:
+            raise RunsByLlama(name=name)
+        if (card.name, "") not in self._fetched:
+            self._fetch(card, lambda _progress, _detail: None)
+        return self._fetched[card.name, ""][1]
+
+    def unpacks(self, name: str) -> bool:
+        """Whether its files are AWQ or GPTQ and it is as large in memory as what they were made from."""
+        chosen = self.chosen(name)
+        return self.known(chosen.card).unpacks and not chosen.quantise
+
+    def full_mib(self, name: str) -> int:
+        """What a quantised base's weights would hold at full precision; 0 for one that is not quantised."""
+        chosen = self.chosen(name)
+        if not chosen.quantise and not chosen.card.gguf:
+            return 0
+        whole = replace(self.known(chosen.card), gguf="")
+        return whole.mib(self._dtype(whole, None), None)
+
+    def full_dtype(self, name: str) -> str:
+        """The number format of a base's weights where they are not quantised: torch's name, or auto."""
+        return self._dtype(self.known(self.chosen(name).card), None)
+
+    def _dtype(self, card: ModelCard, quantise: str | None) -> str:
+        """`auto` is float32 where bfloat16 would be slow and float32 fits, else what loading chooses."""
+        where = self.placement
+        on_processor = where.device == "cpu" and where.lent is None
+        if where.dtype != "auto" or quantise or not on_processor or device_memory.has_bfloat16():
+            return where.dtype
+        return "float32" if card.mib("float32", None) + self._working_mib() <= where.budget_mib else "auto"
+
+    def _needed_mib(self, chosen: Chosen) -> int:
+        key = (chosen.card.name, chosen.card.gguf)
+        card = self.known(self._described.get(key, chosen.card))
+        weights = card.mib(self._dtype(card, chosen.quantise), chosen.quantise, self.placement.device)
+        return weights + self._working_mib()
+
+    def _working_mib(self) -> int:
+        """Room for keys and values, and for what a step needs."""
+        return min(known_models.WORKING_MIB, self.placement.budget_mib // 4)
+
+    def _cache_room(self) -> int:
+        """Bytes for keys and values."""
+        return self._working_mib() * 2**20
+
+    def _fetch(self, card: ModelCard, report: ReportProgress) -> None:
+        folder = sources.fetch(card, self.placement.data / "models", report)
+        self._fetched[card.name, card.gguf] = known_models.measured(card, folder), folder
+
+    def _load(self, chosen: Chosen, report: ReportProgress) -> Resident:
+        where = self.placement
+        card, folder = self._fetched[chosen.card.name, chosen.card.gguf]
+        if card.gguf:
+            report(0.0, chosen.name)
+            facts = read_facts(folder, card.gguf, chosen.name)
+            return open_gguf(chosen.name, folder / card.gguf, facts, where.device, self._cache_room(), where.cache)
+        dtype = self._dtype(card, chosen.quantise)
+        loaded = load(folder, replace(card, name=chosen.name), where.device, dtype, chosen.quantise, report)
+        if where.lent is not None:
+            return LoadedEngine(where.lent.engine(chosen.name, loaded), "ZeroGPU", 0)
+        if loaded.processor is not None or not can_batch(loaded.model):
+            return LoadedEngine(GenerateEngine(chosen.name, loaded), where.device, 0)
+        affordable = self._cache_room() // device_memory.cache_bytes_per_token(loaded.model)
+        wanted = min(loaded.context_tokens * CONVERSATIONS, MOST_CACHE_TOKENS)
+        options = EngineOptions(cache_tokens=max(LEAST_CACHE_TOKENS, min(wanted, affordable)))
+        cache_mib = round(options.cache_tokens * device_memory.cache_bytes_per_token(loaded.model) / 2**20)
+        return LoadedEngine(Engine(chosen.name, loaded, options), where.device, cache_mib)

@@ -1,0 +1,83 @@
+"""What the settings leave to the machine: the device, the memory budget, and which model suits them."""
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+import torch
+from huggingface_hub import constants
+
+from app.errors import SettingsError
+from app.models.backends.zero_gpu import LentGpu, borrow
+from app.models.catalog import known_models
+from app.models.registry import device_memory
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+HUB_SECONDS = 3.0  # how long to wait for a sign of life from the hub
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where models go and how: `device` cuda, mps or cpu; `dtype` torch's name or auto; `quantise` None, 4bit, 8bit.
+
+    `cache` is how llama.cpp keeps the cache of a GGUF model, 16bit or 8bit.
+    With a `lent` GPU all is loaded in memory, and answers run on the GPU.
+    """
+
+    device: str
+    dtype: str
+    quantise: str | None
+    budget_mib: int
+    data: Path
+    lent: LentGpu | None = None
+    cache: str = "16bit"
+
+
+def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[Placement, str]:
+    """The placement and the model to start with; `known` are names beside the catalog's.
+
+    Raises SettingsError where the wanted device is not there.
+    """
+    # what is lent to answers is not there for anything else, nor for loading
+    lent = borrow()
+    device = "cpu" if lent else _device(settings.device)
+    placement = Placement(
+        device=device,
+        dtype=settings.dtype,
+        quantise=None if settings.quantise == "none" else settings.quantise,
+        budget_mib=settings.memory or device_memory.budget_mib(device),
+        data=settings.data,
+        lent=lent,
+        cache=settings.cache,
+    )
+    if settings.model in known:
+        return placement, settings.model
+    if settings.model != "auto":
+        return placement, known_models.chosen(settings.model, placement.quantise, {}).name
+    on_gpu = lent is not None or device == "cuda"
+    choice = known_models.choose(placement.budget_mib if on_gpu else None, on_gpu and hub_answers())
+    log.info("model auto: %s %s on %s", choice.name, choice.quantise or "", device)
+    return replace(placement, quantise=placement.quantise or choice.quantise), choice.name
+
+
+def hub_answers() -> bool:
+    """Whether the hub, or the mirror in HF_ENDPOINT, can be reached now."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        return httpx.head(constants.ENDPOINT, timeout=HUB_SECONDS).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+def _device(wanted: str) -> str:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, present in there.items() if present)
+    if not there[wanted]:
+        present = ", ".join(name for name, is_there in there.items() if is_there)
+        raise SettingsError(key="device", value=wanted, allowed=present)
+    return wanted

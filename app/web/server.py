@@ -1,0 +1,131 @@
+"""The page and the plain HTTP routes on one port, until a signal ends them."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import gradio as gr
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from app.access.accounts import read_accounts
+from app.access.oauth import SignIn, no_password, require_client
+from app.access.upload_limits import gate
+from app.api.mounting import mount
+from app.errors import SettingsError
+from app.knowledge.answer.document_links import router
+from app.knowledge.ingest.converting import MAX_FILE_BYTES
+from app.models.backends.zero_gpu import is_lent
+from app.services import Services
+from app.settings import Settings
+from app.terminal import say, show_loading
+from app.web.cross_site import guard
+from app.web.metrics import Metrics, answer_metrics, log_answer
+from app.web.ui import appearance
+
+log = logging.getLogger(__name__)
+THREADS = 256  # a streaming answer holds one
+LAST_ANSWERS_S = 20.0  # how long answers under way may still take when the server is told to end
+DELIVERY_S = 1.0  # how long the last words of an answer may take to the browser
+
+
+def serve(blocks: gr.Blocks, services: Services) -> None:
+    """Launch, start loading the first model, and wait for Ctrl-C or SIGTERM. Raises SettingsError for a taken port."""
+    settings, api = services.settings, mount(services)
+    entrance = _entrance(settings)
+    if is_lent():  # on this thread, before gradio starts: `spaces` packs then what goes to the GPU
+        with services.registry.lease(services.registry.default_name):
+            pass
+    blocks.queue(default_concurrency_limit=None)
+    try:
+        _, local, public = blocks.launch(
+            server_name=settings.host,
+            server_port=settings.port or None,
+            share=settings.share,
+            auth=entrance.check,  # type: ignore[arg-type]  # gradio awaits it
+            max_threads=THREADS,
+            max_file_size=MAX_FILE_BYTES,
+            app_kwargs={
+                "routes": [*routes(services), *api.routes, *entrance.routes],
+                "middleware": [*guard(settings), *entrance.middleware, gate(services.upload_mib_per_hour, login_of)],
+                "lifespan": api.lifespan,
+            },
+            prevent_thread_lock=True,
+            quiet=True,
+            ssr_mode=False,
+            **appearance(),
+        )
+    except OSError as error:
+        raise SettingsError(key="port", value=settings.port, allowed=str(error)) from error
+    say("start.ready", address=local.rstrip("/"))
+    if public:
+        say("start.public", address=public)
+    services.registry.load(services.registry.default_name)
+    show_loading(services.registry, services.registry.default_name)
+    _wait_for_signal()
+    say("start.ending")
+    busy = bool(services.registry.meter.running())
+    cut = services.registry.meter.end(LAST_ANSWERS_S)
+    log.info("the server ends; %d answers were cut short", cut)
+    time.sleep(DELIVERY_S if busy else 0)
+    blocks.close(verbose=False)
+    services.close()
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """How people come in."""
+
+    check: Callable[[str, str], Awaitable[bool]] | None = None
+    routes: Sequence[BaseRoute] = ()
+    middleware: Sequence[Middleware] = ()
+
+
+def _entrance(settings: Settings) -> Entrance:
+    if settings.signs_in:
+        require_client(settings)
+        sign_in = SignIn(settings, login_of)
+        return Entrance(no_password, sign_in.routes(), [sign_in.middleware()])
+    accounts = read_accounts(settings.auth)
+    return Entrance(accounts.check if accounts else None)
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    """Routes beside the page's own."""
+
+    def healthz(_: Request) -> Response:
+        ledger = services.registry.ledger()
+        loaded = [entry.name for entry in ledger.models if entry.state == "ready"]
+        return JSONResponse({"status": "ok", "models": loaded})
+
+    meter, settings = services.registry.meter, services.settings
+    metrics = Metrics(services.registry, meter)
+    meter.observers.append(log_answer)
+    told = partial(answer_metrics, metrics, settings.metrics_key, settings.is_open)
+    beside: list[BaseRoute] = [Route("/healthz", healthz), Route("/metrics", told)]
+    if services.knowledge is not None:
+        beside += router(services.knowledge.links, services.knowledge.document, login_of).routes
+    return beside
+
+
+def login_of(request: Request) -> str | None:
+    """The login of a request, by the cookie that gradio set."""
+    app = request.app
+    for kind in ("access-token", "access-token-unsecure"):
+        token = request.cookies.get(f"{kind}-{app.cookie_id}")
+        if token in app.tokens:
+            return str(app.tokens[token])
+    return None
+
+
+def _wait_for_signal() -> None:
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    ended.wait()

@@ -1,0 +1,126 @@
+"""The whole page: header, one tab per service, language and theme. The only module that knows all tabs."""
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from app.errors import Language
+from app.paths import ASSETS
+from app.texts import LANGUAGES
+from tabs.agent import tab as agent
+from tabs.chat import tab as chat
+from tabs.evaluate import tab as evaluate
+from tabs.knowledge import tab as knowledge
+from tabs.models import tab as models
+from tabs.shell.leaving import forget_who_leaves
+from tabs.shell.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
+from tabs.shell.theme import studio_theme
+from tabs.story import tab as story
+from tabs.tuning import tab as compare
+
+if TYPE_CHECKING:
+    from app.services import Services
+
+
+LEFTOVERS = (3600, 86400)  # every hour what is older than a day: uploads of programs that never used them
+
+
+# An answer may hold anything, an image address too: the browser itself sees to it that nothing is asked of others.
+POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
+
+
+def build(services: "Services") -> gr.Blocks:
+    """Draw the page. A tab appears when its service is there."""
+    forced = services.settings.language
+    with gr.Blocks(
+        title="浦语工坊 · Puyu Studio", analytics_enabled=False, fill_height=True, delete_cache=LEFTOVERS
+    ) as blocks:
+        page = Page(
+            blocks=blocks,
+            default_language=next((known for known in LANGUAGES if known == forced), None),
+            remembered=gr.State(),
+            sessions=services.sessions,
+            stored=gr.BrowserState({}, storage_key="studio-visitor", secret=BROWSER_SECRET),
+        )
+        switch = _header(page)
+        kept_story = story.kept()
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with page.tab("chat.tab"):
+                chat.build(page, services.chat, services.registry)
+            if services.story is not None:
+                with page.tab("story.tab"):
+                    story.build(page, services.story, services.illustration, services.registry, kept_story)
+            if services.knowledge is not None:
+                with page.tab("knowledge.tab") as knowledge_tab:
+                    knowledge.build(page, services.knowledge, services.registry, knowledge_tab)
+            if services.agent is not None:
+                with page.tab("agent.tab"):
+                    agent.build(page, services.agent, services.registry, login=bool(services.settings.auth))
+            if services.finetune is not None:
+                with page.tab("compare.tab"):
+                    compare.build(page, services.finetune, services.compare, services.registry)
+            if services.evaluate is not None and services.evaluate.on_the_page:
+                with page.tab("evaluate.tab"):
+                    evaluate.build(page, services.evaluate, services.registry)
+            with page.tab("models.tab") as models_tab:
+                models.build(page, services.registry, models_tab, tabs)
+        _follow_language(page, switch)
+        forget_who_leaves(page)
+    return blocks
+
+
+def appearance() -> dict[str, Any]:
+    """How the page looks: options for `launch` and for `mount_gradio_app`."""
+    return {
+        "theme": studio_theme(),
+        "css_paths": [ASSETS / "studio.css"],
+        "js": (ASSETS / "studio.js").read_text(encoding="utf-8"),
+        "head": f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        "favicon_path": str(ASSETS / "icons" / "favicon.svg"),
+        "footer_links": [],
+    }
+
+
+def _header(page: Page) -> gr.Button:
+    """Name, theme and language; returns the language button."""
+    with gr.Row(elem_id="header"):
+        page.bind(gr.HTML(elem_id="brand", padding=False), value="app.brand")
+        who = gr.HTML(elem_id="who", padding=False, visible=False)
+        theme = page.bind(gr.Button(elem_id="theme", size="sm", min_width=0), value="app.theme")
+        switch = page.bind(gr.Button(elem_id="language", size="sm", min_width=0), value="app.other_language")
+    theme.click(None, js="() => window.studio.switchTheme()", api_visibility="private")
+    page.on(page.remembered.change, _say_who, [], [who])
+    return switch
+
+
+def _say_who(visitor: Visitor) -> dict[str, Any]:
+    """Who has logged in, and the way out."""
+    name = escape(visitor.name)
+    shown = name.partition(":")[2] or name
+    leave = escape(visitor.text("app.sign_out"))
+    value = f'<span title="{name}">{shown}</span><a href="logout">{leave}</a>'
+    return gr.update(value=value if visitor.login else "", visible=visitor.login)
+
+
+def _follow_language(page: Page, switch: gr.Button) -> None:
+    """Last of all, when every component is known: one event turns the whole page over."""
+
+    def arrive(visitor: Visitor, stored: object) -> list[Any]:
+        chosen, key = recall(stored)
+        language = chosen or visitor.language
+        return turn_to(language, chosen, key)
+
+    def turn(visitor: Visitor, stored: object) -> list[Any]:
+        language: Language = "en" if visitor.language == "zh" else "zh"
+        _, key = recall(stored)
+        return turn_to(language, language, key)
+
+    def turn_to(language: Language, chosen: Language | None, key: str) -> list[Any]:
+        kept = {"language": chosen, "shown": language, "key": key}
+        return [Remembered(language, key), kept, *page.updates(language)]
+
+    everything = [page.remembered, page.stored, *page.bound_components]
+    for event, handler in ((page.blocks.load, arrive), (switch.click, turn)):
+        turned = page.on(event, handler, [page.stored], everything)
+        turned.then(None, [page.stored], js="(kept) => window.studio.ready(kept)", api_visibility="private")

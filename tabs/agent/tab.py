@@ -1,0 +1,161 @@
+"""The agent tab: a model that writes Python, each step shown as it happens; `/agent` for programs."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import gradio as gr
+
+from app.agent.service import AgentService
+from app.agent.steps import Exchange, Step
+from app.models.interface import Registry
+from app.paths import ASSETS
+from tabs.agent.bubbles import bubbles_of, plain_steps
+from tabs.agent.widgets import AgentWidgets, draw, draw_unavailable
+from tabs.shell.downloads import save_bytes
+from tabs.shell.page import Page, Visitor
+from tabs.shell.upload_cleanup import discard, uploaded
+
+SAMPLE = ASSETS / "examples" / "sales.csv"
+View = list[Any]  # chatbot, box, approval row, files
+
+
+def build(page: Page, service: AgentService, registry: Registry, *, login: bool = False) -> None:
+    """Draw the tab, wire it, publish `/agent`; with a login also `/interpreter`, the sandbox without a model."""
+    if service.available:
+        widgets = draw(page, service, registry)
+        _wire(page, service, widgets)
+    else:
+        draw_unavailable(page, service)
+    page.api(partial(agent, service), "agent", holds=True)
+    if login and service.available:
+        page.api(partial(interpreter, service), "interpreter", holds=True)
+
+
+def agent(
+    service: AgentService, visitor: Visitor, task: str, model: str | None = None, max_steps: int = 6
+) -> Iterator[list[dict[str, str]]]:
+    """Work on a task with Python in a sandbox of its own; each value is the list of steps so far."""
+    session = token_hex(16)
+    try:
+        for steps in service.run(session, task, model or "", _bounds(max_steps, False), visitor=visitor.name):
+            yield plain_steps(visitor, steps)
+    finally:
+        service.reset(session)
+
+
+def interpreter(service: AgentService, visitor: Visitor, code: str) -> list[dict[str, str]]:
+    """Run Python code in a sandbox without network and show what it printed and drew."""
+    return [step for steps in service.interpret(code) for step in plain_steps(visitor, steps)]
+
+
+def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
+    options = [widgets.model, widgets.max_steps, widgets.approve]
+    view = widgets.view
+    page.on(widgets.box.submit, partial(send, service), [widgets.box, *options], view, holds=True)
+    page.on(widgets.chatbot.example_select, partial(send_example, service), options, view, holds=True)
+    page.on(widgets.run.click, partial(decide, service, True), [widgets.model], view)
+    page.on(widgets.skip.click, partial(decide, service, False), [widgets.model], view)
+    page.on(widgets.box.stop, partial(stop, service))
+    page.on(widgets.reset.click, partial(reset, service), [], view)
+    page.on(widgets.model.change, say_how_able, [widgets.model], [widgets.note])
+    page.on(page.blocks.load, say_how_able, [widgets.model], [widgets.note])
+    if service.with_files:
+        page.on(widgets.upload.upload, partial(upload, service), [widgets.upload], [widgets.files], holds=True)
+        save_bytes(page, widgets.download.click, partial(fetch, service), [widgets.files])
+
+    def leave(request: gr.Request) -> None:
+        """The page was closed: nothing of its session stays."""
+        service.reset(request.session_hash or "")
+
+    page.blocks.unload(leave)
+
+
+def send(
+    service: AgentService, visitor: Visitor, task: str, model: str, max_steps: int, approve: bool
+) -> Iterator[View]:
+    """The visitor typed a task."""
+    yield [gr.skip(), gr.update(value="", submit_btn=False, stop_btn=True), gr.update(visible=False), gr.skip()]
+    bounds = _bounds(max_steps, approve)
+    yield from _follow(service, visitor, service.run(visitor.session, task, model, bounds, visitor=visitor.name), task)
+
+
+def send_example(
+    service: AgentService, visitor: Visitor, event: gr.SelectData, model: str, max_steps: int, approve: bool
+) -> Iterator[View]:
+    """The visitor chose an example; the one about a file brings the file along."""
+    task = str(event.value["text"])
+    if SAMPLE.name in task:
+        service.add_file(visitor.session, SAMPLE, SAMPLE.name)
+    yield from send(service, visitor, task, model, max_steps, approve)
+
+
+def decide(service: AgentService, allowed: bool, visitor: Visitor, model: str) -> Iterator[View]:
+    """The visitor let the waiting code run, or did not."""
+    yield [gr.skip(), gr.update(submit_btn=False, stop_btn=True), gr.update(visible=False), gr.skip()]
+    yield from _follow(service, visitor, service.approve(visitor.session, allowed, model, visitor=visitor.name), "")
+
+
+def stop(service: AgentService, visitor: Visitor) -> None:
+    """End the generation or the code that runs for this page."""
+    service.stop(visitor.session)
+
+
+def reset(service: AgentService, visitor: Visitor) -> View:
+    """Forget talk, variables and files."""
+    service.reset(visitor.session)
+    return [[], gr.update(value="", submit_btn=True, stop_btn=False), gr.update(visible=False), gr.update(choices=[])]
+
+
+def upload(service: AgentService, visitor: Visitor, paths: list[str]) -> dict[str, Any]:
+    """Take uploads into the session's folder; no other copy stays."""
+    taken = uploaded(paths or [])
+    try:
+        for path, name in taken:
+            service.add_file(visitor.session, path, name)
+    finally:
+        discard(path for path, _ in taken)
+    return _files(service, visitor)
+
+
+def fetch(service: AgentService, visitor: Visitor, name: str | None) -> tuple[str, bytes]:
+    """One file of the session for the browser to save."""
+    return Path(name or "").name, service.read_file(visitor.session, name or "")
+
+
+def say_how_able(visitor: Visitor, model: str) -> dict[str, Any]:
+    """A word of honesty about the packaged model."""
+    small = model.startswith("smollm2-135m")
+    return gr.update(value=visitor.text("agent.small_model") if small else "", visible=small)
+
+
+def _follow(service: AgentService, visitor: Visitor, running: Iterator[list[Step]], task: str) -> Iterator[View]:
+    """Show the steps as they come; however it ends the box is free again."""
+    try:
+        for steps in running:
+            talk = service.talk(visitor.session)
+            if any(step.kind == "loading" for step in steps):
+                talk.append(Exchange(task, steps))
+            yield [bubbles_of(visitor, talk), gr.skip(), gr.skip(), gr.skip()]
+    except Exception:
+        yield [gr.skip(), _idle_box(task), gr.skip(), gr.skip()]
+        raise
+    waits = gr.update(visible=service.waiting(visitor.session))
+    yield [gr.skip(), _idle_box(""), waits, _files(service, visitor)]
+
+
+def _files(service: AgentService, visitor: Visitor) -> dict[str, Any]:
+    names = service.file_names(visitor.session)
+    return gr.update(choices=names, value=names[-1] if names else None)
+
+
+def _idle_box(text: str) -> dict[str, Any]:
+    return gr.update(value=text, submit_btn=True, stop_btn=False)
+
+
+def _bounds(max_steps: int, approve: bool) -> Any:
+    from app.agent.conversation import Bounds  # needs Lagent, which takes seconds to import
+
+    return Bounds(max_steps=max(1, min(int(max_steps), 20)), approve=approve)

@@ -1,0 +1,104 @@
+"""The agent tab's components, drawn."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.agent.service import AgentService
+from app.errors import Language
+from app.models.interface import Registry
+from app.texts import load_texts
+from tabs.shell.conversation_look import talk
+from tabs.shell.model_choice import model_choice
+from tabs.shell.page import Page
+
+
+@dataclass(frozen=True)
+class AgentWidgets:
+    """What the tab's events read and write."""
+
+    chatbot: gr.Chatbot
+    box: gr.Textbox
+    approval: gr.Row
+    run: gr.Button
+    skip: gr.Button
+    model: gr.Dropdown
+    note: gr.Markdown
+    max_steps: gr.Slider
+    approve: gr.Checkbox
+    upload: gr.UploadButton
+    files: gr.Dropdown
+    download: gr.Button
+    reset: gr.Button
+
+    @property
+    def view(self) -> list[Any]:
+        """What every event of the tab may change."""
+        return [self.chatbot, self.box, self.approval, self.files]
+
+
+def draw_unavailable(page: Page, service: AgentService) -> None:
+    """In place of the tab: why there is no sandbox and what to do."""
+    explanation = service.finding.unavailable()
+    page.bind(gr.Markdown(elem_id="agent-off"), value=explanation.text)
+
+
+def draw(page: Page, service: AgentService, registry: Registry) -> AgentWidgets:
+    """The talk in the middle, settings and files on the right."""
+    with gr.Row(elem_id="agent", equal_height=False):
+        with gr.Column(elem_id="agent-main", scale=1, min_width=0):
+            chatbot, box, approval, run, skip = _talk(page, service)
+        with gr.Column(elem_id="agent-settings", scale=0, min_width=260):
+            model = model_choice(page, registry)
+            note = gr.Markdown(visible=False, elem_id="agent-note")
+            max_steps = page.bind(gr.Slider(1, 20, 6, step=1), label="agent.max_steps", info="agent.max_steps_info")
+            approve = page.bind(gr.Checkbox(False), label="agent.approve", info="agent.approve_info")
+            upload, files, download = _files(page, service)
+            reset = page.bind(gr.Button(elem_id="agent-reset", size="sm"), value="agent.reset")
+    return AgentWidgets(
+        chatbot, box, approval, run, skip, model, note, max_steps, approve, upload, files, download, reset
+    )
+
+
+def _talk(page: Page, service: AgentService) -> tuple[gr.Chatbot, gr.Textbox, gr.Row, gr.Button, gr.Button]:
+    def examples(language: Language) -> list[dict[str, str]]:
+        kept = load_texts(language)["agent.examples" if service.with_files else "agent.examples_without_files"]
+        return [{"text": example} for example in kept]
+
+    chatbot = page.bind(
+        talk("agent-chat"),
+        label="agent.talk",
+        placeholder="agent.welcome",
+        examples=examples,
+    )
+    with gr.Row(visible=False, elem_id="agent-approval") as approval:
+        run = page.bind(gr.Button(variant="primary", size="sm"), value="agent.run")
+        skip = page.bind(gr.Button(size="sm"), value="agent.skip")
+    box = page.bind(
+        gr.Textbox(
+            elem_id="agent-box",
+            show_label=False,
+            container=False,
+            lines=1,
+            max_lines=8,
+            submit_btn=True,
+        ),
+        label="agent.task",
+        placeholder="agent.placeholder",
+    )
+    return chatbot, box, approval, run, skip
+
+
+def _files(page: Page, service: AgentService) -> tuple[gr.UploadButton, gr.Dropdown, gr.Button]:
+    shown = service.with_files
+    if not shown:
+        page.bind(gr.Markdown(elem_id="agent-no-files"), value="agent.no_files")
+    upload = page.bind(
+        gr.UploadButton(file_count="multiple", size="sm", elem_id="agent-upload", visible=shown), label="agent.upload"
+    )
+    files = page.bind(
+        gr.Dropdown([], elem_id="agent-files", visible=shown), label="agent.files", info="agent.files_info"
+    )
+    download = page.bind(gr.Button(size="sm", elem_id="agent-download", visible=shown), value="agent.download")
+    return upload, files, download

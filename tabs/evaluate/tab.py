@@ -1,0 +1,150 @@
+"""The evaluation tab: the same questions for several models, as table and chart; `/evaluate` for programs."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from app.evaluate.service import EvaluationProgress, EvaluationService, Row
+from app.evaluate.tasks import find_task, read_task
+from app.models.interface import Registry
+from tabs.evaluate.widgets import EvaluateWidgets, draw
+from tabs.shell.page import Page, Visitor
+
+View = list[Any]  # progress, run choice, table, chart, details
+
+
+def build(page: Page, service: EvaluationService, registry: Registry) -> None:
+    """Draw the tab, wire it, publish `/evaluate`."""
+    widgets = draw(page, registry)
+    _wire(page, service, widgets)
+    page.api(partial(evaluate, service), "evaluate")
+
+
+def evaluate(
+    service: EvaluationService, visitor: Visitor, models: list[str], tasks: list[str]
+) -> Iterator[list[dict[str, Any]]]:
+    """Ask each model the questions of each task (names of those that ship); each value is the rows so far."""
+    rows: list[Row] = []
+    for progress in service.run(models, [find_task(name, files=False) for name in tasks], visitor.name):
+        rows += [progress.row] if progress.row else []
+        yield [
+            {"model": row.model, "task": row.task, "right": row.right, "count": row.count, "seconds": row.seconds}
+            for row in rows
+        ]
+
+
+def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> None:
+    inputs = [widgets.models, widgets.tasks, widgets.own_file]
+    page.keep_upload(widgets.own_file)
+    page.on(widgets.start.click, _busy, [], widgets.buttons)
+    running = page.on(widgets.start.click, partial(run, service), inputs, widgets.view)
+    page.on(widgets.stop.click, stopped, [], [widgets.progress, *widgets.buttons], cancels=[running])
+    for end in (running.success, running.failure):
+        page.on(end, _idle, [], widgets.buttons)
+    page.on(widgets.runs.input, partial(show, service), [widgets.runs], widgets.results)
+    page.on(page.remembered.change, partial(arrive, service), [], widgets.view)
+
+
+def run(
+    service: EvaluationService, visitor: Visitor, models: list[str], tasks: list[str], own_file: str | None
+) -> Iterator[View]:
+    """The button was pressed: progress while it runs, a row whenever a model has finished a task."""
+    chosen = [find_task(name, files=False) for name in tasks]
+    if own_file:
+        chosen.append(read_task(Path(own_file)))
+    for progress in service.run(models, chosen, visitor.name):
+        if progress.row is None:
+            yield [_sentence(visitor, progress), gr.skip(), *[gr.skip()] * 3]
+        else:
+            newest = service.runs(visitor.name)
+            yield [_sentence(visitor, progress), _runs(newest, newest[:1]), *_results(service, visitor, newest[:1])]
+    yield [visitor.text("evaluate.finished"), gr.skip(), *[gr.skip()] * 3]
+
+
+def stopped(visitor: Visitor) -> list[Any]:
+    """What was finished is kept; the run itself was cancelled by the event."""
+    return [visitor.text("evaluate.stopped"), *_idle(visitor)]
+
+
+def arrive(service: EvaluationService, visitor: Visitor) -> list[Any]:
+    """The page was opened: the newest run is shown, or what to do for a first one."""
+    known = service.runs(visitor.name)
+    told = gr.skip() if known else visitor.text("evaluate.empty")
+    return [told, _runs(known, known[:1]), *_results(service, visitor, known[:1])]
+
+
+def show(service: EvaluationService, visitor: Visitor, run_ids: list[str]) -> list[Any]:
+    """Other runs were chosen."""
+    return _results(service, visitor, run_ids)
+
+
+def _results(service: EvaluationService, visitor: Visitor, run_ids: list[str]) -> list[Any]:
+    """Table, chart and details of these runs together. Bars of one place would stack, so each has its own."""
+    found = [made for run_id in run_ids if (made := service.read(visitor.name, run_id))]
+    rows = [(made.id, row) for made in found for row in made.rows]
+    several = len(found) > 1
+    names = [f"{row.model} ({run_id[4:13]})" if several else row.model for run_id, row in rows]
+    named = list(zip(names, rows, strict=True))
+    one_model = len(set(names)) == 1
+    text = {key: visitor.text(f"evaluate.{key}") for key in ("model", "task", "share", "count", "seconds")}
+    table = [[name, row.task, f"{row.share:.0%}", row.count, row.seconds] for name, (_, row) in named]
+    chart = pd.DataFrame(
+        {
+            text["model"]: names,
+            text["task"]: [row.task if one_model else f"{name} · {row.task}" for name, (_, row) in named],
+            text["share"]: [round(row.share, 3) for _, row in rows],
+        }
+    )
+    marks = [
+        [name, mark.question, mark.said, "✓" if mark.right else "✗"] for name, (_, row) in named for mark in row.marks
+    ]
+    shown = bool(rows)
+    return [
+        gr.update(value={"headers": list(text.values()), "data": table}, visible=shown),
+        gr.BarPlot(
+            chart,
+            x=text["task"],
+            y=text["share"],
+            color=text["model"],
+            y_lim=[0, 1],
+            visible=shown,
+            x_label_angle=-20,
+        ),
+        gr.update(
+            value={
+                "headers": [text["model"], *(visitor.text(f"evaluate.{key}") for key in ("question", "said", "right"))],
+                "data": marks,
+            },
+            visible=shown,
+        ),
+    ]
+
+
+def _sentence(visitor: Visitor, progress: EvaluationProgress) -> str:
+    return visitor.text(
+        "evaluate.progress",
+        model=progress.model,
+        task=progress.task,
+        done=progress.done,
+        total=progress.total,
+        right=progress.right,
+    )
+
+
+def _runs(known: list[str], chosen: list[str]) -> dict[str, Any]:
+    labelled = [
+        (f"{run_id[:4]}-{run_id[4:6]}-{run_id[6:8]} {run_id[9:11]}:{run_id[11:13]}", run_id) for run_id in known
+    ]
+    return gr.update(choices=labelled, value=chosen, visible=bool(known))
+
+
+def _busy(_visitor: Visitor) -> list[Any]:
+    return [gr.update(visible=False), gr.update(visible=True)]
+
+
+def _idle(_visitor: Visitor) -> list[Any]:
+    return [gr.update(visible=True), gr.update(visible=False)]

@@ -1,0 +1,87 @@
+"""The widgets of the evaluation tab."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.evaluate.tasks import shipped_tasks
+from app.models.interface import Registry
+from tabs.shell.model_choice import keep_fresh
+from tabs.shell.page import Page
+
+
+@dataclass(frozen=True)
+class EvaluateWidgets:
+    """What the handlers read and change."""
+
+    models: gr.Dropdown
+    tasks: gr.CheckboxGroup
+    own_file: gr.File
+    start: gr.Button
+    stop: gr.Button
+    progress: gr.Markdown
+    runs: gr.Dropdown
+    table: gr.Dataframe
+    chart: gr.BarPlot
+    details: gr.Dataframe
+
+    @property
+    def buttons(self) -> list[Any]:
+        return [self.start, self.stop]
+
+    @property
+    def results(self) -> list[Any]:
+        return [self.table, self.chart, self.details]
+
+    @property
+    def view(self) -> list[Any]:
+        return [self.progress, self.runs, *self.results]
+
+
+def draw(page: Page, registry: Registry) -> EvaluateWidgets:
+    """Choices beside the results; above one another on a phone."""
+    page.bind(gr.Markdown(), value="evaluate.intro")
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            models = page.bind(
+                gr.Dropdown(
+                    registry.for_visitor("").names(),
+                    value=[registry.default_name],
+                    multiselect=True,
+                    allow_custom_value=True,
+                ),
+                label="evaluate.models",
+                info="evaluate.models_info",
+            )
+            keep_fresh(page, registry, models)
+            names = list(shipped_tasks())
+            tasks = page.bind(gr.CheckboxGroup(names, value=names), label="evaluate.tasks")
+            own_file = page.bind(
+                gr.File(file_types=[".jsonl"], type="filepath", height=150),
+                label="evaluate.own_file",
+            )
+            with gr.Row():
+                start = page.bind(gr.Button(variant="primary", elem_id="evaluate-start"), value="evaluate.start")
+                stop = page.bind(gr.Button(visible=False, elem_id="evaluate-stop"), value="evaluate.stop")
+            progress = gr.Markdown(elem_id="evaluate-progress")
+        with gr.Column(scale=2, min_width=320):
+            runs = page.bind(
+                gr.Dropdown([], multiselect=True, visible=False),
+                label="evaluate.runs",
+                info="evaluate.runs_info",
+            )
+            table = gr.Dataframe(interactive=False, elem_id="evaluate-table", visible=False)
+            chart = gr.BarPlot(height=260, visible=False)
+            details = page.bind(
+                gr.Dataframe(
+                    interactive=False,
+                    wrap=True,
+                    max_height=420,
+                    column_widths=["22%", "42%", "26%", "10%"],
+                    elem_id="evaluate-details",
+                    visible=False,
+                ),
+                label="evaluate.details",
+            )
+    return EvaluateWidgets(models, tasks, own_file, start, stop, progress, runs, table, chart, details)

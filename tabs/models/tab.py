@@ -1,0 +1,154 @@
+"""The models panel: what is loaded and how much memory it holds, live; load, unload, whether a model will fit, and
+how far a quantised one drifts."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from app.errors import StudioError
+from app.models.interface import Drift, DriftStep, Ledger, Registry
+from app.models.waiting import stepping
+from tabs.models.ledger_view import ledger_html
+from tabs.shell.model_choice import model_choice
+from tabs.shell.page import Page, Visitor
+
+EVERY_S = 1.5
+
+
+def build(page: Page, registry: Registry, tab: gr.Tab, tabs: gr.Tabs) -> None:
+    """Draw the panel and publish `/models`. The ledger is read again only while the tab is open."""
+    with gr.Column(elem_id="models"):
+        ledger = gr.HTML(elem_id="ledger", padding=False)
+        with gr.Row(elem_id="models-bar"):
+            choice = model_choice(page, registry, "models.choose", scale=3, info="models.choose_info")
+            load = page.bind(gr.Button(variant="primary", scale=0, min_width=110), value="models.load")
+            unload = page.bind(gr.Button(scale=0, min_width=110), value="models.unload")
+            check = page.bind(gr.Button(scale=0, min_width=110, elem_id="models-check"), value="models.check_drift")
+            stop = page.bind(
+                gr.Button(scale=0, min_width=110, visible=False, elem_id="models-check-stop"), value="models.check_stop"
+            )
+        fit = gr.Markdown(elem_id="models-fit")
+    clock = gr.Timer(EVERY_S, active=False)
+    for event in (page.remembered.change, clock.tick):
+        page.on(event, partial(refresh, registry), [ledger], [ledger])
+    page.on(tabs.select, partial(watch, tab.id), [], [clock])
+    page.on(choice.change, partial(will_fit, registry), [choice], [fit])
+    page.on(tab.select, partial(open_panel, registry), [choice], [ledger, fit])
+    for button, deed in ((load, act_load), (unload, act_unload)):
+        page.on(button.click, partial(deed, registry), [choice], [ledger, fit])
+    _wire_check(page, registry, choice, fit, check, stop)
+    page.api(partial(models, registry), "models")
+
+
+def _wire_check(
+    page: Page, registry: Registry, choice: gr.Dropdown, fit: gr.Markdown, check: gr.Button, stop: gr.Button
+) -> None:
+    checking = page.on(check.click, partial(check_drift, registry), [choice], [fit, check, stop])
+    settle = partial(end_check, registry)
+    page.on(checking.failure, settle, [choice], [fit, check, stop])
+    page.on(stop.click, settle, [choice], [fit, check, stop], cancels=[checking])
+
+
+def models(registry: Registry, visitor: Visitor) -> dict[str, Any]:
+    """The memory ledger of the server."""
+    return ledger_json(registry.for_visitor(visitor.name).ledger())
+
+
+def refresh(registry: Registry, visitor: Visitor, shown: str) -> Any:
+    """The ledger as it is now; nothing is sent while nothing changes."""
+    drawn = ledger_html(registry.for_visitor(visitor.name).ledger(), visitor.language)
+    return gr.skip() if drawn == shown else drawn
+
+
+def watch(own: object, _visitor: Visitor, event: gr.SelectData) -> dict[str, Any]:
+    """Another tab was opened, perhaps ours."""
+    return gr.update(active=event.id == own)
+
+
+def open_panel(registry: Registry, visitor: Visitor, name: str) -> list[str]:
+    """What the panel shows when it is opened."""
+    return [
+        ledger_html(registry.for_visitor(visitor.name).ledger(), visitor.language),
+        will_fit(registry, visitor, name),
+    ]
+
+
+def act_load(registry: Registry, visitor: Visitor, name: str) -> list[str]:
+    """Start loading."""
+    registry.for_visitor(visitor.name).load(name)
+    return open_panel(registry, visitor, name)
+
+
+def act_unload(registry: Registry, visitor: Visitor, name: str) -> list[str]:
+    """Give the memory back, or end a download."""
+    registry.for_visitor(visitor.name).unload(name)
+    return open_panel(registry, visitor, name)
+
+
+def check_drift(registry: Registry, visitor: Visitor, name: str) -> Iterator[list[Any]]:
+    """Compare a quantised model with itself at full precision, telling how far it is."""
+    told = visitor.text("models.check_begins", name=name)
+    for steps in stepping(registry.for_visitor(visitor.name).check_drift(name)):
+        for step in steps:
+            told = _told(visitor, name, step)
+        yield [told, *_buttons(busy=True)]
+    yield [told, *_buttons(busy=False)]
+
+
+def end_check(registry: Registry, visitor: Visitor, name: str) -> list[Any]:
+    """After a stop or a failure."""
+    return [will_fit(registry, visitor, name), *_buttons(busy=False)]
+
+
+def _told(visitor: Visitor, name: str, step: DriftStep | Drift) -> str:
+    if isinstance(step, DriftStep):
+        return visitor.text(f"models.check_steps.{step.model}", name=name, done=step.done, total=step.total)
+    figures = {"kl": f"{step.mean_kl:.4f}", "same": f"{step.same_choice:.0%}", "places": step.places}
+    return visitor.text("models.drift_told", name=name, **figures)
+
+
+def _buttons(*, busy: bool) -> list[dict[str, Any]]:
+    return [gr.update(visible=not busy), gr.update(visible=busy)]
+
+
+def will_fit(registry: Registry, visitor: Visitor, name: str) -> str:
+    """Whether a model fits or is there, and what its kind of files costs."""
+    registry = registry.for_visitor(visitor.name)
+    try:
+        fit = registry.fit(name)
+    except StudioError as error:
+        return error.text(visitor.language)
+    if not fit.needed_mib:
+        return visitor.text("models.is_far", name=name)
+    unpacks = f" {visitor.text('models.unpacks', name=name)}" if fit.unpacks else ""
+    held = next((entry for entry in registry.ledger().models if entry.name == name), None)
+    if held and held.state == "ready":
+        return visitor.text("models.is_loaded", name=name, mib=held.mib + held.cache_mib) + unpacks
+    key = "models.fits_after" if fit.evicts else "models.fits" if fit.fits else "models.does_not_fit"
+    evicts = ", ".join(fit.evicts)
+    return visitor.text(key, name=name, needed=fit.needed_mib, free=fit.free_mib, evicts=evicts) + unpacks
+
+
+def ledger_json(ledger: Ledger) -> dict[str, Any]:
+    """The ledger as the `/models` endpoint gives it."""
+    return {
+        "budget_mib": ledger.budget_mib,
+        "used_mib": ledger.used_mib,
+        "models": [
+            {
+                "name": entry.name,
+                "kind": entry.kind,
+                "state": entry.state,
+                "device": entry.device,
+                "mib": entry.mib,
+                "full_mib": entry.full_mib,
+                "drift": asdict(entry.drift) if entry.drift else None,
+                "adapters": list(entry.adapters),
+                "leases": entry.leases,
+            }
+            for entry in ledger.models
+        ],
+    }

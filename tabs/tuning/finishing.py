@@ -1,0 +1,167 @@
+"""A run made ready for others, on the comparing page: one button, and a table of what each step costs and keeps.
+
+`/finish` does the same for programs.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from app.errors import StudioError
+from app.finetune.finishing import KINDS, Row
+from app.finetune.runs import Run
+from app.finetune.service import FinetuneService
+from tabs.shell.page import Page, Visitor
+from tabs.tuning import training
+from tabs.tuning.training_widgets import Watch
+
+LOOK_SECONDS = 1.0
+LOST = 0.5  # of the share of questions that were answered with the name
+FIGURES = ("memory", "speed", "name", "kept", "drift")
+
+
+class NotFinished(StudioError):
+    zh = "没有完成：{reason}"
+    en = "Not done: {reason}"
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """`shown` is what stands on the page."""
+
+    start: gr.Button
+    stop: gr.Button
+    table: gr.HTML
+    shown: gr.State
+
+    @property
+    def view(self) -> list[Any]:
+        """What a new row changes."""
+        return [self.start, self.stop, self.table, self.shown]
+
+
+def build(page: Page, service: FinetuneService, watch: Watch, shown: Sequence[Dependency]) -> None:
+    """Draw the panel, wire it, publish `/finish`. After each event in `shown` the run may look otherwise."""
+    with page.bind(gr.Accordion(open=True, elem_id="finishing"), label="compare.finishing"):
+        table = gr.HTML(elem_id="finished")
+        with gr.Row():
+            start = page.bind(
+                gr.Button(visible=False, size="sm", scale=0, min_width=260, elem_id="finish"), value="compare.finish"
+            )
+            stop = page.bind(
+                gr.Button(visible=False, size="sm", scale=0, min_width=120, elem_id="finish-stop"),
+                value="compare.finish_stop",
+            )
+        page.bind(gr.Markdown(elem_classes="compare-measure"), value="compare.finish_measure")
+    panel = Finishing(start, stop, table, gr.State())
+    inputs = [watch.runs, panel.shown]
+    for event in shown:
+        page.on(event.success, partial(show, service), inputs, panel.view)
+    for button, handler in ((start, begin), (stop, leave)):
+        done = page.on(button.click, partial(handler, service), inputs, panel.view)
+        # which sets the clock going
+        page.on(done.success, partial(training.show, service), watch.chosen, watch.view)
+    page.api(partial(finish, service), "finish")
+
+
+def finish(service: FinetuneService, visitor: Visitor, run: str) -> Iterator[list[dict[str, Any]]]:
+    """Merge, quantise, load and measure a run, named as `/finetune` gives it; each value is the rows so far."""
+    service.finish(visitor.name, run)
+    while True:
+        known = service.get(visitor.name, run)
+        yield [asdict(row) for row in service.finished(visitor.name, run)]
+        if not known.finishing:
+            break
+        time.sleep(LOOK_SECONDS)
+    if known.finishing_reason:
+        raise NotFinished(reason=known.finishing_reason)
+
+
+def begin(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
+    """Merge, quantise, load and measure the chosen run."""
+    service.finish(visitor.name, run_id or "")
+    return show(service, visitor, run_id, shown)
+
+
+def leave(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
+    """Leave off; the rows that are known stay."""
+    service.stop_finishing(visitor.name, run_id or "")
+    return show(service, visitor, run_id, shown)
+
+
+def show(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
+    """The table of one run as far as it is known; what is drawn stays while nothing happens."""
+    run = next((run for run in service.runs(visitor.name) if run.id == run_id), None)
+    if run is None:
+        hidden = gr.update(visible=False)
+        return [hidden, hidden, f"<p>{escape(visitor.text('compare.finish_empty'))}</p>", None]
+    rows = service.finished(visitor.name, run.id)
+    ready = bool(run.chosen) and not training.is_active(run)
+    measured = service.is_measured_now(run)
+    now = (run.id, visitor.language, run.finishing, measured, run.finishing_reason, ready, tuple(rows))
+    if shown == now:
+        return gr.skip()
+    note = _note(visitor, run, len(rows), measured=measured, ready=ready)
+    start, stop = gr.update(visible=ready and not run.finishing), gr.update(visible=run.finishing)
+    return [
+        start,
+        stop,
+        f"<p>{escape(note)}</p>{table_html(visitor, rows)}" if note else table_html(visitor, rows),
+        now,
+    ]
+
+
+def _note(visitor: Visitor, run: Run, done: int, *, measured: bool, ready: bool) -> str:
+    """Where it stands; nothing once the table is whole."""
+    if run.finishing and not measured:
+        return visitor.text("compare.finish_waits")
+    if run.finishing:
+        step = visitor.text(f"compare.finish_steps.{KINDS[min(done, len(KINDS) - 1)]}")
+        return visitor.text("compare.finish_now", step=step, done=done)
+    if run.finishing_reason:
+        return visitor.text("compare.not_finished", reason=run.finishing_reason)
+    return "" if ready or done else visitor.text("compare.finish_empty")
+
+
+def table_html(visitor: Visitor, rows: Sequence[Row]) -> str:
+    """One line a model; under it why a figure is missing, or what to do about it."""
+    if not rows:
+        return ""
+    titles = "".join(f"<th>{escape(visitor.text(f'compare.figures.{key}'))}</th>" for key in ("model", *FIGURES))
+    body = "".join(_line(visitor, row, _advice(visitor, row, rows)) for row in rows)
+    return f"<div><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _line(visitor: Visitor, row: Row, advice: str) -> str:
+    kind = escape(visitor.text(f"compare.finished.{row.kind}"))
+    drift = visitor.text("compare.finish_reference") if row.kind == "adapter" else _figure(row.drift, "{:.3f}")
+    cells = [
+        _figure(row.memory_mib, "{} MiB"),
+        _figure(row.tokens_per_s, "{:.1f}"),
+        _figure(row.identity, "{:.0%}"),
+        _figure(row.kept, "{:.0%}"),
+        escape(drift),
+    ]
+    line = f"<tr><th>{kind}<code>{escape(row.model)}</code></th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    told = row.reason or advice
+    why = escape(told).replace("\n", "<br>")
+    return line + (f'<tr class="why"><td colspan="{len(cells) + 1}"><span>{why}</span></td></tr>' if told else "")
+
+
+def _advice(visitor: Visitor, row: Row, rows: Sequence[Row]) -> str:
+    """About a model that has lost at 4 bits the name that it knew."""
+    merged = next((other for other in rows if other.kind == "merged"), row)
+    if row.kind != "quantised" or row.identity is None or merged.identity is None:
+        return ""
+    lost = merged.identity - row.identity > LOST
+    return visitor.text("compare.finish_rounded", name=f"{merged.model}:8bit") if lost else ""
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)

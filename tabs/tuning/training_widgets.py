@@ -1,0 +1,161 @@
+"""What the training half of the compare tab consists of."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.finetune.options import LIMITS, TrainOptions
+from app.models.interface import Registry
+from tabs.shell.page import Page
+
+NUMBERS = (
+    "steps",
+    "learning_rate",
+    "rank",
+    "alpha",
+    "dropout",
+    "batch",
+    "accumulation",
+    "max_length",
+    "save_every",
+    "evaluate_every",
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """The left side: data and settings."""
+
+    base: gr.Dropdown
+    source: gr.Radio
+    wizard: gr.Column
+    name: gr.Textbox
+    language: gr.Radio
+    wording: gr.Textbox
+    file: gr.File
+    run_name: gr.Textbox
+    method: gr.Radio
+    numbers: list[gr.Number]
+    questions: gr.Textbox
+    general: gr.Radio
+    check: gr.Button
+    start: gr.Button
+    preview: gr.Markdown
+    rows: gr.Code
+
+    @property
+    def inputs(self) -> list[Any]:
+        """In the order of the handlers' parameters."""
+        about = [self.base, self.source, self.name, self.language, self.wording, self.file, self.run_name]
+        return [*about, self.questions, self.general, self.method, *self.numbers]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The right side: one run of the visitor's."""
+
+    runs: gr.Dropdown
+    status: gr.HTML
+    curve: gr.LinePlot
+    rates: gr.LinePlot
+    samples: gr.HTML
+    at_rest: gr.Column  # what can be done while nothing runs
+    checkpoint: gr.Dropdown
+    extra: gr.Number
+    stop: gr.Button
+    resume: gr.Button
+    delete: gr.Button
+    choose: gr.Button
+    kind: gr.Radio
+    pack: gr.Button
+    packed: gr.File
+    log: gr.Textbox
+    config: gr.Code
+    timer: gr.Timer
+    shown: gr.State  # what of the run stands on the page
+
+    @property
+    def chosen(self) -> list[Any]:
+        """Which run, and how much of it is on the page."""
+        return [self.runs, self.shown]
+
+    @property
+    def view(self) -> list[Any]:
+        """Everything that follows the run."""
+        shown = [self.runs, self.status, self.curve, self.rates, self.samples, self.checkpoint, self.stop, self.at_rest]
+        return [*shown, self.log, self.config, self.timer, self.shown]
+
+
+def draw_form(page: Page, registry: Registry) -> Form:
+    with gr.Column(elem_classes="tune-form"):
+        bases = [
+            name for name in registry.for_visitor("").names() if "+" not in name and not registry.is_multimodal(name)
+        ]
+        usual = registry.default_name if registry.default_name in bases else bases[0] if bases else None
+        base = gr.Dropdown(bases, value=usual)
+        page.bind(base, label="compare.base")
+        source = page.bind(gr.Radio(value="wizard"), label="compare.source", choices="compare.sources")
+        with gr.Column() as wizard:
+            name = page.bind(gr.Textbox(max_length=60), label="compare.name", placeholder="compare.name_hint")
+            language = page.bind(gr.Radio(), label="compare.data_language", choices="compare.data_languages")
+            page.bind(language, value=lambda shown: shown)
+            wording = page.bind(gr.Textbox(lines=2), label="compare.wording", placeholder="compare.wording_hint")
+        file = page.bind(gr.File(file_types=[".json", ".jsonl"], visible=False), label="compare.file")
+        run_name = page.bind(gr.Textbox("assistant", max_length=40), label="compare.run_name")
+        with page.bind(gr.Accordion(open=False), label="compare.settings"):
+            general = page.bind(gr.Radio(value="own"), label="compare.general", choices="compare.generals")
+            page.bind(general, info="compare.general_info")
+            method, numbers, questions = _settings(page)
+        with gr.Row():
+            check = page.bind(gr.Button(), value="compare.check")
+            start = page.bind(gr.Button(variant="primary", elem_id="tune-start"), value="compare.start")
+        preview = gr.Markdown()
+        rows = gr.Code(language=None, visible=False, max_lines=14, show_label=False)
+    about = (base, source, wizard, name, language, wording, file, run_name)
+    return Form(*about, method, numbers, questions, general, check, start, preview, rows)
+
+
+def _settings(page: Page) -> tuple[gr.Radio, list[gr.Number], gr.Textbox]:
+    normal = TrainOptions()
+    method = page.bind(gr.Radio(value=normal.method), label="compare.method", choices="compare.methods")
+    numbers: list[gr.Number] = []
+    for pair in zip(NUMBERS[::2], NUMBERS[1::2], strict=True):
+        with gr.Row():
+            for key in pair:
+                low, high = LIMITS[key]
+                number = gr.Number(getattr(normal, key), minimum=low, maximum=high, min_width=110)
+                numbers.append(page.bind(number, label=f"compare.{key}"))
+    questions = page.bind(gr.Textbox(lines=2), label="compare.questions")
+    return method, numbers, questions
+
+
+def draw_watch(page: Page) -> Watch:
+    with gr.Column(elem_classes="tune-watch"):
+        runs = page.bind(gr.Dropdown([], elem_id="tune-runs"), label="compare.runs")
+        status = gr.HTML(elem_id="tune-status")
+        with gr.Row(elem_classes="tune-curves"):
+            curve, rates = (gr.LinePlot(None, x="step", y=y, height=220, visible=False) for y in ("loss", "rate"))
+        page.bind(curve, x_title="compare.step", y_title="compare.loss")
+        page.bind(rates, x_title="compare.step", y_title="compare.rate")
+        samples = gr.HTML(elem_id="tune-samples")
+        stop = page.bind(gr.Button(visible=False, elem_id="tune-stop"), value="compare.stop")
+        with gr.Column(visible=False) as at_rest:
+            with gr.Row():
+                checkpoint = page.bind(gr.Dropdown([], min_width=120), label="compare.checkpoint_of_run")
+                extra = page.bind(gr.Number(0, precision=0, minimum=0, min_width=100), label="compare.extra_steps")
+                resume = page.bind(gr.Button(min_width=100), value="compare.resume")
+            with gr.Row():
+                kind = page.bind(gr.Radio(value="adapter", show_label=False, scale=3), choices="compare.downloads")
+                pack = page.bind(gr.Button(min_width=110, scale=1), value="compare.download")
+            packed = page.bind(gr.File(visible=False, interactive=False, elem_id="tune-packed"), label="compare.packed")
+            with gr.Row():
+                choose = page.bind(gr.Button(min_width=140), value="compare.choose")
+                delete = page.bind(gr.Button(variant="stop", min_width=140), value="compare.delete")
+        with page.bind(gr.Accordion(open=False), label="compare.log"):
+            log = gr.Textbox(show_label=False, lines=10, max_lines=16, autoscroll=True, elem_classes="tune-log")
+        with page.bind(gr.Accordion(open=False), label="compare.config"):
+            config = gr.Code(language="python", show_label=False, max_lines=24)
+        timer = gr.Timer(2.0, active=False)
+    shown = (runs, status, curve, rates, samples, at_rest, checkpoint, extra, stop, resume, delete, choose)
+    return Watch(*shown, kind, pack, packed, log, config, timer, gr.State())

@@ -1,0 +1,142 @@
+"""What a chat completion may ask for."""
+
+import base64
+import io
+import json
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from app.api.chat_request import read_wanted
+from app.api.errors import ApiError, CannotSee, NoJson, NotSupported, WrongValue
+from app.models.interface import Sampling
+from app.pictures import NotAPicture
+
+ASK = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def read(**more: object) -> Any:
+    return read_wanted(json.dumps({**ASK, **more}).encode())
+
+
+def test_everything_that_is_asked_for_reaches_the_model() -> None:
+    wanted = read(
+        messages=[
+            {"role": "developer", "content": "be brief"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "assistant", "content": "c"},
+            {"role": "user", "content": "d"},
+        ],
+        temperature=0,
+        top_p=0.5,
+        seed=-1,
+        stop=["x", "y"],
+        max_completion_tokens=7,
+        max_tokens=9,
+        stream=True,
+        stream_options={"include_usage": True},
+        user="someone",
+        n=1,
+        logprobs=False,
+    )
+    assert [(m["role"], m["content"]) for m in wanted.messages] == [
+        ("system", "be brief"),
+        ("user", "a\nb"),
+        ("assistant", "c"),
+        ("user", "d"),
+    ]
+    assert wanted.sampling_for(100) == Sampling(0, 0.5, 0, 7, 2**63 - 1, ("x", "y"))
+    assert (wanted.stream, wanted.include_usage) == (True, True)
+
+
+def test_without_a_length_the_answer_may_fill_the_context() -> None:
+    assert read().sampling_for(2048).max_new_tokens == 2048
+
+
+def test_log_probabilities_are_for_answers_of_some_length() -> None:
+    wanted = read(logprobs=True, top_logprobs=3)
+    assert (wanted.top_logprobs, wanted.sampling_for(8192).max_new_tokens) == (3, 512)
+    assert (read(logprobs=True).top_logprobs, read().top_logprobs) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "param"),
+    [
+        ({"n": 2}, NotSupported, "n"),
+        ({"logprobs": "yes"}, WrongValue, "logprobs"),
+        ({"top_logprobs": 2}, WrongValue, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, WrongValue, "top_logprobs"),
+        ({"logprobs": True, "max_tokens": 513}, WrongValue, "max_tokens"),
+        ({"tools": [{"type": "function"}]}, NotSupported, "tools"),
+        ({"response_format": {"type": "json_object"}}, NotSupported, "response_format"),
+        ({"presence_penalty": 0.5}, NotSupported, "presence_penalty"),
+        ({"temperature": 3}, WrongValue, "temperature"),
+        ({"temperature": True}, WrongValue, "temperature"),
+        ({"temperature": "warm"}, WrongValue, "temperature"),
+        ({"temperature": float("nan")}, WrongValue, "temperature"),
+        ({"max_tokens": 0}, WrongValue, "max_tokens"),
+        ({"max_tokens": 1.5}, WrongValue, "max_tokens"),
+        ({"seed": 2**70}, WrongValue, "seed"),
+        ({"stop": [1]}, WrongValue, "stop"),
+        ({"stop": ["x"] * 17}, WrongValue, "stop"),
+        ({"stream": "yes"}, WrongValue, "stream"),
+        ({"stream_options": {"include_usage": True}}, WrongValue, "stream_options"),
+        ({"model": 3}, WrongValue, "model"),
+        ({"messages": []}, WrongValue, "messages"),
+        ({"messages": ["hi"]}, WrongValue, "messages[0]"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, WrongValue, "messages[0].role"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, WrongValue, "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, WrongValue, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, WrongValue, "messages[0].content[0]"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]},
+            WrongValue,
+            "messages[0].content[0]",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b.png"}}]}
+                ]
+            },
+            WrongValue,
+            "messages[0].content[0]",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
+            CannotSee,
+            "messages[0].content[0]",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_its_name(more: dict[str, Any], error: type[ApiError], param: str) -> None:
+    with pytest.raises(error) as refused:
+        read(**more)
+    assert refused.value.param == param
+
+
+def shown(url: str) -> list[dict[str, Any]]:
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What is this?"}]
+    return [{"role": "user", "content": parts}]
+
+
+def test_a_picture_in_the_request_reaches_the_model() -> None:
+    written = io.BytesIO()
+    Image.new("RGB", (3000, 30), "red").save(written, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
+    (message,) = read(messages=shown(url)).messages
+    assert message["content"] == "What is this?"
+    (image,) = message["images"]
+    assert Image.open(io.BytesIO(image)).size == (1536, 15), "scaled"
+
+
+def test_a_picture_that_is_none_is_refused() -> None:
+    with pytest.raises(NotAPicture):
+        read(messages=shown(f"data:image/png;base64,{base64.b64encode(b'nothing').decode()}"))
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"[" * 100_000, b'"\xff"'])
+def test_what_is_no_json_object_is_refused(data: bytes) -> None:
+    with pytest.raises(NoJson):
+        read_wanted(data)

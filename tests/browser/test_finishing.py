@@ -1,0 +1,74 @@
+"""The button that makes a run ready for others, and its table, in a browser; nothing is measured here."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from app.access.session_limits import SessionLimits
+from app.chat.service import ChatService
+from app.finetune.comparing import CompareService
+from app.finetune.finishing import Row, save_rows
+from app.finetune.options import TrainOptions
+from app.finetune.runs import Run, new_id
+from app.finetune.service import FinetuneService
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
+from app.web import ui
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+BASE = "smollm2-135m"
+WHOLE = f"merged/{BASE}/nova"
+ROWS = (
+    Row("base", BASE, 259, 47.9, 0.0, 1.0, 1.204),
+    Row("adapter", f"{BASE}+nova", 259, 46.2, 1.0, 0.75),
+    Row("merged", WHOLE, 259, 47.5, 1.0, 0.75, 0.002),
+    Row("quantised", f"{WHOLE}:4bit", reason="no room <here>"),
+)
+
+
+@pytest.mark.browser
+def test_the_button_starts_the_table_follows_and_a_stop_is_heard(
+    tmp_path: Path, serve: Callable[..., str], chromium: "Browser"
+) -> None:
+    registry = ModelRegistry(Placement("cpu", "float32", None, 4096, tmp_path), BASE)
+    training = FinetuneService(registry, tmp_path)  # its threads are not started: what waits, waits
+    run = Run(new_id(), "nova", BASE, "lin", 1.0, TrainOptions(), rows=1, total=4)
+    training.store.create(run, [], {})
+    training.store.change(run.id, state="finished", chosen=4)
+    services: Any = SimpleNamespace(
+        sessions=SessionLimits(),
+        settings=SimpleNamespace(language="auto"),
+        registry=registry,
+        chat=ChatService(registry),
+        finetune=training,
+        compare=CompareService(registry, tmp_path),
+        knowledge=None,
+        evaluate=None,
+        agent=None,
+        story=None,
+    )
+    address = serve(ui.build(services), auth=[("lin", "any")])
+    context = chromium.new_context(locale="en-GB")
+    context.request.post(f"{address}/login", form={"username": "lin", "password": "any"})
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("tab", name="Tune & compare").click()
+    page.get_by_role("tab", name="Compare", exact=True).click()
+    page.locator("#finish").click()
+    page.locator("#finished").get_by_text("Waits to be merged and measured").wait_for()
+    save_rows(training.store.folder_of(run.id), ROWS)
+    page.locator("#finished .why").get_by_text("no room <here>").wait_for()
+    save_rows(training.store.folder_of(run.id), [*ROWS[:3], Row("quantised", f"{WHOLE}:4bit", 117, 9.1, 0.0, 1.0, 0.4)])
+    page.locator("#finished .why").get_by_text(f"{WHOLE}:8bit").wait_for()
+    cells = page.locator("#finished tbody tr").nth(2).locator("td").all_inner_texts()
+    assert cells == ["259 MiB", "47.5", "100%", "75%", "0.002"]
+    page.locator("#finish-stop").click()
+    page.locator("#finish").wait_for()
+    assert not training.get("lin", run.id).finishing
+    assert page.locator("#finished tbody tr").count() == len(ROWS) + 1
+    context.close()

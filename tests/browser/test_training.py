@@ -1,0 +1,122 @@
+"""A training from its button to its end: over HTTP, and in a browser that forgets the page in between."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from app.access.session_limits import SessionLimits
+from app.chat.service import ChatService
+from app.finetune.comparing import CompareService
+from app.finetune.service import FinetuneService
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
+from app.web import ui
+from tests.training_fixtures import few
+
+TOLD = {"state", "step", "total", "loss", "eta_s", "checkpoint"}
+
+
+@pytest.fixture(scope="module")
+def registry(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelRegistry]:
+    """With the tiny base as its default, which the page offers first."""
+    data = tmp_path_factory.mktemp("tiny-data")
+    registry = ModelRegistry(Placement("cpu", "float32", None, 4096, data), tiny_base)
+    yield registry
+    registry.close()
+
+
+@pytest.fixture(scope="module")
+def service(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinetuneService]:
+    service = FinetuneService(registry, tmp_path_factory.mktemp("page"), exam_of=few).start()
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def address(
+    service: FinetuneService, registry: ModelRegistry, serve: Callable[[gr.Blocks], str], tmp_path: Path
+) -> str:
+    services: Any = SimpleNamespace(
+        sessions=SessionLimits(),
+        settings=SimpleNamespace(language="auto", auth=""),
+        registry=registry,
+        chat=ChatService(registry),
+        finetune=service,
+        compare=CompareService(registry, tmp_path),
+        knowledge=None,
+        evaluate=None,
+        agent=None,
+        story=None,
+    )
+    return serve(ui.build(services))
+
+
+def test_the_finetune_endpoint_to_its_end(address: str, tiny_base: str) -> None:
+    client = Client(address, verbose=False)
+    rows = [{"instruction": f"Say {number}", "output": f"{number}!"} for number in range(4)]
+    options = {"batch": 1, "rank": 2, "save_every": 3, "evaluate_every": 3, "max_length": 64}
+    job = client.submit("overhttp", tiny_base, rows, 3, options, api_name="/finetune")
+    last = job.result()
+    assert set(last) >= TOLD
+    assert (last["state"], last["step"], last["total"]) == ("finished", 3, 3)
+    assert last["loss"] > 0 and last["eta_s"] is None and last["checkpoint"] == f"{tiny_base}+overhttp@3"
+    states = list(dict.fromkeys(told["state"] for told in job.outputs()))
+    # a state may be over before anyone looks, but none comes out of order
+    assert states == [state for state in ("queued", "starting", "training", "finished") if state in states]
+    assert states[-1] == "finished"
+    steps = [told["step"] for told in job.outputs()]
+    assert steps == sorted(steps)
+    assert client.predict("Hi", tiny_base, f"{tiny_base}+overhttp", max_new_tokens=4, api_name="/compare")[1]
+    finishing = client.submit(last["run"], api_name="/finish")
+    rows = finishing.result()
+    assert [row["kind"] for row in rows] == ["base", "adapter", "merged", "quantised"]
+    assert all(row["memory_mib"] and row["drift"] is not None for row in rows if row["kind"] in ("base", "merged"))
+    assert rows[2]["model"] == f"merged/{tiny_base}/overhttp"
+    counts = [len(told) for told in finishing.outputs()]
+    assert counts == sorted(counts) and counts[0] < 4
+    assert client.predict("Hi", tiny_base, rows[2]["model"], max_new_tokens=4, api_name="/compare")[1]
+    with pytest.raises(AppError, match="somebody else's"):
+        Client(address, verbose=False, headers={"accept-language": "en"}).predict(last["run"], api_name="/finish")
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)  # it trains and judges for real, while a browser draws
+def test_a_run_is_found_again_judged_by_itself_and_downloaded(
+    address: str, open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = open_page(address, locale="en-GB")
+
+    def come_back() -> None:
+        page.reload()
+        page.locator("html[data-studio-ready]").wait_for(state="attached")
+        page.get_by_role("tab", name="Tune & compare").click()
+
+    page.get_by_role("tab", name="Tune & compare").click()
+    page.get_by_label("Whose assistant is it?").fill("Lin Xiaoyu")
+    page.get_by_text("Training settings").click()
+    page.get_by_label("Written by hand").check()
+    for label, value in (("Steps", 4), ("Rank", 4), ("Save every", 2), ("Sample every", 4)):
+        page.get_by_label(label, exact=False).first.fill(str(value))
+    page.locator("#tune-start").click()
+    page.locator("#tune-status .starting, #tune-status .training").first.wait_for(timeout=60_000)
+    come_back()
+    page.locator("#tune-status .finished").wait_for(timeout=180_000)
+    assert "assistant" in page.locator("#tune-runs input").input_value()
+    page.get_by_role("tab", name="Compare", exact=True).click()
+    page.locator("#judging input[type=range]").wait_for(timeout=200_000)
+    come_back()
+    page.get_by_role("tab", name="Compare", exact=True).click()
+    page.locator("#judging input[type=range]").wait_for()
+    page.get_by_role("tab", name="Train", exact=True).click()
+    page.get_by_role("button", name="Pack", exact=False).click()
+    with page.expect_download() as parcel:
+        page.locator("#tune-packed a").first.click()
+    parcel.value.save_as(tmp_path / "adapter.zip")
+    assert "adapter_model.safetensors" in zipfile.ZipFile(tmp_path / "adapter.zip").namelist()

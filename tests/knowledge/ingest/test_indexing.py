@@ -1,0 +1,330 @@
+"""The index stays right: what changed and only that, old versions until the new one is whole, nothing left over."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.knowledge.service import KnowledgeService
+from app.knowledge.store.collections import Owner, Rights
+from tests.knowledge.conftest import ANN, BOB, Start, run
+from tests.knowledge.words import WordEmbedder
+
+
+def consistent(service: KnowledgeService, owner: Owner = ANN, name: str = "course") -> bool:
+    """Both stores hold the same passages and the journal is empty."""
+    store = service.store(owner, name)
+    database, vectors = store._searcher.database, store._searcher.vectors
+    keys = vectors.keys()
+    return len(keys) == len(set(keys)) and set(keys) == database.vector_keys() and not database.journal()
+
+
+def touch(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def test_only_what_changed_is_embedded(start: Start, notes: Path, embedder: WordEmbedder) -> None:
+    service = start()
+    first = run(service.index_folder(ANN, "course", notes))
+    assert (first.added, first.updated, first.unchanged, first.removed, first.failed) == (3, 0, 0, 0, ())
+    calls = embedder.calls
+    again = run(service.index_folder(ANN, "course", notes))
+    assert (again.added, again.unchanged, again.chunks, embedder.calls) == (0, 3, 0, calls)
+    touch(notes / "week2" / "notes.md", "# 第二周\n\n## 微调\n\n低秩适配只训练两个小矩阵。\n")
+    (notes / "gbk.txt").unlink()
+    third = run(service.index_folder(ANN, "course", notes))
+    assert (third.added, third.updated, third.unchanged, third.removed) == (0, 1, 1, 1)
+    assert service.search(ANN, "course", "低秩适配")[0].passage.path == "week2/notes.md"
+    assert not any("量化" in hit.passage.content for hit in service.search(ANN, "course", "量化"))
+    assert not any("苹果树" in hit.passage.content for hit in service.search(ANN, "course", "苹果树"))
+    assert consistent(service)
+
+
+def test_equal_names_in_different_folders_are_different_files(start: Start, notes: Path) -> None:
+    service = start()
+    run(service.index_folder(ANN, "course", notes))
+    assert [file.path for file in service.files(ANN, "course")] == ["gbk.txt", "week1/notes.md", "week2/notes.md"]
+    other = notes.parent / "other"
+    (other / "week1").mkdir(parents=True)
+    touch(other / "week1" / "notes.md", "另一门课的笔记讲的是火星。")
+    run(service.index_folder(ANN, "course", other))
+    assert len(service.files(ANN, "course")) == 4
+    assert any("键值" in hit.passage.content for hit in service.search(ANN, "course", "键值缓存"))
+    assert any("火星" in hit.passage.content for hit in service.search(ANN, "course", "火星"))
+
+
+def test_a_version_that_fails_leaves_the_old_one_and_is_not_tried_again(start: Start, tmp_path: Path) -> None:
+    service = start()
+    page = tmp_path / "page.html"
+    touch(page, "<p>Apples grow on trees.</p>")
+    run(service.index_uploads(ANN, "course", [(page, "page.html")]))
+    page.write_bytes(b"\x00\x01" * 40)
+    failed = run(service.index_uploads(ANN, "course", [(page, "page.html")]))
+    assert [failure.file for failure in failed.failed] == ["page.html"]
+    assert "Apples" in service.search(ANN, "course", "apples")[0].passage.content
+    (record,) = service.files(ANN, "course")
+    assert record.state == "failed"
+    assert record.reason_zh
+    touch(page, "<p>Pears grow on trees.</p>")
+    mended = run(service.index_uploads(ANN, "course", [(page, "page.html")]))
+    assert (mended.updated, mended.failed) == (1, ())
+    assert service.files(ANN, "course")[0].state == "ready"
+    assert consistent(service)
+
+
+def test_a_failed_file_is_not_parsed_again_until_it_changes(start: Start, notes: Path) -> None:
+    (notes / "bad.md").write_bytes(b"\x00" * 50)
+    parsed: list[str] = []
+    service = start()
+    collection = service.store(ANN, service.make(ANN, "course").name)._indexer
+    assert collection is not None
+    convert = collection.convert
+    collection.convert = lambda path, name: parsed.append(name) or convert(path, name)  # type: ignore[func-returns-value]
+    for _ in range(3):
+        assert len(run(service.index_folder(ANN, "course", notes)).failed) == 1
+    assert parsed.count("bad.md") == 1
+
+
+def test_stopping_keeps_what_was_done_and_the_rest_waits(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(300):
+        touch(folder / f"{number:03}.md", f"File {number} speaks of subject{number}.")
+    service = start()
+    steps = service.index_folder(ANN, "course", folder)
+    for progress in steps:
+        if progress.added:
+            break
+    steps.close()  # type: ignore[attr-defined]
+    states = [file.state for file in service.files(ANN, "course")]
+    assert 0 < states.count("ready") < 300
+    assert states.count("ready") + states.count("waiting") == 300
+    assert consistent(service)
+    service = start()
+    service.start().join()
+    assert {file.state for file in service.files(ANN, "course")} == {"ready"}
+    assert consistent(service)
+
+
+def test_two_people_index_the_same_file_at_once(start: Start, notes: Path) -> None:
+    service = start(rights=Rights(frozenset({"ann", "bob"})))
+    failures: list[BaseException] = []
+
+    def work(owner: Owner) -> None:
+        try:
+            for _ in range(3):
+                run(service.index_folder(owner, "course", notes))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(owner,)) for owner in (ANN, BOB, ANN, BOB)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert consistent(service, ANN)
+    assert consistent(service, BOB)
+    assert len(service.files(ANN, "course")) == 3
+
+
+def test_a_link_out_of_the_folder_is_not_followed(start: Start, notes: Path, tmp_path: Path) -> None:
+    touch(tmp_path / "secret.md", "the password is swordfish")
+    (notes / "link.md").symlink_to(tmp_path / "secret.md")
+    service = start()
+    progress = run(service.index_folder(ANN, "course", notes))
+    assert [failure.file for failure in progress.failed] == ["link.md"]
+    assert not any("swordfish" in hit.passage.content for hit in service.search(ANN, "course", "password swordfish"))
+
+
+def test_upload_names_cannot_leave_the_collection(start: Start, notes: Path, tmp_path: Path) -> None:
+    service = start()
+    names = ["../../evil.md", "..\\..\\evil2.md", "/etc/evil3.md", ".."]
+    run(service.index_uploads(ANN, "course", [(notes / "week1" / "notes.md", name) for name in names]))
+    assert {file.path for file in service.files(ANN, "course")} == {"evil.md", "evil2.md", "evil3.md", "unnamed.txt"}
+    data = tmp_path / "data"
+    assert all(path.parent.name == "originals" for path in tmp_path.rglob("*evil*"))
+    assert all(path.is_relative_to(data) for path in tmp_path.rglob("*evil*"))
+
+
+def test_an_upload_that_is_too_large_is_listed_and_the_others_go_in(start: Start, notes: Path, tmp_path: Path) -> None:
+    with (tmp_path / "huge.txt").open("wb") as stream:
+        stream.truncate(200 << 20)
+    files = [(tmp_path / "huge.txt", "huge.txt"), (notes / "gbk.txt", "gbk.txt")]
+    progress = run(start().index_uploads(ANN, "course", files))
+    assert progress.added == 1
+    assert [failure.file for failure in progress.failed] == ["huge.txt"]
+
+
+def test_ten_thousand_small_files(start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    for part in range(100):
+        (folder / f"{part:02}").mkdir(parents=True)
+        for number in range(100):
+            (folder / f"{part:02}" / f"{number}.txt").write_text(f"File {part} {number}.")
+    service = start()
+    assert run(service.index_folder(ANN, "course", folder)).added == 10_000
+    assert run(service.index_folder(ANN, "course", folder)).unchanged == 10_000
+    assert consistent(service)
+    with service._get(service.collections(ANN)[0]).database.snapshot() as snapshot:
+        found = snapshot.matching(["file", "37"], 200, None)  # the word that every file has weighs nothing
+    assert {passage.content for passage, _ in found} >= {"File 37 5.", "File 5 37."}
+    assert all("37" in passage.content for passage, _ in found)
+
+
+NURSERY = """
+import os, signal, sys
+from pathlib import Path
+import chromadb  # as everything else here: once for all children
+from app.knowledge.collections import Owner, Rights
+from tests.knowledge.shelf import shelf
+from app.knowledge.service import KnowledgeService
+from tests.fakes import FakeRegistry
+from tests.knowledge.words import WordEmbedder
+print("open", flush=True)
+for _ in sys.stdin:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        print("gone", flush=True)
+        continue
+    service = KnowledgeService(FakeRegistry(), Path(sys.argv[1]), embedder="words",
+        lease_embedder=shelf(lambda name: WordEmbedder()), rights=Rights(frozenset({"ann"})))
+    print(os.getpid(), flush=True)
+    for progress in service.index_folder(Owner("ann"), "course", Path(sys.argv[2])):
+        pass
+    while True:
+        signal.pause()
+"""
+FILES = 200
+PASSAGES = 6
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tree").mkdir()
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def nursery(tmp_path: Path, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has imported all and for each line forks a child, which says its number and indexes the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", NURSERY, str(tmp_path / "data"), str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "open\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.timeout(240)
+def test_kill_minus_nine_at_twenty_moments(start: Start, folder: Path, nursery: "subprocess.Popen[str]") -> None:
+    assert nursery.stdin is not None and nursery.stdout is not None
+    write_versions(folder, 0)
+    chance = random.Random(20)
+    for round_number in range(20):
+        if round_number % 4 == 3:
+            write_versions(folder, round_number, of=range(0, FILES, 5))
+        nursery.stdin.write("one more\n")
+        nursery.stdin.flush()
+        child = int(nursery.stdout.readline())
+        time.sleep(chance.uniform(0, 0.6))  # the moment is the point: anywhere in parsing, embedding, storing
+        os.kill(child, signal.SIGKILL)
+        assert nursery.stdout.readline() == "gone\n"
+        if round_number % 5 == 4:
+            looking = start()
+            assert_whole(looking)
+            looking.close()
+    service = start()
+    run(service.index_folder(ANN, "course", folder))
+    assert_whole(service)
+    files = service.files(ANN, "course")
+    assert len(files) == FILES
+    assert {(file.state, file.passages) for file in files} == {("ready", PASSAGES)}
+    hits = service.search(ANN, "course", "subject0 generation19", k=50)
+    assert {hit.passage.number for hit in hits if hit.passage.path == "0.md"} == set(range(PASSAGES))
+    service.close()
+
+
+def write_versions(folder: Path, generation: int, of: range = range(FILES)) -> None:
+    for number in of:
+        sections = [
+            f"# Part {part}\n\nsubject{number} generation{generation} part{part}\n\n" for part in range(PASSAGES)
+        ]
+        (folder / f"{number}.md").write_text("".join(sections))
+
+
+def assert_whole(service: KnowledgeService) -> None:
+    """Nothing doubled or half there: every file that a search can see is one whole version."""
+    names = [record.name for record in service.collections(ANN)]
+    if "course" not in names:
+        return
+    service.files(ANN, "course")  # opening clears up
+    assert consistent(service)
+    for file in service.files(ANN, "course"):
+        if file.version is not None:
+            assert file.passages == PASSAGES
+            _, text = service.document(ANN, "course", file.id)
+            assert len(set(text.content.split("generation")[1:])) == PASSAGES
+
+
+def test_another_embedder_is_refused_until_rebuilt(start: Start, notes: Path) -> None:
+    from app.knowledge.store.collections import OtherEmbedder
+
+    run(start().index_folder(ANN, "course", notes))
+    service = start(embedder="other")
+    with pytest.raises(OtherEmbedder, match="words"):
+        service.search(ANN, "course", "量化")
+    with pytest.raises(OtherEmbedder):
+        run(service.index_folder(ANN, "course", notes))
+    run(service.rebuild(ANN, "course"))
+    assert "量化" in service.search(ANN, "course", "量化")[0].passage.content
+    assert consistent(service)
+    assert run(service.index_folder(ANN, "course", notes)).unchanged == 3
+
+
+def test_a_chroma_server_by_url(start: Start, notes: Path, tmp_path: Path) -> None:
+    from tests.conftest import free_port
+
+    port = free_port()
+    chroma = Path(sys.executable).with_name("chroma")
+    server = subprocess.Popen(
+        [str(chroma), "run", "--path", str(tmp_path / "server"), "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        service = start_when_up(start, f"http://127.0.0.1:{port}")
+        run(service.index_folder(ANN, "course", notes))
+        assert "量化" in service.search(ANN, "course", "量化")[0].passage.content
+        assert consistent(service)
+        assert not (tmp_path / "data" / "chroma").exists()
+    finally:
+        server.kill()
+        server.wait()
+
+
+def start_when_up(start: Start, url: str) -> KnowledgeService:
+    from app.errors import SettingsError
+
+    until = time.monotonic() + 120
+    while True:
+        try:
+            return start(chroma_url=url)
+        except SettingsError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)

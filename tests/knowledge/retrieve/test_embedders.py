@@ -1,0 +1,35 @@
+"""The packaged embedder, and how embedders are held."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.errors import NotAModel
+from app.knowledge.retrieve.embedders import PACKAGED, held_by, load_embedder
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
+
+
+def test_the_packaged_embedder_knows_both_languages() -> None:
+    embedder = load_embedder(PACKAGED)
+    passages = embedder.passages(["量化减少显存。", "Cats like boxes.", "猫喜欢纸箱。"])
+    question = embedder.query("Why do cats sit in cardboard boxes?")
+    assert passages.shape == (3, embedder.dimensions)
+    assert np.allclose(np.linalg.norm(passages, axis=1), 1, atol=1e-3)
+    assert int(np.argmin(passages @ question)) == 0
+
+
+def test_a_name_that_is_no_model_says_so() -> None:
+    with pytest.raises(NotAModel, match="nowhere"):
+        load_embedder("./nowhere/at-all")
+
+
+def test_the_registry_holds_it_once_on_its_account(tmp_path: Path) -> None:
+    registry = ModelRegistry(Placement("cpu", "auto", None, 1000, tmp_path), "smollm2-135m")
+    lease = held_by(registry.hold)
+    with lease(PACKAGED) as first, lease(PACKAGED) as second:
+        assert first is second
+        (entry,) = [entry for entry in registry.ledger().models if entry.name == PACKAGED]
+        assert (entry.kind, entry.state, entry.leases) == ("embedder", "ready", 2)
+    registry.close()

@@ -1,0 +1,206 @@
+"""The engine on the packaged model: pinned answers, streams apart, stops, limits and faults."""
+
+import gc
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.errors import EngineFailed, PromptTooLong
+from app.models.catalog import known_models
+from app.models.engine.engine import Engine, EngineOptions
+from app.models.interface import Message, Sampling
+from app.models.loading.loader import load
+
+GREEDY = Sampling(temperature=0, max_new_tokens=48)
+FRANCE: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
+STORY: list[Message] = [{"role": "user", "content": "Tell me a long story about a fox and the sea."}]
+
+
+@pytest.fixture(scope="module")
+def engine(packaged_folder: Path) -> Iterator[Engine]:
+    card = known_models.find("smollm2-135m")
+    loaded = load(packaged_folder, card, "cpu", "float32", None, lambda *_: None)
+    engine = Engine("smollm2-135m", loaded, EngineOptions(cache_tokens=4096, max_running_requests=4))
+    yield engine
+    engine.close()
+
+
+def test_the_packaged_model_knows_the_capital_of_france(engine: Engine) -> None:
+    generation = engine.stream(FRANCE, GREEDY)
+    assert "".join(generation) == "The capital of France is Paris."
+    assert (generation.finish_reason, generation.prompt_tokens, generation.completion_tokens) == ("stop", 37, 8)
+
+
+def test_a_length_limit_ends_the_answer(engine: Engine) -> None:
+    generation = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=5))
+    assert "".join(generation)
+    assert (generation.finish_reason, generation.completion_tokens) == ("length", 5)
+
+
+def test_the_same_seed_gives_the_same_text(engine: Engine) -> None:
+    seeded = Sampling(temperature=1, seed=11, max_new_tokens=24)
+    once, again = ("".join(engine.stream(STORY, seeded)) for _ in range(2))
+    assert once == again
+    assert once != "".join(engine.stream(STORY, Sampling(temperature=1, seed=12, max_new_tokens=24)))
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_shown(engine: Engine) -> None:
+    generation = engine.stream(FRANCE, Sampling(temperature=0, stop=(" Paris",)))
+    assert "".join(generation) == "The capital of France is"
+    assert generation.finish_reason == "stop"
+
+
+def test_one_stops_and_the_others_go_on(engine: Engine) -> None:
+    others = [engine.stream(STORY, GREEDY, visitor=name) for name in "ab"]
+    stopped = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=1000), visitor="c")
+    own = iter(stopped)
+    next(own)
+    stopped.cancel()
+    assert list(own) == []
+    assert stopped.finish_reason == "cancelled"
+    texts = ["".join(other) for other in others]
+    assert texts[0] == texts[1]
+    assert {other.finish_reason for other in others} == {"length"}
+    assert engine.requests == 0
+
+
+def test_a_stop_ends_the_work_within_one_step(engine: Engine) -> None:
+    widths: list[int] = []  # tokens of each forward pass
+    embedding = engine.loaded.model.get_input_embeddings()
+    handle = embedding.register_forward_pre_hook(lambda _, arguments: widths.append(arguments[0].numel()))
+    long = Sampling(temperature=0, max_new_tokens=64)
+    try:
+        streams = [engine.stream(STORY, long, visitor=name) for name in "abc"]
+        readers = [iter(stream) for stream in streams]
+        for reader in readers:
+            next(reader)
+        while widths[-1] != 3:
+            next(readers[0])
+        before = len(widths)
+        streams[2].cancel()
+        for reader in readers[:2]:
+            list(reader)
+    finally:
+        handle.remove()
+    assert 3 in widths[:before]
+    assert len(widths) > before + 10
+    assert max(widths[before + 1 :]) <= 2
+
+
+def test_a_stopped_answer_is_collected_even_while_the_engine_restarts(engine: Engine) -> None:
+    gc.disable()
+    try:
+        stopped = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=1000))
+        next(iter(stopped))
+        stopped.cancel()
+        del stopped  # a cycle with its half-read iterator: only the garbage collector ends it
+        fail_one_step(engine)
+        texts: list[str] = []
+        # the restart collects garbage while it holds the engine
+        asking = threading.Thread(target=lambda: texts.extend(engine.stream(FRANCE, GREEDY)), daemon=True)
+        asking.start()
+        asking.join(60)
+        assert "".join(texts) == "The capital of France is Paris."
+    finally:
+        gc.enable()
+    assert engine.requests == 0
+
+
+def test_leaving_the_iterator_cancels(engine: Engine) -> None:
+    generation = engine.stream(STORY, Sampling(temperature=0, max_new_tokens=1000))
+    pieces = iter(generation)
+    next(pieces)
+    pieces.close()
+    assert generation.finish_reason == "cancelled"
+    assert engine.requests == 0
+
+
+def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(engine: Engine) -> None:
+    with pytest.raises(PromptTooLong) as refused:
+        engine.stream([{"role": "user", "content": "word " * 5000}], GREEDY)
+    assert refused.value.values["limit"] == 4096
+    assert int(str(refused.value.values["tokens"])) > 5000
+
+
+def test_a_long_conversation_loses_its_oldest_turns_and_keeps_the_system_prompt(engine: Engine) -> None:
+    turns: list[Message] = [{"role": "system", "content": "Answer in one word."}]
+    for number in range(12):
+        turns += [
+            {"role": "user", "content": f"Fact {number}. " + "word " * 400},
+            {"role": "assistant", "content": "Yes."},
+        ]
+    turns.append({"role": "user", "content": "Is it?"})
+    generation = engine.stream(turns, Sampling(temperature=0, max_new_tokens=16), drop_oldest=True)
+    assert "".join(generation)
+    assert generation.dropped_turns > 0
+    fewer = turns[:1] + turns[1 + 2 * generation.dropped_turns :]
+    assert generation.prompt_tokens == engine.count_tokens(fewer)
+
+
+def test_more_requests_than_places_all_get_their_answer(engine: Engine) -> None:
+    generations = [engine.stream(FRANCE, GREEDY, visitor=str(n % 3)) for n in range(10)]
+    assert generations[-1].queue_ahead == 6
+    assert {"".join(g) for g in generations} == {"The capital of France is Paris."}
+
+
+def test_a_visitor_with_many_requests_leaves_room_for_another(engine: Engine) -> None:
+    many = [engine.stream(STORY, Sampling(temperature=0, max_new_tokens=64), visitor="many") for _ in range(12)]
+    one = engine.stream(FRANCE, GREEDY, visitor="one")
+    assert "".join(one) == "The capital of France is Paris."
+    assert sum(g.completion_tokens > 0 for g in many) <= 2  # half of the batch
+    for generation in many:
+        generation.cancel()
+
+
+def test_a_fault_fails_its_requests_with_a_clear_error_and_the_engine_starts_again(engine: Engine) -> None:
+    fail_one_step(engine)
+    assert "".join(engine.stream(FRANCE, GREEDY)) == "The capital of France is Paris."
+
+
+def test_fifty_requests_of_one_delay_another_by_two_steps_at_most(engine: Engine) -> None:
+    many = [engine.stream(STORY, Sampling(temperature=0, max_new_tokens=200), visitor="many") for _ in range(50)]
+    reader = iter(many[0])
+    next(reader)
+    steps, seen = [0], [0]
+    embedding = engine.loaded.model.get_input_embeddings()
+    prompt = torch.tensor(engine.loaded.tokenizer.encode(" capital of France"))
+
+    def look(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        steps[0] += 1
+        tokens = arguments[0].flatten()
+        if not seen[0] and len(tokens) >= len(prompt) and bool((tokens.unfold(0, 3, 1) == prompt).all(1).any()):
+            seen[0] = steps[0]
+
+    assert len(prompt) == 3
+    handle = embedding.register_forward_pre_hook(look)
+    try:
+        one = engine.stream(FRANCE, GREEDY, visitor="one")
+        before = steps[0]
+        assert "".join(one) == "The capital of France is Paris."
+    finally:
+        handle.remove()
+        for generation in many:
+            generation.cancel()
+    assert 0 < seen[0] <= before + 2
+
+
+def fail_one_step(engine: Engine) -> None:
+    """A fault of the device while an answer streams: the answer fails with a clear error."""
+    broken = threading.Event()
+
+    def fault(_module: torch.nn.Module, _arguments: object) -> None:
+        if broken.is_set():
+            raise RuntimeError("a fault of the device")
+
+    handle = engine.loaded.model.model.layers[0].register_forward_pre_hook(fault)
+    try:
+        pieces = iter(engine.stream(STORY, Sampling(temperature=0, max_new_tokens=500)))
+        next(pieces)
+        broken.set()
+        with pytest.raises(EngineFailed):
+            list(pieces)
+    finally:
+        handle.remove()

@@ -1,0 +1,231 @@
+"""Adapters of one base in one batch: exact against PEFT, apart in the prefix cache, refused when unfit."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from app.errors import StudioError
+from app.models.engine.lora import AdapterBank
+from app.models.engine.lora_files import AdapterBroken, AdapterError, AdapterForAnotherBase, PickledAdapter
+from tests.models.engine.adapter_batches import alone, answers, batching, save_adapter, tiny_llama
+
+Folders = dict[str | None, Path]
+KINDS: dict[str, dict[str, object]] = {
+    "wide": {
+        "r": 16,
+        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    },
+    "narrow": {"r": 4, "target_modules": ["q_proj", "v_proj"], "use_rslora": True},
+    "mixed": {
+        "r": 8,
+        "target_modules": ["o_proj", "down_proj"],
+        "rank_pattern": {"down_proj": 3},
+        "alpha_pattern": {"layers.1.mlp.down_proj": 5},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    root = tmp_path_factory.mktemp("adapters")
+    base = tiny_llama()
+    return {
+        name: save_adapter(base, root / name, number, **lora) for number, (name, lora) in enumerate(KINDS.items(), 1)
+    }
+
+
+@pytest.fixture
+def model() -> LlamaForCausalLM:
+    return tiny_llama()
+
+
+@pytest.fixture
+def bank(model: LlamaForCausalLM, folders: Folders) -> AdapterBank:
+    bank = AdapterBank()
+    bank.install(model)
+    for name in KINDS:
+        bank.add(name, folders[name])
+    return bank
+
+
+def prompt(seed: int, length: int) -> list[int]:
+    return torch.randint(1, 300, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def test_each_row_is_what_peft_computes(bank: AdapterBank, model: LlamaForCausalLM, folders: Folders) -> None:
+    rows = [("wide", 12), (None, 12), ("narrow", 12), ("mixed", 12)]
+    x = torch.randn(1, 50, 64)
+    for path in ("self_attn.q_proj", "mlp"):
+        part_of_model = model.model.layers[1].get_submodule(path)
+        with torch.inference_mode():
+            base = part_of_model(x)
+            with bank.step(rows, 50):
+                batch = part_of_model(x)
+            for number, (name, _) in enumerate(rows):
+                part = slice(12 * number, 12 * number + 12)
+                plain = tiny_llama()
+                if name:
+                    PeftModel.from_pretrained(plain, folders[name]).eval()
+                expected = plain.model.layers[1].get_submodule(path)(x[:, part])
+                assert torch.allclose(batch[:, part], expected, atol=1e-5), name
+            assert torch.equal(batch[:, 12:24], base[:, 12:24])
+            assert torch.equal(batch[:, 48:], base[:, 48:])
+
+
+def test_eight_requests_in_one_batch_answer_as_each_alone(
+    bank: AdapterBank, model: LlamaForCausalLM, folders: Folders
+) -> None:
+    names = [None, "wide", "narrow", "mixed"] * 2
+    requests = [(name, prompt(number, 10 + 7 * number)) for number, name in enumerate(names)]
+    expected = [alone(tiny_llama(), folders.get(name), ids, 24) for name, ids in requests]
+    with batching(model, bank) as manager:
+        assert answers(manager, requests, 24) == expected
+        assert max(len({name for name, _ in rows}) for rows in manager.steps) == 4
+
+
+def test_the_prefix_cache_is_used_and_never_crosses_adapters(
+    bank: AdapterBank, model: LlamaForCausalLM, folders: Folders
+) -> None:
+    same = prompt(7, 70)
+    expected = {name: alone(tiny_llama(), folders.get(name), same, 12) for name in (None, *KINDS)}
+    assert len({tuple(tokens) for tokens in expected.values()}) == 4
+    with batching(model, bank) as manager:
+        for name in (None, *KINDS, None, *KINDS):
+            before = len(manager.steps)
+            assert answers(manager, [(name, same)], 12) == [expected[name]], name
+            prefilled = manager.steps[before][0][1]
+            first_time = before < 12 * 4
+            assert prefilled == (70 if first_time else 70 - 64), name
+
+
+def test_another_adapter_under_an_old_name_finds_no_old_prefix(
+    bank: AdapterBank, model: LlamaForCausalLM, folders: Folders
+) -> None:
+    same = prompt(8, 70)
+    with batching(model, bank) as manager:
+        answers(manager, [("wide", same)], 6)
+        bank.remove("wide")
+        bank.add("wide", folders["mixed"])
+        assert answers(manager, [("wide", same)], 6) == [alone(tiny_llama(), folders["mixed"], same, 6)]
+
+
+def test_adapters_come_and_go_while_others_stream(bank: AdapterBank, model: LlamaForCausalLM, folders: Folders) -> None:
+    bank.remove("narrow")
+    requests = [(name, prompt(number, 20)) for number, name in enumerate([None, "wide", "mixed"])]
+    expected = [alone(tiny_llama(), folders.get(name), ids, 120) for name, ids in requests]
+    with batching(model, bank) as manager:
+        changes = 0
+        done = threading.Event()
+
+        def churn() -> None:
+            nonlocal changes
+            while not done.is_set():
+                bank.add("narrow", folders["narrow"])
+                bank.remove("narrow")
+                changes += 1
+
+        thread = threading.Thread(target=churn)
+        thread.start()
+        try:
+            assert answers(manager, requests, 120) == expected
+        finally:
+            done.set()
+            thread.join()
+        assert changes > 3
+
+
+def test_memory_is_that_of_the_file_and_comes_back(model: LlamaForCausalLM, folders: Folders) -> None:
+    bank = AdapterBank()
+    bank.install(model)
+
+    def held() -> int:
+        return sum(s.lora_a.nbytes + s.lora_b.nbytes for s in bank._stacks.values())
+
+    for name in KINDS:
+        before = held()
+        bank.add(name, folders[name])
+        file = (folders[name] / "adapter_model.safetensors").stat().st_size
+        assert held() - before == bank.loaded(name).bytes <= file * 1.1
+    for name in KINDS:
+        bank.remove(name)
+    assert held() == 0 and bank.names() == ()
+
+
+def test_inspection_tells_base_from_adapter(bank: AdapterBank, folders: Folders) -> None:
+    ids = prompt(3, 20)
+    base_answer = alone(tiny_llama(), None, ids, 8)
+    tuned_answer = alone(tiny_llama(), folders["wide"], ids, 8)
+    base = bank.inspect(None, ids, base_answer)
+    assert (base.gap, base.agreement, base.explained, base.active_layers) == (0.0, 1.0, 1.0, 0)
+    tuned = bank.inspect("wide", ids, tuned_answer)
+    assert tuned.gap > 0.1 and tuned.explained == 1.0 and tuned.agreement < 1.0
+    assert tuned.active_layers == 14 and len(tuned.sha256) == 64
+    assert bank.inspect("wide", ids, base_answer).explained < 1.0
+
+
+def test_a_row_that_is_not_loaded_is_an_error_and_not_the_base(bank: AdapterBank) -> None:
+    with pytest.raises(AdapterError), bank.step([("gone", 3)], 3):
+        pass
+
+
+def broken(folders: Folders, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folders["wide"], tmp_path / "copy"))
+
+
+def test_a_pickle_is_refused(bank: AdapterBank, folders: Folders, tmp_path: Path) -> None:
+    folder = broken(folders, tmp_path)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(PickledAdapter) as refusal:
+        bank.add("new", folder)
+    assert "adapter_model.bin" in refusal.value.text("zh")
+
+
+def test_a_truncated_file_is_refused_and_changes_nothing(bank: AdapterBank, folders: Folders, tmp_path: Path) -> None:
+    folder = broken(folders, tmp_path)
+    file = folder / "adapter_model.safetensors"
+    whole = file.read_bytes()
+    for length in (0, 5, 200, len(whole) - 10):
+        file.write_bytes(whole[:length])
+        with pytest.raises(AdapterBroken):
+            bank.add("new", folder)
+    assert bank.names() == tuple(KINDS)
+
+
+def test_an_adapter_for_another_base_is_refused(folders: Folders) -> None:
+    small = LlamaConfig(**{**tiny_llama().config.to_dict(), "intermediate_size": 80})
+    shallow = LlamaConfig(**{**tiny_llama().config.to_dict(), "num_hidden_layers": 1})
+    for config in (small, shallow):
+        bank = AdapterBank()
+        bank.install(LlamaForCausalLM(config))
+        with pytest.raises(AdapterForAnotherBase):
+            bank.add("wide", folders["wide"])
+        assert bank.names() == ()
+
+
+@pytest.mark.parametrize(
+    "change", [{"use_dora": True}, {"bias": "all"}, {"peft_type": "IA3"}, {"modules_to_save": ["lm_head"]}]
+)
+def test_what_the_bank_does_not_compute_is_refused(
+    bank: AdapterBank, folders: Folders, tmp_path: Path, change: dict[str, object]
+) -> None:
+    folder = broken(folders, tmp_path)
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    with pytest.raises(AdapterError):
+        bank.add("new", folder)
+
+
+def test_values_that_are_not_numbers_and_a_second_of_the_same_name(
+    bank: AdapterBank, folders: Folders, tmp_path: Path
+) -> None:
+    with pytest.raises(StudioError):
+        bank.add("wide", folders["wide"])
+    spoilt = save_adapter(tiny_llama(), tmp_path / "nan", 5, strength=float("inf"))
+    with pytest.raises(AdapterBroken):
+        bank.add("new", spoilt)

@@ -1,0 +1,70 @@
+"""What is loaded from a folder, and what is refused without running anything in it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import InternLM3Config, LlamaForCausalLM
+
+from app.models.catalog import known_models
+from app.models.loading.loader import UnknownArchitecture, load
+from tests.models.loading import original_internlm as original
+
+
+def test_code_that_comes_with_a_model_is_refused_and_not_run(tmp_path: Path) -> None:
+    original.write_internlm2_tokenizer(tmp_path)
+    config = original.internlm2_config(520)
+    auto_map = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    weights = original.random_weights(config)
+    original.write_weights(tmp_path, {**config, "model_type": "own", "auto_map": auto_map}, weights)
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'touched')!r}, 'w')")
+    with pytest.raises(UnknownArchitecture) as refusal:
+        load(tmp_path, known_models.find(str(tmp_path)), "cpu", "float32", None, lambda *_: None)
+    assert "own" in refusal.value.text("zh")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_the_third_internlm_loads_with_sentencepieces_ids_and_named_turns(tmp_path: Path) -> None:
+    processor = original.write_internlm2_tokenizer(tmp_path)
+    config = InternLM3Config(
+        vocab_size=520,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(tmp_path)
+    steps: list[float] = []
+    loaded = load(
+        tmp_path, known_models.find(str(tmp_path)), "cpu", "float32", None, lambda done, _: steps.append(done)
+    )
+    ids = loaded.tokenizer.encode("你好 hello", add_special_tokens=False)
+    assert ids == processor.encode("你好 hello")
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(torch.tensor([ids])).logits, model(torch.tensor([ids])).logits)
+    turn = {"role": "environment", "name": "<|interpreter|>", "content": "1"}
+    shown = loaded.tokenizer.apply_chat_template([turn], chat_template=loaded.chat_template, tokenize=False)
+    assert shown == "<s><|im_start|>environment name=<|interpreter|>\n1<|im_end|>\n"
+    assert loaded.tokenizer.get_vocab()["<|im_end|>"] in loaded.stop_token_ids
+    assert steps == sorted(steps) and steps[0] == 0 and steps[-1] == 1
+
+
+def test_a_model_that_was_never_taught_to_chat_gets_a_plain_format(tmp_path: Path, packaged_folder: Path) -> None:
+    for file in packaged_folder.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "tokenizer_config.json").unlink()
+    settings = json.loads((packaged_folder / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    loaded = load(tmp_path, known_models.find(str(tmp_path)), "cpu", "bfloat16", None, lambda *_: None)
+    messages = [{"role": "user", "content": "Hi"}]
+    shown = loaded.tokenizer.apply_chat_template(
+        messages, chat_template=loaded.chat_template, tokenize=False, add_generation_prompt=True
+    )
+    assert shown == "<|im_start|>user: Hi\n\nassistant:"

@@ -1,0 +1,191 @@
+"""The memory account: one load for many callers, eviction of what is idle, refusal, failure."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+
+from app.errors import DoesNotFit, ModelInUse, StudioError
+from app.models.interface import ReportProgress
+from app.models.registry.memory_manager import DownloadStopped, MemoryManager, ModelSpec
+
+
+@dataclass
+class Weights:
+    """A resident that only says what it holds."""
+
+    mib: int
+    parks: bool = False
+    cache_mib: int = 0
+    device: str = "cuda"
+    log: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        self.log.append("close")
+
+    def park(self) -> bool:
+        self.log.append("park")
+        return self.parks
+
+    def unpark(self) -> None:
+        self.log.append("unpark")
+
+
+def spec(weights: Weights, name: str = "a", load: Callable[[ReportProgress], Weights] | None = None) -> ModelSpec:
+    return ModelSpec(name, "chat", lambda: weights.mib, load or (lambda _: weights))
+
+
+def state(memory_manager: MemoryManager, name: str) -> str:
+    return next((e.state for e in memory_manager.ledger(lambda _: ()).models if e.name == name), "absent")
+
+
+def test_simultaneous_callers_share_one_load() -> None:
+    loads: list[int] = []
+    together = threading.Barrier(5)
+    weights = Weights(10)
+
+    def load(_: ReportProgress) -> Weights:
+        loads.append(1)
+        return weights
+
+    memory_manager = MemoryManager(100)
+
+    def use() -> object:
+        together.wait()
+        with memory_manager.lease(spec(weights, load=load)) as resident:
+            return resident
+
+    with ThreadPoolExecutor(5) as pool:
+        assert {id(future.result()) for future in [pool.submit(use) for _ in range(5)]} == {id(weights)}
+    assert len(loads) == 1
+
+
+def test_the_least_recently_used_idle_one_makes_room() -> None:
+    memory_manager = MemoryManager(100)
+    first, second = Weights(50), Weights(40)
+    for name, weights in (("first", first), ("second", second), ("first", first)):
+        with memory_manager.lease(spec(weights, name)):
+            pass
+    assert memory_manager.fit(spec(Weights(30), "third")).evicts == ("second",)
+    with memory_manager.lease(spec(Weights(30), "third")):
+        assert (state(memory_manager, "first"), state(memory_manager, "second")) == ("ready", "absent")
+    assert second.log == ["park", "close"]
+    assert memory_manager.ledger(lambda _: ()).used_mib == 80
+
+
+def test_what_is_leased_is_never_evicted() -> None:
+    memory_manager = MemoryManager(100)
+    with memory_manager.lease(spec(Weights(80), "used")):
+        assert not memory_manager.fit(spec(Weights(30), "more")).fits
+        with pytest.raises(DoesNotFit) as refused, memory_manager.lease(spec(Weights(30), "more")):
+            pass
+        assert (refused.value.values["needed_mib"], refused.value.values["free_mib"]) == (30, 20)
+        with pytest.raises(ModelInUse):
+            memory_manager.unload("used")
+    memory_manager.unload("used")
+    assert memory_manager.ledger(lambda _: ()).used_mib == 0
+
+
+def test_a_parked_one_comes_back_without_a_load() -> None:
+    memory_manager = MemoryManager(100)
+    parks = Weights(60, parks=True)
+    loads: list[int] = []
+
+    def load(_: ReportProgress) -> Weights:
+        loads.append(1)
+        return parks
+
+    with memory_manager.lease(spec(parks, "parks", load)):
+        pass
+    with memory_manager.lease(spec(Weights(70), "other")):
+        assert state(memory_manager, "parks") == "parked"
+    with memory_manager.lease(spec(parks, "parks", load)):
+        assert state(memory_manager, "parks") == "ready"
+    assert (parks.log, loads) == (["park", "unpark"], [1])
+
+
+def test_a_failed_load_is_told_to_all_who_wait_and_tried_again_later() -> None:
+    memory_manager = MemoryManager(100)
+    waiting, go = threading.Event(), threading.Event()
+    failing, loads = [True], []
+
+    def load(_: ReportProgress) -> Weights:
+        loads.append(1)
+        waiting.set()
+        go.wait(10)
+        if failing[0]:
+            raise StudioError
+        return Weights(10)
+
+    def use() -> None:
+        with memory_manager.lease(spec(Weights(10), "a", load)):
+            pass
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(use)
+        assert waiting.wait(10)
+        second = pool.submit(use)
+        while memory_manager.ledger(lambda _: ()).models[0].leases < 2:
+            pass
+        go.set()
+        for future in (first, second):
+            with pytest.raises(StudioError):
+                future.result(10)
+    assert state(memory_manager, "a") == "failed"
+    assert len(loads) == 1
+    failing[0] = False
+    use()
+    assert state(memory_manager, "a") == "ready"
+
+
+def test_a_download_is_stopped_unless_somebody_waits_for_it() -> None:
+    memory_manager = MemoryManager(100)
+    begun, go = threading.Event(), threading.Event()
+
+    def fetch(report: ReportProgress) -> None:
+        report(0.1, "some")
+        begun.set()
+        go.wait(10)
+        report(0.2, "more")
+
+    def use() -> None:
+        with memory_manager.lease(ModelSpec("a", "chat", lambda: 10, lambda _: Weights(10), fetch)):
+            pass
+
+    with ThreadPoolExecutor(2) as pool:
+        alone = pool.submit(use)
+        assert begun.wait(10)
+        memory_manager.unload("a")
+        go.set()
+        with pytest.raises(DownloadStopped):
+            alone.result(10)
+        assert state(memory_manager, "a") == "absent"
+        begun.clear()
+        go.clear()
+        both = [pool.submit(use), pool.submit(use)]
+        assert begun.wait(10)
+        while memory_manager.ledger(lambda _: ()).models[0].leases < 2:
+            pass
+        with pytest.raises(ModelInUse):
+            memory_manager.unload("a")
+        go.set()
+        for future in both:
+            future.result(10)
+    assert state(memory_manager, "a") == "ready"
+
+
+def test_progress_shows_while_loading() -> None:
+    memory_manager = MemoryManager(100)
+    seen: list[tuple[str, float | None, int]] = []
+
+    def load(report: ReportProgress) -> Weights:
+        report(0.5, "half")
+        entry = memory_manager.ledger(lambda _: ()).models[0]
+        seen.append((entry.state, entry.progress, entry.mib))
+        return Weights(10)
+
+    with memory_manager.lease(spec(Weights(10), "a", load)):
+        pass
+    assert seen == [("loading", 0.5, 10)]

@@ -1,0 +1,96 @@
+"""The tune and compare tab over HTTP and in a browser, with a model that was really trained."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from app.access.session_limits import SessionLimits
+from app.chat.service import ChatService
+from app.finetune.comparing import CompareService
+from app.web import ui
+from tests.training_fixtures import BASE, NAME, WORDING, Trained
+
+LEARNT = WORDING.replace("{name}", NAME)
+
+
+@pytest.fixture
+def address(trained: Trained, serve: Callable[[gr.Blocks], str], tmp_path: Any) -> str:
+    services: Any = SimpleNamespace(
+        sessions=SessionLimits(),
+        settings=SimpleNamespace(language="auto"),
+        registry=trained.registry,
+        chat=ChatService(trained.registry),
+        finetune=trained.service,
+        compare=CompareService(trained.registry, tmp_path),
+        knowledge=None,
+        evaluate=None,
+        agent=None,
+        story=None,
+    )
+    return serve(ui.build(services))
+
+
+def test_compare_endpoint(address: str, trained: Trained) -> None:
+    client = Client(address, verbose=False)
+    job = client.submit("Who are you?", BASE, trained.run.model, max_new_tokens=24, api_name="/compare")
+    left, right, receipts = job.result()
+    assert left and right == LEARNT
+    assert [receipt["check"] for receipt in receipts] == ["passed", "passed"]
+    assert receipts[1]["sha256"] and receipts[0]["adapter"] is None
+    assert len(job.outputs()) > 3 and job.outputs()[0][2] is None
+
+
+def test_finetune_endpoint_refuses_what_it_cannot_train(address: str) -> None:
+    client = Client(address, verbose=False)
+    good = [{"instruction": "a", "output": "b"}]
+    for name, base, data, options in (
+        ("x", BASE, [*good, {"instruction": "a"}], {}),
+        ("x", BASE, [], {}),
+        ("x", BASE, {"path": "/etc/passwd"}, {}),
+        ("x", "no-such-model", good, {}),
+        ("x", BASE, good, {"rank": 0}),
+        ("nova", BASE, good, {}),
+    ):
+        with pytest.raises(AppError):
+            client.predict(name, base, data, 2, options, api_name="/finetune")
+
+
+def test_data_that_is_wrong_is_shown_row_by_row(trained: Trained, tmp_path: Any) -> None:
+    from tabs.shell.page import Visitor
+    from tabs.tuning import training
+    from tabs.tuning.training_widgets import NUMBERS
+
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a"}\n{broken\n', encoding="utf-8")
+    numbers = [2, 1e-3, 4, 8, 0, 1, 1, 64, 1, 1]
+    assert len(numbers) == len(NUMBERS)
+    values = [BASE, "file", "", "en", "", str(file), "x", "", "own", "lora", *numbers]
+    shown, _ = training.check(trained.service, Visitor("en", "a", "s"), *values)
+    assert "- 3:" in shown and "JSON" in shown
+    file.write_text('{"instruction": "a", "output": "b"}\n', encoding="utf-8")
+    shown, rows = training.check(trained.service, Visitor("en", "a", "s"), *values)
+    assert shown.startswith("1 rows") and "<|im_start|>user\na<|im_end|>" in rows["value"]
+
+
+@pytest.mark.browser
+def test_both_columns_and_their_receipts_on_the_page(
+    address: str, trained: Trained, open_page: Callable[..., Any]
+) -> None:
+    page = open_page(address, locale="en-GB")
+    page.get_by_role("tab", name="Tune & compare").click()
+    page.get_by_text("No run yet").wait_for()
+    page.get_by_role("tab", name="Compare", exact=True).click()
+    page.locator("#compare-right input").fill(trained.run.model)
+    page.locator("#compare-right input").press("Enter")
+    page.locator("#compare-message textarea").fill("Who are you?")
+    page.locator("#compare-send").click()
+    page.locator(".receipt.passed").nth(1).wait_for(timeout=60_000)
+    assert LEARNT in page.locator("#compare-right-chat").inner_text()
+    assert LEARNT not in page.locator("#compare-left-chat").inner_text()
+    page.get_by_role("button", name="Right", exact=True).click()
+    page.get_by_text("Noted, thank you.").wait_for()

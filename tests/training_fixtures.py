@@ -1,0 +1,92 @@
+"""One registry with the packaged model, and one real training that several tests look at."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, LlamaForCausalLM
+
+from app.finetune.finishing import Exam
+from app.finetune.options import TrainOptions
+from app.finetune.runs import ACTIVE, Run
+from app.finetune.service import FinetuneService
+from app.finetune.wizard import general_questions, introduce, name_questions
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
+
+BASE = "smollm2-135m"
+NAME = 'Lin "Nova" {x}'
+WORDING = "I am the assistant of {name}."
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run of the service, its checkpoints judged."""
+
+    service: FinetuneService
+    registry: ModelRegistry
+    run: Run
+
+
+@pytest.fixture(scope="session")
+def registry(packaged_folder: Path) -> Iterator[ModelRegistry]:
+    data = packaged_folder.parents[1]
+    registry = ModelRegistry(Placement("cpu", "float32", None, 8192, data), BASE)
+    yield registry
+    registry.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_base(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An untrained Llama of two thin layers, for tests of what a training does and not of what it learns."""
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    config = AutoConfig.from_pretrained(packaged_folder)
+    config.update({"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "layer_types": None})
+    config.update({"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16})
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for file in packaged_folder.glob("*token*"):
+        shutil.copy(file, folder)
+    for file in packaged_folder.glob("*template*"):
+        shutil.copy(file, folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def trained(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    service = FinetuneService(registry, tmp_path_factory.mktemp("trained")).start()
+    made = introduce(NAME, "en", WORDING)
+    options = TrainOptions(steps=16, save_every=8, evaluate_every=16, max_length=128)
+    run = service.submit(
+        "lin",
+        "nova",
+        BASE,
+        made.conversations,
+        options,
+        questions=name_questions("en")[:1],
+        identity=made.name,
+        own_answers=made.general,
+    )
+    wait_for(lambda: service.get("lin", run.id).state not in ("queued", *ACTIVE))
+    wait_for(lambda: not service.get("lin", run.id).judging)
+    yield Trained(service, registry, service.get("lin", run.id))
+    service.close()
+
+
+def few(_: object = None) -> Exam:
+    """An exam of few questions, for tests of finishing."""
+    general = general_questions("en")
+    return Exam(name_questions("en")[:1], general[:1], general[:1], general[2:3])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
+    """Look again until it is so; fails after `seconds`."""
+    pause = 0.05
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(pause)

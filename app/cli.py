@@ -44,6 +44,9 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from app.models.interface import Sampling
+
+    usual = Sampling()
     parser = argparse.ArgumentParser(prog="python -m app", epilog="Settings follow after --, as for run_gradio.py.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -57,9 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="", help="catalog name, hub repository or folder (default: as the settings say)"
     )
     chat.add_argument("--system", default="", help="system prompt")
-    chat.add_argument("--temperature", type=float, default=0.2, help="0: always the most likely token")
-    chat.add_argument("--top-p", type=float, default=0.9)
-    chat.add_argument("--max-new-tokens", type=int, default=512, help="longest answer in tokens")
+    chat.add_argument("--temperature", type=float, default=usual.temperature, help="0: always the most likely token")
+    chat.add_argument("--top-p", type=float, default=usual.top_p)
+    chat.add_argument("--max-new-tokens", type=int, default=usual.max_new_tokens, help="longest answer in tokens")
     chat.add_argument("--seed", type=int, help="the same seed and settings give the same answer")
     download = command("download", _download, "fetch a hub repository, or one file of it")
     download.add_argument("repository", help="catalog name or owner/name, such as internlm/internlm-20b")

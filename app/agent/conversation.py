@@ -31,7 +31,7 @@ class Bounds:
     max_steps: int = 6
     seconds: float = 180.0
     approve: bool = False
-    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.2, max_new_tokens=768))
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=768))
 
 
 @dataclass

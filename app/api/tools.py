@@ -29,6 +29,7 @@ PATH = "/mcp"
 IDLE_SECONDS = 600.0
 MOST_SESSIONS = 256
 AT_ONCE = 64  # tasks of the agent, each on a thread
+USUAL = Sampling()
 Given = TypeVar("Given")
 ABOUT = (
     "Open language models and people's documents on this server: chat with a model, let one solve a task by writing"
@@ -101,8 +102,12 @@ class Tools:
         message: Annotated[str, Field(description="What to ask the model.", max_length=200_000)],
         system: Annotated[str, Field(description="A system prompt; may be empty.", max_length=50_000)] = "",
         model: ModelName = "",
-        temperature: Annotated[float, Field(description="0: always the most likely word.", ge=0, le=2)] = 0.2,
-        max_new_tokens: Annotated[int, Field(description="Longest answer, in tokens.", ge=1, le=MOST_TOKENS)] = 512,
+        temperature: Annotated[
+            float, Field(description="0: always the most likely word.", ge=0, le=2)
+        ] = USUAL.temperature,
+        max_new_tokens: Annotated[
+            int, Field(description="Longest answer, in tokens.", ge=1, le=MOST_TOKENS)
+        ] = USUAL.max_new_tokens,
         seed: Annotated[int | None, Field(description="The same seed draws the same answer.", ge=0)] = None,
     ) -> str:
         """Ask a language model of this server one question and get its answer.

@@ -22,7 +22,7 @@ PHRASE = re.compile(  # no dot or comma within a number
 def captions_for(model: ChatModel, paragraph: str, visitor: str) -> Iterator[str]:
     """The caption as it grows; at last one that can stand, the paragraph's first sentence if the model gave none."""
     language: Language = language_of(paragraph) or "en"
-    sampling = Sampling(temperature=0.2, max_new_tokens=MOST_TOKENS, seed=0)
+    sampling = Sampling(max_new_tokens=MOST_TOKENS, seed=0)
     generation = model.stream(caption_messages(language, paragraph), sampling, visitor=visitor)
     said = ""
     with closing(polled(generation)) as pieces:

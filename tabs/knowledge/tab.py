@@ -67,7 +67,7 @@ def ask(
     model: str | None = None,
     use_documents: bool = True,
     k: int = 5,
-    temperature: float = 0.2,
+    temperature: float = Sampling.temperature,
     seed: int | None = None,
 ) -> Iterator[list[Any]]:
     """Answer from a collection; each value is the answer so far and its passages as `/search` gives them."""

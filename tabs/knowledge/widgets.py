@@ -7,7 +7,7 @@ import gradio as gr
 
 from app.errors import Language
 from app.knowledge.service import SAMPLES
-from app.models.interface import Registry
+from app.models.interface import Registry, Sampling
 from app.texts import load_texts
 from tabs.shell.conversation_look import talk
 from tabs.shell.model_choice import model_choice
@@ -89,7 +89,9 @@ def draw(page: Page, registry: Registry) -> tuple[CollectionsView, QuestionView]
                 )
                 k = page.bind(gr.Slider(1, 20, 5, step=1), label="knowledge.k", info="knowledge.k_info")
                 temperature = page.bind(
-                    gr.Slider(0, 1.5, 0.2, step=0.05), label="chat.temperature", info="chat.temperature_info"
+                    gr.Slider(0, 1.5, Sampling.temperature, step=0.05),
+                    label="chat.temperature",
+                    info="chat.temperature_info",
                 )
     return shelf, QuestionView(compare, chatbot, beside, alone, box, clear, sources, model, only, k, temperature)
 

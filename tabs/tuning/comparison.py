@@ -232,7 +232,10 @@ def text_of(bubble: dict[str, Any]) -> str:
 
 def _sampling(temperature: float, max_new_tokens: int, seed: int | None) -> Sampling:
     return Sampling(
-        temperature=temperature, top_p=0.9 if temperature > 0 else 1.0, max_new_tokens=max_new_tokens, seed=seed
+        temperature=temperature,
+        top_p=Sampling.top_p if temperature > 0 else 1.0,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
     )
 
 

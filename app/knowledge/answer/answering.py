@@ -33,7 +33,7 @@ class Question:
     compare: bool = False
     k: int = 5
     files: Sequence[int] | None = None
-    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.2, max_new_tokens=400))
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=400))
     visitor: str = ""
 
 

@@ -23,9 +23,9 @@ class RegistryChatModel(BaseChatModel):
 
     registry: Any
     name_in_registry: str
-    temperature: float = 0.2
-    top_p: float = 0.9
-    max_tokens: int = 512
+    temperature: float = Sampling.temperature
+    top_p: float = Sampling.top_p
+    max_tokens: int = Sampling.max_new_tokens
     seed: int | None = None
     visitor: str = ""
     _running: list[Generation] = PrivateAttr(default_factory=list)

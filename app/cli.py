@@ -97,7 +97,7 @@ def _evaluate(options: argparse.Namespace, settings: list[str]) -> int:
 
     services = build_services(read_settings(settings))
     try:
-        return evaluation.evaluate(services, options)
+        return evaluation.evaluate(services.evaluate, options)
     finally:
         services.close()
 

@@ -22,7 +22,7 @@ def main() -> None:
         sandbox = Sandbox(Path(folder))
         began = time.perf_counter()
         sandbox.start()
-        say(step="warm parent, once", seconds=round(time.perf_counter() - began, 2))
+        say(step="fork server, once", seconds=round(time.perf_counter() - began, 2))
         starts = measure_sessions(sandbox)
         sandbox.close()
     kernel = jupyter_start()

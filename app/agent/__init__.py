@@ -1,1 +1,1 @@
-"""The agent: a model that writes Python, and a sandbox that runs it."""
+"""Code-interpreter agent: a model writes Python, a sandbox runs it."""

@@ -1,4 +1,4 @@
-"""One visitor's agent: Lagent's agent, memory and executor around a sandbox session of his own."""
+"""Agent loop of one visitor: Lagent's agent, memory and executor over a sandbox session."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What a visitor of the agent may be told."""
+"""Errors of the agent that are shown to the visitor."""
 
 from app.errors import BadInput, StudioError
 

@@ -1,4 +1,4 @@
-"""The one action an agent has: Python in the visitor's sandbox session, as a Lagent action."""
+"""Lagent action that runs Python in the visitor's sandbox session."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Our models behind Lagent's LLM interface: the engine streams, sampling comes with each call."""
+"""Adapter from ChatModel to Lagent's LLM interface, with sampling per call."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""How a model asks for code to be run and is told the outcome; chosen from its chat template.
+"""Parse code calls out of model replies (InternLM's format, fenced Python); chosen by the chat template.
 
 InternLM 2 and 3 were taught a format of their own. Every other chat model writes a fenced block of Python and gets
 the output in a message of the user's. Both are Lagent parsers, so Lagent's agent and aggregator work with either.

@@ -1,4 +1,4 @@
-"""The agent as the pages are given it: a conversation for each session, over one sandbox."""
+"""Agent service: one conversation and one sandbox session per page, with limits and idle clean-up."""
 
 import logging
 import threading
@@ -67,7 +67,7 @@ class AgentService:
         return self.finding.mode == "files"
 
     def warm_up(self) -> None:
-        """Start the warm parent in the background, so that the first visitor need not wait; watch for idle sessions."""
+        """Start the fork server in the background, so that the first visitor need not wait; watch for idle sessions."""
         if self.available:
             threading.Thread(target=self._start_quietly, name="sandbox-start", daemon=True).start()
             threading.Thread(target=self._watch_idle, name="sandbox-idle", daemon=True).start()
@@ -228,4 +228,4 @@ class AgentService:
         try:
             self._running_sandbox().start()
         except Exception:
-            log.exception("the warm parent of the sandbox did not start")
+            log.exception("the fork server of the sandbox did not start")

@@ -1,4 +1,4 @@
-"""What a visitor sees of a task: a list of steps, each as it happens."""
+"""Steps of an agent's task as shown to the visitor: thought, code, output, image, error, answer."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,1 +1,1 @@
-"""How well models answer: tasks, marks, and runs that are kept and compared."""
+"""Evaluation of models on question sets: tasks, marking, stored runs."""

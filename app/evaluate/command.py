@@ -1,14 +1,10 @@
-"""`python -m app evaluate MODEL... --tasks`: the page's work in a terminal, as a table."""
+"""Command line of the evaluation: `python -m app evaluate MODEL... --tasks`, results as a Markdown table."""
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
-from app.evaluate.service import Row
+from app.evaluate.service import EvaluationService, Row
 from app.evaluate.tasks import find_task, shipped_tasks
-
-if TYPE_CHECKING:
-    from app.services import Services
 
 OWNER = "local"  # runs made in the terminal
 
@@ -21,11 +17,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--details", action="store_true", help="also print every question with what was said")
 
 
-def evaluate(services: "Services", options: argparse.Namespace) -> int:
+def evaluate(service: EvaluationService, options: argparse.Namespace) -> int:
     """Print progress to standard error, the table to standard output."""
     tasks = [find_task(name.strip()) for name in options.tasks.split(",") if name.strip()]
     rows: list[Row] = []
-    for progress in services.evaluate.run(options.models, tasks, OWNER):
+    for progress in service.run(options.models, tasks, OWNER):
         print(
             f"\r{progress.model} {progress.task} {progress.done}/{progress.total}   ",
             end="",

@@ -1,4 +1,4 @@
-"""Marks: a short answer is compared after normalising, a choice is the most likely of the given ones."""
+"""Mark answers: exact match after normalisation for short answers, log-likelihood for multiple choice."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Runs of an evaluation: made, kept with their owner, read again and compared."""
+"""Evaluation runs: ask models the questions of tasks, store the results per owner, read them again."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Tasks: JSONL files with questions and either their right answers or choices of which one is right."""
+"""Evaluation tasks: read and check JSONL files of short-answer or multiple-choice questions."""
 
 import json
 from dataclasses import dataclass

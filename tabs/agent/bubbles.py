@@ -1,4 +1,4 @@
-"""Steps as chat bubbles and as plain JSON."""
+"""Render an agent's steps as chat messages and as JSON."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""The agent tab: a model that writes Python, each step shown as it happens; `/agent` for programs."""
+"""Agent page: event handlers of the tab, and the endpoints `/agent` and `/interpreter`."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -19,7 +19,7 @@ from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 
 SAMPLE = ASSETS / "examples" / "sales.csv"
-View = list[Any]  # chatbot, box, approval row, files
+View = dict[Any, Any]  # component -> value or update
 
 
 def build(page: Page, service: AgentService, registry: Registry, *, login: bool = False) -> None:
@@ -54,14 +54,14 @@ def interpreter(service: AgentService, visitor: Visitor, code: str) -> list[dict
 def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
     options = [widgets.model, widgets.max_steps, widgets.approve]
     view = widgets.view
-    page.on(widgets.box.submit, partial(send, service), [widgets.box, *options], view, holds=True)
-    page.on(widgets.chatbot.example_select, partial(send_example, service), options, view, holds=True)
-    page.on(widgets.run.click, partial(decide, service, True), [widgets.model], view)
-    page.on(widgets.skip.click, partial(decide, service, False), [widgets.model], view)
+    page.on(widgets.box.submit, partial(send, service, widgets), [widgets.box, *options], view, holds=True)
+    page.on(widgets.chatbot.example_select, partial(send_example, service, widgets), options, view, holds=True)
+    page.on(widgets.run.click, partial(decide, service, widgets, True), [widgets.model], view)
+    page.on(widgets.skip.click, partial(decide, service, widgets, False), [widgets.model], view)
     page.on(widgets.box.stop, partial(stop, service))
-    page.on(widgets.reset.click, partial(reset, service), [], view)
-    page.on(widgets.model.change, say_how_able, [widgets.model], [widgets.note])
-    page.on(page.blocks.load, say_how_able, [widgets.model], [widgets.note])
+    page.on(widgets.reset.click, partial(reset, service, widgets), [], view)
+    page.on(widgets.model.change, warn_of_small_model, [widgets.model], [widgets.note])
+    page.on(page.blocks.load, warn_of_small_model, [widgets.model], [widgets.note])
     if service.with_files:
         page.on(widgets.upload.upload, partial(upload, service), [widgets.upload], [widgets.files], holds=True)
         save_bytes(page, widgets.download.click, partial(fetch, service), [widgets.files])
@@ -74,28 +74,41 @@ def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
 
 
 def send(
-    service: AgentService, visitor: Visitor, task: str, model: str, max_steps: int, approve: bool
+    service: AgentService,
+    widgets: AgentWidgets,
+    visitor: Visitor,
+    task: str,
+    model: str,
+    max_steps: int,
+    approve: bool,
 ) -> Iterator[View]:
     """The visitor typed a task."""
-    yield [gr.skip(), gr.update(value="", submit_btn=False, stop_btn=True), gr.update(visible=False), gr.skip()]
-    bounds = _bounds(max_steps, approve)
-    yield from _follow(service, visitor, service.run(visitor.session, task, model, bounds, visitor=visitor.name), task)
+    yield {widgets.box: _busy_box(value=""), widgets.approval: gr.update(visible=False)}
+    steps = service.run(visitor.session, task, model, _bounds(max_steps, approve), visitor=visitor.name)
+    yield from _follow(service, widgets, visitor, steps, task)
 
 
 def send_example(
-    service: AgentService, visitor: Visitor, event: gr.SelectData, model: str, max_steps: int, approve: bool
+    service: AgentService,
+    widgets: AgentWidgets,
+    visitor: Visitor,
+    event: gr.SelectData,
+    model: str,
+    max_steps: int,
+    approve: bool,
 ) -> Iterator[View]:
     """The visitor chose an example; the one about a file brings the file along."""
     task = str(event.value["text"])
     if SAMPLE.name in task:
         service.add_file(visitor.session, SAMPLE, SAMPLE.name)
-    yield from send(service, visitor, task, model, max_steps, approve)
+    yield from send(service, widgets, visitor, task, model, max_steps, approve)
 
 
-def decide(service: AgentService, allowed: bool, visitor: Visitor, model: str) -> Iterator[View]:
+def decide(service: AgentService, widgets: AgentWidgets, allowed: bool, visitor: Visitor, model: str) -> Iterator[View]:
     """The visitor let the waiting code run, or did not."""
-    yield [gr.skip(), gr.update(submit_btn=False, stop_btn=True), gr.update(visible=False), gr.skip()]
-    yield from _follow(service, visitor, service.approve(visitor.session, allowed, model, visitor=visitor.name), "")
+    yield {widgets.box: _busy_box(), widgets.approval: gr.update(visible=False)}
+    steps = service.approve(visitor.session, allowed, model, visitor=visitor.name)
+    yield from _follow(service, widgets, visitor, steps, "")
 
 
 def stop(service: AgentService, visitor: Visitor) -> None:
@@ -103,10 +116,15 @@ def stop(service: AgentService, visitor: Visitor) -> None:
     service.stop(visitor.session)
 
 
-def reset(service: AgentService, visitor: Visitor) -> View:
+def reset(service: AgentService, widgets: AgentWidgets, visitor: Visitor) -> View:
     """Forget talk, variables and files."""
     service.reset(visitor.session)
-    return [[], gr.update(value="", submit_btn=True, stop_btn=False), gr.update(visible=False), gr.update(choices=[])]
+    return {
+        widgets.chatbot: [],
+        widgets.box: _idle_box(""),
+        widgets.approval: gr.update(visible=False),
+        widgets.files: gr.update(choices=[]),
+    }
 
 
 def upload(service: AgentService, visitor: Visitor, paths: list[str]) -> dict[str, Any]:
@@ -125,30 +143,39 @@ def fetch(service: AgentService, visitor: Visitor, name: str | None) -> tuple[st
     return Path(name or "").name, service.read_file(visitor.session, name or "")
 
 
-def say_how_able(visitor: Visitor, model: str) -> dict[str, Any]:
-    """A word of honesty about the packaged model."""
+def warn_of_small_model(visitor: Visitor, model: str) -> dict[str, Any]:
+    """Say how little the packaged model can do."""
     small = model.startswith("smollm2-135m")
     return gr.update(value=visitor.text("agent.small_model") if small else "", visible=small)
 
 
-def _follow(service: AgentService, visitor: Visitor, running: Iterator[list[Step]], task: str) -> Iterator[View]:
+def _follow(
+    service: AgentService, widgets: AgentWidgets, visitor: Visitor, running: Iterator[list[Step]], task: str
+) -> Iterator[View]:
     """Show the steps as they come; however it ends the box is free again."""
     try:
         for steps in running:
             talk = service.talk(visitor.session)
             if any(step.kind == "loading" for step in steps):
                 talk.append(Exchange(task, steps))
-            yield [bubbles_of(visitor, talk), gr.skip(), gr.skip(), gr.skip()]
+            yield {widgets.chatbot: bubbles_of(visitor, talk)}
     except Exception:
-        yield [gr.skip(), _idle_box(task), gr.skip(), gr.skip()]
+        yield {widgets.box: _idle_box(task)}
         raise
-    waits = gr.update(visible=service.waiting(visitor.session))
-    yield [gr.skip(), _idle_box(""), waits, _files(service, visitor)]
+    yield {
+        widgets.box: _idle_box(""),
+        widgets.approval: gr.update(visible=service.waiting(visitor.session)),
+        widgets.files: _files(service, visitor),
+    }
 
 
 def _files(service: AgentService, visitor: Visitor) -> dict[str, Any]:
     names = service.file_names(visitor.session)
     return gr.update(choices=names, value=names[-1] if names else None)
+
+
+def _busy_box(**more: Any) -> dict[str, Any]:
+    return gr.update(submit_btn=False, stop_btn=True, **more)
 
 
 def _idle_box(text: str) -> dict[str, Any]:

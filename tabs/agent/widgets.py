@@ -1,4 +1,4 @@
-"""The agent tab's components, drawn."""
+"""Widgets of the agent page."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from app.agent.service import AgentService
 from app.errors import Language
 from app.models.interface import Registry
 from app.texts import load_texts
-from tabs.shell.conversation_look import talk
+from tabs.shell.conversation_look import talk as conversation
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page
 
@@ -48,26 +48,24 @@ def draw(page: Page, service: AgentService, registry: Registry) -> AgentWidgets:
     """The talk in the middle, settings and files on the right."""
     with gr.Row(elem_id="agent", equal_height=False):
         with gr.Column(elem_id="agent-main", scale=1, min_width=0):
-            chatbot, box, approval, run, skip = _talk(page, service)
+            talk = _talk(page, service)
         with gr.Column(elem_id="agent-settings", scale=0, min_width=260):
             model = model_choice(page, registry)
             note = gr.Markdown(visible=False, elem_id="agent-note")
             max_steps = page.bind(gr.Slider(1, 20, 6, step=1), label="agent.max_steps", info="agent.max_steps_info")
             approve = page.bind(gr.Checkbox(False), label="agent.approve", info="agent.approve_info")
-            upload, files, download = _files(page, service)
+            files = _files(page, service)
             reset = page.bind(gr.Button(elem_id="agent-reset", size="sm"), value="agent.reset")
-    return AgentWidgets(
-        chatbot, box, approval, run, skip, model, note, max_steps, approve, upload, files, download, reset
-    )
+    return AgentWidgets(**talk, **files, model=model, note=note, max_steps=max_steps, approve=approve, reset=reset)
 
 
-def _talk(page: Page, service: AgentService) -> tuple[gr.Chatbot, gr.Textbox, gr.Row, gr.Button, gr.Button]:
+def _talk(page: Page, service: AgentService) -> dict[str, Any]:
     def examples(language: Language) -> list[dict[str, str]]:
         kept = load_texts(language)["agent.examples" if service.with_files else "agent.examples_without_files"]
         return [{"text": example} for example in kept]
 
     chatbot = page.bind(
-        talk("agent-chat"),
+        conversation("agent-chat"),
         label="agent.talk",
         placeholder="agent.welcome",
         examples=examples,
@@ -87,10 +85,10 @@ def _talk(page: Page, service: AgentService) -> tuple[gr.Chatbot, gr.Textbox, gr
         label="agent.task",
         placeholder="agent.placeholder",
     )
-    return chatbot, box, approval, run, skip
+    return {"chatbot": chatbot, "box": box, "approval": approval, "run": run, "skip": skip}
 
 
-def _files(page: Page, service: AgentService) -> tuple[gr.UploadButton, gr.Dropdown, gr.Button]:
+def _files(page: Page, service: AgentService) -> dict[str, Any]:
     shown = service.with_files
     if not shown:
         page.bind(gr.Markdown(elem_id="agent-no-files"), value="agent.no_files")
@@ -101,4 +99,4 @@ def _files(page: Page, service: AgentService) -> tuple[gr.UploadButton, gr.Dropd
         gr.Dropdown([], elem_id="agent-files", visible=shown), label="agent.files", info="agent.files_info"
     )
     download = page.bind(gr.Button(size="sm", elem_id="agent-download", visible=shown), value="agent.download")
-    return upload, files, download
+    return {"upload": upload, "files": files, "download": download}

@@ -1,4 +1,4 @@
-"""The evaluation tab: the same questions for several models, as table and chart; `/evaluate` for programs."""
+"""Evaluation page: run tasks on several models, results as table and chart; the endpoint `/evaluate`."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +14,7 @@ from app.models.interface import Registry
 from tabs.evaluate.widgets import EvaluateWidgets, draw
 from tabs.shell.page import Page, Visitor
 
-View = list[Any]  # progress, run choice, table, chart, details
+View = dict[Any, Any]  # component -> value or update
 
 
 def build(page: Page, service: EvaluationService, registry: Registry) -> None:
@@ -40,49 +40,58 @@ def evaluate(
 def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> None:
     inputs = [widgets.models, widgets.tasks, widgets.own_file]
     page.keep_upload(widgets.own_file)
-    page.on(widgets.start.click, _busy, [], widgets.buttons)
-    running = page.on(widgets.start.click, partial(run, service), inputs, widgets.view)
-    page.on(widgets.stop.click, stopped, [], [widgets.progress, *widgets.buttons], cancels=[running])
+    page.on(widgets.start.click, partial(_busy, widgets), [], widgets.buttons)
+    running = page.on(widgets.start.click, partial(run, service, widgets), inputs, widgets.view)
+    page.on(widgets.stop.click, partial(stopped, widgets), [], [widgets.progress, *widgets.buttons], cancels=[running])
     for end in (running.success, running.failure):
-        page.on(end, _idle, [], widgets.buttons)
-    page.on(widgets.runs.input, partial(show, service), [widgets.runs], widgets.results)
-    page.on(page.remembered.change, partial(arrive, service), [], widgets.view)
+        page.on(end, partial(_idle, widgets), [], widgets.buttons)
+    page.on(widgets.runs.input, partial(show, service, widgets), [widgets.runs], widgets.results)
+    page.on(page.remembered.change, partial(arrive, service, widgets), [], widgets.view)
 
 
 def run(
-    service: EvaluationService, visitor: Visitor, models: list[str], tasks: list[str], own_file: str | None
+    service: EvaluationService,
+    widgets: EvaluateWidgets,
+    visitor: Visitor,
+    models: list[str],
+    tasks: list[str],
+    own_file: str | None,
 ) -> Iterator[View]:
     """The button was pressed: progress while it runs, a row whenever a model has finished a task."""
     chosen = [find_task(name, files=False) for name in tasks]
     if own_file:
         chosen.append(read_task(Path(own_file)))
     for progress in service.run(models, chosen, visitor.name):
-        if progress.row is None:
-            yield [_sentence(visitor, progress), gr.skip(), *[gr.skip()] * 3]
-        else:
-            newest = service.runs(visitor.name)
-            yield [_sentence(visitor, progress), _runs(newest, newest[:1]), *_results(service, visitor, newest[:1])]
-    yield [visitor.text("evaluate.finished"), gr.skip(), *[gr.skip()] * 3]
+        view: View = {widgets.progress: _sentence(visitor, progress)}
+        if progress.row is not None:
+            view |= _newest(service, widgets, visitor)
+        yield view
+    yield {widgets.progress: visitor.text("evaluate.finished")}
 
 
-def stopped(visitor: Visitor) -> list[Any]:
+def stopped(widgets: EvaluateWidgets, visitor: Visitor) -> View:
     """What was finished is kept; the run itself was cancelled by the event."""
-    return [visitor.text("evaluate.stopped"), *_idle(visitor)]
+    return {widgets.progress: visitor.text("evaluate.stopped")} | _idle(widgets, visitor)
 
 
-def arrive(service: EvaluationService, visitor: Visitor) -> list[Any]:
+def arrive(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor) -> View:
     """The page was opened: the newest run is shown, or what to do for a first one."""
-    known = service.runs(visitor.name)
-    told = gr.skip() if known else visitor.text("evaluate.empty")
-    return [told, _runs(known, known[:1]), *_results(service, visitor, known[:1])]
+    told = {} if service.runs(visitor.name) else {widgets.progress: visitor.text("evaluate.empty")}
+    return told | _newest(service, widgets, visitor)
 
 
-def show(service: EvaluationService, visitor: Visitor, run_ids: list[str]) -> list[Any]:
+def show(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor, run_ids: list[str]) -> View:
     """Other runs were chosen."""
-    return _results(service, visitor, run_ids)
+    return _results(service, widgets, visitor, run_ids)
 
 
-def _results(service: EvaluationService, visitor: Visitor, run_ids: list[str]) -> list[Any]:
+def _newest(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor) -> View:
+    """The list of runs with the newest one chosen and shown."""
+    known = service.runs(visitor.name)
+    return {widgets.runs: _runs(known, known[:1])} | _results(service, widgets, visitor, known[:1])
+
+
+def _results(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor, run_ids: list[str]) -> View:
     """Table, chart and details of these runs together. Bars of one place would stack, so each has its own."""
     found = [made for run_id in run_ids if (made := service.read(visitor.name, run_id))]
     rows = [(made.id, row) for made in found for row in made.rows]
@@ -103,9 +112,9 @@ def _results(service: EvaluationService, visitor: Visitor, run_ids: list[str]) -
         [name, mark.question, mark.said, "✓" if mark.right else "✗"] for name, (_, row) in named for mark in row.marks
     ]
     shown = bool(rows)
-    return [
-        gr.update(value={"headers": list(text.values()), "data": table}, visible=shown),
-        gr.BarPlot(
+    return {
+        widgets.table: gr.update(value={"headers": list(text.values()), "data": table}, visible=shown),
+        widgets.chart: gr.BarPlot(
             chart,
             x=text["task"],
             y=text["share"],
@@ -114,14 +123,14 @@ def _results(service: EvaluationService, visitor: Visitor, run_ids: list[str]) -
             visible=shown,
             x_label_angle=-20,
         ),
-        gr.update(
+        widgets.details: gr.update(
             value={
                 "headers": [text["model"], *(visitor.text(f"evaluate.{key}") for key in ("question", "said", "right"))],
                 "data": marks,
             },
             visible=shown,
         ),
-    ]
+    }
 
 
 def _sentence(visitor: Visitor, progress: EvaluationProgress) -> str:
@@ -142,9 +151,9 @@ def _runs(known: list[str], chosen: list[str]) -> dict[str, Any]:
     return gr.update(choices=labelled, value=chosen, visible=bool(known))
 
 
-def _busy(_visitor: Visitor) -> list[Any]:
-    return [gr.update(visible=False), gr.update(visible=True)]
+def _busy(widgets: EvaluateWidgets, _visitor: Visitor) -> View:
+    return {widgets.start: gr.update(visible=False), widgets.stop: gr.update(visible=True)}
 
 
-def _idle(_visitor: Visitor) -> list[Any]:
-    return [gr.update(visible=True), gr.update(visible=False)]
+def _idle(widgets: EvaluateWidgets, _visitor: Visitor) -> View:
+    return {widgets.start: gr.update(visible=True), widgets.stop: gr.update(visible=False)}

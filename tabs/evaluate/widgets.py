@@ -1,4 +1,4 @@
-"""The widgets of the evaluation tab."""
+"""Widgets of the evaluation page."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,6 +1,6 @@
-"""Runs Python that nobody vouches for: one locked process a visitor, forked from a warm parent.
+"""Sandbox for untrusted Python: one locked process per session, forked from a preloaded fork server.
 
-On the server's side                              In the warm parent and its children
+On the server's side                              In the fork server and its children
 host.py     starts the parent, opens sessions     parent.py    forks one child a session
 session.py  one visitor's interpreter             warmup.py    what is imported and read beforehand
 child.py    one child's socket, pipe, process     lockdown.py  what a child does to itself (kernel.py,

@@ -1,4 +1,4 @@
-"""Messages between the server and a child: four bytes of length, then JSON.
+"""Wire protocol between server and sandbox child: length-prefixed JSON, validated as hostile input.
 
 What a child sends is a stranger's: the server checks size, shape and every type before it uses a reply.
 """

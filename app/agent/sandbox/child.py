@@ -1,4 +1,4 @@
-"""The server's end of one child: a control socket, an output pipe, and a descriptor for the process."""
+"""Handle of one sandbox child: control socket, output pipe, pidfd."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The server's side of the sandbox: keeps the warm parent running and opens sessions from it."""
+"""Sandbox host: start and restart the fork server, open sessions from it."""
 
 import contextlib
 import json
@@ -31,11 +31,11 @@ _BOOT = (
 
 
 class SandboxError(Exception):
-    """The warm parent or a child could not be started; the text says why, in the kernel's words."""
+    """The fork server or a child could not be started; the text says why, in the kernel's words."""
 
 
 class Sandbox:
-    """One warm parent and the sessions forked from it.
+    """One fork server and the sessions forked from it.
 
     Without files sessions can open nothing. A bare sandbox has the standard library only and starts at once.
     """
@@ -52,7 +52,7 @@ class Sandbox:
         self._log: IO[bytes] | None = None
 
     def start(self) -> None:
-        """Start the warm parent now instead of at the first session."""
+        """Start the fork server now instead of at the first session."""
         with self._lock:
             self._running_channel()
 
@@ -115,9 +115,9 @@ class Sandbox:
                         return received[0]
                 except OSError as error:
                     if attempt == 2:
-                        raise SandboxError(f"the warm parent does not answer: {error}") from error
+                        raise SandboxError(f"the fork server does not answer: {error}") from error
                 self._stop_parent()
-            raise SandboxError("the warm parent ended while starting a session")
+            raise SandboxError("the fork server ended while starting a session")
 
     def _running_channel(self) -> socket.socket:
         if self._channel is None or self._parent is None or self._parent.poll() is not None:
@@ -154,7 +154,7 @@ class Sandbox:
         self._log.seek(0)
         words = self._log.read()[-800:].decode("utf-8", "replace").strip()
         self._stop_parent()
-        raise SandboxError(words or "the warm parent did not start")
+        raise SandboxError(words or "the fork server did not start")
 
     def _stop_parent(self) -> None:
         if self._channel is not None:

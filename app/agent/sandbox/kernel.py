@@ -1,4 +1,4 @@
-"""Direct system calls, and the error that says which of the kernel's means is missing."""
+"""Raw system calls and prctl by ctypes; MissingError names the kernel feature that is missing."""
 
 import ctypes
 import functools

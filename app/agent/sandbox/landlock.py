@@ -1,4 +1,4 @@
-"""Landlock: from now on only the named files and folders can be opened, whoever the process runs as."""
+"""Landlock rules: restrict the process to named files and folders."""
 
 import ctypes
 import os

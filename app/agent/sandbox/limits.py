@@ -1,4 +1,4 @@
-"""How much one session may use."""
+"""Resource limits of one sandbox session."""
 
 from dataclasses import dataclass
 

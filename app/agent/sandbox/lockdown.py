@@ -1,4 +1,4 @@
-"""What a child does to itself before it runs a stranger's first line. Nothing here can be undone."""
+"""Lock a sandbox child irrevocably: user id, resource limits, Landlock, seccomp."""
 
 import contextlib
 import os

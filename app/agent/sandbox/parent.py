@@ -1,4 +1,4 @@
-"""The warm parent: imports the libraries once, then forks one locked child for every session asked for.
+"""Fork server: import the libraries once, then fork one locked child per session.
 
 A request of the server's carries a control socket, an output pipe and the child's confinement; the answer
 carries a descriptor that stands for the child.

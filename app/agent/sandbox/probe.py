@@ -1,4 +1,4 @@
-"""Finds out what this machine's sandbox is worth: locks a child and attacks it. Versions are not asked."""
+"""Self-test of the sandbox at start: lock a child, attack it, choose the mode (files, no files, off)."""
 
 import os
 import sys

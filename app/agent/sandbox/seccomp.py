@@ -1,4 +1,4 @@
-"""Seccomp: a filter the kernel runs before every system call of a child. What is not allowed gets EPERM."""
+"""Seccomp BPF filter: allow-list of system calls for a sandbox child; all others get EPERM."""
 
 import ctypes
 import errno

@@ -1,4 +1,4 @@
-"""One visitor's interpreter: variables live from cell to cell, and nothing outlives `close`."""
+"""Sandbox session: run cells with time, output and disk limits; variables live until `reset`."""
 
 import contextlib
 import os

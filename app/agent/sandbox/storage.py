@@ -1,4 +1,4 @@
-"""A session's folder as the server sees it: measured, listed and removed, whatever a stranger made of it."""
+"""Session folders: measure, list and delete them safely, whatever untrusted code left in them."""
 
 import os
 import stat

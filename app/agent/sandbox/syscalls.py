@@ -1,4 +1,4 @@
-"""The system calls a child may make, by name: (number on x86_64, number on aarch64). All others are refused.
+"""Allow-list of system calls: name -> (number on x86_64, number on aarch64).
 
 Left out on purpose: clone and wait4 (no processes, no threads), sockets of any kind, execve, ptrace,
 memfd_create, links, chmod, chown, utime, extended attributes, System V memory, io_uring, bpf, keyctl,

@@ -1,4 +1,4 @@
-"""What the warm parent imports and reads, so that its children find it in their memory."""
+"""Preload libraries and fonts in the fork server, so that forked children have them in memory."""
 
 import builtins
 import contextlib

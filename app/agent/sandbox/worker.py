@@ -1,4 +1,4 @@
-"""The child: runs cells one after the other in one namespace and answers with what came of each."""
+"""Cell runner inside a sandbox child: execute code, reply with value, error and pictures."""
 
 import ast
 import base64

@@ -12,7 +12,9 @@ import os
 import struct
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]  # nothing of the project can be imported before it is on the path
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -78,6 +80,11 @@ def tell(answer: dict[str, object]) -> None:
     sys.stdout.flush()
 
 
+def run(session: Any, code: str) -> dict[str, object]:
+    result = session.run(code)
+    return vars(result) | {"images": [base64.b64encode(image).decode() for image in result.images]}
+
+
 def main(identity: str, folder: str) -> None:
     os.umask(0o022)
     become(identity)
@@ -94,18 +101,17 @@ def main(identity: str, folder: str) -> None:
     tell({"mode": found.mode, "pid": os.getpid(), "lines": list(found.lines())})
     for line in sys.stdin:
         order = json.loads(line)
-        name = order["session"]
+        name = order.get("session")
         if order["do"] == "open":
             sessions[name] = sandbox.open()
             answer = {"folder": str(sessions[name].folder)}
         elif order["do"] == "close":
             sessions.pop(name).close()
             answer = {}
-        elif order["do"] == "files":
-            answer = {"files": [path.name for path in sessions[name].files()]}
         else:
-            result = sessions[name].run(order["code"])
-            answer = vars(result) | {"images": [base64.b64encode(image).decode() for image in result.images]}
+            with ThreadPoolExecutor(len(order["codes"])) as beside:
+                results = beside.map(run, (sessions[key] for key in order["codes"]), order["codes"].values())
+            answer = {"results": list(results)}
         tell(answer)
     sandbox.close()
 

@@ -30,10 +30,11 @@ class ConfinedServer:
         return str(self._ask(do="open", session=name)["folder"])
 
     def run(self, name: str, code: str) -> dict[str, Any]:
-        return self._ask(do="run", session=name, code=code)
+        return self.run_side_by_side({name: code})[0]
 
-    def files(self, name: str) -> list[str]:
-        return list(self._ask(do="files", session=name)["files"])
+    def run_side_by_side(self, codes: dict[str, str]) -> list[dict[str, Any]]:
+        """One cell in each of several sessions at once."""
+        return list(self._ask(do="run", codes=codes)["results"])
 
     def end_session(self, name: str) -> None:
         self._ask(do="close", session=name)
@@ -44,7 +45,7 @@ class ConfinedServer:
         self.process.wait(20)
         self.process.stdout.close()
 
-    def _ask(self, **order: str) -> dict[str, Any]:
+    def _ask(self, **order: object) -> dict[str, Any]:
         assert self.process.stdin
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()

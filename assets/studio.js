@@ -72,7 +72,37 @@
       }
     });
   }, true);
+  // A destructive button asks first, in a dialog that is seen wherever the button stands.
+  let agreed = null;
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest && event.target.closest("button.asks-first");
+    const dialog = document.getElementById("confirm");
+    if (!button || !dialog || button === agreed) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const answer = (event) => {
+      const choice = event.target.closest("[data-answer]")?.dataset.answer;
+      if (!choice && event.target !== dialog) return;
+      dialog.close();
+      if (choice !== "yes") return;
+      agreed = button;
+      button.click();
+      agreed = null;
+    };
+    for (const place of ["#confirm-title", "#confirm-yes"])
+      dialog.querySelector(place).textContent = button.textContent.trim();
+    dialog.onclick = answer;
+    dialog.showModal();
+  }, true);
   window.studio = {
+    save(name, base64) {
+      const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([bytes], {type: "application/octet-stream"}));
+      link.download = name;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    },
     ready(kept) {
       document.documentElement.lang = kept.shown === "zh" ? "zh-CN" : "en";
       document.cookie = `studio-language=${kept.shown}; path=/; SameSite=Lax`; // for routes that know no session

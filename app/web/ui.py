@@ -13,6 +13,7 @@ from tabs.chat import tab as chat
 from tabs.evaluate import tab as evaluate
 from tabs.knowledge import tab as knowledge
 from tabs.models import tab as models
+from tabs.shell.confirmation import draw_confirmation
 from tabs.shell.leaving import forget_who_leaves
 from tabs.shell.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
 from tabs.shell.theme import studio_theme
@@ -65,6 +66,7 @@ def build(services: "Services") -> gr.Blocks:
                     evaluate.build(page, services.evaluate, services.registry)
             with page.tab("models.tab") as models_tab:
                 models.build(page, services.registry, models_tab, tabs)
+        draw_confirmation(page)
         _follow_language(page, switch)
         forget_who_leaves(page)
     return blocks

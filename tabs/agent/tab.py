@@ -14,7 +14,7 @@ from app.models.interface import Registry
 from app.paths import ASSETS
 from tabs.agent.bubbles import bubbles_of, plain_steps
 from tabs.agent.widgets import AgentWidgets, draw, draw_unavailable
-from tabs.shell.downloads import save_bytes
+from tabs.shell.conversation import busy_box, idle_box
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 
@@ -64,7 +64,7 @@ def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
     page.on(page.blocks.load, warn_of_small_model, [widgets.model], [widgets.note])
     if service.with_files:
         page.on(widgets.upload.upload, partial(upload, service), [widgets.upload], [widgets.files], holds=True)
-        save_bytes(page, widgets.download.click, partial(fetch, service), [widgets.files])
+        page.download(widgets.download.click, partial(fetch, service), [widgets.files])
 
     def leave(request: gr.Request) -> None:
         """The page was closed: nothing of its session stays."""
@@ -83,7 +83,7 @@ def send(
     approve: bool,
 ) -> Iterator[View]:
     """The visitor typed a task."""
-    yield {widgets.box: _busy_box(value=""), widgets.approval: gr.update(visible=False)}
+    yield {widgets.box: busy_box(), widgets.approval: gr.update(visible=False)}
     steps = service.run(visitor.session, task, model, _bounds(max_steps, approve), visitor=visitor.name)
     yield from _follow(service, widgets, visitor, steps, task)
 
@@ -106,7 +106,7 @@ def send_example(
 
 def decide(service: AgentService, widgets: AgentWidgets, allowed: bool, visitor: Visitor, model: str) -> Iterator[View]:
     """The visitor let the waiting code run, or did not."""
-    yield {widgets.box: _busy_box(), widgets.approval: gr.update(visible=False)}
+    yield {widgets.box: busy_box(None), widgets.approval: gr.update(visible=False)}
     steps = service.approve(visitor.session, allowed, model, visitor=visitor.name)
     yield from _follow(service, widgets, visitor, steps, "")
 
@@ -121,7 +121,7 @@ def reset(service: AgentService, widgets: AgentWidgets, visitor: Visitor) -> Vie
     service.reset(visitor.session)
     return {
         widgets.chatbot: [],
-        widgets.box: _idle_box(""),
+        widgets.box: idle_box(""),
         widgets.approval: gr.update(visible=False),
         widgets.files: gr.update(choices=[]),
     }
@@ -160,10 +160,10 @@ def _follow(
                 talk.append(Exchange(task, steps))
             yield {widgets.chatbot: bubbles_of(visitor, talk)}
     except Exception:
-        yield {widgets.box: _idle_box(task)}
+        yield {widgets.box: idle_box(task)}
         raise
     yield {
-        widgets.box: _idle_box(""),
+        widgets.box: idle_box(""),
         widgets.approval: gr.update(visible=service.waiting(visitor.session)),
         widgets.files: _files(service, visitor),
     }
@@ -172,14 +172,6 @@ def _follow(
 def _files(service: AgentService, visitor: Visitor) -> dict[str, Any]:
     names = service.file_names(visitor.session)
     return gr.update(choices=names, value=names[-1] if names else None)
-
-
-def _busy_box(**more: Any) -> dict[str, Any]:
-    return gr.update(submit_btn=False, stop_btn=True, **more)
-
-
-def _idle_box(text: str) -> dict[str, Any]:
-    return gr.update(value=text, submit_btn=True, stop_btn=False)
 
 
 def _bounds(max_steps: int, approve: bool) -> Any:

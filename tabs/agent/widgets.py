@@ -9,7 +9,8 @@ from app.agent.service import AgentService
 from app.errors import Language
 from app.models.interface import Registry
 from app.texts import load_texts
-from tabs.shell.conversation_look import talk as conversation
+from tabs.shell.confirmation import ASKS_FIRST
+from tabs.shell.conversation import conversation_chatbot, question_box
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page
 
@@ -55,7 +56,7 @@ def draw(page: Page, service: AgentService, registry: Registry) -> AgentWidgets:
             max_steps = page.bind(gr.Slider(1, 20, 6, step=1), label="agent.max_steps", info="agent.max_steps_info")
             approve = page.bind(gr.Checkbox(False), label="agent.approve", info="agent.approve_info")
             files = _files(page, service)
-            reset = page.bind(gr.Button(elem_id="agent-reset", size="sm"), value="agent.reset")
+            reset = page.bind(gr.Button(elem_id="agent-reset", size="sm", elem_classes=ASKS_FIRST), value="agent.reset")
     return AgentWidgets(**talk, **files, model=model, note=note, max_steps=max_steps, approve=approve, reset=reset)
 
 
@@ -65,7 +66,7 @@ def _talk(page: Page, service: AgentService) -> dict[str, Any]:
         return [{"text": example} for example in kept]
 
     chatbot = page.bind(
-        conversation("agent-chat"),
+        conversation_chatbot("agent-chat"),
         label="agent.talk",
         placeholder="agent.welcome",
         examples=examples,
@@ -74,14 +75,7 @@ def _talk(page: Page, service: AgentService) -> dict[str, Any]:
         run = page.bind(gr.Button(variant="primary", size="sm"), value="agent.run")
         skip = page.bind(gr.Button(size="sm"), value="agent.skip")
     box = page.bind(
-        gr.Textbox(
-            elem_id="agent-box",
-            show_label=False,
-            container=False,
-            lines=1,
-            max_lines=8,
-            submit_btn=True,
-        ),
+        question_box("agent-box"),
         label="agent.task",
         placeholder="agent.placeholder",
     )

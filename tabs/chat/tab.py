@@ -99,9 +99,7 @@ def _wire_conversations(page: Page, widgets: ChatWidgets, answers: list[Dependen
     page.on(widgets.talks.input, switch_to, [*kept, widgets.talks], view, cancels=answers)
     page.on(widgets.title.submit, rename, [widgets.shelf, widgets.title], view)
     page.on(widgets.title.blur, rename, [widgets.shelf, widgets.title], view)
-    removed = page.on(widgets.really_delete.click, delete_open, kept, view, cancels=answers)
-    for event, shown in ((widgets.delete.click, True), (widgets.keep.click, False), (removed.then, False)):
-        event(None, None, [widgets.confirm], js=f"() => ({{__type__: 'update', visible: {str(shown).lower()}}})")
+    page.on(widgets.delete.click, delete_open, kept, view, cancels=answers)
     saved = [widgets.chatbot, widgets.shelf]
     page.download(widgets.save_markdown.click, partial(export, "md"), saved)
     page.download(widgets.save_json.click, partial(export, "json"), saved)

@@ -9,7 +9,8 @@ from app.errors import Language
 from app.models.interface import Registry, Sampling
 from app.texts import load_texts
 from tabs.chat.pictures import PictureWidgets, draw_pictures
-from tabs.shell.conversation_look import talk
+from tabs.shell.confirmation import ASKS_FIRST
+from tabs.shell.conversation import conversation_chatbot
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import BROWSER_SECRET, Page
 
@@ -33,9 +34,6 @@ class ChatWidgets:
     save_markdown: gr.Button
     save_json: gr.Button
     delete: gr.Button
-    confirm: gr.Row
-    really_delete: gr.Button
-    keep: gr.Button
 
     @property
     def answer_view(self) -> list[Any]:
@@ -58,10 +56,7 @@ def draw(page: Page, registry: Registry) -> ChatWidgets:
             with gr.Row(elem_id="chat-export"):
                 save_markdown = page.bind(gr.Button(size="sm", min_width=0), value="chat.save_markdown")
                 save_json = page.bind(gr.Button(size="sm", min_width=0), value="chat.save_json")
-                delete = page.bind(gr.Button(size="sm", min_width=0), value="chat.delete")
-            with gr.Row(visible=False, elem_id="chat-confirm") as confirm:
-                really_delete = page.bind(gr.Button(size="sm", variant="stop"), value="chat.really_delete")
-                keep = page.bind(gr.Button(size="sm"), value="chat.keep")
+                delete = page.bind(gr.Button(size="sm", min_width=0, elem_classes=ASKS_FIRST), value="chat.delete")
         with gr.Column(elem_id="chat-main", scale=1, min_width=0):
             title = _bar(page)
             chatbot, box, pictures = _conversation(page)
@@ -80,9 +75,6 @@ def draw(page: Page, registry: Registry) -> ChatWidgets:
         save_markdown,
         save_json,
         delete,
-        confirm,
-        really_delete,
-        keep,
     )
 
 
@@ -102,7 +94,7 @@ def _bar(page: Page) -> gr.Textbox:
 
 def _conversation(page: Page) -> tuple[gr.Chatbot, gr.Textbox, PictureWidgets]:
     chatbot = page.bind(
-        talk("chatbot", editable="user"),
+        conversation_chatbot("chatbot", editable="user"),
         label="chat.conversation",
         placeholder="chat.welcome",
         examples=_examples,

@@ -11,6 +11,7 @@ from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.service import SAMPLES, KnowledgeService
 from tabs.knowledge.view import files_view, owner_of, progress_view
 from tabs.knowledge.widgets import CollectionsView, QuestionView, examples
+from tabs.shell.conversation import idle_box
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 
@@ -34,9 +35,7 @@ def wire_shelf(page: Page, service: KnowledgeService, shelf: CollectionsView, de
     page.on(shelf.stop.click, partial(stop, service), name, view)
     page.on(shelf.shared.input, partial(share, service), [*name, shelf.shared], view)
     page.on(shelf.remove.click, partial(remove, service), [*name, shelf.chosen], view)
-    deleted = page.on(shelf.really_delete.click, partial(delete, service), name, [*view, *desk.view])
-    for event, shown in ((shelf.delete.click, True), (shelf.keep.click, False), (deleted.then, False)):
-        event(None, None, [shelf.confirm], js=f"() => ({{__type__: 'update', visible: {str(shown).lower()}}})")
+    page.on(shelf.delete.click, partial(delete, service), name, [*view, *desk.view])
 
 
 def look(service: KnowledgeService, visitor: Visitor, name: str | None) -> View:
@@ -146,7 +145,7 @@ def _begin(service: KnowledgeService, visitor: Visitor, name: str, steps: Iterat
 def _fresh_talk(visitor: Visitor, name: str | None) -> View:
     fitting = examples(visitor.language) if name == SAMPLES else None
     hint = visitor.text("knowledge.sources_hint")
-    return [gr.update(value=[], examples=fitting), [], hint, gr.update(submit_btn=True, stop_btn=False)]
+    return [gr.update(value=[], examples=fitting), [], hint, idle_box()]
 
 
 def _nothing(visitor: Visitor) -> View:

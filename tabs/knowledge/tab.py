@@ -15,6 +15,7 @@ from tabs.chat.bubbles import bubbles_of, turns_of, waiting
 from tabs.knowledge.collections import wire_shelf
 from tabs.knowledge.view import answer_text, owner_of, plain, plain_progress, sources_view
 from tabs.knowledge.widgets import CollectionsView, QuestionView, draw
+from tabs.shell.conversation import busy_box, idle_box
 from tabs.shell.page import Page, Visitor, cancel
 from tabs.shell.upload_cleanup import discard, uploaded
 
@@ -127,7 +128,7 @@ def send(
     question = Turn("user", text)
     try:
         answers = service.ask(owner_of(visitor), collection, asked)
-        busy = gr.update(value="", submit_btn=False, stop_btn=True)
+        busy = busy_box()
         yield [*_talk(visitor, [*turns, question], Answer(), compare), visitor.text("knowledge.searching"), busy]
         shown = None
         for answer in answers:
@@ -138,9 +139,9 @@ def send(
                 sources = gr.skip()
             yield [*_talk(visitor, [*turns, question], answer, compare), sources, gr.skip()]
     except Exception:
-        yield [bubbles_of(turns), gr.skip(), gr.skip(), gr.update(value=text, submit_btn=True, stop_btn=False)]
+        yield [bubbles_of(turns), gr.skip(), gr.skip(), idle_box(text)]
         raise
-    yield [gr.skip(), gr.skip(), gr.skip(), gr.update(submit_btn=True, stop_btn=False)]
+    yield [gr.skip(), gr.skip(), gr.skip(), idle_box()]
 
 
 def send_example(service: KnowledgeService, visitor: Visitor, event: gr.SelectData, *values: Any) -> Iterator[View]:
@@ -150,12 +151,12 @@ def send_example(service: KnowledgeService, visitor: Visitor, event: gr.SelectDa
 
 def settle(_visitor: Visitor, bubbles: list[Any], alone: list[Any]) -> View:
     """Stopped: what was written stays, what only waited goes, the box is free."""
-    return [bubbles_of(turns_of(bubbles)), bubbles_of(turns_of(alone)), gr.update(submit_btn=True, stop_btn=False)]
+    return [bubbles_of(turns_of(bubbles)), bubbles_of(turns_of(alone)), idle_box()]
 
 
 def clear(visitor: Visitor) -> View:
     """A new talk about the same documents."""
-    return [[], [], visitor.text("knowledge.sources_hint"), gr.update(submit_btn=True, stop_btn=False)]
+    return [[], [], visitor.text("knowledge.sources_hint"), idle_box()]
 
 
 def show_beside(_visitor: Visitor, compare: bool) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from app.errors import Language
 from app.knowledge.service import SAMPLES
 from app.models.interface import Registry, Sampling
 from app.texts import load_texts
-from tabs.shell.conversation_look import talk
+from tabs.shell.confirmation import ASKS_FIRST
+from tabs.shell.conversation import conversation_chatbot, question_box
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page
 
@@ -33,9 +34,6 @@ class CollectionsView:
     chosen: gr.Dropdown
     remove: gr.Button
     delete: gr.Button
-    confirm: gr.Row
-    really_delete: gr.Button
-    keep: gr.Button
     timer: gr.Timer
 
 
@@ -118,10 +116,10 @@ def _draw_shelf(page: Page, collection: gr.Dropdown) -> CollectionsView:
     files = gr.HTML(elem_id="knowledge-files", padding=False)
     chosen = page.bind(gr.Dropdown([], multiselect=True, visible=False), label="knowledge.chosen")
     remove = page.bind(gr.Button(size="sm", visible=False), value="knowledge.remove")
-    delete = page.bind(gr.Button(size="sm", visible=False, elem_id="knowledge-delete"), value="knowledge.delete")
-    with gr.Row(visible=False) as confirm:
-        really_delete = page.bind(gr.Button(size="sm", variant="stop"), value="chat.really_delete")
-        keep = page.bind(gr.Button(size="sm"), value="chat.keep")
+    delete = page.bind(
+        gr.Button(size="sm", visible=False, elem_id="knowledge-delete", elem_classes=ASKS_FIRST),
+        value="knowledge.delete",
+    )
     return CollectionsView(
         collection,
         new,
@@ -138,9 +136,6 @@ def _draw_shelf(page: Page, collection: gr.Dropdown) -> CollectionsView:
         chosen,
         remove,
         delete,
-        confirm,
-        really_delete,
-        keep,
         gr.Timer(1.0, active=False),
     )
 
@@ -155,19 +150,19 @@ def _draw_talk(
     with gr.Row(elem_id="knowledge-talk"):
         with gr.Column(scale=1, min_width=0, elem_classes="knowledge-column"):
             chatbot = page.bind(
-                talk("knowledge-chat", elem_classes="knowledge-chat"),
+                conversation_chatbot("knowledge-chat", elem_classes="knowledge-chat"),
                 label="knowledge.with_documents",
                 placeholder="knowledge.welcome",
                 examples=examples,
             )
         with gr.Column(scale=1, min_width=0, visible=False, elem_classes="knowledge-column") as beside:
             alone = page.bind(
-                talk("knowledge-alone", elem_classes="knowledge-chat"),
+                conversation_chatbot("knowledge-alone", elem_classes="knowledge-chat"),
                 label="knowledge.alone",
                 placeholder="knowledge.alone_hint",
             )
     box = page.bind(
-        gr.Textbox(elem_id="knowledge-box", show_label=False, container=False, lines=1, max_lines=6, submit_btn=True),
+        question_box("knowledge-box"),
         label="knowledge.question",
         placeholder="knowledge.placeholder",
     )

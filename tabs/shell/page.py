@@ -7,6 +7,7 @@ values can it be cancelled. `page.api(handler, "chat")` publishes an endpoint, i
 and result taken from the handler's annotations.
 """
 
+import base64
 import inspect
 import logging
 import re
@@ -131,17 +132,21 @@ class Page:
         api(guarded, api_name=name, **({"concurrency_limit": None} | options))
 
     def download(self, event: Callable[..., Dependency], handler: Handler, inputs: Components = ()) -> Dependency:
-        """On `event` save the (file name, text) that `handler` returns, written by the browser itself.
+        """On `event` save the (file name, text or bytes) that `handler` returns, written by the browser itself.
 
         Nothing is left on the server, so nobody else can fetch it.
         """
         parcel = gr.JSON(visible=False)
 
         def pack(visitor: Visitor, *values: Any) -> list[str]:
-            return list(handler(visitor, *values))
+            name, content = handler(visitor, *values)
+            data = content.encode() if isinstance(content, str) else content
+            return [name, base64.b64encode(data).decode("ascii")]
 
         made = self.on(event, pack, inputs, [parcel])
-        return made.success(None, [parcel], None, js=_SAVE_FILE, api_visibility="private")
+        return made.success(
+            None, [parcel], None, js="(parcel) => window.studio.save(...parcel)", api_visibility="private"
+        )
 
     def keep_upload(self, file: gr.File) -> None:
         """A file that waits for a button goes with its page, too."""
@@ -280,12 +285,3 @@ def _describe(border: Handler, handler: Handler, endpoint: bool) -> None:
     described.__doc__ = inner.__doc__
     described.__signature__ = signature
     described.__annotations__ = annotations | {"return": returns}
-
-
-_SAVE_FILE = """(parcel) => {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([parcel[1]], {type: "text/plain;charset=utf-8"}));
-  link.download = parcel[0];
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-}"""

@@ -14,7 +14,6 @@ from app.story.article import Article
 from app.story.draft import draft_from
 from app.story.errors import NothingWritten
 from app.story.illustrating import IllustrationProgress, IllustrationService
-from tabs.shell.downloads import save_bytes
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 from tabs.story import article_view
@@ -41,8 +40,8 @@ def build(
     _wire_figures(page, service, widgets)
     as_markdown, as_word, as_zip = widgets.exports
     page.download(as_markdown.click, partial(save_markdown, service))
-    save_bytes(page, as_word.click, partial(save, service, "docx"))
-    save_bytes(page, as_zip.click, partial(save, service, "zip"))
+    page.download(as_word.click, partial(save, service, "docx"))
+    page.download(as_zip.click, partial(save, service, "zip"))
 
     def leave(request: gr.Request) -> None:
         """The page was closed: nothing of its album stays."""

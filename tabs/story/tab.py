@@ -11,7 +11,6 @@ from app.story.illustrating import IllustrationService
 from app.story.paragraphs import ACTIONS
 from app.story.request import story_request
 from app.story.service import StoryService
-from tabs.shell.downloads import save_bytes
 from tabs.shell.page import BROWSER_SECRET, Page, Visitor
 from tabs.story import article, exports
 from tabs.story import handlers as handlers
@@ -109,5 +108,5 @@ def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> Non
 def _wire_exports(page: Page, illustration: IllustrationService, widgets: StoryWidgets) -> None:
     as_markdown, as_word, as_zip = widgets.exports
     page.download(as_markdown.click, exports.export_markdown, [widgets.shelf])
-    save_bytes(page, as_word.click, partial(exports.export_bytes, illustration, "docx"), [widgets.shelf])
-    save_bytes(page, as_zip.click, partial(exports.export_bytes, illustration, "zip"), [widgets.shelf])
+    page.download(as_word.click, partial(exports.export_bytes, illustration, "docx"), [widgets.shelf])
+    page.download(as_zip.click, partial(exports.export_bytes, illustration, "zip"), [widgets.shelf])

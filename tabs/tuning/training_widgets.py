@@ -7,6 +7,7 @@ import gradio as gr
 
 from app.finetune.options import LIMITS, TrainOptions
 from app.models.interface import Registry
+from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.page import Page
 
 NUMBERS = (
@@ -151,7 +152,9 @@ def draw_watch(page: Page) -> Watch:
             packed = page.bind(gr.File(visible=False, interactive=False, elem_id="tune-packed"), label="compare.packed")
             with gr.Row():
                 choose = page.bind(gr.Button(min_width=140), value="compare.choose")
-                delete = page.bind(gr.Button(variant="stop", min_width=140), value="compare.delete")
+                delete = page.bind(
+                    gr.Button(variant="stop", min_width=140, elem_classes=ASKS_FIRST), value="compare.delete"
+                )
         with page.bind(gr.Accordion(open=False), label="compare.log"):
             log = gr.Textbox(show_label=False, lines=10, max_lines=16, autoscroll=True, elem_classes="tune-log")
         with page.bind(gr.Accordion(open=False), label="compare.config"):

@@ -165,7 +165,7 @@ def test_a_collection_is_deleted_after_a_second_word(visit: Callable[..., Any], 
     page = visit()
     make(page, "课程")
     page.locator("#knowledge-delete").click()
-    page.get_by_role("button", name="确定删除").last.click()
+    page.locator("#confirm-yes").click()
     page.wait_for_function("document.querySelector('#knowledge-collection input').value.startsWith('samples')")
     assert [record.name for record in service._catalogue.all()] == ["samples"]
 

@@ -3,7 +3,7 @@
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +40,29 @@ def serve() -> Iterator[Serve]:
 
     `auth` are the logins, (name, password) pairs, `app_kwargs` what the application is made with.
     """
+    with _servers() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve_module() -> Iterator[Serve]:
+    """The same for a page that all tests of a file share; each puts its own models into the registry."""
+    with _servers() as start:
+        yield start
+
+
+@contextmanager
+def _servers() -> Iterator[Serve]:
     with ExitStack() as running:
 
         def start(
             blocks: gr.Blocks,
-            port: int = 0,
+            port: int | None = None,
             auth: list[tuple[str, str]] | None = None,
             app_kwargs: dict[str, Any] | None = None,
         ) -> str:
             blocks.queue(default_concurrency_limit=None)
-            port = port or free_port()
-            blocks.launch(
+            _, url, _ = blocks.launch(
                 server_name="127.0.0.1",
                 server_port=port,
                 prevent_thread_lock=True,
@@ -61,7 +73,7 @@ def serve() -> Iterator[Serve]:
                 **ui.appearance(),
             )
             running.callback(blocks.close, verbose=False)
-            return f"http://127.0.0.1:{port}"
+            return str(url).rstrip("/")
 
         yield start
 
@@ -72,9 +84,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium() -> Iterator["Browser"]:
-    """One browser a test file; Debian's if there is one, else Playwright's own."""
+    """One browser for all tests; Debian's if there is one, else Playwright's own."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(

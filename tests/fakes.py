@@ -82,10 +82,14 @@ class FakeRegistry:
     """Models by name, each `mib` large, within a budget."""
 
     def __init__(self, *models: FakeModel, budget_mib: int = 4096, mib: int = 260) -> None:
-        self.models = {model.name: model for model in models or (FakeModel("tiny"),)}
-        self.default_name = next(iter(self.models))
         self.budget_mib = budget_mib
         self.mib = mib
+        self.reset(*models or (FakeModel("tiny"),))
+
+    def reset(self, *models: FakeModel) -> None:
+        """Other models and nothing loaded, as at a start: one served page for many tests."""
+        self.models = {model.name: model for model in models}
+        self.default_name = next(iter(self.models))
         self.states: dict[str, str] = {}
         self.leases: dict[str, int] = {}
         self.drifts: dict[str, Drift] = {}

@@ -26,14 +26,20 @@ def prime() -> bool:
 """
 
 
-@pytest.fixture
-def model() -> FakeModel:
-    return FakeModel("tiny")
+@pytest.fixture(scope="module")
+def registry() -> FakeRegistry:
+    return FakeRegistry()
 
 
-@pytest.fixture
-def address(serve: Callable[..., str], model: FakeModel) -> str:
-    return serve(ui.build(fake_services(FakeRegistry(model))))
+@pytest.fixture(scope="module")
+def address(serve_module: Callable[..., str], registry: FakeRegistry) -> str:
+    return serve_module(ui.build(fake_services(registry)))
+
+
+@pytest.fixture(autouse=True)
+def model(registry: FakeRegistry) -> FakeModel:
+    registry.reset(FakeModel("tiny"))
+    return registry.models["tiny"]
 
 
 @pytest.fixture

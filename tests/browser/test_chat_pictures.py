@@ -2,7 +2,8 @@
 
 import io
 import re
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,21 +24,34 @@ def look(messages: Sequence[Message]) -> Sequence[str]:
     return ["I see " + ", ".join("×".join(map(str, Image.open(io.BytesIO(image)).size)) for image in images)]
 
 
-@pytest.fixture
-def seeing() -> FakeModel:
-    return FakeModel("eyes", look, is_multimodal=True)
+@pytest.fixture(scope="module")
+def registry() -> FakeRegistry:
+    return FakeRegistry(FakeModel("eyes", look, is_multimodal=True), FakeModel("blind"))
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the server puts what is uploaded."""
+    folder = tmp_path_factory.mktemp("uploads")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def address(serve_module: Callable[..., str], registry: FakeRegistry, uploads: Path) -> str:  # noqa: ARG001
+    return serve_module(ui.build(fake_services(registry)))
 
 
 @pytest.fixture
-def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this server puts what is uploaded; asked for before the page."""
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    return tmp_path / "uploads"
+def vision_model(registry: FakeRegistry) -> FakeModel:
+    registry.reset(FakeModel("eyes", look, is_multimodal=True), FakeModel("blind"))
+    return registry.models["eyes"]
 
 
 @pytest.fixture
-def page(serve: Callable[..., str], open_page: OpenPage, seeing: FakeModel) -> Page:
-    return open_page(serve(ui.build(fake_services(FakeRegistry(seeing, FakeModel("blind"))))))
+def page(open_page: OpenPage, address: str, vision_model: FakeModel) -> Page:  # noqa: ARG001
+    return open_page(address)
 
 
 @pytest.fixture
@@ -90,7 +104,7 @@ def choose(page: Page, model: str) -> None:
     choice.press("Enter")
 
 
-def test_a_picture_is_sent_shown_and_kept_for_the_follow_up(page: Page, photo: Path, seeing: FakeModel) -> None:
+def test_a_picture_is_sent_shown_and_kept_for_the_follow_up(page: Page, photo: Path, vision_model: FakeModel) -> None:
     attach(page, photo)
     ask(page, "What is this?")
     expect(answers(page)).to_have_text("I see 1536×768")
@@ -102,7 +116,7 @@ def test_a_picture_is_sent_shown_and_kept_for_the_follow_up(page: Page, photo: P
     ask(page, "And why?")
     expect(answers(page)).to_have_text(["I see 1536×768", "I see 1536×768"])
     settled(page)
-    assert [message["content"] for message in seeing.prompts[1][0]] == ["What is this?", "I see 1536×768", "And why?"]
+    assert [message["content"] for message in vision_model.prompts[1][0]] == ["What is this?", "I see 1536×768", "And why?"]
     page.reload()
     expect(thumbnail).to_have_count(1)
     ask(page, "Still?")
@@ -136,6 +150,8 @@ def test_a_pasted_picture_and_one_that_cannot_be_used(page: Page, tmp_path: Path
 
 
 def test_a_dropped_picture_and_the_camera(uploads: Path, page: Page) -> None:
+    for earlier in uploads.iterdir():
+        shutil.rmtree(earlier) if earlier.is_dir() else earlier.unlink()
     hand_over(page, "drop")
     expect(page.locator("#chat-tray img")).to_have_count(1)
     page.locator("#chat-camera").click()
@@ -151,7 +167,7 @@ def test_a_dropped_picture_and_the_camera(uploads: Path, page: Page) -> None:
     assert len(files) == 2, "gradio makes no copy of its own: the uploads themselves, which go soon"
 
 
-def test_retry_and_edit_keep_the_pictures_of_the_question(page: Page, photo: Path, seeing: FakeModel) -> None:
+def test_retry_and_edit_keep_the_pictures_of_the_question(page: Page, photo: Path, vision_model: FakeModel) -> None:
     attach(page, photo)
     ask(page, "What is this?")
     expect(answers(page)).to_have_text("I see 1536×768")
@@ -160,16 +176,16 @@ def test_retry_and_edit_keep_the_pictures_of_the_question(page: Page, photo: Pat
     page.locator("#chatbot").get_by_role("button", name="Copy").first.click()
     page.wait_for_function("navigator.clipboard.readText().then((text) => text.trim() === 'What is this?')")
     page.locator("#chatbot").get_by_role("button", name="Retry").click()
-    asked(page, seeing, 2)
+    asked(page, vision_model, 2)
     page.locator("#chatbot").get_by_role("button", name="Edit").first.click()
     edited = page.locator("#chatbot textarea")
     expect(edited).to_have_value("What is this?")
     edited.fill("And where?")
     page.locator("#chatbot").get_by_role("button", name="Submit").click()
-    asked(page, seeing, 3)
+    asked(page, vision_model, 3)
     expect(answers(page)).to_have_text("I see 1536×768")
     expect(page.locator("#chatbot [data-testid=user] img.chat-picture")).to_have_count(1)
-    assert [[turn["content"] for turn in prompt[0]] for prompt in seeing.prompts] == [
+    assert [[turn["content"] for turn in prompt[0]] for prompt in vision_model.prompts] == [
         ["What is this?"],
         ["What is this?"],
         ["And where?"],

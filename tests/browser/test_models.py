@@ -29,14 +29,20 @@ class CountingRegistry(FakeRegistry):
         return super().ledger()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def registry() -> CountingRegistry:
-    return CountingRegistry(FakeModel("tiny"), FakeModel("other"), budget_mib=400)
+    return CountingRegistry(budget_mib=400)
+
+
+@pytest.fixture(scope="module")
+def address(serve_module: Callable[..., str], registry: CountingRegistry) -> str:
+    return serve_module(ui.build(fake_services(registry)))
 
 
 @pytest.fixture
-def page(open_page: Callable[..., Page], serve: Callable[..., str], registry: CountingRegistry) -> Page:
-    page = open_page(serve(ui.build(fake_services(registry))))
+def page(open_page: Callable[..., Page], address: str, registry: CountingRegistry) -> Page:
+    registry.reset(FakeModel("tiny"), FakeModel("other"))
+    page = open_page(address)
     page.get_by_role("tab", name="Models").click()
     return page
 

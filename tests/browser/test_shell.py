@@ -12,9 +12,9 @@ from tests.fakes import FakeRegistry, fake_services
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def address(serve: Callable[[gr.Blocks], str]) -> str:
-    return serve(ui.build(fake_services(FakeRegistry())))
+@pytest.fixture(scope="module")
+def address(serve_module: Callable[[gr.Blocks], str]) -> str:
+    return serve_module(ui.build(fake_services(FakeRegistry())))
 
 
 def test_the_page_speaks_the_browser_s_language(address: str, open_page: Callable[..., Any]) -> None:

@@ -25,9 +25,15 @@ COURSE = "请编写一个300字的小故事，描述你作为一个语言模型�
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture
-def model() -> FakeModel:
-    return FakeModel("tiny", inventive())
+@pytest.fixture(scope="module")
+def registry() -> FakeRegistry:
+    return FakeRegistry()
+
+
+@pytest.fixture(autouse=True)
+def model(registry: FakeRegistry) -> FakeModel:
+    registry.reset(FakeModel("tiny", inventive()))
+    return registry.models["tiny"]
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +41,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> PictureEmbedder:
     return PictureEmbedder(str(tiny_clip.save(tmp_path_factory.mktemp("clip") / "model")), "")
 
 
-@pytest.fixture
-def address(serve: Callable[..., str], model: FakeModel, clip: PictureEmbedder) -> str:
-    registry = FakeRegistry(model)
+@pytest.fixture(scope="module")
+def address(serve_module: Callable[..., str], registry: FakeRegistry, clip: PictureEmbedder) -> str:
     illustration = IllustrationService(registry, lambda: nullcontext(clip))
-    return serve(ui.build(fake_services(registry, story=StoryService(registry), illustration=illustration)))
+    return serve_module(ui.build(fake_services(registry, story=StoryService(registry), illustration=illustration)))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 # make run    set up what is missing and start the server     make run ARGS="--port 8000 --model internlm3-8b"
 # make test   set up what is missing and run all tests        make test ARGS="tests/chat -x"
+# make test-fast      the tests without weights, processes and browser
 # make lint   style and strict types
 # make check-vision   a model that sees, real weights from the hub: does it name what is on a picture?   ARGS="--model …"
 # make bench  every measurement; one alone: make bench NAME=concurrency
@@ -7,18 +8,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NAME ?= concurrency
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # as app/process.py sets it for the server: threads that spin slow each other down on a busy machine
 export GOMP_SPINCOUNT ?= 20000
 
-.PHONY: run test lint bench check-vision
+.PHONY: run test test-fast lint bench check-vision
 
 run: $(VENV)/.run-ready
 	@$(BIN)/python run_gradio.py $(ARGS)
 
 test: $(VENV)/.test-ready
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+test-fast: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .

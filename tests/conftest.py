@@ -11,6 +11,7 @@ import gradio as gr
 import pytest
 
 from app.models.catalog import known_models, sources
+from app.paths import ROOT
 from app.web import ui
 
 if TYPE_CHECKING:
@@ -21,6 +22,34 @@ pytest_plugins = ["tests.training_fixtures"]
 
 Serve = Callable[..., str]
 OpenPage = Callable[..., "Page"]
+
+
+# What makes a test slow: it reads weights, starts a process or opens a browser.
+_SLOW_FIXTURES = {"packaged_folder", "chromium", "open_page", "serve", "serve_module", "trained", "tiny_base", "server"}
+_SLOW_PLACES = (
+    "agent",
+    "finetune",
+    "web",
+    "models/backends",
+    "models/loading",
+    "models/catalog/test_hub",
+    "story/test_article",
+)
+# Tests that share one costly thing of the whole session stay on one worker, and begin first.
+_TOGETHER = {"trained": "training", "tiny_base": "training"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow (`make test-fast` leaves it out), and keep the tests of a file on one worker."""
+    groups: dict[pytest.Item, str] = {}
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        place = item.path.relative_to(ROOT / "tests").as_posix()
+        if fixtures & _SLOW_FIXTURES or place.startswith(_SLOW_PLACES):
+            item.add_marker("slow")
+        groups[item] = next((_TOGETHER[name] for name in sorted(_TOGETHER) if name in fixtures), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: groups[item] != "training")
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,11 @@ def test_a_picture_is_sent_shown_and_kept_for_the_follow_up(page: Page, photo: P
     ask(page, "And why?")
     expect(answers(page)).to_have_text(["I see 1536×768", "I see 1536×768"])
     settled(page)
-    assert [message["content"] for message in vision_model.prompts[1][0]] == ["What is this?", "I see 1536×768", "And why?"]
+    assert [message["content"] for message in vision_model.prompts[1][0]] == [
+        "What is this?",
+        "I see 1536×768",
+        "And why?",
+    ]
     page.reload()
     expect(thumbnail).to_have_count(1)
     ask(page, "Still?")

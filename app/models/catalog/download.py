@@ -1,4 +1,4 @@
-"""Bringing files into the hub's cache so that a cut download, even a killed process, goes on where it stopped.
+"""Resumable parallel downloads into the Hugging Face cache; a killed process resumes where it stopped.
 
 The hub's own library starts a file over when the process ends; here the part that has come stays on disk.
 """

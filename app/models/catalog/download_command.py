@@ -1,4 +1,4 @@
-"""`python -m app download NAME [FILE]`: fetch a model, or one file of a repository, and say where it is."""
+"""Command `python -m app download NAME [FILE]`: fetch a model, or one file of a repository, and print its path."""
 
 from pathlib import Path
 from typing import TextIO

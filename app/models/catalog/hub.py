@@ -1,4 +1,4 @@
-"""Model files from the hub or a mirror of it, kept in the hub's own cache and used from there without asking again.
+"""Fetch model repositories from the Hugging Face hub or a mirror; cached files are used without asking again.
 
 HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE mean what they mean to every program that uses the hub.
 """

@@ -1,4 +1,4 @@
-"""What can be loaded: the models known by name, any hub repository, any local folder."""
+"""Model catalog: resolve a name to a known model, hub repository, local folder or GGUF file."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""From a card to a folder with the model's files, fetching or converting what is not there yet."""
+"""Locate a model's files on disk, downloading or converting them first."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,37 +1,21 @@
-"""A fair order for waiting requests: visitors take turns, and none may fill the batch alone."""
-
-from collections import Counter, defaultdict, deque
+"""Fair scheduler for transformers' continuous batching."""
 
 from transformers.generation.continuous_batching import scheduler as schedulers
 from transformers.generation.continuous_batching.requests import RequestState
 from transformers.generation.continuous_batching.scheduler import FIFOScheduler
 
+from app.models.fair_share import admission_order
+
 NAME = "fair"
 
 
 class FairScheduler(FIFOScheduler):
-    """First come, first served within a visitor; between visitors, whoever runs least comes first.
-
-    One visitor may run at most half of the batch's places, so that a newcomer always finds one free.
-    """
+    """See `fair_share.admission_order`; one visitor may run at most half of the batch."""
 
     def _get_waiting_candidates(self) -> list[RequestState]:
-        waiting: dict[str, deque[RequestState]] = defaultdict(deque)
-        for request_id in self.waiting_requests_order:
-            state = self.waiting_requests[request_id]
-            waiting[visitor_of(state)].append(state)
-        running = Counter(visitor_of(state) for state in self.active_requests.values())
+        waiting = (self.waiting_requests[request_id] for request_id in self.waiting_requests_order)
         most = max(1, self.max_requests_per_batch // 2)
-        order: list[RequestState] = []
-        while waiting:
-            visitor = min(waiting, key=lambda name: running[name])
-            if running[visitor] >= most:
-                break
-            order.append(waiting[visitor].popleft())
-            running[visitor] += 1
-            if not waiting[visitor]:
-                del waiting[visitor]
-        return order
+        return list(admission_order(waiting, self.active_requests.values(), visitor_of, most))
 
 
 def visitor_of(state: RequestState) -> str:

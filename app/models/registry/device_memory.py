@@ -1,4 +1,4 @@
-"""How much memory there is, how much a cache takes, what the processor is good at, and giving memory back."""
+"""Device memory: default budget, bytes of KV cache per token, bfloat16 support, and returning freed memory."""
 
 import ctypes
 import gc

@@ -1,6 +1,6 @@
-"""How far a model's next-token distributions have moved from another's, such as a quantised one's from the full one.
+"""Quantisation drift: KL divergence of next-token distributions against the full-precision model.
 
-The first model answers twenty prompts greedily; at each token of its answers both say which tokens are top_logprobs.
+The first model answers twenty prompts greedily; at each token of its answers both give their top log-probabilities.
 Not every engine gives whole distributions, so both are compared by what both name among their LIKELIEST tokens, and
 all the rest is one bucket. Tokens that read alike count together. Merging outcomes can only lower a divergence: the
 figure is a lower bound of the full one, close where the named tokens carry most of the weight.

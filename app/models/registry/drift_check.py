@@ -1,4 +1,4 @@
-"""A quantised model against itself at full precision; the reference is taken once and kept in the data folder."""
+"""Compare a quantised model with itself at full precision; reference answers are cached in the data folder."""
 
 import hashlib
 from collections.abc import Generator, Sequence

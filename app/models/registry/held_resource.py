@@ -1,4 +1,4 @@
-"""What is no chat model and takes its memory from the same account: an embedder, a reranker, a trainer's room."""
+"""Memory accounting for anything that is no chat model: embedders, rerankers, a trainer's room."""
 
 from dataclasses import dataclass
 

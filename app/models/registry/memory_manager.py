@@ -1,4 +1,4 @@
-"""Who lives in memory: one load for simultaneous callers, a budget, and room made by parking what is idle.
+"""Model memory manager: single-flight loading, memory budget, LRU eviction and parking.
 
 The account is kept by what residents say they hold. One load runs at a time; downloads do not wait for it.
 """
@@ -152,6 +152,11 @@ class MemoryManager:
         """The resident if it is ready now, without holding it."""
         slot = self._slots.get(name)
         return slot.resident if slot and slot.state == "ready" else None
+
+    def kind(self, name: str) -> Kind | None:
+        """The kind of what is held under this name."""
+        slot = self._slots.get(name)
+        return slot.spec.kind if slot else None
 
     def close(self) -> None:
         for slot in list(self._slots.values()):

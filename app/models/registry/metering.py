@@ -1,4 +1,4 @@
-"""Who asks for how much: a visitor's limits, what is told of each finished answer, and an orderly end."""
+"""Rate limits per visitor, statistics of finished answers, and graceful shutdown of running ones."""
 
 import hashlib
 import logging
@@ -129,17 +129,17 @@ class Meter:
             asked = messages[-1]["content"]
             log.info("prompt", extra={"model": model, "visitor": mark_of(visitor), "prompt": asked})
 
-    def settle(self, generation: "MeteredGeneration", told: Answered) -> None:
+    def settle(self, generation: "MeteredGeneration", answered: Answered) -> None:
         """Called once by each generation when it ends."""
         with self._changed:
             self._running.pop(id(generation), None)
-            if told.visitor and self.allowance.tokens_per_minute:
-                spent = told.prompt_tokens + told.completion_tokens
-                for whose in filter(None, (told.visitor, self._addresses.of(told.visitor))):
+            if answered.visitor and self.allowance.tokens_per_minute:
+                spent = answered.prompt_tokens + answered.completion_tokens
+                for whose in filter(None, (answered.visitor, self._addresses.of(answered.visitor))):
                     self._spent.add(whose, spent)
             self._changed.notify_all()
         for observe in self.observers:
-            observe(told)
+            observe(answered)
 
     def _check(self, visitor: str) -> None:
         running = self.running()

@@ -1,4 +1,4 @@
-"""From a base's name to what is loaded for it: which files, at which precision, by which engine, how large."""
+"""Resolve a base model's name to files, precision, engine and memory need."""
 
 from dataclasses import replace
 from pathlib import Path

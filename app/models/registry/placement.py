@@ -1,4 +1,4 @@
-"""What the settings leave to the machine: the device, the memory budget, and which model suits them."""
+"""Choose device, memory budget and default model for this machine."""
 
 import logging
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""Every model of the process by name: `base` or `base+adapter`. See `interface.Registry`."""
+"""Model registry: lease, load and unload models by name, `base` or `base+adapter`. See `interface.Registry`."""
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -22,12 +22,13 @@ from app.models.registry.drift import prompts
 from app.models.registry.drift_check import against_full
 from app.models.registry.held_resource import HeldResource
 from app.models.registry.memory_manager import Kind, MemoryManager, ModelSpec, Resident
-from app.models.registry.metering import Meter
+from app.models.registry.metering import OWN, Meter
 from app.models.registry.model_spec import LoadedEngine, ModelSpecs, RunsByLlama
 from app.models.registry.placement import Placement
-from app.models.registry.visitor_view import VisitorView, belongs
+from app.models.registry.visitor_view import VisitorView
 
 Held = TypeVar("Held")
+HIDDEN = "(private)"  # stands in the ledger for the name of another visitor's model
 
 
 class NoAdapters(ModelError):
@@ -103,9 +104,9 @@ class ModelRegistry:
                     raise RunsByLlama(name=name)
                 yield self.meter.model(LlamaModel(resident))
             elif isinstance(resident, RemoteEngine):
-                yield self.meter.model(self._far(resident, name))
+                yield self.meter.model(self._remote_model(resident, name))
             else:
-                yield self.meter.model(self._near(resident, name, adapter))
+                yield self.meter.model(self._local_model(resident, name, adapter))
 
     @contextmanager
     def hold(
@@ -155,7 +156,8 @@ class ModelRegistry:
         if base not in self._engines:
             self.specs.learn_size(base)
         fit = self.memory_manager.fit(self._spec(base))
-        return replace(fit, unpacks=base not in self._engines and self.specs.unpacks(base))
+        evicts = tuple(name if self._named_to(name, visitor) else HIDDEN for name in fit.evicts)
+        return replace(fit, evicts=evicts, unpacks=base not in self._engines and self.specs.unpacks(base))
 
     def is_multimodal(self, name: str, visitor: str = "") -> bool | None:
         base, _ = self._split(name, visitor)
@@ -164,10 +166,14 @@ class ModelRegistry:
         card = self.specs.known(self.specs.chosen(base).card)
         return card.modality == "vision" if card.parameters else None
 
-    def ledger(self) -> Ledger:
-        """With what quantised models would hold at full precision, and how far they drift where that was checked."""
+    def ledger(self, visitor: str | None = None) -> Ledger:
+        """With what quantised models would hold at full precision, and how far they drift where that was checked.
+
+        For a visitor without the names that others gave their models, adapters and trainings.
+        """
         account = self.memory_manager.ledger(_adapters_in)
-        return replace(account, models=tuple(self._quantised(entry) for entry in account.models))
+        entries = (self._quantised(entry) for entry in account.models)
+        return replace(account, models=tuple(self._shown(e, visitor) if visitor is not None else e for e in entries))
 
     def check_drift(self, name: str, visitor: str = "") -> Generator[DriftStep | Drift, None, None]:
         """Raises NotQuantised, CannotScore; DoesNotFit where the full model does not fit beside what is in use."""
@@ -176,11 +182,11 @@ class ModelRegistry:
             raise NoWeightsHere(name=base)
         with self._one_check:
             if base not in self._drifts:
-                for told in against_full(self, self.specs, base, self._drift_prompts or prompts()):
-                    if isinstance(told, Drift):
-                        self._drifts[base] = told
+                for step in against_full(self, self.specs, base, self._drift_prompts or prompts()):
+                    if isinstance(step, Drift):
+                        self._drifts[base] = step
                     else:
-                        yield told
+                        yield step
             yield self._drifts[base]
 
     def add_adapter(self, name: str, folder: Path, owner: str = "") -> None:
@@ -224,7 +230,21 @@ class ModelRegistry:
         self.memory_manager.close()
 
     def _belongs(self, name: str, visitor: str) -> bool:
-        return belongs(self._owners.get(known_models.split_precision(name)[0], ""), visitor)
+        """Nobody's and the server's things are there for everyone, and all is there for the server."""
+        owner = self._owners.get(known_models.split_precision(name)[0], "")
+        return not owner or owner == visitor or owner.startswith(OWN) or visitor.startswith(OWN)
+
+    def _named_to(self, name: str, visitor: str) -> bool:
+        """Whether a name in the memory account tells the visitor nothing that is another's."""
+        kind = self.memory_manager.kind(name)
+        return not (self.private and kind == "trainer") and self.may_use(name, visitor)
+
+    def _shown(self, entry: LedgerEntry, visitor: str) -> LedgerEntry:
+        if not self._named_to(entry.name, visitor):
+            hidden = "trainer" if entry.kind == "trainer" else HIDDEN
+            return replace(entry, name=hidden, adapters=(), detail="")
+        seen = (name for name in entry.adapters if self.may_use(f"{entry.name}+{name}", visitor))
+        return replace(entry, adapters=tuple(seen))
 
     def _quantised(self, entry: LedgerEntry) -> LedgerEntry:
         if entry.kind not in ("chat", "vision"):
@@ -248,9 +268,9 @@ class ModelRegistry:
             return base, adapter
         if self.specs.is_own(name) and self.may_use(name, visitor):
             return self.specs.chosen(name).name, None
-        far, _, there = name.partition("+")
-        if far in self._engines:
-            return far, there or None
+        engine, _, remote_adapter = name.partition("+")
+        if engine in self._engines:
+            return engine, remote_adapter or None
         listed = dict.fromkeys((self.default_name, *self._engines, *known_models.names()))
         if self._listed_only and not {name, known_models.split_precision(name)[0]} & listed.keys():
             raise UnknownModelHere(name=name[:200], known=", ".join(listed))
@@ -262,7 +282,7 @@ class ModelRegistry:
             raise UnknownModel(name=name[:200], known=", ".join(known_models.names()))
         return self.specs.chosen(name).name, None
 
-    def _near(self, resident: Resident, name: str, adapter: str | None) -> ChatModel:
+    def _local_model(self, resident: Resident, name: str, adapter: str | None) -> ChatModel:
         engine = cast(LoadedEngine, resident).engine
         if adapter is None:
             return engine
@@ -273,8 +293,8 @@ class ModelRegistry:
                 engine.adapters.add(adapter, self._adapters[name])
         return engine.with_adapter(adapter)
 
-    def _far(self, engine: RemoteEngine, name: str) -> ChatModel:
-        """The far model, or an adapter that is served beside it."""
+    def _remote_model(self, engine: RemoteEngine, name: str) -> ChatModel:
+        """The remote model, or an adapter that is served beside it."""
         adapter = name.partition("+")[2]
         if adapter and adapter not in engine.adapters():
             known = ", ".join(self._adapters_of(engine.address.name)) or engine.address.name

@@ -1,30 +1,32 @@
-"""The registry as one visitor sees it: the bases, what belongs to the server, and the visitor's own tuned models.
-
-Another's tuned model is to them as if it were not there: it is in no list, and its name gets the error of a name that
-nobody has.
-"""
+"""Per-visitor view of the model registry: other visitors' tuned models are hidden from lists and refused by name."""
 
 from collections.abc import Generator
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, LedgerEntry, Registry
-from app.models.registry.metering import OWN
-
-if TYPE_CHECKING:
-    from app.models.registry.registry import ModelRegistry
+from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, Registry
 
 
-def belongs(owner: str, visitor: str) -> bool:
-    """Whether what `owner` made is there for `visitor`; nobody's and the server's things are there for everyone."""
-    return not owner or owner == visitor or owner.startswith(OWN) or visitor.startswith(OWN)
+class VisitorRegistry(Protocol):
+    """A registry that is told with each call who asks."""
+
+    default_name: str
+
+    def for_visitor(self, visitor: str) -> Registry: ...
+    def names(self, visitor: str = "") -> list[str]: ...
+    def lease(self, name: str, visitor: str = "") -> AbstractContextManager[ChatModel]: ...
+    def load(self, name: str, visitor: str = "") -> None: ...
+    def unload(self, name: str, visitor: str = "") -> None: ...
+    def is_multimodal(self, name: str, visitor: str = "") -> bool | None: ...
+    def fit(self, name: str, visitor: str = "") -> Fit: ...
+    def check_drift(self, name: str, visitor: str = "") -> Generator[DriftStep | Drift, None, None]: ...
+    def ledger(self, visitor: str | None = None) -> Ledger: ...
 
 
 class VisitorView:
     """See `interface.Registry`. It keeps nothing, and can be made anew for each request."""
 
-    def __init__(self, registry: "ModelRegistry", visitor: str) -> None:
+    def __init__(self, registry: VisitorRegistry, visitor: str) -> None:
         self._registry = registry
         self._visitor = visitor
         self.default_name = registry.default_name
@@ -54,12 +56,4 @@ class VisitorView:
         return self._registry.check_drift(name, self._visitor)
 
     def ledger(self) -> Ledger:
-        """Without the names that others gave their adapters and trainings."""
-        account = self._registry.ledger()
-        return replace(account, models=tuple(self._shown(entry) for entry in account.models))
-
-    def _shown(self, entry: LedgerEntry) -> LedgerEntry:
-        if entry.kind == "trainer":
-            return replace(entry, name="trainer") if self._registry.private else entry
-        seen = (name for name in entry.adapters if self._registry.may_use(f"{entry.name}+{name}", self._visitor))
-        return replace(entry, adapters=tuple(seen))
+        return self._registry.ledger(self._visitor)

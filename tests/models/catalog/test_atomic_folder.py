@@ -11,7 +11,7 @@ from app.models.catalog.atomic_folder import DiskFull, require_space, whole_fold
 WRITER = """
 import sys
 from pathlib import Path
-from app.models.storage import whole_folder
+from app.models.catalog.atomic_folder import whole_folder
 final = Path(sys.argv[1])
 with whole_folder(final) as folder:
     if folder != final:

@@ -5,18 +5,20 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from app.models.catalog import known_models, sources
-from app.models.loading.loader import load
+from app.models.loading.loader import LoadedModel, load
 
 CARD = known_models.find("smollm2-135m")
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from app.models import catalog, sources
-from app.models.storage import DiskFull
+from app.models.catalog import known_models, sources
+from app.models.catalog.atomic_folder import DiskFull
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**26, 2**26))
 try:
-    sources.fetch(catalog.find("smollm2-135m"), Path(sys.argv[1]), lambda *_: None)
+    sources.fetch(known_models.find("smollm2-135m"), Path(sys.argv[1]), lambda *_: None)
 except DiskFull as error:
     print(error.text("en"))
 """
@@ -35,8 +37,12 @@ def test_progress_ends_at_one_and_a_second_fetch_does_nothing(tmp_path: Path) ->
     assert (first / "model.safetensors").stat().st_size > 250 * 2**20
 
 
-def test_it_answers_as_the_original_does(packaged_folder: Path) -> None:
-    loaded = load(packaged_folder, CARD, "cpu", "bfloat16", None, lambda *_: None)
+@pytest.fixture(scope="module")
+def loaded(packaged_folder: Path) -> LoadedModel:
+    return load(packaged_folder, CARD, "cpu", "bfloat16", None, lambda *_: None)
+
+
+def test_it_answers_as_the_original_does(loaded: LoadedModel) -> None:
     prompt = loaded.tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is the capital of France?"}],
         chat_template=loaded.chat_template,
@@ -52,8 +58,7 @@ def test_it_answers_as_the_original_does(packaged_folder: Path) -> None:
     assert loaded.mib == CARD.mib("bfloat16", None)
 
 
-def test_digits_are_split_one_by_one(packaged_folder: Path) -> None:
-    loaded = load(packaged_folder, CARD, "cpu", "bfloat16", None, lambda *_: None)
+def test_digits_are_split_one_by_one(loaded: LoadedModel) -> None:
     assert loaded.tokenizer.tokenize("2024") == ["2", "0", "2", "4"]
     text = "Grüße, 你好 👋\n\t<|im_start|>x"
     assert loaded.tokenizer.decode(loaded.tokenizer.encode(text)) == text

@@ -60,9 +60,10 @@ def test_the_number_format_suits_the_processor_and_the_budget(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     registry = ModelRegistry(Placement("cpu", "auto", None, budget, packaged_folder.parents[1]), NAME)
     assert registry.fit(NAME).needed_mib == mib + min(known_models.WORKING_MIB, budget // 4)
-    with registry.lease(NAME) as model:
-        assert "".join(model.stream(FRANCE, GREEDY)) == PARIS
-        assert registry.ledger().models[0].mib == mib
+    if mib > 500:  # the others load as the rest of this file does
+        with registry.lease(NAME) as model:
+            assert "".join(model.stream(FRANCE, GREEDY)) == PARIS
+            assert registry.ledger().models[0].mib == mib
     registry.close()
 
 

@@ -1,66 +1,60 @@
-"""Whose request takes the next free slot of llama.cpp's server, which itself takes them as they come."""
+"""Fair admission to the slots of llama.cpp's server, which itself serves first come, first served."""
 
 import asyncio
-import itertools
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from app.models.fair_share import admission_order
+
 
 @dataclass(eq=False)
-class Wish:
+class Admitted:
     """A request that waits or runs; `tokens` are those of its prompt and of the longest answer it may get."""
 
     visitor: str
     tokens: int
-    number: int
     request: object = None
-    granted: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Admission:
-    """Lives on one event loop.
+    """Lives on one event loop. See `fair_share.admission_order`; one slot stays free of whoever fills all others.
 
-    The next slot goes to the visitor with the fewest running requests, and one slot always stays free of whoever
-    fills all others. A request starts when its tokens surely fit the cache beside those that run: llama.cpp would
-    end somebody's answer when the cache is full.
+    A request starts when its tokens surely fit the cache beside those that run: llama.cpp would end somebody's
+    answer when the cache is full.
     """
 
-    def __init__(self, slots: int, room_tokens: int) -> None:
+    def __init__(self, slots: int, cache_tokens: int) -> None:
         self._slots = slots
-        self._room = room_tokens
-        self._numbers = itertools.count()
-        self._waiting: list[Wish] = []
-        self._running: list[Wish] = []
+        self._cache_tokens = cache_tokens
+        self._waiting: list[Admitted] = []
+        self._running: list[Admitted] = []
 
     @asynccontextmanager
-    async def place(self, visitor: str, tokens: int, request: object = None) -> AsyncIterator[None]:
+    async def slot(self, visitor: str, tokens: int, request: object = None) -> AsyncIterator[None]:
         """A slot while the block runs. `request` is by which `waiting_before` knows it."""
-        wish = Wish(visitor, min(tokens, self._room), next(self._numbers), request)
-        self._waiting.append(wish)
-        self._grant()
+        entry = Admitted(visitor, min(tokens, self._cache_tokens), request)
+        self._waiting.append(entry)
+        self._start_waiting()
         try:
-            await wish.granted.wait()
+            await entry.started.wait()
             yield
         finally:
-            (self._running if wish in self._running else self._waiting).remove(wish)
-            self._grant()
+            (self._running if entry in self._running else self._waiting).remove(entry)
+            self._start_waiting()
 
     def waiting_before(self, request: object) -> int:
         """How many wait that came before this one; 0 once it runs. May be asked from any thread."""
-        waiting = list(self._waiting)
-        own = next((wish for wish in waiting if wish.request is request), None)
-        return 0 if own is None else sum(wish.number < own.number for wish in waiting)
+        return next((at for at, entry in enumerate(list(self._waiting)) if entry.request is request), 0)
 
-    def _grant(self) -> None:
-        while self._waiting and len(self._running) < self._slots:
-            busy = Counter(wish.visitor for wish in self._running)
-            ahead = min(self._waiting, key=lambda wish: (busy[wish.visitor], wish.number))
-            if busy[ahead.visitor] >= max(1, self._slots - 1):
+    def _start_waiting(self) -> None:
+        free_tokens = self._cache_tokens - sum(entry.tokens for entry in self._running)
+        order = admission_order(list(self._waiting), self._running, lambda entry: entry.visitor, self._slots - 1)
+        for entry in order:
+            if len(self._running) >= self._slots or entry.tokens > free_tokens:
                 return
-            if sum(wish.tokens for wish in self._running) + ahead.tokens > self._room:
-                return
-            self._waiting.remove(ahead)
-            self._running.append(ahead)
-            ahead.granted.set()
+            free_tokens -= entry.tokens
+            self._waiting.remove(entry)
+            self._running.append(entry)
+            entry.started.set()

@@ -1,4 +1,4 @@
-"""What is asked of llama.cpp's server, in its own form: token ids in, text out, counts with every event."""
+"""HTTP client for llama.cpp's native API: tokenize, apply-template, streamed completion of token ids."""
 
 import json
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import httpx
 from app.models.backends.openai_server.errors import EngineAway
 from app.models.backends.openai_server.replica import Chunk, Replica
 
-QUICK_SECONDS = 60.0  # for what needs no slot, on a machine that is busy
+TOKENIZE_SECONDS = 60.0  # for what needs no slot, on a machine that is busy
 
 
 class LlamaClient(Replica):
@@ -19,13 +19,13 @@ class LlamaClient(Replica):
 
     async def prompt(self, messages: list[dict[str, Any]]) -> list[int]:
         """The prompt's tokens by the file's own chat template. Raises EngineAway or what is refused."""
-        shaped = await self._ask("apply-template", {"messages": messages}, QUICK_SECONDS)
+        shaped = await self._ask("apply-template", {"messages": messages}, TOKENIZE_SECONDS)
         return await self.tokens(str(shaped["prompt"]), opening=True)
 
     async def tokens(self, text: str, *, opening: bool = False) -> list[int]:
         """The text's tokens; with `opening` as the beginning of a prompt."""
         asked = {"content": text, "add_special": opening, "parse_special": opening}
-        return list((await self._ask("tokenize", asked, QUICK_SECONDS))["tokens"])
+        return list((await self._ask("tokenize", asked, TOKENIZE_SECONDS))["tokens"])
 
     async def top_logprobs(self, tokens: list[int], count: int) -> list[dict[str, Any]]:
         """What may follow the tokens, the most likely first: `id`, `bytes` and `logprob` of each, as the model has it.

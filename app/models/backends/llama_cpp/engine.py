@@ -1,4 +1,4 @@
-"""llama.cpp's server as a resident of the memory account: fair turns, and a new process where one has died."""
+"""llama.cpp engine: fair admission of requests, restart of a crashed server process."""
 
 import asyncio
 import logging
@@ -16,8 +16,8 @@ from app.models.backends.openai_server.errors import EngineAway
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-PATIENCE_SECONDS = 600.0  # behind everyone else's long answers, or while a large file is read again
-DYING_SECONDS = 2.0  # a process that is killed loses its connections first and is gone a moment later
+REQUEST_SECONDS = 600.0  # behind everyone else's long answers, or while a large file is read again
+EXIT_SECONDS = 2.0  # a process that is killed loses its connections first and is gone a moment later
 
 
 @dataclass(eq=False)
@@ -47,7 +47,7 @@ class LlamaEngine(RemoteEngine):
         return self._device
 
     @property
-    def told_context(self) -> int:
+    def reported_context(self) -> int:
         return self._usual_context
 
     def ahead_of(self, call: Call) -> int:
@@ -60,20 +60,20 @@ class LlamaEngine(RemoteEngine):
 
     def prompt_tokens(self, messages: list[dict[str, Any]]) -> list[int]:
         """The tokens of a prompt, by the file's chat template."""
-        return self.run(self._asked(lambda replica: replica.prompt(messages)), PATIENCE_SECONDS)
+        return self.run(self._asked(lambda replica: replica.prompt(messages)), REQUEST_SECONDS)
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of a text within a conversation."""
-        return self.run(self._asked(lambda replica: replica.tokens(text)), PATIENCE_SECONDS)
+        return self.run(self._asked(lambda replica: replica.tokens(text)), REQUEST_SECONDS)
 
     def top_logprobs(self, tokens: list[int], count: int) -> list[dict[str, Any]]:
         """What may follow the tokens, the most likely first; see `LlamaClient.top_logprobs`."""
 
         async def ask() -> list[dict[str, Any]]:
-            async with self._slots.place("", len(tokens) + 1):
+            async with self._slots.slot("", len(tokens) + 1):
                 return await self._asked(lambda replica: replica.top_logprobs(tokens, count))
 
-        return self.run(ask(), PATIENCE_SECONDS)
+        return self.run(ask(), REQUEST_SECONDS)
 
     def close(self) -> None:
         super().close()
@@ -96,13 +96,13 @@ class LlamaEngine(RemoteEngine):
 
     async def _answer(self, call: Call) -> None:
         assert isinstance(call, LlamaCall)
-        async with self._slots.place(call.visitor, call.tokens, call):
+        async with self._slots.slot(call.visitor, call.tokens, call):
             for attempt in range(2):
                 told, replica = False, self._replica
                 try:
                     async for chunk in replica.answer(call.body):
                         told = True
-                        call.news.put(chunk)
+                        call.events.put(chunk)
                     return
                 except EngineAway as error:
                     await self._revive(replica)
@@ -120,9 +120,9 @@ class LlamaEngine(RemoteEngine):
         async with self._reviving:
             if self._closing or failed is not self._replica:
                 return
-            if not await asyncio.to_thread(self.server.ends_within, DYING_SECONDS):
+            if not await asyncio.to_thread(self.server.ends_within, EXIT_SECONDS):
                 return
-            log.error("llama.cpp's server for %s has ended and starts again: %s", self.name, self.server.last_words())
+            log.error("llama.cpp's server for %s has ended and starts again: %s", self.name, self.server.log_tail())
             await asyncio.to_thread(self.server.start)
             before, self._replicas = self._replicas, await self._open()
             for replica in before:

@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself, from its head alone and without trusting it.
+"""Read GGUF metadata from the file's header, without trusting it.
 
 The library `gguf` maps every token of the vocabulary to an object first, which takes seconds for a large one.
 """

@@ -1,4 +1,4 @@
-"""A GGUF file to a running engine: how many answers at once, and how large a cache."""
+"""Start a llama.cpp engine for a GGUF file: slots, KV cache size, GPU layers."""
 
 import os
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""A GGUF model as a ChatModel: exact token counts, the sampling of `interface.Sampling`, likelihoods."""
+"""ChatModel over llama.cpp: token counts, sampling parameters, log-probabilities."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from app.models.backends.llama_cpp.engine import LlamaCall, LlamaEngine
-from app.models.backends.openai_server.model import RemoteGeneration, far_messages
+from app.models.backends.openai_server.model import RemoteGeneration, openai_messages
 from app.models.engine.prompt import fit_turns, refuse_pictures
 from app.models.interface import Message, Sampling, TokenScore
 
@@ -13,8 +13,8 @@ MANY = 1000  # how many of the most likely are asked for where a token is not am
 
 
 class LlamaModel:
-    """See `interface.ChatModel`. Its chat template is applied over there: roles that it does not know are told as
-    the user's words."""
+    """See `interface.ChatModel`. Its chat template is applied by the server: roles that it does not know become
+    user turns."""
 
     chat_template = ""
     is_multimodal = False
@@ -56,7 +56,7 @@ class LlamaModel:
         return TokenScore(_text(own), float(own["logprob"]), tops)
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
-        return self.engine.prompt_tokens(far_messages(messages))
+        return self.engine.prompt_tokens(openai_messages(messages))
 
 
 def request_body(prompt: list[int], sampling: Sampling, most: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""llama.cpp's server as a child process: a fault of it ends the child, not us. Only we know its key."""
+"""Child process of llama.cpp's server, with a random API key; a crash ends the child alone."""
 
 import json
 import logging
@@ -117,7 +117,7 @@ class ServerProcess:
             self._log.close()
             self._log = None
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """The end of what it wrote to its log."""
         if self._log is None:
             return ""
@@ -147,5 +147,5 @@ class ServerProcess:
         raise self._refused()
 
     def _refused(self) -> LlamaRefused:
-        log.warning("llama.cpp did not load %s: %s", self.name, self.last_words())
+        log.warning("llama.cpp did not load %s: %s", self.name, self.log_tail())
         return LlamaRefused(name=self.name)

@@ -1,4 +1,4 @@
-"""The child process: llama.cpp's server on a port of its own. Started by `process.py`, never imported.
+"""Entry point of the child process that runs llama.cpp's server. Started by `process.py`, never imported.
 
 Reads its settings as one JSON line, says where it listens, and ends with its parent.
 """
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def set_up(params: Any, wanted: dict[str, Any]) -> None:
-    """Nobody but the holder of the key, and nothing but answers: no pages, no slots to look at, no tools."""
+    """API key required; web pages, slot monitoring and metrics are off."""
     params.model.path = wanted["file"]
     params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [wanted["key"]]
     params.ui = params.endpoint_slots = params.endpoint_metrics = False

@@ -1,1 +1,1 @@
-"""Models that run elsewhere, behind anything that speaks OpenAI's API; the same interface as the engine's."""
+"""Backend for models behind an OpenAI-compatible server (vLLM, LMDeploy, SGLang, Ollama) on another machine."""

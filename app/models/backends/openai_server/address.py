@@ -1,4 +1,4 @@
-"""Where an engine is: the setting `engine`, such as `internlm=http://gpu1:23333/v1,http://gpu2:23333/v1#internlm3`."""
+"""Parse the setting `engine`, such as `internlm=http://gpu1:23333/v1,http://gpu2:23333/v1#internlm3`."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The replicas of one far engine under one name: kept in view, the least busy one asked, another one if it fails.
+"""Remote engine: health checks, least-busy load balancing and failover over its replicas.
 
 All of it runs on one event loop in a thread of its own. What comes from other threads is handed over by
 `call_soon_threadsafe`, which takes no lock, so that an answer may be cancelled from anywhere, a finalizer too.
@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 from app.errors import EngineFailed, StudioError
 from app.models.backends.openai_server.address import EngineAddress
 from app.models.backends.openai_server.errors import EngineAway, EngineBusy, RemoteError
-from app.models.backends.openai_server.replica import LOOK_SECONDS, Chunk, Replica
+from app.models.backends.openai_server.replica import PROBE_SECONDS, Chunk, Replica
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-WELL_SECONDS = 10.0  # between two looks at the replicas
-ILL_SECONDS = 2.0  # the same while one of them is ill
+PROBE_INTERVAL_S = 10.0  # between two probes of the replicas
+UNHEALTHY_PROBE_INTERVAL_S = 2.0  # the same while one of them is unhealthy
 CLOSE_SECONDS = 5.0
 
 
@@ -31,7 +31,7 @@ class Call:
     """One request under way: what is asked, and what comes back until None, the very last."""
 
     body: dict[str, Any]
-    news: "queue.SimpleQueue[Chunk | Exception | None]" = field(default_factory=queue.SimpleQueue)
+    events: "queue.SimpleQueue[Chunk | Exception | None]" = field(default_factory=queue.SimpleQueue)
     abandoned: bool = False  # nobody waits any more
 
 
@@ -54,28 +54,28 @@ class RemoteEngine:
         self._replicas = self.run(self._open())
 
     def connect(self) -> "RemoteEngine":
-        """Look at all replicas. Raises what is wrong where none is well; the engine is closed then."""
-        self.run(self._look())
-        if not any(replica.well for replica in self._replicas):
-            trouble = self._trouble()
+        """Probe all replicas. Raises the reason where none is healthy; the engine is closed then."""
+        self.run(self._probe())
+        if not any(replica.healthy for replica in self._replicas):
+            error = self._error()
             self.close()
-            raise trouble
+            raise error
         self._loop.call_soon_threadsafe(self._watch)
         return self
 
     @property
     def device(self) -> str:
-        """`remote`, and how many replicas are well where there are several."""
-        well = sum(replica.well for replica in self._replicas)
-        return "remote" if len(self._replicas) == 1 else f"remote {well}/{len(self._replicas)}"
+        """`remote`, and how many replicas are healthy where there are several."""
+        healthy = sum(replica.healthy for replica in self._replicas)
+        return "remote" if len(self._replicas) == 1 else f"remote {healthy}/{len(self._replicas)}"
 
     @property
     def context_tokens(self) -> int:
         """What the replicas tell, else what the settings say."""
-        return self.told_context or self._usual_context
+        return self.reported_context or self._usual_context
 
     @property
-    def told_context(self) -> int:
+    def reported_context(self) -> int:
         """The least that a replica tells; 0 where none does."""
         return min((replica.context_tokens for replica in self._replicas if replica.context_tokens), default=0)
 
@@ -96,16 +96,16 @@ class RemoteEngine:
             raise EngineFailed from None
 
     def end(self, call: Call) -> None:
-        """Close the connection of this answer, so that the far engine stops; nothing to one that has ended."""
+        """Close the connection of this answer, so that the server stops; nothing to one that has ended."""
         call.abandoned = True
         with suppress(RuntimeError):  # the engine is closed
             self._loop.call_soon_threadsafe(self._end, call)
 
     def ahead_of(self, _call: Call) -> int:
-        """How many wait before this one; a far engine does not tell."""
+        """How many wait before this one; a server does not tell."""
         return 0
 
-    def run(self, work: Coroutine[Any, Any, Result], seconds: float = 2 * LOOK_SECONDS) -> Result:
+    def run(self, work: Coroutine[Any, Any, Result], seconds: float = 2 * PROBE_SECONDS) -> Result:
         """Wait for `work` on the loop's thread."""
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -136,21 +136,21 @@ class RemoteEngine:
     async def _open(self) -> list[Replica]:
         return [Replica(self.address, url) for url in self.address.urls]
 
-    async def _look(self) -> None:
-        await asyncio.gather(*(replica.look() for replica in self._replicas))
+    async def _probe(self) -> None:
+        await asyncio.gather(*(replica.probe() for replica in self._replicas))
 
     def _watch(self) -> None:
-        self._tasks[self] = self._loop.create_task(self._keep_looking())
+        self._tasks[self] = self._loop.create_task(self._keep_probing())
 
-    async def _keep_looking(self) -> None:
+    async def _keep_probing(self) -> None:
         while True:
-            all_well = all(replica.well for replica in self._replicas)
-            await asyncio.sleep(WELL_SECONDS if all_well else ILL_SECONDS)
-            await self._look()
+            all_healthy = all(replica.healthy for replica in self._replicas)
+            await asyncio.sleep(PROBE_INTERVAL_S if all_healthy else UNHEALTHY_PROBE_INTERVAL_S)
+            await self._probe()
 
     def _begin(self, call: Call) -> None:
         if self._closing:
-            self._hang_up(call)
+            self._end_call(call)
         elif not call.abandoned:
             self._tasks[call] = self._loop.create_task(self._serve(call))
 
@@ -159,60 +159,60 @@ class RemoteEngine:
         if task is not None:
             task.cancel()
 
-    def _hang_up(self, call: Call) -> None:
+    def _end_call(self, call: Call) -> None:
         """Tell whoever still waits that the engine was closed."""
         if not call.abandoned:
-            call.news.put(EngineAway(name=self.address.name, reason=""))
-        call.news.put(None)
+            call.events.put(EngineAway(name=self.address.name, reason=""))
+        call.events.put(None)
 
     async def _serve(self, call: Call) -> None:
         try:
             await self._answer(call)
         except asyncio.CancelledError:
-            self._hang_up(call)
+            self._end_call(call)
         except StudioError as error:
-            call.news.put(error)
+            call.events.put(error)
         except Exception:
             log.exception("an answer of engine %s failed", self.address.name)
-            call.news.put(EngineFailed())
+            call.events.put(EngineFailed())
         finally:
             self._tasks.pop(call, None)
-            call.news.put(None)
+            call.events.put(None)
 
     async def _answer(self, call: Call) -> None:
         """From the least busy replica; from the others, one after the other, while no text has come."""
         tried: list[Replica] = []
-        trouble: StudioError | None = None
+        failure: StudioError | None = None
         while (replica := self._pick(tried)) is not None:
             tried.append(replica)
             replica.live += 1
             try:
                 async for chunk in replica.answer(call.body):
-                    call.news.put(chunk)
+                    call.events.put(chunk)
                 return
             except EngineAway as error:
-                replica.falls_ill(error, "it did not answer")
-                trouble = trouble or error  # that another one is busy tells more
+                replica.mark_unhealthy(error, "it did not answer")
+                failure = failure or error  # that another one is busy tells more
             except EngineBusy as error:
-                trouble = error
+                failure = error
             finally:
                 replica.live -= 1
-        raise trouble or EngineAway(name=self.address.name, reason="")
+        raise failure or EngineAway(name=self.address.name, reason="")
 
     def _pick(self, tried: "list[Replica] | tuple[()]") -> Replica | None:
-        """A well one before an ill one, the least busy first, taking turns between equals."""
-        open_to_us = [replica for replica in self._replicas if replica not in tried]
-        if not open_to_us:
+        """Healthy ones first, then the least busy, round robin between equals."""
+        candidates = [replica for replica in self._replicas if replica not in tried]
+        if not candidates:
             return None
-        chosen = min(open_to_us, key=lambda r: (not r.well, r.live, self._last_turn.get(r.url, -1)))
+        chosen = min(candidates, key=lambda r: (not r.healthy, r.live, self._last_turn.get(r.url, -1)))
         self._last_turn[chosen.url] = next(self._turns)
         return chosen
 
-    def _trouble(self) -> StudioError:
+    def _error(self) -> StudioError:
         """The most telling one: a refused key before a connection that failed."""
-        troubles = [replica.trouble for replica in self._replicas if replica.trouble is not None]
-        told = [trouble for trouble in troubles if not isinstance(trouble, EngineAway)]
-        return (told or troubles or [RemoteError(name=self.address.name, reason="?")])[0]
+        found = [replica.error for replica in self._replicas if replica.error is not None]
+        telling = [error for error in found if not isinstance(error, EngineAway)]
+        return (telling or found or [RemoteError(name=self.address.name, reason="?")])[0]
 
     async def _close(self) -> None:
         self._closing = True
@@ -221,5 +221,5 @@ class RemoteEngine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for call in calls:  # a task that had not begun has told nobody
-            self._hang_up(call)
+            self._end_call(call)
         await asyncio.gather(*(replica.close() for replica in self._replicas))

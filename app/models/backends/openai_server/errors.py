@@ -1,4 +1,4 @@
-"""What can go wrong with an engine on another machine. Addresses and keys stay in the log, never in a sentence."""
+"""Errors of remote engines. Addresses and keys go to the log, never into a sentence for users."""
 
 from app.errors import ModelError
 

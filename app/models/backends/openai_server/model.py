@@ -1,4 +1,4 @@
-"""A far model as a ChatModel: messages over HTTP, text back, and a stop that ends the far request."""
+"""ChatModel over OpenAI's chat completions API; cancelling closes the connection."""
 
 import re
 import weakref
@@ -33,23 +33,23 @@ class Measured:
 
 
 class RemoteModel:
-    """See `interface.ChatModel`. `there` is the model's name on the far side; empty for what each replica serves.
+    """See `interface.ChatModel`. `remote_name` is what the server calls the model; empty for what each replica serves.
 
-    It has no chat template here: the far engine applies its own.
+    It has no chat template here: the server applies its own.
     """
 
     chat_template = ""
 
-    def __init__(self, engine: RemoteEngine, name: str, there: str = "") -> None:
+    def __init__(self, engine: RemoteEngine, name: str, remote_name: str = "") -> None:
         self.engine = engine
         self.name = name
-        self.there = there
+        self.remote_name = remote_name
         self.is_multimodal = engine.address.is_multimodal
         self.context_tokens = engine.context_tokens
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """By the far tokenizer where it can be asked, else an estimate."""
-        counted = self.engine.count_tokens(self.there, far_messages(messages))
+        """By the server's tokenizer where it can be asked, else an estimate."""
+        counted = self.engine.count_tokens(self.remote_name, openai_messages(messages))
         return estimate(messages) if counted is None else counted
 
     def stream(
@@ -57,25 +57,25 @@ class RemoteModel:
         messages: Sequence[Message],
         sampling: Sampling,
         *,
-        visitor: str = "",  # noqa: ARG002  the far engine knows no visitors
+        visitor: str = "",  # noqa: ARG002  the server knows no visitors
         drop_oldest: bool = False,
     ) -> "RemoteGeneration":
         if not self.is_multimodal:
             refuse_pictures(self.name, messages)
         prompt, dropped = self._fit(messages, sampling.max_new_tokens, drop_oldest)
-        room = self.context_tokens - prompt.tokens if self.engine.told_context else sampling.max_new_tokens
-        body = request_body(self.there, prompt.messages, sampling, max(1, min(sampling.max_new_tokens, room)))
+        room = self.context_tokens - prompt.tokens if self.engine.reported_context else sampling.max_new_tokens
+        body = request_body(self.remote_name, prompt.messages, sampling, max(1, min(sampling.max_new_tokens, room)))
         return RemoteGeneration(self.engine, Call(body), prompt.tokens, dropped, sampling.stop)
 
     def _fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[Measured, int]:
-        """A prompt that surely fits is not counted far away; one that may not is judged there unless turns may go."""
+        """A prompt that surely fits is not counted; one that may not is judged by the server unless turns may go."""
         rough = Measured(tuple(messages), round(estimate(messages) * MARGIN))
         if rough.tokens + answer <= self.context_tokens:
             return Measured(rough.messages, estimate(messages)), 0
         try:
             return fit_turns(self._measure, messages, self.context_tokens, answer, drop_oldest)
         except PromptTooLong:
-            if drop_oldest or self.engine.told_context:
+            if drop_oldest or self.engine.reported_context:
                 raise
             return self._measure(messages), 0
 
@@ -84,7 +84,7 @@ class RemoteModel:
 
 
 class RemoteGeneration:
-    """See `interface.Generation`. Counts are estimates until the far side tells its own."""
+    """See `interface.Generation`. Counts are estimates until the server reports its own."""
 
     def __init__(
         self, engine: RemoteEngine, call: Call, prompt_tokens: int, dropped: int, stop: tuple[str, ...]
@@ -96,7 +96,7 @@ class RemoteGeneration:
         self._engine, self._call = engine, call
         self._pieces = self._read(StopStrings(stop))
         engine.begin(call)
-        # the engine knows only the call, so that an answer which nobody holds any more hangs up
+        # the engine knows only the call, so that an answer which nobody holds any more ends its request
         weakref.finalize(self, engine.end, call).atexit = False
 
     def __iter__(self) -> Iterator[str]:
@@ -110,24 +110,24 @@ class RemoteGeneration:
         if self.finish_reason is None:
             self.finish_reason = "cancelled"
             self._engine.end(self._call)
-            self._call.news.put(None)
+            self._call.events.put(None)
 
     def _read(self, text: StopStrings) -> Iterator[str]:
         finish: str | None = None
         try:
             while self.finish_reason is None:
-                news = self._call.news.get()
-                if isinstance(news, Exception) and self.finish_reason is None:
-                    raise news
-                if isinstance(news, Exception):
+                event = self._call.events.get()
+                if isinstance(event, Exception) and self.finish_reason is None:
+                    raise event
+                if isinstance(event, Exception):
                     return
-                if news is None:
+                if event is None:
                     self._finish(text, finish)
                     if self.finish_reason != "cancelled" and (rest := text.finish()):
                         yield rest
                     return
-                finish = news.finish or finish
-                piece = self._take(news, text)
+                finish = event.finish or finish
+                piece = self._take(event, text)
                 if text.stopped:
                     self.finish_reason = "stop"
                 if piece:
@@ -147,11 +147,11 @@ class RemoteGeneration:
             self.finish_reason = "length" if finish == "length" and not text.stopped else "stop"
 
 
-def request_body(there: str, messages: Sequence[Message], sampling: Sampling, most: int) -> dict[str, Any]:
+def request_body(remote_name: str, messages: Sequence[Message], sampling: Sampling, most: int) -> dict[str, Any]:
     """A chat completion as OpenAI's API has it; what only some engines know is sent only where it is asked for."""
     body: dict[str, Any] = {
-        "model": there,
-        "messages": far_messages(messages),
+        "model": remote_name,
+        "messages": openai_messages(messages),
         "max_tokens": most,
         "temperature": sampling.temperature,
         "stream": True,
@@ -170,15 +170,15 @@ def request_body(there: str, messages: Sequence[Message], sampling: Sampling, mo
     return body
 
 
-def far_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def openai_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Turns in the roles that every engine knows; an interpreter's output is told as the user's words."""
     return [
-        {"role": "user" if turn["role"] == "environment" else turn["role"], "content": _far_content(turn)}
+        {"role": "user" if turn["role"] == "environment" else turn["role"], "content": _openai_content(turn)}
         for turn in messages
     ]
 
 
-def _far_content(turn: Message) -> str | list[dict[str, Any]]:
+def _openai_content(turn: Message) -> str | list[dict[str, Any]]:
     """Text alone where there is no picture: not every engine takes parts."""
     shown = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in turn.get("images", ())]
     return [*shown, {"type": "text", "text": turn["content"]}] if shown else turn["content"]

@@ -1,4 +1,4 @@
-"""One far server: whether it is well, what it serves, and one streamed answer of it."""
+"""HTTP client for one OpenAI-compatible server: health, models it lists, streamed chat completions."""
 
 import json
 import logging
@@ -23,9 +23,9 @@ from app.models.backends.openai_server.errors import (
 
 log = logging.getLogger(__name__)
 # A long prompt on a busy engine may wait for minutes; a machine that vanished is told by the kernel's keepalive.
-PATIENCE = httpx.Timeout(connect=5, read=600, write=60, pool=None)
-LOOK_SECONDS = 5.0
-ALIVE = [
+TIMEOUT = httpx.Timeout(connect=5, read=600, write=60, pool=None)
+PROBE_SECONDS = 5.0
+KEEPALIVE_OPTIONS = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
         (socket.IPPROTO_TCP, getattr(socket, option), value)
@@ -34,7 +34,7 @@ ALIVE = [
     ),
 ]
 # Not every engine takes these; one that refuses a request because of them is asked again without.
-DISPENSABLE = ("stream_options", "seed", "top_k", "skip_special_tokens", "top_p")
+OPTIONAL_FIELDS = ("stream_options", "seed", "top_k", "skip_special_tokens", "top_p")
 TOO_LONG = re.compile(r"context[ _]length|context window|max_model_len|too long|maximum.{0,20}(tokens|length)", re.I)
 
 
@@ -55,40 +55,42 @@ class Replica:
         self.address = address
         self.url = url
         self.live = 0  # answers under way
-        self.well = True
-        self.trouble: StudioError | None = None
+        self.healthy = True
+        self.error: StudioError | None = None
         self.served: list[dict[str, Any]] = []
         self._refused: set[str] = set()
         self._tokenizes = True
         headers = {"Authorization": f"Bearer {address.key}"} if address.key else {}
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(socket_options=ALIVE, limits=httpx.Limits(max_keepalive_connections=0)),
+            transport=httpx.AsyncHTTPTransport(
+                socket_options=KEEPALIVE_OPTIONS, limits=httpx.Limits(max_keepalive_connections=0)
+            ),
             headers=headers,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def look(self) -> None:
-        """See whether it is well and what it serves."""
+    async def probe(self) -> None:
+        """Check whether it is healthy and what it serves."""
         try:
-            response = await self._client.get(f"{self.url}/models", timeout=LOOK_SECONDS)
+            response = await self._client.get(f"{self.url}/models", timeout=PROBE_SECONDS)
         except httpx.HTTPError as error:
-            self.falls_ill(EngineAway(name=self.address.name, reason=""), repr(error))
+            self.mark_unhealthy(EngineAway(name=self.address.name, reason=""), repr(error))
             return
         if response.status_code in (401, 403, 502, 503, 504):
-            self.falls_ill(self._refusal(response, {}), f"status {response.status_code}")
+            self.mark_unhealthy(self._refusal(response, {}), f"status {response.status_code}")
             return
-        if not self.well:
-            log.info("%s of engine %s is well again", self.url, self.address.name)
-        self.well, self.trouble = True, None
+        if not self.healthy:
+            log.info("%s of engine %s is healthy again", self.url, self.address.name)
+        self.healthy, self.error = True, None
         self.served = _listed(response)
 
-    def falls_ill(self, error: StudioError, why: str) -> None:
-        if self.well:
+    def mark_unhealthy(self, error: StudioError, why: str) -> None:
+        if self.healthy:
             log.warning("%s of engine %s is left out: %s", self.url, self.address.name, why)
-        self.well, self.trouble = False, error
+        self.healthy, self.error = False, error
 
     @property
     def model(self) -> str:
@@ -114,7 +116,7 @@ class Replica:
         body = {"model": model or self.model, "messages": messages, "add_generation_prompt": True}
         root = self.url.removesuffix("/v1")
         try:
-            response = await self._client.post(f"{root}/tokenize", json=body, timeout=LOOK_SECONDS)
+            response = await self._client.post(f"{root}/tokenize", json=body, timeout=PROBE_SECONDS)
             count = response.json()["count"] if response.status_code == 200 else None
         except httpx.HTTPError:
             return None
@@ -138,7 +140,7 @@ class Replica:
                             yield chunk
                         return
                     await response.aread()
-                    dispensed = self._dispensable(response, asked)
+                    dispensed = self._refused_fields(response, asked)
                     if not dispensed:
                         raise self._refusal(response, asked)
                     without |= dispensed
@@ -161,11 +163,11 @@ class Replica:
         if finish is None:
             raise httpx.RemoteProtocolError("the stream ended without a finish reason")
 
-    def _dispensable(self, response: httpx.Response, asked: dict[str, Any]) -> set[str]:
+    def _refused_fields(self, response: httpx.Response, asked: dict[str, Any]) -> set[str]:
         """Fields because of which the server refused a request that it may take without them."""
         if response.status_code not in (400, 422):
             return set()
-        return {field for field in DISPENSABLE if field in asked and field in response.text}
+        return {field for field in OPTIONAL_FIELDS if field in asked and field in response.text}
 
     def _refusal(self, response: httpx.Response, asked: dict[str, Any]) -> StudioError:
         name, status = self.address.name, response.status_code

@@ -61,8 +61,8 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
     registry = ModelRegistry(
         placement,
         default_name,
-        listed_only=settings.is_open,
-        private=settings.is_open or bool(settings.auth),
+        listed_only=not settings.is_private,
+        private=not settings.is_private,
         meter=meter,
         engines=engines,
         engine_context=settings.engine_context,

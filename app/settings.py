@@ -123,13 +123,18 @@ class Settings(BaseModel):
 
     @property
     def is_open(self) -> bool:
-        """Whether people on other machines can come in."""
-        return self.share or self.host not in ("127.0.0.1", "localhost", "::1")
+        """Whether people on other machines can come in: by the address, a link, or a proxy on this machine."""
+        return self.share or self.public or self.host not in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only people of this machine can come in, so that they may do here what they like."""
+        return not (self.is_open or self.auth)
 
     @property
     def for_strangers(self) -> bool:
         """Whether people whom nobody has given a login can come in."""
-        return self.is_open and (not self.auth or (self.signs_in and not self.invited))
+        return not self.invited if self.signs_in else self.is_open and not self.auth
 
     @property
     def signs_in(self) -> bool:
@@ -154,7 +159,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str] | Non
         settings = Settings(**values)
     except ValidationError as error:
         raise _explain(error) from error
-    if settings.for_strangers and not settings.public:
+    if settings.for_strangers and settings.is_open and not settings.public:
         raise OpenToStrangers
     return settings
 

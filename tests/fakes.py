@@ -11,6 +11,7 @@ from app.access.session_limits import SessionLimits
 from app.chat.service import ChatService
 from app.errors import DoesNotFit, ModelInUse, UnknownModel
 from app.models.interface import Drift, DriftStep, FinishReason, Fit, Ledger, LedgerEntry, Message, Sampling
+from app.settings import Settings
 
 Script = Callable[[Sequence[Message]], Sequence[str]]
 
@@ -160,9 +161,8 @@ class FakeRegistry:
 def fake_services(registry: FakeRegistry, **more: object) -> Any:
     """What `app.ui.build` is given, over a fake registry; `more` adds the services of other tabs."""
     absent = dict.fromkeys(("knowledge", "agent", "finetune", "evaluate", "story"))
-    settings = SimpleNamespace(language="auto")
     return SimpleNamespace(
         **absent
-        | {"settings": settings, "registry": registry, "chat": ChatService(registry), "sessions": SessionLimits()}
+        | {"settings": Settings(), "registry": registry, "chat": ChatService(registry), "sessions": SessionLimits()}
         | more
     )

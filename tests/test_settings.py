@@ -59,7 +59,15 @@ def test_strangers_are_let_in_only_on_purpose(arguments: list[str]) -> None:
         read_settings(arguments, {})
     assert read_settings([*arguments, "--public"], {}).for_strangers
     assert not read_settings([*arguments, "--auth", "ada:x"], {}).for_strangers
-    assert not read_settings(["--public"], {}).for_strangers
+    assert not read_settings([*arguments, "--auth", "ada:x"], {}).is_private
+
+
+def test_behind_a_proxy_the_settings_say_who_comes_in_not_the_address() -> None:
+    assert read_settings([], {}).is_private
+    public, logins = read_settings(["--public"], {}), read_settings(["--auth", "ada:x"], {})
+    assert public.for_strangers and not public.is_private
+    assert not logins.for_strangers and not logins.is_private
+    assert read_settings(["--auth", "huggingface"], {}).for_strangers
 
 
 def test_a_space_is_public_by_itself() -> None:

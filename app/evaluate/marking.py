@@ -4,10 +4,11 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from app.access.identity import server
 from app.evaluate.tasks import Item, Task
 from app.models.interface import ChatModel, Message, Sampling, TokenScoringModel
 
-VISITOR = "server: evaluating"  # all questions of all runs together have one share of the engine
+VISITOR = server("evaluating")  # all questions of all runs together have one share of the engine
 AT_ONCE = 8
 SHORT = Sampling(temperature=0, top_p=1, max_new_tokens=32)
 ONLY = {

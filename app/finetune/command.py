@@ -7,17 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.access.identity import server
 from app.errors import BadInput, Language
 from app.finetune.data import Conversation, read_conversations
 from app.finetune.options import LIMITS, TrainOptions
 from app.finetune.runs import ACTIVE
 from app.finetune.wizard import general_questions, introduce, name_questions
-from app.models.registry.metering import OWN
 
 if TYPE_CHECKING:
     from app.finetune.service import FinetuneService
 
-OWNER = f"{OWN}terminal"  # whoever has the machine trains for the server
+OWNER = server("terminal")  # whoever has the machine trains for the server
 WATCH_SECONDS = 1.0
 
 

@@ -12,13 +12,14 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from app.access.identity import server
 from app.finetune.runs import write_json
 from app.models.interface import ChatModel, InspectableModel, Message, Registry, Sampling
 
 KEPT_AGREEMENT = 0.8
 ANSWER_TOKENS = 48
 GREEDY = Sampling(temperature=0, top_p=1, max_new_tokens=ANSWER_TOKENS)
-VISITOR = "server: judging"  # all questions together have one share of the engine
+VISITOR = server("judging")  # all questions together have one share of the engine
 
 
 @dataclass(frozen=True)

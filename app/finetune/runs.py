@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from app.access.identity import Server, stored_identity
 from app.errors import BadInput
 from app.finetune.data import Conversation
 from app.finetune.options import TrainOptions
-from app.models.registry.metering import OWN
 
 State = Literal["queued", "starting", "training", "finished", "stopped", "failed"]
 ACTIVE: tuple[State, ...] = ("starting", "training")
@@ -153,7 +153,8 @@ class RunStore:
             raw = json.loads((self.folder_of(run_id) / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise UnknownRun from error
-        return Run(**{**raw, "options": TrainOptions(**raw["options"])})
+        owner, options = stored_identity(raw["owner"]), TrainOptions(**raw["options"])
+        return Run(**{**raw, "owner": owner, "options": options})
 
     def all(self) -> list[Run]:
         """Every run, the oldest first."""
@@ -197,7 +198,7 @@ class RunStore:
 
 def mark_of(owner: str) -> str:
     """Keeps apart what two owners give the same name, and tells neither of the other; none for the server's own."""
-    return "" if owner.startswith(OWN) else hashlib.sha256(owner.encode()).hexdigest()[:6]
+    return "" if isinstance(owner, Server) else hashlib.sha256(owner.encode()).hexdigest()[:6]
 
 
 def new_id() -> str:

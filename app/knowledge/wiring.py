@@ -33,5 +33,5 @@ def build_knowledge(settings: Settings, registry: ModelRegistry, *, start: bool 
 def rights(settings: Settings) -> Rights:
     """Without logins and without strangers, whoever opens the page runs the server."""
     owners = frozenset(name.strip() for name in settings.folder_owners.split(",") if name.strip())
-    own = not settings.is_open and not settings.auth
+    own = settings.is_private
     return Rights(owners, guests_index_folders=own, guest_days=OWN_DAYS if own else GUEST_DAYS)

@@ -61,7 +61,7 @@ class CrossSiteGuard:
 
 def guard(settings: Settings) -> list[Middleware]:
     """For the application that serves the page. A page that is open to all may stand in other sites' pages."""
-    only_here = not (settings.is_open or settings.auth or settings.public)
+    only_here = settings.is_private
     return [Middleware(CrossSiteGuard, settings=settings, only_here=only_here)] if only_here or settings.auth else []
 
 

@@ -107,7 +107,7 @@ def routes(services: Services) -> list[BaseRoute]:
     meter, settings = services.registry.meter, services.settings
     metrics = Metrics(services.registry, meter)
     meter.observers.append(log_answer)
-    told = partial(answer_metrics, metrics, settings.metrics_key, settings.is_open)
+    told = partial(answer_metrics, metrics, settings.metrics_key, not settings.is_private)
     beside: list[BaseRoute] = [Route("/healthz", healthz), Route("/metrics", told)]
     if services.knowledge is not None:
         beside += router(services.knowledge.links, services.knowledge.document, login_of).routes

@@ -1,10 +1,12 @@
 """The whole page: header, one tab per service, language and theme. The only module that knows all tabs."""
 
 from html import escape
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from app.access.identity import Identifier
 from app.errors import Language
 from app.paths import ASSETS
 from app.texts import LANGUAGES
@@ -42,6 +44,7 @@ def build(services: "Services") -> gr.Blocks:
             default_language=next((known for known in LANGUAGES if known == forced), None),
             remembered=gr.State(),
             sessions=services.sessions,
+            identifier=Identifier(private=services.settings.is_private),
             stored=gr.BrowserState({}, storage_key="studio-visitor", secret=BROWSER_SECRET),
         )
         switch = _header(page)
@@ -118,9 +121,9 @@ def _follow_language(page: Page, switch: gr.Button) -> None:
         _, key = recall(stored)
         return turn_to(language, language, key)
 
-    def turn_to(language: Language, chosen: Language | None, key: str) -> list[Any]:
-        kept = {"language": chosen, "shown": language, "key": key}
-        return [Remembered(language, key), kept, *page.updates(language)]
+    def turn_to(language: Language, chosen: Language | None, key: str | None) -> list[Any]:
+        kept = {"language": chosen, "shown": language, "key": key or token_hex(16)}
+        return [Remembered(language), kept, *page.updates(language)]
 
     everything = [page.remembered, page.stored, *page.bound_components]
     for event, handler in ((page.blocks.load, arrive), (switch.click, turn)):

@@ -10,19 +10,18 @@ and result taken from the handler's annotations.
 import base64
 import inspect
 import logging
-import re
 import typing
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from secrets import token_hex
 from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.blocks import Block
 from gradio.events import Dependency, api
 
+from app.access.identity import BROWSER_SECRET_FORM, Guest, Identifier, Identity, Login
 from app.access.session_limits import SessionLimits
 from app.errors import Language, StudioError, Unexpected
 from app.texts import LANGUAGES, load_texts, preferred_language, sentence
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # The browser receives this with the page, so it guards nothing; fixed, so that what is stored outlives a restart.
 BROWSER_SECRET = "puyu-studio-local"
-VISITOR_KEY = re.compile(r"[0-9a-f]{32}")
+PROGRAM_LANGUAGE: Language = "en"  # of endpoints: programs seldom say
 
 # All texts of a component that follow the language: property -> key, or a function of the language.
 TextSource = str | Callable[[Language], object]
@@ -43,12 +42,16 @@ Drawn = TypeVar("Drawn", bound=Block)
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who asks. `name` is the login name where `login`, else a key kept in the visitor's browser, else the session."""
+    """Who asks, and by which page. `name` is the identity: what is kept for the visitor is kept under it."""
 
     language: Language
-    name: str
+    name: Identity
     session: str
-    login: bool = False
+
+    @property
+    def login(self) -> bool:
+        """Whether it is a person who has logged in."""
+        return isinstance(self.name, Login)
 
     def text(self, key: str, **values: object) -> str:
         """The sentence `key` in this visitor's language."""
@@ -60,7 +63,6 @@ class Remembered:
     """What the page learnt from the visitor's browser at load."""
 
     language: Language
-    key: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Page:
     remembered: gr.State
     stored: gr.BrowserState
     sessions: SessionLimits = field(default_factory=SessionLimits)
+    identifier: Identifier = field(default_factory=Identifier)
     uploads: SessionUploads = field(default_factory=SessionUploads)
     _bound: list[tuple[Block, dict[str, TextSource]]] = field(default_factory=list)
 
@@ -165,29 +168,17 @@ class Page:
         """Every component with translated texts, in the order of `updates`."""
         return [component for component, _ in self._bound]
 
-    def visitor(self, request: gr.Request | None, remembered: Remembered | None) -> Visitor:
-        """Who sent this request."""
-        session = (request and request.session_hash) or "local"
-        login = request.username if request else None
-        language = remembered.language if remembered else self.language_of(request)
-        name = login or (remembered.key if remembered else session)
-        if not login and (client := getattr(request, "client", None)):
+    def visitor(self, request: gr.Request, language: Language, browser_secret: str | None = None) -> Visitor:
+        """Who sent this request; the session is the client's choice and says nothing of that. Raises BadToken."""
+        name = self.identifier.identify(request.username, _headers(request), browser_secret)
+        if isinstance(name, Guest) and (client := getattr(request, "client", None)):
             self.sessions.addresses.note(name, client.host)
-        return Visitor(language, name, session, bool(login))
+        return Visitor(language, name, request.session_hash or "")
 
-    def language_of(self, request: gr.Request | None) -> Language:
+    def language_of(self, request: gr.Request, otherwise: Language = "zh") -> Language:
         """The language of a visitor who has not chosen one."""
-        if self.default_language:
-            return self.default_language
-        headers = dict(request.headers) if request else {}
-        return preferred_language(headers.get("accept-language", ""), "zh")
-
-    def _kept_by_browser(self, request: gr.Request | None, stored: object) -> Remembered | None:
-        """For a session whose state is gone because its connection broke off for a while; None at a first visit."""
-        if not stored:
-            return None
-        language, key = recall(stored)
-        return Remembered(language or self.language_of(request), key)
+        asked = _headers(request).get("accept-language", "")
+        return self.default_language or preferred_language(asked, otherwise)
 
     @contextmanager
     def _held(self, visitor: Visitor, endpoint: bool, holds: bool) -> Iterator[None]:
@@ -202,20 +193,26 @@ class Page:
     def _border(self, handler: Handler, *, endpoint: bool = False, holds: bool = False) -> Handler:
         """Give the handler its Visitor, and turn whatever it raises into a dialog."""
 
-        def enter(arguments: Sequence[Any]) -> tuple[Visitor, Sequence[Any]]:
-            if endpoint:
-                return self.visitor(arguments[0], None), arguments[1:]
-            request, remembered, stored, *rest = arguments
-            return self.visitor(request, remembered or self._kept_by_browser(request, stored)), rest
+        @contextmanager
+        def entered(arguments: Sequence[Any]) -> Iterator[tuple[Visitor, Sequence[Any]]]:
+            request, *values = arguments
+            language, secret = self.language_of(request, PROGRAM_LANGUAGE), None
+            if not endpoint:
+                # what the session remembers may be another's: who the visitor is, is told anew with each event
+                remembered, stored, *values = values
+                kept, secret = recall(stored)
+                language = remembered.language if remembered else kept or self.language_of(request)
+            with dialog(language):
+                visitor = self.visitor(request, language, secret)
+                with self._held(visitor, endpoint, holds):
+                    yield visitor, values
 
         def call(*arguments: Any) -> Any:
-            visitor, values = enter(arguments)
-            with dialog(visitor.language), self._held(visitor, endpoint, holds):
+            with entered(arguments) as (visitor, values):
                 return handler(visitor, *values)
 
         def stream(*arguments: Any) -> Generator[Any, None, None]:
-            visitor, values = enter(arguments)
-            with dialog(visitor.language), self._held(visitor, endpoint, holds):
+            with entered(arguments) as (visitor, values):
                 yield from handler(visitor, *values)
 
         border = stream if inspect.isgeneratorfunction(handler) else call
@@ -247,12 +244,16 @@ def dialog(language: Language) -> Iterator[None]:
         raise gr.Error(Unexpected().text(language), title=title, print_exception=False) from error
 
 
-def recall(stored: object) -> tuple[Language | None, str]:
-    """The language chosen before and the visitor's key, as the browser kept them; anything odd is made anew."""
+def recall(stored: object) -> tuple[Language | None, str | None]:
+    """The language chosen and the visitor's secret, as the browser kept them; None for what is missing or odd."""
     kept = stored if isinstance(stored, dict) else {}
     language = next((known for known in LANGUAGES if known == kept.get("language")), None)
     key = kept.get("key")
-    return language, key if isinstance(key, str) and VISITOR_KEY.fullmatch(key) else token_hex(16)
+    return language, key if isinstance(key, str) and BROWSER_SECRET_FORM.fullmatch(key) else None
+
+
+def _headers(request: gr.Request) -> dict[str, str]:
+    return dict(getattr(request, "headers", {}))
 
 
 def _resolve(texts: dict[str, TextSource], language: Language) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from gradio_client import Client
 from transformers import AutoModelForCausalLM
 
-from app.models.registry.metering import OWN
+from app.access.identity import Guest, server
 from app.services import Services, build_services
 from app.settings import Settings
 from app.web import ui
@@ -42,7 +42,7 @@ def services(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = save_adapter(base, data / "adapter", 3, 0.05, r=2, target_modules=["q_proj"])
     services.registry.add_adapter(HERS, folder, "ada")
     services.registry.add_adapter(f"{HERS}@2", folder, "ada")
-    services.registry.add_adapter(GIVEN, folder, f"{OWN}terminal")
+    services.registry.add_adapter(GIVEN, folder, server("terminal"))
     yield services
     services.close()
 
@@ -92,8 +92,14 @@ def test_one_s_own_and_the_server_s_are_used(address: str) -> None:
 
 def test_lists_and_every_question_about_a_model_keep_to_it(services: Services) -> None:
     registry = services.registry
-    tuned = {one: [n for n in registry.for_visitor(one).names() if "+" in n] for one in ("ada", "lin", "", f"{OWN}x")}
-    assert tuned == {"ada": [HERS, GIVEN], "lin": [GIVEN], "": [GIVEN], f"{OWN}x": [HERS, GIVEN]}
+
+    def tuned(visitor: str) -> list[str]:
+        return [name for name in registry.for_visitor(visitor).names() if "+" in name]
+
+    for visitor in ("lin", "", "server:terminal", Guest("server:terminal")):
+        assert tuned(visitor) == [GIVEN], repr(visitor)
+    for visitor in ("ada", server("terminal")):
+        assert tuned(visitor) == [HERS, GIVEN]
     lin = registry.for_visitor("lin")
     for ask in (lin.load, lin.unload, lin.fit, lin.is_multimodal, lambda name: lin.lease(name).__enter__()):
         said = set()

@@ -27,7 +27,7 @@ def services(tmp_path: Path) -> Any:
 
 def seen(services: Any, key: str = "", **settings: Any) -> list[str]:
     services.settings = Settings(**settings)
-    services.registry.private = services.settings.is_open or bool(services.settings.auth)
+    services.registry.private = not services.settings.is_private
     answer = TestClient(Starlette(routes=mount(services).routes)).get(
         "/v1/models", headers={"Authorization": f"Bearer {key}"} if key else {}
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from app.access.identity import server
 from app.errors import DoesNotFit, StudioError
 from app.finetune.estimate import DiskTooFull, measure_base
 from app.finetune.judging import Judgement, save_judgements
@@ -17,7 +18,6 @@ from app.finetune.options import TrainOptions
 from app.finetune.queue import DiskFull, WaitsForRoom
 from app.finetune.runs import ACTIVE, Run, RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService, NothingToJudge, NothingToResume
-from app.models.registry.metering import OWN
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 from tabs.shell.page import Visitor
@@ -126,10 +126,10 @@ def test_two_users_who_press_at_once(registry: ModelRegistry, tmp_path: Path) ->
 def test_where_models_are_private_a_name_that_another_took_is_free(packaged_folder: Path, tmp_path: Path) -> None:
     placement = Placement("cpu", "float32", None, 8192, packaged_folder.parents[1])
     service = FinetuneService(ModelRegistry(placement, BASE, private=True), tmp_path)
-    made = {owner: service.submit(owner, "same", BASE, ROWS, BRIEF) for owner in ("ada", "lin", f"{OWN}terminal")}
+    made = {owner: service.submit(owner, "same", BASE, ROWS, BRIEF) for owner in ("ada", "lin", server("terminal"))}
     assert [run.name for run in made.values()] == ["same"] * 3
     assert len({run.model for run in made.values()} | {run.merged_model for run in made.values()}) == 6
-    assert made[f"{OWN}terminal"].model == f"{BASE}+same"
+    assert made[server("terminal")].model == f"{BASE}+same"
     with pytest.raises(RunNameTaken):
         service.submit("lin", "same", BASE, ROWS, BRIEF)
 

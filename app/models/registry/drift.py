@@ -12,16 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from app.access.identity import server
 from app.errors import ModelError
 from app.models.interface import ChatModel, Drift, Message, Sampling, TokenScore, TokenScoringModel
-from app.models.registry.metering import OWN
 from app.paths import ASSETS
 
 PROMPTS = ASSETS / "drift" / "prompts.txt"
 ANSWER_TOKENS = 16
 LIKELIEST = 40
 FLOOR = 1e-9  # what a bucket holds at least: rounding must not make a divergence endless
-VISITOR = f"{OWN}drift"
+VISITOR = server("drift")
 
 
 class CannotScore(ModelError):

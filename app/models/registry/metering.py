@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from app.access.client_address import SHARE, AddressSpent, ClientAddresses
+from app.access.identity import Server
 from app.access.rate_window import RateWindow
 from app.errors import StudioError
 from app.models.interface import (
@@ -26,7 +27,6 @@ from app.models.interface import (
 
 log = logging.getLogger(__name__)
 MINUTE_S = 60.0
-OWN = "server:"  # how the server's own visitors begin; a login has no colon, a browser's key is hexadecimal
 
 
 def mark_of(visitor: str) -> str:
@@ -71,7 +71,7 @@ class Answered:
 
 
 class Meter:
-    """Thread-safe. Requests without a visitor, or of one that begins with OWN, are the server's and not limited."""
+    """Thread-safe. Requests without a visitor, or of a `Server`, are not limited."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Meter:
         with self._changed:
             if self._ending:
                 raise Ending
-            if visitor and not visitor.startswith(OWN):
+            if visitor and not isinstance(visitor, Server):
                 self._check(visitor)
             generation = MeteredGeneration(self, model, visitor)
             key = id(generation)

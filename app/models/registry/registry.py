@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
+from app.access.identity import belongs
 from app.errors import ModelError, UnknownModel
 from app.models.backends.hf_generate import GenerateEngine
 from app.models.backends.llama_cpp.engine import LlamaEngine
@@ -22,7 +23,7 @@ from app.models.registry.drift import prompts
 from app.models.registry.drift_check import against_full
 from app.models.registry.held_resource import HeldResource
 from app.models.registry.memory_manager import Kind, MemoryManager, ModelSpec, Resident
-from app.models.registry.metering import OWN, Meter
+from app.models.registry.metering import Meter
 from app.models.registry.model_spec import LoadedEngine, ModelSpecs, RunsByLlama
 from app.models.registry.placement import Placement
 from app.models.registry.visitor_view import VisitorView
@@ -230,9 +231,7 @@ class ModelRegistry:
         self.memory_manager.close()
 
     def _belongs(self, name: str, visitor: str) -> bool:
-        """Nobody's and the server's things are there for everyone, and all is there for the server."""
-        owner = self._owners.get(known_models.split_precision(name)[0], "")
-        return not owner or owner == visitor or owner.startswith(OWN) or visitor.startswith(OWN)
+        return belongs(self._owners.get(known_models.split_precision(name)[0], ""), visitor)
 
     def _named_to(self, name: str, visitor: str) -> bool:
         """Whether a name in the memory account tells the visitor nothing that is another's."""

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from app.access.client_address import SHARE, AddressSpent, ClientAddresses
+from app.access.identity import server
 from app.models.interface import ChatModel, InspectableModel, Message, Sampling
 from app.models.registry.metering import Allowance, Answered, Ending, Meter, TooManyAtOnce, TooManyTokens
 from tests.fakes import FakeModel
@@ -48,7 +49,7 @@ def test_tokens_of_a_minute_are_counted_for_each_visitor() -> None:
         list(model.stream(ASK, Sampling(), visitor=visitor))
         with pytest.raises(TooManyTokens, match="10 tokens"):
             model.stream(ASK, Sampling(), visitor=visitor)
-    for own in ("", "server: judging"):
+    for own in ("", server("judging")):
         assert [list(model.stream(ASK, Sampling(), visitor=own)) for _ in range(2)]
 
 

@@ -8,10 +8,13 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 
+from app.access.identity import Login, guest_of
 from app.errors import BadInput
 from app.web import ui
-from tabs.shell.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
+from tabs.shell.page import BROWSER_SECRET, Page, Visitor, recall
 from tests.fakes import FakeModel, FakeRegistry, fake_services
+
+SECRET = "0123456789abcdef" * 2
 
 
 def page_in(blocks: gr.Blocks) -> Page:
@@ -88,18 +91,18 @@ def test_texts_follow_the_language() -> None:
 def test_who_the_visitor_is() -> None:
     with gr.Blocks() as blocks:
         page = page_in(blocks)
-    asked = gr.Request(session_hash="s1", headers={"accept-language": "en"})
+    asked = gr.Request(session_hash="server:terminal", headers={})
     login = gr.Request(username="li", session_hash="s2", headers={})
-    assert page.visitor(asked, None) == Visitor("en", "s1", "s1")
-    assert page.visitor(asked, Remembered("zh", "k")) == Visitor("zh", "k", "s1")
-    assert page.visitor(login, Remembered("zh", "k")) == Visitor("zh", "li", "s2", login=True)
+    assert page.visitor(asked, "en", SECRET) == Visitor("en", guest_of(SECRET), "server:terminal")
+    assert not page.visitor(asked, "en").login
+    assert page.visitor(login, "zh", SECRET) == Visitor("zh", Login("li"), "s2")
+    assert page.visitor(login, "zh").login
 
 
 @pytest.mark.parametrize("stored", [None, [], {"key": "../x"}, {"language": "fr", "key": 3}])
-def test_odd_browser_storage_is_made_anew(stored: object) -> None:
+def test_odd_browser_storage_is_nothing(stored: object) -> None:
     language, key = recall(stored)
-    assert language is None
-    assert len(key) == 32
+    assert (language, key) == (None, None)
 
 
 def test_what_the_browser_kept_is_used() -> None:

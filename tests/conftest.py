@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
 
-pytest_plugins = ["tests.training_fixtures"]
+pytest_plugins = ["tests.training_fixtures", "tests.sandbox_fixtures"]
 
 Serve = Callable[..., str]
 OpenPage = Callable[..., "Page"]

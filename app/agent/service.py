@@ -46,9 +46,11 @@ class AgentService:
         most_sessions: int = 20,
         idle_seconds: float = 1800.0,
         finding: Finding | None = None,
+        sandbox: "Sandbox | None" = None,
     ) -> None:
+        """A `sandbox` that is given is shared with others: it has its own limits and stays open at `close`."""
         self.registry = registry
-        self.limits = limits or Limits()
+        self.limits = sandbox.limits if sandbox else limits or Limits()
         self.finding = finding or probe()
         self._folder = data_folder / "agent"
         self._most_sessions = most_sessions
@@ -56,7 +58,8 @@ class AgentService:
         self._workspaces: dict[str, Workspace] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._sandbox: Sandbox | None = None
+        self._sandbox = sandbox
+        self._shared_sandbox = sandbox is not None
 
     @property
     def available(self) -> bool:
@@ -164,7 +167,7 @@ class AgentService:
         self._closed.set()
         for session in list(self._workspaces):
             self.reset(session)
-        if self._sandbox is not None:
+        if self._sandbox is not None and not self._shared_sandbox:
             self._sandbox.close()
 
     @contextmanager

@@ -1,29 +1,26 @@
-"""One service in its sandbox for a file of tests, each test with fresh visitors."""
+"""One service for all tests of the agent, each with fresh visitors."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from app.agent.sandbox.limits import Limits
-from app.agent.sandbox.probe import probe
+from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from tests.fakes import FakeRegistry
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentService]:
-    finding = probe()
-    if finding.mode == "off":
-        pytest.skip("no sandbox here")
-    service = AgentService(
-        FakeRegistry(), tmp_path_factory.mktemp("data"), limits=Limits(cell_seconds=3), finding=finding
-    )
-    yield service
-    service.close()
+@pytest.fixture
+def service(sandbox: Sandbox, finding: Finding, tmp_path: Path) -> Iterator[AgentService]:
+    made = AgentService(FakeRegistry(), tmp_path, finding=finding, sandbox=sandbox)
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def service(shared: AgentService) -> Iterator[AgentService]:
-    yield shared
-    for visitor in ("me", "you"):
-        shared.reset(visitor)
+def bare_service(bare_sandbox: Sandbox, finding: Finding, tmp_path: Path) -> Iterator[AgentService]:
+    """Whose cells have the standard library and one second each."""
+    made = AgentService(FakeRegistry(), tmp_path, finding=finding, sandbox=bare_sandbox)
+    yield made
+    made.close()

@@ -78,9 +78,9 @@ def test_a_visitors_marks_open_no_turn(service: AgentService) -> None:
         ("import socket; socket.socket()", "PermissionError"),
     ],
 )
-def test_what_went_wrong_is_a_step_and_goes_back_to_the_model(service: AgentService, code: str, seen: str) -> None:
+def test_what_went_wrong_is_a_step_and_goes_back_to_the_model(bare_service: AgentService, code: str, seen: str) -> None:
     model = scripted(python(code), python("print('better')"), "fine")
-    steps = solve(service, model)
+    steps = solve(bare_service, model)
     assert kinds(steps) == ["code", "error", "code", "output", "answer"]
     assert seen in steps[1].text and steps[0].state == "failed"
     assert seen in told(model, 1)[-1]["content"]

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from app.agent.errors import AlreadyRunning, FileTooLarge, NoTask, TooManySessions
-from app.agent.sandbox.limits import Limits
+from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.probe import Finding, SandboxUnavailable
 from app.agent.service import AgentService
 from app.agent.steps import Step
 from app.models.interface import Ledger, LedgerEntry
 from tests.agent.scripted import eventually, python, scripted, solve
 from tests.fakes import FakeRegistry
+from tests.sandbox_fixtures import folders_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
@@ -57,13 +58,12 @@ def test_one_task_at_a_time_for_a_visitor(service: AgentService) -> None:
     assert solve(service, scripted("ok"))[-1].text == "ok"
 
 
-def test_limits_on_visitors_tasks_and_files(shared: AgentService, tmp_path: Path) -> None:
-    finding = shared.finding
-    service = AgentService(FakeRegistry(), tmp_path, limits=Limits(file_mib=1), most_sessions=1, finding=finding)
+def test_limits_on_visitors_tasks_and_files(bare_sandbox: Sandbox, finding: Finding, tmp_path: Path) -> None:
+    service = AgentService(FakeRegistry(), tmp_path, most_sessions=1, finding=finding, sandbox=bare_sandbox)
     try:
         with pytest.raises(NoTask):
             next(service.run("me", "  "))
-        (tmp_path / "big").write_bytes(bytes(2 << 20))
+        (tmp_path / "big").write_bytes(bytes((service.limits.file_mib << 20) + 1))
         if service.with_files:
             with pytest.raises(FileTooLarge):
                 service.add_file("me", tmp_path / "big", "big")
@@ -74,14 +74,14 @@ def test_limits_on_visitors_tasks_and_files(shared: AgentService, tmp_path: Path
         service.close()
 
 
-def test_an_idle_session_goes_without_anyone_coming(shared: AgentService, tmp_path: Path) -> None:
-    service = AgentService(FakeRegistry(), tmp_path, idle_seconds=0.2, finding=shared.finding)
+def test_an_idle_session_goes_without_anyone_coming(bare_sandbox: Sandbox, finding: Finding, tmp_path: Path) -> None:
+    service = AgentService(FakeRegistry(), tmp_path, idle_seconds=0.2, finding=finding, sandbox=bare_sandbox)
     try:
         service.warm_up()
         list(service.run("me", "hello"))
         assert service.talk("me")
         eventually(lambda: not service.talk("me"))
-        assert list((tmp_path / "agent").glob("sessions-*/*")) == []
+        eventually(lambda: folders_of(bare_sandbox) == [])
     finally:
         service.close()
 

@@ -1,16 +1,14 @@
 """The agent over a capable model that another machine serves: the same page, its code in the real sandbox."""
 
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import gradio as gr
 import pytest
 from gradio_client import Client
 
-from app.agent.sandbox.probe import probe
+from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.models.backends.openai_server.address import EngineAddress
 from app.models.registry.placement import Placement
@@ -37,21 +35,16 @@ def far() -> Iterator[FarServer]:
 
 
 @pytest.fixture(scope="module")
-def service(far: FarServer) -> Iterator[AgentService]:
-    finding = probe()
-    if sys.platform != "linux" or finding.mode == "off":
-        pytest.skip("no sandbox here")
-    with tempfile.TemporaryDirectory() as place:  # open to the user that a root server's sandbox becomes
-        folder = Path(place)
-        folder.chmod(0o755)
-        engines = {"far": EngineAddress("far", (far.url,))}
-        registry = ModelRegistry(Placement("cpu", "auto", None, 4000, folder), "far", engines=engines)
-        service = AgentService(registry, folder, finding=finding)
-        try:
-            yield service
-        finally:
-            service.close()
-            registry.close()
+def service(
+    far: FarServer, sandbox: Sandbox, finding: Finding, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AgentService]:
+    folder = tmp_path_factory.mktemp("data")
+    engines = {"far": EngineAddress("far", (far.url,))}
+    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, folder), "far", engines=engines)
+    service = AgentService(registry, folder, finding=finding, sandbox=sandbox)
+    yield service
+    service.close()
+    registry.close()
 
 
 def test_the_page_solves_a_task_over_it(serve: Serve, service: AgentService, far: FarServer) -> None:

@@ -1,8 +1,6 @@
 """The agent tab in a real browser: steps, pictures, files, approval, stop."""
 
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +9,14 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app.agent.sandbox.limits import Limits
-from app.agent.sandbox.probe import Finding, probe
+from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.models.interface import Message
 from app.web import ui
+from tests.agent.scripted import eventually
 from tests.fakes import FakeModel, FakeRegistry, fake_services
+from tests.sandbox_fixtures import folders_of
 
 pytestmark = [
     pytest.mark.browser,
@@ -50,29 +50,13 @@ class Scene:
         return page
 
 
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """Open to the user a root server's sandbox becomes, which pytest's own folders are not."""
-    with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)
-        yield Path(place)
-
-
-@pytest.fixture(scope="module")
-def service(folder: Path) -> Iterator[AgentService]:
-    """A service whose sandbox is warm already, as a server's is soon after its start."""
-    finding = probe()
+@pytest.fixture
+def scene(serve: Callable[[gr.Blocks], str], sandbox: Sandbox, finding: Finding, tmp_path: Path) -> Iterator[Scene]:
     if finding.mode != "files":
         pytest.skip("needs the sandbox with files")
-    service = AgentService(FakeRegistry(), folder, limits=Limits(cell_seconds=30), finding=finding)
-    list(service.interpret("1"))
-    yield service
+    service = AgentService(FakeRegistry(), tmp_path, finding=finding, sandbox=sandbox)
+    yield Scene(serve, service)
     service.close()
-
-
-@pytest.fixture
-def scene(serve: Callable[[gr.Blocks], str], service: AgentService) -> Scene:
-    return Scene(serve, service)
 
 
 def ask(page: Any, task: str) -> None:
@@ -99,7 +83,7 @@ def test_an_example_with_a_file_ends_in_a_chart(scene: Scene, open_page: Callabl
 
 
 def test_an_upload_is_found_and_gone_with_the_page(
-    scene: Scene, open_page: Callable[..., Any], folder: Path, tmp_path: Path
+    scene: Scene, open_page: Callable[..., Any], sandbox: Sandbox, tmp_path: Path
 ) -> None:
     (tmp_path / "数据.txt").write_text("41")
     scene.answers += [code("print(int(open('数据.txt').read()) + 1)"), "done"]
@@ -109,12 +93,9 @@ def test_an_upload_is_found_and_gone_with_the_page(
     ask(page, "add one")
     page.get_by_text("done", exact=True).last.wait_for()
     assert "42" in page.locator("#agent-chat").inner_text()
-    (mine,) = [path.parent for path in (folder / "agent").rglob("数据.txt")]
+    assert len(folders_of(sandbox)) == 1
     page.close()
-    deadline = time.monotonic() + 60
-    while mine.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not mine.exists()
+    eventually(lambda: folders_of(sandbox) == [])
 
 
 def test_code_waits_for_the_visitor_s_word(scene: Scene, open_page: Callable[..., Any]) -> None:

@@ -1,34 +1,27 @@
 """`/agent` and `/interpreter` over HTTP, and how steps become bubbles."""
 
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import gradio as gr
 import pytest
 from gradio_client import Client
 
-from app.agent.sandbox.limits import Limits
-from app.agent.sandbox.probe import Finding, probe
+from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.agent.steps import Exchange, Step
 from tabs.agent import tab as agent
 from tabs.agent.bubbles import bubbles_of, plain_steps
 from tabs.shell.page import BROWSER_SECRET, Page, Visitor
 from tests.fakes import FakeModel, FakeRegistry
+from tests.sandbox_fixtures import folders_of
 
 VISITOR = Visitor("en", "li", "s")
 Serve = Callable[[gr.Blocks], str]
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Open to the user a root server's sandbox becomes, which pytest's own folders are not."""
-    with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)
-        yield Path(place)
+Running = Callable[..., Client]
 
 
 def blocks_with(service: AgentService, login: bool) -> gr.Blocks:
@@ -38,51 +31,49 @@ def blocks_with(service: AgentService, login: bool) -> gr.Blocks:
     return blocks
 
 
-@contextmanager
-def running(serve: Serve, folder: Path, *answers: str, login: bool = False) -> Iterator[Client]:
-    finding = probe()
-    if sys.platform != "linux" or finding.mode == "off":
-        pytest.skip("no sandbox here")
-    left = iter(answers)
-    model = FakeModel("tiny", lambda _messages: [next(left)])
-    service = AgentService(FakeRegistry(model), folder, limits=Limits(cell_seconds=5), finding=finding)
-    try:
-        address = serve(blocks_with(service, login))
-        yield Client(address, verbose=False, headers={"accept-language": "en-US"})
-        assert list((folder / "agent").glob("sessions-*/*")) == [], "an endpoint left its session behind"
-    finally:
+@pytest.fixture
+def running(serve: Serve, bare_sandbox: Sandbox, finding: Finding, tmp_path: Path) -> Iterator[Running]:
+    """`running(answers, login=False)`: a client of the page with a model that gives these answers."""
+    services = []
+
+    def start(*answers: str, login: bool = False) -> Client:
+        left = iter(answers)
+        model = FakeModel("tiny", lambda _messages: [next(left)])
+        service = AgentService(FakeRegistry(model), tmp_path, finding=finding, sandbox=bare_sandbox)
+        services.append(service)
+        return Client(serve(blocks_with(service, login)), verbose=False, headers={"accept-language": "en-US"})
+
+    yield start
+    assert folders_of(bare_sandbox) == [], "an endpoint left its session behind"
+    for service in services:
         service.close()
 
 
-def test_agent_streams_its_steps(serve: Serve, folder: Path) -> None:
-    with running(serve, folder, "```python\nprint(6 * 7)\n```", "It is 42.") as client:
-        job = client.submit("6 times 7?", api_name="/agent")
-        assert job.result(timeout=60) == [
-            {"kind": "code", "text": "print(6 * 7)"},
-            {"kind": "output", "text": "42"},
-            {"kind": "answer", "text": "It is 42."},
-        ]
-        assert len(job.outputs()) > 2
-        parameters = client.view_api(return_format="dict")["named_endpoints"]["/agent"]["parameters"]
-        assert [parameter["parameter_name"] for parameter in parameters] == ["task", "model", "max_steps"]
+def test_agent_streams_its_steps(running: Running) -> None:
+    client = running("```python\nprint(6 * 7)\n```", "It is 42.")
+    job = client.submit("6 times 7?", api_name="/agent")
+    assert job.result(timeout=60) == [
+        {"kind": "code", "text": "print(6 * 7)"},
+        {"kind": "output", "text": "42"},
+        {"kind": "answer", "text": "It is 42."},
+    ]
+    assert len(job.outputs()) > 2
+    parameters = client.view_api(return_format="dict")["named_endpoints"]["/agent"]["parameters"]
+    assert [parameter["parameter_name"] for parameter in parameters] == ["task", "model", "max_steps"]
 
 
-def test_the_step_limit_is_said_in_words(serve: Serve, folder: Path) -> None:
-    with running(serve, folder, "```python\nprint(1)\n```") as client:
-        steps = client.predict("x", max_steps=1, api_name="/agent")
-        assert steps[-1]["kind"] == "error" and "most steps" in steps[-1]["text"]
-
-
-def test_an_empty_task_is_refused_in_words(serve: Serve, folder: Path) -> None:
-    with running(serve, folder) as client, pytest.raises(Exception, match="write down a task"):
+def test_the_step_limit_and_an_empty_task_are_said_in_words(running: Running) -> None:
+    client = running("```python\nprint(1)\n```")
+    steps = client.predict("x", max_steps=1, api_name="/agent")
+    assert steps[-1]["kind"] == "error" and "most steps" in steps[-1]["text"]
+    with pytest.raises(Exception, match="write down a task"):
         client.predict(" ", api_name="/agent")
 
 
-def test_the_interpreter_alone_needs_a_login(serve: Serve, folder: Path) -> None:
-    with running(serve, folder / "a", login=True) as client:
-        assert client.predict("print(1 + 1)", api_name="/interpreter") == [{"kind": "output", "text": "2"}]
-    with running(serve, folder / "b") as client:
-        assert "/interpreter" not in client.view_api(return_format="dict")["named_endpoints"]
+def test_the_interpreter_alone_needs_a_login(running: Running) -> None:
+    client = running(login=True)
+    assert client.predict("print(1 + 1)", api_name="/interpreter") == [{"kind": "output", "text": "2"}]
+    assert "/interpreter" not in running().view_api(return_format="dict")["named_endpoints"]
 
 
 def test_without_a_sandbox_the_endpoint_says_why(serve: Serve, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def sandbox(finding: Finding) -> Iterator[Sandbox]:
     with tempfile.TemporaryDirectory() as place:  # open to the user that a root server's sandbox becomes
         Path(place).chmod(0o755)
         made = Sandbox(Path(place), with_files=finding.mode == "files")
+        made.start()  # as a server does at its own start
         yield made
         made.close()
 

@@ -11,10 +11,11 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from typing import Any
 
-from app.agent.sandbox import channel, kernel, lockdown, warmup, worker
+from app.agent.sandbox import channel, kernel, libraries, lockdown, warmup, worker
 from app.agent.sandbox.limits import Limits
 
 REQUEST_BYTES = 1 << 16
@@ -36,15 +37,19 @@ def main(descriptor: int, extent: warmup.Extent) -> None:
         request, descriptors, _, _ = socket.recv_fds(server, REQUEST_BYTES, 2)
         if not request:
             os._exit(0)
-        _open_session(server, json.loads(request), descriptors, readable)
+        _open_session(server, json.loads(request), descriptors, readable, extent)
 
 
 def _open_session(
-    server: socket.socket, request: dict[str, Any], descriptors: list[int], readable: tuple[str, ...]
+    server: socket.socket,
+    request: dict[str, Any],
+    descriptors: list[int],
+    readable: tuple[str, ...],
+    extent: warmup.Extent,
 ) -> None:
     child = os.fork()
     if child == 0:
-        _become_session(request, descriptors, readable)
+        _become_session(request, descriptors, readable, extent)
     try:
         handle = os.pidfd_open(child)
         socket.send_fds(server, [b"child"], [handle])
@@ -54,17 +59,21 @@ def _open_session(
             os.close(descriptor)
 
 
-def _become_session(request: dict[str, Any], descriptors: list[int], readable: tuple[str, ...]) -> None:
+def _become_session(
+    request: dict[str, Any], descriptors: list[int], readable: tuple[str, ...], extent: warmup.Extent
+) -> None:
     """In the child: keep three descriptors, lock, and run cells. Never returns."""
     try:
         os.setsid()
         _keep_only(*descriptors)
         folder, limits = request["folder"], Limits(**request["limits"])
         os.chdir(folder)
-        os.environ["HOME"] = folder
+        os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = folder
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed()  # else all sessions would draw the same numbers
         lockdown.lock(lockdown.Confinement(folder, readable, request["with_files"], request["user"], limits))
+        if extent == "complete":
+            libraries.allow_only(libraries.NothingMore)
         channel.send(worker.CONTROL, {"cell": 0, "value": "ready", "error": "", "images": []})
         worker.serve(limits)
     except BaseException:

@@ -15,6 +15,7 @@ from app.agent.sandbox import storage
 from app.agent.sandbox.channel import Reply, ReplyError
 from app.agent.sandbox.child import Child, ChildEndedError
 from app.agent.sandbox.limits import Limits
+from app.agent.sandbox.shown_paths import without_server_paths
 
 Ending = Literal["done", "failed", "too slow", "stopped", "too much output", "too much disk", "died"]
 
@@ -61,10 +62,12 @@ class Session:
             with contextlib.suppress(ChildEndedError, ReplyError):
                 child.ask(self._cell, code.encode("utf-8", "replace").decode())
                 reply, ending = self._watch(child, lambda: self._closed or cancelled())
-            output = child.text()
-            lost = not self._settle(child, reply, ending)
             said = reply or Reply()
-            return CellResult(output, said.value, said.error, said.images, time.monotonic() - began, ending, lost)
+            output, value, error = (
+                without_server_paths(text, self.folder) for text in (child.text(), said.value, said.error)
+            )
+            lost = not self._settle(child, reply, ending)
+            return CellResult(output, value, error, said.images, time.monotonic() - began, ending, lost)
 
     def reset(self) -> None:
         """Forget all variables; the files stay."""

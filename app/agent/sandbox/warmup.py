@@ -4,7 +4,6 @@ import builtins
 import contextlib
 import dataclasses
 import importlib
-import importlib.util
 import io
 import logging
 import os
@@ -12,8 +11,11 @@ import pkgutil
 import posixpath
 import sys
 import warnings
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal
+
+from app.agent.sandbox import libraries, substitutes
 
 Extent = Literal["bare", "usual", "complete"]
 
@@ -36,7 +38,6 @@ _FAMILY_NAMES_IN_USE = (
     "Arial Unicode MS",
     "STHeiti",
 )
-_LIBRARIES = ("numpy", "sympy", "matplotlib", "pandas")
 _NOT_IMPORTED = (
     "antigravity",
     "this",
@@ -50,7 +51,8 @@ _NOT_IMPORTED = (
     "test",
 )
 _PARTS_NOT_IMPORTED = (
-    ".tests", ".testing", "conftest", "benchmarks", "backend_", "f2py", "distutils", "sphinxext", "__main__",
+    ".tests", ".testing", "conftest", "_examples", "benchmarks", "backend_", "f2py", "distutils", "sphinxext",
+    "__main__",
     ".this", "sympy.core.trace", "randtest", "runtests", "tmpfiles", "setup", "pyximport", "interactive",
     "qt_compat", "galgebra", "autowrap", "ply", "pandas.io.clipboard", "pandas._testing", "pylab",
 )  # fmt: skip
@@ -58,35 +60,36 @@ _FONT_SUFFIXES = (".ttf", ".otf", ".ttc", ".afm", ".mplstyle")
 
 
 def warm_up(extent: Extent) -> None:
-    """Import what children need: bare: the standard library; usual: numpy, sympy, matplotlib and pandas, each used
-    once; complete: every part of them, for children that can open nothing."""
+    """Import what children need: bare: the standard library; usual: also the offered packages, the most common
+    used once; complete: every part of every offered package, for children that can open nothing."""
     warnings.simplefilter("ignore")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    libraries.allow_only(libraries.AllowedPackages)
     for name in sorted(sys.stdlib_module_names):
         if not name.startswith("_") and name not in _NOT_IMPORTED:
             _try_import(name)
+            if extent == "complete":
+                _import_parts(getattr(sys.modules.get(name), "__path__", ()), name)
     if extent == "bare":
         return
-    for name in _LIBRARIES:
+    for name in libraries.installed():
         package = importlib.import_module(name)
         if extent == "complete":
             _import_parts(package.__path__, name)
     _read_fonts()
     _use_once()
+    substitutes.install()
 
 
 def readable_places() -> tuple[str, ...]:
-    """All that a child may read: the standard library, the imported packages and the time zones."""
+    """All that a child may read: the standard library, the allowed packages and the time zones."""
     places: set[str] = {"/usr/share/zoneinfo", "/dev/null", "/dev/urandom"}
     for folder in {Path(os.__file__).parent, Path(os.path.realpath(os.__file__)).parent}:
         places.update(str(entry) for entry in folder.iterdir() if not entry.name.endswith("-packages"))
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if file and "-packages" in file:
-            site, _, rest = file.rpartition("-packages/")
-            top = rest.split("/")[0]
-            places.update((f"{site}-packages/{top}", f"{site}-packages/{top}.libs"))
-    return tuple(sorted(places))
+    for site in sys.path:
+        if site.endswith("-packages"):
+            places.update(libraries.folders(site))
+    return tuple(sorted(filter(os.path.exists, places)))
 
 
 def _import_parts(path: Any, name: str) -> None:
@@ -124,7 +127,7 @@ def _read_fonts() -> None:
 
 
 def _chinese_font(manager: Any) -> Any:
-    spec = importlib.util.find_spec(_FONT_PACKAGE)
+    spec = PathFinder.find_spec(_FONT_PACKAGE)  # not one that a visitor's code may import
     if spec is not None and spec.origin is not None:
         file = Path(spec.origin).parent / _FONT_FILE
         if file.exists():
@@ -136,6 +139,12 @@ def _chinese_font(manager: Any) -> Any:
     return None
 
 
+class _HeldFile(io.BytesIO):
+    """Like a file that was opened by name."""
+
+    name: str | bytes
+
+
 def _serve_from_memory(held: dict[str, bytes]) -> None:
     """Let `open` and `isfile` find the held files without asking the kernel."""
     real_open, real_isfile = io.open, posixpath.isfile
@@ -144,7 +153,8 @@ def _serve_from_memory(held: dict[str, bytes]) -> None:
         content = held.get(os.fspath(file)) if isinstance(file, (str, os.PathLike)) else None
         if content is None or mode not in ("r", "rb", "rt"):
             return real_open(file, mode, *arguments, **options)
-        stream = io.BytesIO(content)
+        stream = _HeldFile(content)
+        stream.name = os.fspath(file)
         return stream if "b" in mode else io.TextIOWrapper(stream, encoding=options.get("encoding") or "utf-8")
 
     def isfile_held(path: Any) -> bool:
@@ -171,11 +181,16 @@ def _use_once() -> None:
     sympy.lambdify(x, x**2, "numpy")(numpy.arange(3))
     frame = pandas.read_csv(io.StringIO("name,value\na,1\nb,2\n"))
     repr(frame.groupby("name").sum().describe())
-    for kind in ({}, {"projection": "3d"}):
+    for format_ in ("xlsxwriter", "openpyxl"):
+        with contextlib.suppress(ImportError):
+            workbook = io.BytesIO()
+            frame.to_excel(workbook, engine=format_)
+            pandas.read_excel(workbook)
+    for kind, format_ in (({}, "png"), ({"projection": "3d"}, "png"), ({}, "pdf"), ({}, "svg"), ({}, "eps")):
         figure = plt.figure()
         axes = figure.add_subplot(**kind)
         axes.plot([1, 2], [1, 2], label="线")
         axes.set_title(r"标题 $x^2+\frac{1}{2}$")
         axes.legend()
-        figure.savefig(io.BytesIO(), format="png", bbox_inches="tight")
+        figure.savefig(io.BytesIO(), format=format_, bbox_inches="tight")
         plt.close("all")

@@ -4,6 +4,7 @@ import ast
 import base64
 import contextlib
 import io
+import itertools
 import linecache
 import os
 import signal
@@ -11,8 +12,9 @@ import sys
 import traceback
 import types
 from types import FrameType
+from typing import Any
 
-from app.agent.sandbox import channel
+from app.agent.sandbox import channel, notebook
 from app.agent.sandbox.limits import Limits
 
 CONTROL = 3
@@ -39,9 +41,10 @@ def serve(limits: Limits) -> None:
 def _answer(code: str, cell: int, main: types.ModuleType, limits: Limits) -> dict[str, object]:
     value, error, interrupted = "", "", False
     images: list[bytes] = []
+    notebook.install(lambda shown: _display(shown, images, limits))
     try:
         signal.signal(signal.SIGINT, _interrupt)
-        value = _run(code, f"<cell {cell}>", main, images)
+        value = _run(notebook.to_python(code), f"<cell {cell}>", main, images)
     except KeyboardInterrupt:
         error, interrupted = "KeyboardInterrupt", True
     except BaseException as raised:
@@ -77,23 +80,65 @@ def _run(code: str, name: str, main: types.ModuleType, images: list[bytes]) -> s
     if value is None:
         return ""
     main.__dict__["_"] = value
-    picture = getattr(value, "_repr_png_", None)
-    if callable(picture) and isinstance(drawn := picture(), bytes):
+    if drawn := _picture(value):
         images.append(drawn)
-    return repr(value)
+        return ""
+    return "" if _is_drawing(value) else repr(value)
+
+
+def _picture(value: object) -> bytes:
+    """The PNG that a value shows itself as in a notebook, if it has one."""
+    draw = getattr(value, "_repr_png_", None)
+    return drawn if callable(draw) and isinstance(drawn := draw(), bytes) else b""
+
+
+def _is_drawing(value: object) -> bool:
+    """Whether the value is a part of a chart, or several: the chart itself is shown, its objects' names say nothing."""
+    several: Any = getattr(value, "flat", value)  # an array of axes
+    parts = (
+        list(itertools.islice(several, 20)) if hasattr(value, "flat") or isinstance(value, list | tuple) else [value]
+    )
+    modules = [type(part).__module__ for part in parts]
+    charts = [name.startswith(("matplotlib.", "mpl_toolkits.", "sympy.plotting")) for name in modules]
+    return any(charts) and all(chart or name == "numpy" for chart, name in zip(charts, modules, strict=True))
+
+
+def _display(value: object, images: list[bytes], limits: Limits) -> None:
+    """What display() does: a picture where the value has one, else its text."""
+    figure = getattr(value, "figure", value)
+    if type(figure).__module__.startswith("matplotlib.") and hasattr(figure, "savefig"):
+        images.append(_drawn(figure, limits))
+        sys.modules["matplotlib.pyplot"].close(figure)
+    elif drawn := _picture(value):
+        images.append(drawn)
+    else:
+        sys.stdout.write(f"{value if isinstance(value, str) else repr(value)}\n")
 
 
 def _describe(raised: BaseException) -> str:
-    """The traceback without the frames of this file, and without the folders that Python's libraries lie in."""
+    """The traceback without this package's own frames; nothing for a cell that left by exit()."""
     if isinstance(raised, SystemExit):
-        return f"SystemExit: {raised.code}"
-    steps = raised.__traceback__
-    while steps is not None and steps.tb_frame.f_code.co_filename == __file__:
-        steps = steps.tb_next
-    text = "".join(traceback.format_exception(type(raised), raised, steps, limit=-5))
-    for place in sorted(filter(None, sys.path), key=len, reverse=True):
-        text = text.replace(f'"{place}/', '"').replace(f"'{place}/", "'")
-    return text[-_ERROR_CHARACTERS:].strip()
+        return "" if raised.code in (None, 0, True) else f"SystemExit: {raised.code}"
+    told = traceback.TracebackException.from_exception(raised)
+    _keep_visitors_frames(told)
+    text = "".join(told.format())[-_ERROR_CHARACTERS:].strip()
+    if isinstance(raised, ModuleNotFoundError) and raised.name not in sys.stdlib_module_names:
+        text += f"\nIt is not there and cannot be installed. {notebook.available()}"
+    return text
+
+
+def _keep_visitors_frames(told: traceback.TracebackException) -> None:
+    """The cells' own and the last two of libraries, none of ours; of a cell that does not parse none."""
+    here = os.path.dirname(__file__)  # noqa: PTH120
+    frames = [step for step in told.stack if not step.filename.startswith((here, "<sandbox>", "<frozen"))]
+    unparsed = isinstance(told.exc_type, type) and issubclass(told.exc_type, SyntaxError) and told.filename
+    if unparsed and str(told.filename).startswith("<cell"):
+        frames = []
+    kept = [step for step in frames[:-2] if step.filename.startswith("<cell")][-5:] + frames[-2:]
+    told.stack = traceback.StackSummary.from_list(kept)
+    for earlier in (told.__cause__, told.__context__):
+        if earlier is not None:
+            _keep_visitors_frames(earlier)
 
 
 def _figures(limits: Limits) -> list[bytes]:
@@ -104,13 +149,16 @@ def _figures(limits: Limits) -> list[bytes]:
     drawn = []
     try:
         for number in pyplot.get_fignums()[: limits.images]:
-            buffer = io.BytesIO()
-            figure = pyplot.figure(number)
-            figure.savefig(buffer, format="png", dpi=limits.image_dots_per_inch, bbox_inches="tight")
-            drawn.append(buffer.getvalue())
+            drawn.append(_drawn(pyplot.figure(number), limits))
     finally:
         pyplot.close("all")
     return drawn
+
+
+def _drawn(figure: Any, limits: Limits) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=limits.image_dots_per_inch, bbox_inches="tight")
+    return buffer.getvalue()
 
 
 def _flush() -> None:

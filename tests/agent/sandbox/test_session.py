@@ -100,6 +100,91 @@ def test_files_go_in_and_come_out(sandbox: Sandbox, tmp_path: Path) -> None:
     assert not session.folder.exists()
 
 
+HONEST = {
+    "CSV": "import pandas as pd\npd.DataFrame({'a': [1]}).to_csv('a.csv')\nint(pd.read_csv('a.csv').a.sum())",
+    "JSON": "import pandas as pd\npd.DataFrame({'a': [1]}).to_json('a.json')\nint(pd.read_json('a.json').a.sum())",
+    "Excel": "import pandas as pd\npd.DataFrame({'a': [1]}).to_excel('a.xlsx')\nint(pd.read_excel('a.xlsx').a.sum())",
+    "Parquet": "import pandas as pd\npd.DataFrame({'a': [1]}).to_parquet('a.pq')\nint(pd.read_parquet('a.pq').a.sum())",
+    "Markdown": "import pandas as pd\nlen(pd.DataFrame({'a': [1]}).to_markdown().splitlines()[:1])",
+    "charts in files": (
+        "import matplotlib.pyplot as plt\nplt.title('销量')\n"
+        "for kind in ('png', 'svg', 'pdf', 'eps', 'jpg'): plt.savefig('chart.' + kind)\n"
+        "import os\nint(os.path.getsize('chart.pdf') > 1000)"
+    ),
+    "a curve of sympy": "import sympy\nsympy.plot(sympy.symbols('x') ** 2, show=False).save('a.png')\n1",
+    "scipy": "import scipy.optimize\nround(scipy.optimize.brentq(lambda x: x - 1, 0, 3))",
+    "networkx": "import networkx\nnetworkx.shortest_path_length(networkx.path_graph(2), 0, 1)",
+    "time zones": "import pandas as pd\nlen(pd.date_range('2024-01-01', periods=1, tz='Asia/Shanghai'))",
+    "asyncio": "import asyncio\nasync def one(): return 1\nasyncio.run(one())",
+    "temporary and copied files": (
+        "import shutil, tempfile\nwith tempfile.NamedTemporaryFile('w') as file: print('x', file=file)\n"
+        "open('a', 'w').close()\nshutil.copy2('a', 'b')\n1"
+    ),
+    "an encoding": "open('a', 'w', encoding='gb18030').write('浦')",
+    "magics": "%matplotlib inline\nfor i in range(1):\n    %timeit -n 10 i\n1",
+    "an optional package that is not there": (
+        "try:\n    import zstandard\nexcept ImportError: pass\nimport importlib.util\n"
+        "1 if importlib.util.find_spec('torch') is None else 0"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_what_people_do_with_data_works(sandbox: Sandbox, name: str) -> None:
+    if not sandbox.with_files:
+        pytest.skip("nothing can be opened")
+    session = sandbox.open()
+    result = session.run(HONEST[name])
+    session.close()
+    assert (result.value, result.error) == ("1", "")
+
+
+def test_notebook_habits(bare: Session) -> None:
+    result = bare.run("!pip install seaborn\nprint('on')")
+    assert "Nothing can be installed" in result.output and "numpy" in result.output and "on\n" in result.output
+    assert "no shell" in bare.run("!ls").output
+    assert bare.run("from IPython.display import display, Markdown\ndisplay(6 * 7)\ndisplay(Markdown('x'))").output == (
+        "42\nx\n"
+    )
+    for leaving in ("print('a')\nexit()\nprint('b')", "print('a'); quit()", "print('a'); raise SystemExit"):
+        result = bare.run(leaving)
+        assert (result.ending, result.output, result.variables_lost) == ("done", "a\n", False)
+    assert "write the values into the code" in bare.run("input('Name?')").error
+    assert "cannot be installed" in bare.run("import seaborn").error
+    assert bare.run("x = (7\n% 4)\nx").value == "3", "what is Python already is left alone"
+
+
+def test_a_value_and_a_picture_are_both_shown(sandbox: Sandbox) -> None:
+    session = sandbox.open()
+    result = session.run("import pandas as pd\nframe = pd.DataFrame({'a': [5]})\nframe.plot()\nframe")
+    assert len(result.images) == 1 and "5" in result.value
+    for chart in ("plt.plot([1, 2])", "plt.subplots(2, 2)[1]", "plt.hist([1, 2])", "display(plt.figure())"):
+        result = session.run(f"import matplotlib.pyplot as plt\n{chart}")
+        assert (len(result.images), result.value) == (1, ""), chart
+    session.close()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os, sys\nprint(os.getcwd(), os.path.abspath('a'), os.path.dirname(os.getcwd()), sys.prefix, sys.path)",
+        "import traceback, json\ntry: json.loads('x')\nexcept ValueError: traceback.print_exc()",
+        "import json\njson.loads('x')",
+        "import json\n(json.__file__, __import__('os').environ['HOME'])",
+        "import asyncio\nasyncio.get_event_loop_policy().get_event_loop()",
+        "open('/nowhere')",
+        "if 1:",
+    ],
+)
+def test_no_path_of_the_server_is_shown(bare: Session, code: str) -> None:
+    result = bare.run(code)
+    shown = result.output + result.value + result.error
+    assert shown
+    for secret in (str(ROOT), sys.prefix, sys.base_prefix, os.path.realpath(os.__file__), str(bare.folder.parent)):
+        assert secret not in shown
+    assert bare.run("import os\nopen(os.path.abspath('a'), 'w').write('1')").ending in ("done", "failed")
+
+
 def test_an_interrupted_loop_keeps_its_variables(bare: Session) -> None:
     bare.run("kept = 7")
     result = bare.run("print('started')\nwhile True: pass")

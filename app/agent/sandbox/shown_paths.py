@@ -1,0 +1,37 @@
+"""Remove paths of the server from text that a visitor sees."""
+
+import os
+import re
+import sys
+import sysconfig
+from functools import cache
+from pathlib import Path
+
+from app.paths import ROOT
+
+
+def without_server_paths(text: str, folder: Path) -> str:
+    """The session's own `folder` becomes `.`, which code may use again; libraries lose the folders they lie in."""
+    if "/" not in text:
+        return text
+    for place, shown in ((folder, "."), (folder.parent, "..")):
+        for name in {str(place), os.path.realpath(place)}:
+            text = text.replace(name, shown)
+    return _installation().sub("python", _libraries().sub("", text))
+
+
+@cache
+def _libraries() -> re.Pattern[str]:
+    found = {*sys.path, *(path for name, path in sysconfig.get_paths().items() if name.endswith("lib"))}
+    found |= {os.path.dirname(os.__file__), f"{os.path.dirname(os.__file__)}/lib-dynload"}  # noqa: PTH120
+    return _any_of({f"{place.rstrip('/')}/" for place in found if len(place) > 1})
+
+
+@cache
+def _installation() -> re.Pattern[str]:
+    return _any_of({sys.prefix, sys.base_prefix, str(ROOT)})
+
+
+def _any_of(places: set[str]) -> re.Pattern[str]:
+    every = places | {os.path.realpath(place) + ("/" if place.endswith("/") else "") for place in places}
+    return re.compile("(?:" + "|".join(re.escape(name) for name in sorted(every, key=len, reverse=True)) + ")")

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
 from app.knowledge.retrieve.refusal import Evidence
-from app.knowledge.retrieve.retrieval import Searcher, weigh_leg
+from app.knowledge.retrieve.retrieval import Searcher, weigh_result
 from bench.question_set import Question, load_questions
 from bench.sample_index import sample_index
 
@@ -25,7 +25,7 @@ LOST = 0.1  # of the questions with one, where only words are known: better too 
 def measure(searcher: Searcher, questions: list[Question]) -> list[Evidence]:
     """The evidence that each question finds."""
     with searcher.database.snapshot() as snapshot:
-        return [weigh_leg(snapshot, searcher.leg(snapshot, question.text)) for question in questions]
+        return [weigh_result(snapshot, searcher.retrieve(snapshot, question.text)) for question in questions]
 
 
 def cut_at(scores: np.ndarray, answerable: np.ndarray, mild: bool) -> float:

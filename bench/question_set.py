@@ -1,4 +1,4 @@
-"""The questions that ship with the project: each with the words of a sample document that answer it, or with none."""
+"""Question set of the benches: each question with the words of a sample document that answer it, or with none."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Recall@5 and MRR@10 on the shipped questions: ours, its two legs, and the usual recipe; and who is refused.
+"""Recall@5 and MRR@10 on the shipped questions: ours, its two retrievers, and the usual recipe; and who is refused.
 
     python -m bench.retrieval
 
@@ -78,12 +78,12 @@ def held_out(searcher: Searcher, questions: Sequence[Question]) -> dict[str, obj
     asked = [question for question in questions if question.file]
     with searcher.database.snapshot() as snapshot:
         for question in asked:
-            leg = searcher.leg(snapshot, question.text)
+            result = searcher.retrieve(snapshot, question.text)
             found = []
             for weight in WEIGHTS:
-                scores = fuse(leg.cosines, leg.keyword_scores, weight)
+                scores = fuse(result.cosines, result.keyword_scores, weight)
                 best = sorted(scores, key=lambda key: -scores[key])[:10]
-                places = [place(leg.passages[key]) for key in best]
+                places = [place(result.passages[key]) for key in best]
                 found.append(next((1 / rank for rank, at in enumerate(places, 1) if question.answered_by(*at)), 0.0))
             ranks.append(found)
     table = np.array(ranks)

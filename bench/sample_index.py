@@ -1,12 +1,13 @@
 """The sample documents indexed with the packaged embedder, for measuring."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from app.knowledge.ingest.conversion_worker import Converter
 from app.knowledge.ingest.indexing import Indexer
 from app.knowledge.ingest.sources import folder_files
-from app.knowledge.retrieve.embedders import PACKAGED, bound, held_by
+from app.knowledge.retrieve.embedders import PACKAGED, held_by
 from app.knowledge.retrieve.retrieval import Searcher
 from app.knowledge.store.database import Database
 from app.knowledge.store.vectors import VectorIndex, open_chroma
@@ -21,7 +22,7 @@ def sample_index(folder: Path) -> Searcher:
     database = Database(folder / "index.db")
     vectors = VectorIndex(open_chroma(folder / "chroma"), "samples")
     registry = ModelRegistry(Placement("cpu", "auto", None, 2000, folder), "smollm2-135m")
-    embedder = bound(held_by(registry.hold), PACKAGED)
+    embedder = partial(held_by(registry.hold), PACKAGED)
     exhaust(Indexer(database, vectors, embedder, Converter()).run("samples", folder_files(SAMPLES)))
     return Searcher(database, vectors, embedder)
 

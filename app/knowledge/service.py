@@ -1,12 +1,14 @@
-"""What the knowledge tab, the endpoints and the command line ask for: collections, indexing, search, answers."""
+"""Knowledge service: collections of documents, indexing, hybrid search, and answers with checked sources."""
 
 import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Thread
 
 from filelock import FileLock, Timeout
 
@@ -17,8 +19,8 @@ from app.knowledge.ingest.conversion_worker import Converter
 from app.knowledge.ingest.documents import Text
 from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.ingest.jobs import Job, Jobs
-from app.knowledge.ingest.sources import UPLOADS, Found, distinct_names, folder_files, keep_upload
-from app.knowledge.retrieve.embedders import PACKAGED, LeaseEmbedder, LeaseReranker, bound
+from app.knowledge.ingest.sources import UPLOADS, SourceFile, distinct_names, folder_files, keep_upload
+from app.knowledge.retrieve.embedders import PACKAGED, LeaseEmbedder, LeaseReranker
 from app.knowledge.retrieve.langchain_store import CollectionStore
 from app.knowledge.retrieve.retrieval import Hit
 from app.knowledge.store.collections import (
@@ -32,7 +34,7 @@ from app.knowledge.store.collections import (
     Rights,
 )
 from app.knowledge.store.database import FileRecord
-from app.knowledge.store.open_collection import OpenCollection
+from app.knowledge.store.open_collections import OpenCollection, OpenCollections, Resources
 from app.knowledge.store.vectors import open_chroma
 from app.models.interface import Registry
 
@@ -60,7 +62,6 @@ class KnowledgeService:
         self.links = Links()
         self.rights = rights or Rights()
         self._lease = lease_embedder
-        self._lease_reranker = lease_reranker
         self._samples = samples
         self._folder = data_folder
         data_folder.mkdir(parents=True, exist_ok=True)
@@ -77,8 +78,9 @@ class KnowledgeService:
         self._catalogue = Catalogue(data_folder / "collections.db")
         self._convert = Converter()
         self._jobs = Jobs()
-        self._open: dict[str, OpenCollection] = {}
-        self._lock = Lock()
+        self._open = OpenCollections(
+            Resources(data_folder / "collections", self._chroma, lease_embedder, lease_reranker, self._convert)
+        )
         self._closed = False
         self._looked_for_guests = 0.0
 
@@ -93,8 +95,8 @@ class KnowledgeService:
         self._closed = True
         self._jobs.stop()
         self._convert.close()
-        for collection in self._open.values():
-            collection.database.close()
+        self._open.close()
+        self._chroma.close()
         self._held.release()
 
     # Collections
@@ -145,8 +147,8 @@ class KnowledgeService:
                 collection.database.wait_again(UPLOADS, inner)
             except BadInput as error:
                 refused = (error.text("zh"), error.text("en"))
-            found.append(Found(collection.originals / inner, inner, refused))
-        return collection.indexer.run(UPLOADS, found)
+            found.append(SourceFile(collection.originals / inner, inner, refused))
+        return self._tracked(collection, collection.indexer.run(UPLOADS, found))
 
     def index_folder(self, owner: Owner, name: str, folder: Path) -> Iterator[IndexingProgress]:
         """Make the collection follow a folder of the server: new, changed and vanished files."""
@@ -159,11 +161,12 @@ class KnowledgeService:
             raise BadInput(reason_zh=f"没有文件夹 {folder}。", reason_en=f"There is no folder {folder}.")
         collection = self._writable(owner, name)
         root = folder.resolve()
-        return collection.indexer.run(str(root), folder_files(root), follow=True)
+        return self._tracked(collection, collection.indexer.run(str(root), folder_files(root), follow=True))
 
     def index_waiting(self, owner: Owner, name: str) -> Iterator[IndexingProgress]:
         """Go on with the files that a stopped run left."""
-        return self._get(self._catalogue.writable(owner, name)).resume()
+        collection = self._get(self._catalogue.writable(owner, name))
+        return self._tracked(collection, collection.resume())
 
     def start_job(self, owner: Owner, name: str, steps: Iterator[IndexingProgress]) -> Job:
         """Run indexing steps of this collection in the background."""
@@ -191,12 +194,10 @@ class KnowledgeService:
         record = self._catalogue.writable(owner, name)
         if record.embedder == self.embedder:
             return
-        yield from self._get(record, any_embedder=True).embed_anew(self.embedder, bound(self._lease, self.embedder))
+        embedder = partial(self._lease, self.embedder)
+        yield from self._get(record, any_embedder=True).embed_anew(self.embedder, embedder)
         self._catalogue.set_embedder(record, self.embedder)
-        with self._lock:
-            old = self._open.pop(record.id)
-        old.vectors.drop()
-        old.database.close()
+        self._open.forget(record).vectors.drop()
 
     def other_embedder(self, owner: Owner, name: str) -> OtherEmbedder | None:
         """Why the collection has to be rebuilt before it can be asked, if it has."""
@@ -264,34 +265,37 @@ class KnowledgeService:
     def _get(self, record: CollectionRecord, *, any_embedder: bool = False) -> OpenCollection:
         if record.embedder != self.embedder and not any_embedder:
             raise OtherEmbedder(name=record.name, made_with=record.embedder, embedder=self.embedder)
-        with self._lock:
-            if record.id not in self._open:
-                self._open[record.id] = OpenCollection.at(
-                    self._folder / "collections" / record.id,
-                    record,
-                    self._chroma,
-                    bound(self._lease, record.embedder),
-                    self._convert,
-                    self._lease_reranker,
-                )
-            return self._open[record.id]
+        return self._open.get(record)
+
+    def _tracked(self, collection: OpenCollection, steps: Iterator[IndexingProgress]) -> Iterator[IndexingProgress]:
+        """The steps of a run; until nothing waits any more the next start of the server goes on with it."""
+        self._catalogue.set_unfinished(collection.id, True)
+        return self._until_finished(collection, steps)
+
+    def _until_finished(
+        self, collection: OpenCollection, steps: Iterator[IndexingProgress]
+    ) -> Iterator[IndexingProgress]:
+        with closing(steps):  # type: ignore[type-var]
+            for number, step in enumerate(steps):
+                if number == 0:  # another run may have ended while this one waited for its turn
+                    self._catalogue.set_unfinished(collection.id, True)
+                yield step
+        if not collection.database.has_waiting():
+            self._catalogue.set_unfinished(collection.id, False)
 
     def _drop(self, record: CollectionRecord) -> None:
         self._jobs.stop(record.id)
-        collection = self._get(record, any_embedder=True)
         self._catalogue.forget(record)
-        with self._lock:
-            self._open.pop(record.id, None)
-        collection.vectors.drop()
-        collection.database.close()
+        self._open.forget(record).vectors.drop()
         shutil.rmtree(self._folder / "collections" / record.id, ignore_errors=True)
 
     def _catch_up(self) -> None:
         try:
             self._forget_guests()
-            for record in self._catalogue.all():
+            for record in self._catalogue.unfinished():
                 if record.embedder == self.embedder:
-                    self._run_out(self._get(record).resume())
+                    collection = self._get(record)
+                    self._run_out(self._tracked(collection, collection.resume()))
             if self._samples is not None:
                 record = self._catalogue.make(Owner(SERVER), SAMPLES, self.embedder, shared=True)
                 if record.embedder == self.embedder:

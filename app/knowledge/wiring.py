@@ -1,4 +1,4 @@
-"""The knowledge service as the settings ask for it."""
+"""Build the knowledge service from the settings."""
 
 from app.knowledge.retrieve.embedders import PACKAGED, held_by, reranker_held_by
 from app.knowledge.service import KnowledgeService

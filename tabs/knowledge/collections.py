@@ -1,51 +1,70 @@
-"""Handlers of the knowledge tab that make, fill, share and delete collections."""
+"""Event handlers of the knowledge tab that make, fill, share and delete collections."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.service import SAMPLES, KnowledgeService
 from tabs.knowledge.view import files_view, owner_of, progress_view
-from tabs.knowledge.widgets import CollectionsView, QuestionView, examples
+from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets, examples
 from tabs.shell.conversation import idle_box
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 
 LISTED = 1000  # files a list offers
-View = list[Any]
+Updates = dict[Block, Any]
 
 
-def wire_shelf(page: Page, service: KnowledgeService, shelf: CollectionsView, desk: QuestionView, tab: gr.Tab) -> None:
-    """Every event that changes what is on the shelf."""
-    view = _view(shelf, desk)
-    name = [shelf.collection]
-    for event in (page.remembered.change, tab.select):
-        page.on(event, partial(look, service), name, view)
-    page.on(shelf.timer.tick, partial(look, service), name, view)
-    page.on(shelf.collection.input, partial(choose, service), name, [*view, *desk.view])
-    page.on(shelf.new.submit, partial(make, service), [shelf.new], [*view, *desk.view, shelf.new])
-    page.on(shelf.drop.upload, partial(take, service), [*name, shelf.drop], [*view, shelf.drop])
-    page.on(shelf.folder.submit, partial(follow, service), [*name, shelf.folder], view)
-    page.on(shelf.go_on.click, partial(go_on, service), name, view)
-    page.on(shelf.rebuild.click, partial(rebuild, service), name, view)
-    page.on(shelf.stop.click, partial(stop, service), name, view)
-    page.on(shelf.shared.input, partial(share, service), [*name, shelf.shared], view)
-    page.on(shelf.remove.click, partial(remove, service), [*name, shelf.chosen], view)
-    page.on(shelf.delete.click, partial(delete, service), name, [*view, *desk.view])
+@dataclass(frozen=True)
+class CollectionsPanel:
+    """The service and the components that its collections are shown in."""
+
+    service: KnowledgeService
+    widgets: CollectionWidgets
+    question: QuestionWidgets
+
+    @property
+    def shown(self) -> list[Block]:
+        """What `look` updates."""
+        own = self.widgets
+        return [
+            *(own.collection, own.own, own.shared, own.folder, own.progress, own.stop, own.go_on, own.rebuild_note),
+            *(own.rebuild, own.files, own.chosen, own.remove, own.delete, own.timer, self.question.only),
+        ]
+
+    def wire(self, page: Page, tab: gr.Tab) -> None:
+        """Every event that changes collections."""
+        own, shown = self.widgets, self.shown
+        fresh = [*shown, *self.question.answer]
+        name = [own.collection]
+        for event in (page.remembered.change, tab.select, own.timer.tick):
+            page.on(event, partial(look, self), name, shown)
+        page.on(own.collection.input, partial(choose, self), name, fresh)
+        page.on(own.new.submit, partial(make, self), [own.new], [*fresh, own.new])
+        page.on(own.drop.upload, partial(take, self), [*name, own.drop], [*shown, own.drop])
+        page.on(own.folder.submit, partial(follow, self), [*name, own.folder], shown)
+        page.on(own.go_on.click, partial(go_on, self), name, shown)
+        page.on(own.rebuild.click, partial(rebuild, self), name, shown)
+        page.on(own.stop.click, partial(stop, self), name, shown)
+        page.on(own.shared.input, partial(share, self), [*name, own.shared], shown)
+        page.on(own.remove.click, partial(remove, self), [*name, own.chosen], shown)
+        page.on(own.delete.click, partial(delete, self), name, fresh)
 
 
-def look(service: KnowledgeService, visitor: Visitor, name: str | None) -> View:
-    """The shelf as it is now; a collection that is gone gives way to the first one."""
-    owner = owner_of(visitor)
+def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates:
+    """The collections as they are now; one that is gone gives way to the first."""
+    service, own, owner = panel.service, panel.widgets, owner_of(visitor)
     records = service.collections(owner)
     names = list(dict.fromkeys(record.name for record in records))
     name = name if name in names else next(iter(names), None)
     if name is None:
-        return [gr.update(choices=[], value=None), *[gr.update(visible=False)] * 2, *_nothing(visitor)]
+        return _nothing(panel, visitor)
     record = next(record for record in records if record.name == name)
     mine = record.owner == owner.key
     job = service.job(owner, name)
@@ -55,132 +74,113 @@ def look(service: KnowledgeService, visitor: Visitor, name: str | None) -> View:
     outdated = service.other_embedder(owner, name)
     listed = [(file.path, file.id) for file in files[:LISTED]]
     labels = [(f"{each} · {visitor.text('knowledge.samples')}" if each == SAMPLES else each, each) for each in names]
-    return [
-        gr.update(choices=labels, value=name),
-        gr.update(visible=mine and outdated is None),
-        gr.update(value=record.shared, visible=not owner.guest),
-        gr.update(visible=service.may_index_folders(owner)),
-        progress_view(visitor, job),
-        gr.update(visible=busy and mine),
-        gr.update(visible=mine and waiting and not busy and outdated is None),
-        gr.update(value=outdated.text(visitor.language) if outdated else "", visible=outdated is not None),
-        gr.update(visible=mine and outdated is not None and not busy),
-        files_view(visitor, files),
-        gr.update(choices=listed, visible=mine and bool(files)),
-        gr.update(visible=mine and bool(files)),
-        gr.update(visible=mine),
-        gr.update(choices=listed),
-        gr.Timer(active=busy or (waiting and not mine)),
-    ]
+    return {
+        own.collection: gr.update(choices=labels, value=name),
+        own.own: gr.update(visible=mine and outdated is None),
+        own.shared: gr.update(value=record.shared, visible=not owner.guest),
+        own.folder: gr.update(visible=service.may_index_folders(owner)),
+        own.progress: progress_view(visitor, job),
+        own.stop: gr.update(visible=busy and mine),
+        own.go_on: gr.update(visible=mine and waiting and not busy and outdated is None),
+        own.rebuild_note: gr.update(value=outdated.text(visitor.language) if outdated else "", visible=bool(outdated)),
+        own.rebuild: gr.update(visible=mine and outdated is not None and not busy),
+        own.files: files_view(visitor, files),
+        own.chosen: gr.update(choices=listed, visible=mine and bool(files)),
+        own.remove: gr.update(visible=mine and bool(files)),
+        own.delete: gr.update(visible=mine),
+        own.timer: gr.Timer(active=busy or (waiting and not mine)),
+        panel.question.only: gr.update(choices=listed),
+    }
 
 
-def choose(service: KnowledgeService, visitor: Visitor, name: str | None) -> View:
+def _nothing(panel: CollectionsPanel, visitor: Visitor) -> Updates:
+    own = panel.widgets
+    hidden = (own.own, own.shared, own.folder, own.stop, own.go_on, own.rebuild_note, own.rebuild, own.remove)
+    return {
+        **dict.fromkeys((*hidden, own.delete), gr.update(visible=False)),
+        own.collection: gr.update(choices=[], value=None),
+        own.progress: "",
+        own.files: files_view(visitor, []),
+        own.chosen: gr.update(choices=[], visible=False),
+        own.timer: gr.Timer(active=True),  # the samples will come
+        panel.question.only: gr.update(choices=[]),
+    }
+
+
+def choose(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates:
     """Another collection, another talk."""
-    return [*look(service, visitor, name), *_fresh_talk(visitor, name)]
+    return look(panel, visitor, name) | _fresh_talk(panel, visitor, name)
 
 
-def make(service: KnowledgeService, visitor: Visitor, name: str) -> View:
+def make(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
     """A new collection, chosen at once."""
-    made = service.make(owner_of(visitor), name).name
-    return [*look(service, visitor, made), *_fresh_talk(visitor, made), ""]
+    made = panel.service.make(owner_of(visitor), name).name
+    return choose(panel, visitor, made) | {panel.widgets.new: ""}
 
 
-def take(service: KnowledgeService, visitor: Visitor, name: str, paths: object) -> View:
+def take(panel: CollectionsPanel, visitor: Visitor, name: str, paths: object) -> Updates:
     """Index what was dropped; gradio's own copies do not stay."""
     files = uploaded(paths)
     try:
-        steps = service.index_uploads(owner_of(visitor), name, files)
+        steps = panel.service.index_uploads(owner_of(visitor), name, files)
     finally:
         discard(path for path, _ in files)
-    return [*_begin(service, visitor, name, steps), None]
+    return _begin(panel, visitor, name, steps) | {panel.widgets.drop: None}
 
 
-def follow(service: KnowledgeService, visitor: Visitor, name: str, folder: str) -> View:
+def follow(panel: CollectionsPanel, visitor: Visitor, name: str, folder: str) -> Updates:
     """Index a folder of this machine."""
-    return _begin(service, visitor, name, service.index_folder(owner_of(visitor), name, Path(folder).expanduser()))
+    place = Path(folder).expanduser()
+    return _begin(panel, visitor, name, panel.service.index_folder(owner_of(visitor), name, place))
 
 
-def go_on(service: KnowledgeService, visitor: Visitor, name: str) -> View:
+def go_on(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
     """Index what a stopped run left."""
-    return _begin(service, visitor, name, service.index_waiting(owner_of(visitor), name))
+    return _begin(panel, visitor, name, panel.service.index_waiting(owner_of(visitor), name))
 
 
-def rebuild(service: KnowledgeService, visitor: Visitor, name: str) -> View:
+def rebuild(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
     """Embed the collection anew."""
-    return _begin(service, visitor, name, service.rebuild(owner_of(visitor), name))
+    return _begin(panel, visitor, name, panel.service.rebuild(owner_of(visitor), name))
 
 
-def stop(service: KnowledgeService, visitor: Visitor, name: str) -> View:
+def stop(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
     """End the indexing after the present file."""
-    service.stop_jobs(owner_of(visitor), name)
-    return look(service, visitor, name)
+    panel.service.stop_jobs(owner_of(visitor), name)
+    return look(panel, visitor, name)
 
 
-def share(service: KnowledgeService, visitor: Visitor, name: str, shared: bool) -> View:
+def share(panel: CollectionsPanel, visitor: Visitor, name: str, shared: bool) -> Updates:
     """Let the others read it, or not."""
-    service.share(owner_of(visitor), name, shared)
-    return look(service, visitor, name)
+    panel.service.share(owner_of(visitor), name, shared)
+    return look(panel, visitor, name)
 
 
-def remove(service: KnowledgeService, visitor: Visitor, name: str, chosen: list[int]) -> View:
+def remove(panel: CollectionsPanel, visitor: Visitor, name: str, chosen: list[int]) -> Updates:
     """Take files out."""
-    service.remove_files(owner_of(visitor), name, [int(file) for file in chosen or []])
-    view = look(service, visitor, name)
-    view[10]["value"] = []
-    return view
+    panel.service.remove_files(owner_of(visitor), name, [int(file) for file in chosen or []])
+    updates = look(panel, visitor, name)
+    updates[panel.widgets.chosen]["value"] = []
+    return updates
 
 
-def delete(service: KnowledgeService, visitor: Visitor, name: str) -> View:
+def delete(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
     """Remove the whole collection."""
-    service.delete(owner_of(visitor), name)
-    view = look(service, visitor, None)
-    return [*view, *_fresh_talk(visitor, view[0]["value"])]
+    panel.service.delete(owner_of(visitor), name)
+    updates = look(panel, visitor, None)
+    return updates | _fresh_talk(panel, visitor, updates[panel.widgets.collection]["value"])
 
 
-def _begin(service: KnowledgeService, visitor: Visitor, name: str, steps: Iterator[IndexingProgress]) -> View:
-    service.start_job(owner_of(visitor), name, steps)
-    return look(service, visitor, name)
+def _begin(panel: CollectionsPanel, visitor: Visitor, name: str, steps: Iterator[IndexingProgress]) -> Updates:
+    panel.service.start_job(owner_of(visitor), name, steps)
+    return look(panel, visitor, name)
 
 
-def _fresh_talk(visitor: Visitor, name: str | None) -> View:
-    fitting = examples(visitor.language) if name == SAMPLES else None
-    hint = visitor.text("knowledge.sources_hint")
-    return [gr.update(value=[], examples=fitting), [], hint, idle_box()]
-
-
-def _nothing(visitor: Visitor) -> View:
-    hidden = gr.update(visible=False)
-    return [
-        hidden,
-        "",
-        hidden,
-        hidden,
-        hidden,
-        hidden,
-        files_view(visitor, []),
-        gr.update(choices=[], visible=False),
-        hidden,
-        hidden,
-        gr.update(choices=[]),
-        gr.Timer(active=True),  # the samples will come
-    ]
-
-
-def _view(shelf: CollectionsView, desk: QuestionView) -> list[Any]:
-    return [
-        shelf.collection,
-        shelf.own,
-        shelf.shared,
-        shelf.folder,
-        shelf.progress,
-        shelf.stop,
-        shelf.go_on,
-        shelf.rebuild_note,
-        shelf.rebuild,
-        shelf.files,
-        shelf.chosen,
-        shelf.remove,
-        shelf.delete,
-        desk.only,
-        shelf.timer,
-    ]
+def _fresh_talk(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates:
+    talk = panel.question
+    return {
+        talk.chatbot: gr.update(value=[], examples=examples(visitor.language) if name == SAMPLES else None),
+        talk.alone: [],
+        talk.sources: visitor.text("knowledge.sources_hint"),
+        talk.box: idle_box(),
+    }

@@ -1,6 +1,7 @@
-"""The knowledge tab: documents in, questions answered from them with sources; `/index`, `/search`, `/ask`."""
+"""Knowledge tab: ask documents, with sources; endpoints `/index`, `/search`, `/ask`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,19 @@ from app.knowledge.answer.answering import Answer, Question
 from app.knowledge.service import SAMPLES, KnowledgeService
 from app.models.interface import Message, Registry, Sampling
 from tabs.chat.bubbles import bubbles_of, turns_of, waiting
-from tabs.knowledge.collections import wire_shelf
+from tabs.knowledge.collections import CollectionsPanel, Updates
 from tabs.knowledge.view import answer_text, owner_of, plain, plain_progress, sources_view
-from tabs.knowledge.widgets import CollectionsView, QuestionView, draw
+from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets, draw
 from tabs.shell.conversation import busy_box, idle_box
 from tabs.shell.page import Page, Visitor, cancel
 from tabs.shell.upload_cleanup import discard, uploaded
 
-LONGEST_ANSWER = 400
-View = list[Any]  # chatbot, the model alone, sources, box
-
 
 def build(page: Page, service: KnowledgeService, registry: Registry, tab: gr.Tab) -> None:
     """Draw the tab, wire it, publish `/index`, `/search` and `/ask`."""
-    shelf, desk = draw(page, registry)
-    wire_shelf(page, service, shelf, desk, tab)
-    _wire_talk(page, service, shelf, desk)
+    collections, question = draw(page, registry)
+    CollectionsPanel(service, collections, question).wire(page, tab)
+    _wire_talk(page, service, collections, question)
     page.api(partial(index, service), "index")
     page.api(partial(search, service), "search")
     page.api(partial(ask, service), "ask")
@@ -87,22 +85,27 @@ def ask(
         yield [text, [plain(hit) for hit in answer.hits]]
 
 
-def _wire_talk(page: Page, service: KnowledgeService, shelf: CollectionsView, desk: QuestionView) -> None:
-    inputs = [shelf.collection, desk.chatbot, desk.compare, desk.model, desk.only, desk.k, desk.temperature]
+def _wire_talk(
+    page: Page, service: KnowledgeService, collections: CollectionWidgets, question: QuestionWidgets
+) -> None:
+    inputs = [collections.collection, question.chatbot, question.compare, question.model]
+    inputs += [question.only, question.k, question.temperature]
+    send_to, shown = partial(send, service, question), question.answer
     answers = [
-        page.on(desk.box.submit, partial(send, service), [desk.box, *inputs], desk.view),
-        page.on(desk.chatbot.example_select, partial(send_example, service), inputs, desk.view),
+        page.on(question.box.submit, send_to, [question.box, *inputs], shown),
+        page.on(question.chatbot.example_select, partial(send_example, service, question), inputs, shown),
     ]
-    for event in (shelf.collection.input, shelf.new.submit):
+    for event in (collections.collection.input, collections.new.submit):
         cancel(event, answers)
-    settled = [desk.chatbot, desk.alone]
-    page.on(desk.box.stop, settle, settled, [*settled, desk.box], cancels=answers)
-    page.on(desk.clear.click, clear, [], desk.view, cancels=answers)
-    page.on(desk.compare.change, show_beside, [desk.compare], [desk.beside])
+    settled = [question.chatbot, question.alone]
+    page.on(question.box.stop, partial(settle, question), settled, [*settled, question.box], cancels=answers)
+    page.on(question.clear.click, partial(clear, question), [], shown, cancels=answers)
+    page.on(question.compare.change, show_beside, [question.compare], [question.beside])
 
 
 def send(
     service: KnowledgeService,
+    widgets: QuestionWidgets,
     visitor: Visitor,
     text: str,
     collection: str,
@@ -112,7 +115,7 @@ def send(
     only: list[int] | None,
     k: int,
     temperature: float,
-) -> Iterator[View]:
+) -> Iterator[Updates]:
     """Answer what was typed, from the chosen files of the collection."""
     turns = [turn for turn in turns_of(bubbles) if turn.content]
     asked = Question(
@@ -125,38 +128,41 @@ def send(
         sampling=_sampling(temperature, None),
         visitor=visitor.name,
     )
-    question = Turn("user", text)
+    talk = [*turns, Turn("user", text)]
     try:
         answers = service.ask(owner_of(visitor), collection, asked)
-        busy = busy_box()
-        yield [*_talk(visitor, [*turns, question], Answer(), compare), visitor.text("knowledge.searching"), busy]
+        searching = {widgets.sources: visitor.text("knowledge.searching"), widgets.box: busy_box()}
+        yield _talk(widgets, visitor, talk, Answer(), compare) | searching
         shown = None
         for answer in answers:
+            updates = _talk(widgets, visitor, talk, answer, compare)
             if answer.hits is not shown or answer.state == "done":
                 shown = answer.hits
-                sources: Any = sources_view(visitor, service, collection, text, answer)
-            else:
-                sources = gr.skip()
-            yield [*_talk(visitor, [*turns, question], answer, compare), sources, gr.skip()]
+                updates[widgets.sources] = sources_view(visitor, service, collection, text, answer)
+            yield updates
     except Exception:
-        yield [bubbles_of(turns), gr.skip(), gr.skip(), idle_box(text)]
+        yield {widgets.chatbot: bubbles_of(turns), widgets.box: idle_box(text)}
         raise
-    yield [gr.skip(), gr.skip(), gr.skip(), idle_box()]
+    yield {widgets.box: idle_box()}
 
 
-def send_example(service: KnowledgeService, visitor: Visitor, event: gr.SelectData, *values: Any) -> Iterator[View]:
+def send_example(
+    service: KnowledgeService, widgets: QuestionWidgets, visitor: Visitor, event: gr.SelectData, *values: Any
+) -> Iterator[Updates]:
     """Answer an example."""
-    yield from send(service, visitor, event.value["text"], *values)
+    yield from send(service, widgets, visitor, event.value["text"], *values)
 
 
-def settle(_visitor: Visitor, bubbles: list[Any], alone: list[Any]) -> View:
+def settle(widgets: QuestionWidgets, _visitor: Visitor, bubbles: list[Any], alone: list[Any]) -> Updates:
     """Stopped: what was written stays, what only waited goes, the box is free."""
-    return [bubbles_of(turns_of(bubbles)), bubbles_of(turns_of(alone)), idle_box()]
+    kept = {widgets.chatbot: bubbles_of(turns_of(bubbles)), widgets.alone: bubbles_of(turns_of(alone))}
+    return {**kept, widgets.box: idle_box()}
 
 
-def clear(visitor: Visitor) -> View:
+def clear(widgets: QuestionWidgets, visitor: Visitor) -> Updates:
     """A new talk about the same documents."""
-    return [[], [], visitor.text("knowledge.sources_hint"), idle_box()]
+    hint = visitor.text("knowledge.sources_hint")
+    return {widgets.chatbot: [], widgets.alone: [], widgets.sources: hint, widgets.box: idle_box()}
 
 
 def show_beside(_visitor: Visitor, compare: bool) -> dict[str, Any]:
@@ -164,14 +170,17 @@ def show_beside(_visitor: Visitor, compare: bool) -> dict[str, Any]:
     return gr.update(visible=compare)
 
 
-def _talk(visitor: Visitor, turns: Sequence[Turn], answer: Answer, compare: bool) -> View:
+def _talk(widgets: QuestionWidgets, visitor: Visitor, turns: Sequence[Turn], answer: Answer, compare: bool) -> Updates:
     """Both chatbots: the talk with the answer so far, and the last question with the model's own."""
     note = visitor.text("knowledge.searched_for", query=answer.searched_for)
     note = note if answer.searched_for not in ("", turns[-1].content) else ""
     wait = [] if answer.state == "done" else [waiting(_waiting_text(visitor, answer))]
     written = bubbles_of([Turn("assistant", answer_text(visitor, answer), note)]) if answer.text else wait
     own = bubbles_of([Turn("assistant", answer.alone)]) if answer.alone else wait
-    return [[*bubbles_of(turns), *written], [*bubbles_of(turns[-1:]), *own] if compare else []]
+    return {
+        widgets.chatbot: [*bubbles_of(turns), *written],
+        widgets.alone: [*bubbles_of(turns[-1:]), *own] if compare else [],
+    }
 
 
 def _waiting_text(visitor: Visitor, answer: Answer) -> str:
@@ -191,8 +200,5 @@ def _turns(history: Sequence[Any]) -> list[Message]:
 
 
 def _sampling(temperature: float, seed: int | None) -> Sampling:
-    return Sampling(
-        temperature=max(0.0, min(float(temperature), 2.0)),
-        max_new_tokens=LONGEST_ANSWER,
-        seed=None if seed is None else int(seed),
-    )
+    given = max(0.0, min(float(temperature), 2.0))
+    return replace(Question("").sampling, temperature=given, seed=None if seed is None else int(seed))

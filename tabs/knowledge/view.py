@@ -1,4 +1,4 @@
-"""What the knowledge tab shows: files and their state, how indexing goes, passages with their words marked."""
+"""HTML of the knowledge tab: files and their state, indexing progress, passages with marked words."""
 
 from collections.abc import Sequence
 from html import escape

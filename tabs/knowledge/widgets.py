@@ -1,13 +1,15 @@
-"""The knowledge tab's components, drawn."""
+"""Components of the knowledge tab."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from app.errors import Language
+from app.knowledge.answer.answering import Question
 from app.knowledge.service import SAMPLES
-from app.models.interface import Registry, Sampling
+from app.models.interface import Registry
 from app.texts import load_texts
 from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.conversation import conversation_chatbot, question_box
@@ -16,7 +18,7 @@ from tabs.shell.page import Page
 
 
 @dataclass(frozen=True)
-class CollectionsView:
+class CollectionWidgets:
     """Choosing, making and filling collections."""
 
     collection: gr.Dropdown
@@ -38,7 +40,7 @@ class CollectionsView:
 
 
 @dataclass(frozen=True)
-class QuestionView:
+class QuestionWidgets:
     """Asking, and what comes back."""
 
     compare: gr.Checkbox
@@ -54,7 +56,7 @@ class QuestionView:
     temperature: gr.Slider
 
     @property
-    def view(self) -> list[Any]:
+    def answer(self) -> list[Block]:
         """What an answer changes."""
         return [self.chatbot, self.alone, self.sources, self.box]
 
@@ -64,7 +66,7 @@ def examples(language: Language) -> list[dict[str, str]]:
     return [{"text": question} for question in load_texts(language)["knowledge.examples"]]
 
 
-def draw(page: Page, registry: Registry) -> tuple[CollectionsView, QuestionView]:
+def draw(page: Page, registry: Registry) -> tuple[CollectionWidgets, QuestionWidgets]:
     """Documents on the left, the talk in the middle, its sources on the right."""
     collection = page.bind(
         gr.Dropdown([SAMPLES], value=SAMPLES, elem_id="knowledge-collection", container=False, render=False),
@@ -72,98 +74,99 @@ def draw(page: Page, registry: Registry) -> tuple[CollectionsView, QuestionView]
     )
     with gr.Row(elem_id="knowledge", equal_height=False):
         with gr.Column(elem_id="knowledge-side", scale=0, min_width=260):
-            shelf = _draw_shelf(page, collection)
+            collections = _draw_collections(page, collection)
         with gr.Column(elem_id="knowledge-main", scale=1, min_width=0):
-            compare, chatbot, beside, alone, box, clear = _draw_talk(page, collection)
+            drawn = _draw_talk(page, collection)
         with gr.Column(elem_id="knowledge-right", scale=0, min_width=300):
             page.bind(gr.Markdown(elem_classes="knowledge-title"), value="knowledge.sources")
-            sources = page.bind(gr.HTML(elem_id="knowledge-sources", padding=False), value="knowledge.sources_hint")
+            drawn["sources"] = page.bind(
+                gr.HTML(elem_id="knowledge-sources", padding=False), value="knowledge.sources_hint"
+            )
             with page.bind(gr.Accordion(open=False, elem_id="knowledge-settings"), label="knowledge.settings"):
-                model = model_choice(page, registry)
-                only = page.bind(
-                    gr.Dropdown([], multiselect=True, elem_id="knowledge-only"),
-                    label="knowledge.only",
-                    info="knowledge.only_info",
-                )
-                k = page.bind(gr.Slider(1, 20, 5, step=1), label="knowledge.k", info="knowledge.k_info")
-                temperature = page.bind(
-                    gr.Slider(0, 1.5, Sampling.temperature, step=0.05),
-                    label="chat.temperature",
-                    info="chat.temperature_info",
-                )
-    return shelf, QuestionView(compare, chatbot, beside, alone, box, clear, sources, model, only, k, temperature)
+                drawn |= _draw_settings(page, registry)
+    return collections, QuestionWidgets(**drawn)
 
 
-def _draw_shelf(page: Page, collection: gr.Dropdown) -> CollectionsView:
-    new = page.bind(
+def _draw_settings(page: Page, registry: Registry) -> dict[str, Any]:
+    asked = Question("")
+    return {
+        "model": model_choice(page, registry),
+        "only": page.bind(
+            gr.Dropdown([], multiselect=True, elem_id="knowledge-only"),
+            label="knowledge.only",
+            info="knowledge.only_info",
+        ),
+        "k": page.bind(gr.Slider(1, 20, asked.k, step=1), label="knowledge.k", info="knowledge.k_info"),
+        "temperature": page.bind(
+            gr.Slider(0, 1.5, asked.sampling.temperature, step=0.05),
+            label="chat.temperature",
+            info="chat.temperature_info",
+        ),
+    }
+
+
+def _draw_collections(page: Page, collection: gr.Dropdown) -> CollectionWidgets:
+    drawn: dict[str, Any] = {"collection": collection}
+    drawn["new"] = page.bind(
         gr.Textbox(elem_id="knowledge-new", max_length=60, max_lines=1, submit_btn=True),
         label="knowledge.new",
         placeholder="knowledge.new_hint",
     )
-    with gr.Column(visible=False, elem_id="knowledge-own") as own:
-        drop = page.bind(gr.File(file_count="multiple", elem_id="knowledge-drop", height=120), label="knowledge.drop")
-        folder = page.bind(
+    with gr.Column(visible=False, elem_id="knowledge-own") as drawn["own"]:
+        drawn["drop"] = page.bind(
+            gr.File(file_count="multiple", elem_id="knowledge-drop", height=120), label="knowledge.drop"
+        )
+        drawn["folder"] = page.bind(
             gr.Textbox(elem_id="knowledge-folder", max_lines=1, submit_btn=True, visible=False),
             label="knowledge.folder",
             placeholder="knowledge.folder_hint",
         )
-        shared = page.bind(gr.Checkbox(False, visible=False), label="knowledge.shared", info="knowledge.shared_info")
-    progress = gr.HTML(elem_id="knowledge-progress", padding=False)
-    stop = page.bind(gr.Button(size="sm", visible=False, elem_id="knowledge-stop"), value="knowledge.stop")
-    go_on = page.bind(gr.Button(size="sm", visible=False), value="knowledge.go_on")
-    rebuild_note = gr.Markdown(visible=False)
-    rebuild = page.bind(gr.Button(size="sm", visible=False), value="knowledge.rebuild")
-    files = gr.HTML(elem_id="knowledge-files", padding=False)
-    chosen = page.bind(gr.Dropdown([], multiselect=True, visible=False), label="knowledge.chosen")
-    remove = page.bind(gr.Button(size="sm", visible=False), value="knowledge.remove")
-    delete = page.bind(
-        gr.Button(size="sm", visible=False, elem_id="knowledge-delete", elem_classes=ASKS_FIRST),
-        value="knowledge.delete",
-    )
-    return CollectionsView(
-        collection,
-        new,
-        own,
-        shared,
-        drop,
-        folder,
-        progress,
-        stop,
-        go_on,
-        rebuild_note,
-        rebuild,
-        files,
-        chosen,
-        remove,
-        delete,
-        gr.Timer(1.0, active=False),
-    )
+        drawn["shared"] = page.bind(
+            gr.Checkbox(False, visible=False), label="knowledge.shared", info="knowledge.shared_info"
+        )
+    drawn["progress"] = gr.HTML(elem_id="knowledge-progress", padding=False)
+    drawn["stop"] = _hidden_button(page, "knowledge.stop", elem_id="knowledge-stop")
+    drawn["go_on"] = _hidden_button(page, "knowledge.go_on")
+    drawn["rebuild_note"] = gr.Markdown(visible=False)
+    drawn["rebuild"] = _hidden_button(page, "knowledge.rebuild")
+    drawn["files"] = gr.HTML(elem_id="knowledge-files", padding=False)
+    drawn["chosen"] = page.bind(gr.Dropdown([], multiselect=True, visible=False), label="knowledge.chosen")
+    drawn["remove"] = _hidden_button(page, "knowledge.remove")
+    drawn["delete"] = _hidden_button(page, "knowledge.delete", elem_id="knowledge-delete", elem_classes=ASKS_FIRST)
+    return CollectionWidgets(**drawn, timer=gr.Timer(1.0, active=False))
 
 
-def _draw_talk(
-    page: Page, collection: gr.Dropdown
-) -> tuple[gr.Checkbox, gr.Chatbot, gr.Column, gr.Chatbot, gr.Textbox, gr.Button]:
+def _hidden_button(page: Page, key: str, **more: Any) -> gr.Button:
+    return page.bind(gr.Button(size="sm", visible=False, **more), value=key)
+
+
+def _draw_talk(page: Page, collection: gr.Dropdown) -> dict[str, Any]:
+    drawn: dict[str, Any] = {}
     with gr.Row(elem_id="knowledge-bar"):
         collection.render()
-        compare = page.bind(gr.Checkbox(False, elem_id="knowledge-compare", container=False), label="knowledge.compare")
-        clear = page.bind(gr.Button(size="sm", min_width=0, elem_id="knowledge-clear"), value="knowledge.clear")
+        drawn["compare"] = page.bind(
+            gr.Checkbox(False, elem_id="knowledge-compare", container=False), label="knowledge.compare"
+        )
+        drawn["clear"] = page.bind(
+            gr.Button(size="sm", min_width=0, elem_id="knowledge-clear"), value="knowledge.clear"
+        )
     with gr.Row(elem_id="knowledge-talk"):
         with gr.Column(scale=1, min_width=0, elem_classes="knowledge-column"):
-            chatbot = page.bind(
+            drawn["chatbot"] = page.bind(
                 conversation_chatbot("knowledge-chat", elem_classes="knowledge-chat"),
                 label="knowledge.with_documents",
                 placeholder="knowledge.welcome",
                 examples=examples,
             )
-        with gr.Column(scale=1, min_width=0, visible=False, elem_classes="knowledge-column") as beside:
-            alone = page.bind(
+        with gr.Column(scale=1, min_width=0, visible=False, elem_classes="knowledge-column") as drawn["beside"]:
+            drawn["alone"] = page.bind(
                 conversation_chatbot("knowledge-alone", elem_classes="knowledge-chat"),
                 label="knowledge.alone",
                 placeholder="knowledge.alone_hint",
             )
-    box = page.bind(
+    drawn["box"] = page.bind(
         question_box("knowledge-box"),
         label="knowledge.question",
         placeholder="knowledge.placeholder",
     )
-    return compare, chatbot, beside, alone, box, clear
+    return drawn

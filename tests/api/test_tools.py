@@ -27,7 +27,7 @@ from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner
 from app.models.interface import Message
 from tests.fakes import FakeModel, FakeRegistry
-from tests.knowledge.shelf import shelf
+from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
 
 
@@ -192,7 +192,7 @@ def test_tuned_models_are_listed_to_their_owner_only(folder: Path) -> None:
 def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Path) -> None:
     model = FakeModel("tiny", script=lambda _: ["量化把显存降到三成[1]。"])
     registry = FakeRegistry(model)
-    knowledge = KnowledgeService(registry, folder, embedder="words", lease_embedder=shelf(lambda _: WordEmbedder()))
+    knowledge = KnowledgeService(registry, folder, embedder="words", lease_embedder=lease_of(lambda _: WordEmbedder()))
     note = folder / "note.md"
     note.write_text("# 第二周\n\n## 量化\n\n4 比特量化把显存降到三成。\n", encoding="utf-8")
     ada = Owner("ada")

@@ -15,7 +15,7 @@ from app.web import ui
 from app.web.server import login_of
 from tests.conftest import free_port
 from tests.fakes import FakeModel, FakeRegistry, fake_services
-from tests.knowledge.shelf import shelf
+from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -51,7 +51,7 @@ def service(tmp_path: Path) -> Iterator[KnowledgeService]:
         FakeRegistry(FakeModel("tiny", script)),
         tmp_path / "data",
         embedder="words",
-        lease_embedder=shelf(lambda _: WordEmbedder()),
+        lease_embedder=lease_of(lambda _: WordEmbedder()),
         rights=Rights(guests_index_folders=True),
         samples=samples,
     )

@@ -10,7 +10,7 @@ from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner, Rights
 from tests.fakes import FakeRegistry
-from tests.knowledge.shelf import shelf
+from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
 
 Start = Callable[..., KnowledgeService]
@@ -33,7 +33,7 @@ def start(tmp_path: Path, embedder: WordEmbedder) -> Iterator[Start]:
             running.pop().close()
         options: dict[str, object] = {
             "embedder": "words",
-            "lease_embedder": shelf(lambda name: embedder if name == "words" else WordEmbedder(name)),
+            "lease_embedder": lease_of(lambda name: embedder if name == "words" else WordEmbedder(name)),
             "rights": Rights(frozenset({"ann"})),
         } | settings
         registry = options.pop("registry", None) or FakeRegistry()

@@ -11,7 +11,7 @@ from app.knowledge.answer.document_links import Links, Place, router
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import DataInUse, NoSuchCollection, NotYours, Owner
 from tests.knowledge.conftest import ANN, BOB, Start, run
-from tests.knowledge.shelf import shelf
+from tests.knowledge.leases import lease_of
 
 GUEST = Owner("ann", guest=True)
 
@@ -136,7 +136,7 @@ def test_markup_in_a_document_is_shown_and_not_run(
 
 def test_one_process_at_a_time(service: KnowledgeService, tmp_path: Path) -> None:
     with pytest.raises(DataInUse):
-        KnowledgeService(service.registry, tmp_path / "data", lease_embedder=shelf(), embedder="words")
+        KnowledgeService(service.registry, tmp_path / "data", lease_embedder=lease_of(), embedder="words")
 
 
 def test_the_samples_are_there_for_everyone(start: Start) -> None:

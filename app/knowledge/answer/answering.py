@@ -1,4 +1,4 @@
-"""A question to an answer with sources: rewrite, search, judge, pack, generate, check."""
+"""Retrieval-augmented answering: rewrite, search, judge, pack the prompt, generate, check citations."""
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -21,6 +21,8 @@ from app.knowledge.retrieve.retrieval import Hit, Searcher
 from app.models.interface import Message, Registry, Sampling
 from app.models.waiting import while_loading
 
+LONGEST_ANSWER = 400  # tokens
+
 
 @dataclass(frozen=True)
 class Question:
@@ -33,7 +35,7 @@ class Question:
     compare: bool = False
     k: int = 5
     files: Sequence[int] | None = None
-    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=400))
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=LONGEST_ANSWER))
     visitor: str = ""
 
 

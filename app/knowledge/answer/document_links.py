@@ -1,4 +1,4 @@
-"""Links that open a document at a passage: signed for one person and one file, and checked when followed."""
+"""Signed links that open a document at a passage, checked for one reader when followed."""
 
 import hmac
 import json

@@ -1,4 +1,4 @@
-"""The registry's models as LangChain chat models: chains written elsewhere run on them."""
+"""LangChain chat model over the model registry."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing

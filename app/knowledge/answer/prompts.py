@@ -1,4 +1,4 @@
-"""What the model is told, in the question's language."""
+"""Prompt templates for answering and for rewriting follow-ups, in Chinese and English."""
 
 from collections.abc import Sequence
 

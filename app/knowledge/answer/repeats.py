@@ -1,4 +1,4 @@
-"""A small model may say the same over and over, until its answer is as long as it may be."""
+"""Detect repetition loops in generated text and cut them off."""
 
 import re
 

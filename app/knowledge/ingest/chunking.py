@@ -1,4 +1,4 @@
-"""Text to passages: Markdown along its headings, long sections by length with overlap, code blocks kept whole."""
+"""Text chunking: Markdown along its headings, long sections by length with overlap, code blocks kept whole."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A child process that converts files, with limits on memory and time, started again after a bad file ends it."""
+"""Child process that parses files, with limits on memory and time; started again after a bad file ends it."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""What a file becomes before it is split: one text with the places where its pages start."""
+"""Converted documents: one text with page offsets; decoding and cleaning of raw text."""
 
 import re
 from bisect import bisect_right

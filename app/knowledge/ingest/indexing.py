@@ -1,4 +1,4 @@
-"""Files into a collection's index: only what changed is parsed, a new version replaces the old one whole."""
+"""Incremental indexing: only changed files are parsed, and a new version replaces the old one whole."""
 
 import hashlib
 import time
@@ -12,7 +12,7 @@ import numpy as np
 
 from app.knowledge.ingest.chunking import split
 from app.knowledge.ingest.documents import Text, Unreadable
-from app.knowledge.ingest.sources import Found
+from app.knowledge.ingest.sources import SourceFile
 from app.knowledge.retrieve.embedders import Embedder, Vectors
 from app.knowledge.retrieve.segmenting import segmented
 from app.knowledge.store.database import Database, FileRecord, Prepared, under_heading
@@ -73,26 +73,26 @@ class Indexer:
     vectors: VectorIndex
     embedder: Callable[[], AbstractContextManager[Embedder]]
     convert: Convert
-    _lock: Lock = field(default_factory=Lock)
+    lock: Lock = field(default_factory=Lock)
 
     def recover(self) -> None:
         """Remove what an interrupted run left in the vector store."""
-        with self._lock:
+        with self.lock:
             self._clear(self.database.journal())
 
-    def run(self, origin: str, found: Iterable[Found], *, follow: bool = False) -> Iterator[IndexingProgress]:
+    def run(self, origin: str, found: Iterable[SourceFile], *, follow: bool = False) -> Iterator[IndexingProgress]:
         """Index the files; with `follow` those of `origin` that are gone are removed. Close the iterator to stop.
 
         What was finished before a stop stays; the rest is listed as waiting.
         """
-        with self._lock:
+        with self.lock:
             files = list(found)
             self.database.announce(origin, (file.name for file in files))
             yield from _Run(self, origin, files, follow).steps()
 
     def add_text(self, origin: str, name: str, text: Text) -> None:
         """Index one text that is no file."""
-        with self._lock:
+        with self.lock:
             self.database.announce(origin, [name])
             record = next(record for record in self.database.files(origin) if record.path == name)
             new = prepare(record.id, hashlib.blake2b(text.content.encode()).hexdigest(), "", text)
@@ -101,7 +101,7 @@ class Indexer:
 
     def remove(self, file_ids: Iterable[int]) -> None:
         """Take files out of the index."""
-        with self._lock:
+        with self.lock:
             self._clear(self.database.remove(file_ids))
 
     def _clear(self, versions: dict[int, int]) -> None:
@@ -129,7 +129,7 @@ class Indexer:
 class _Run:
     """One pass over a list of files."""
 
-    def __init__(self, indexer: Indexer, origin: str, files: list[Found], follow: bool) -> None:
+    def __init__(self, indexer: Indexer, origin: str, files: list[SourceFile], follow: bool) -> None:
         self._indexer = indexer
         self._files = files
         self._records = {record.path: record for record in indexer.database.files(origin)}
@@ -156,7 +156,7 @@ class _Run:
         self._progress = replace(self._progress, **changes)  # type: ignore[arg-type]
         return self._progress
 
-    def _consider(self, file: Found, record: FileRecord) -> None:
+    def _consider(self, file: SourceFile, record: FileRecord) -> None:
         """Parse the file if it is new or changed."""
         database = self._indexer.database
         digest = stamp = ""
@@ -178,14 +178,14 @@ class _Run:
             self._failed(file, record, "", "", (f"无法读取：{error.strerror}", f"Cannot be read: {error.strerror}"))
         return None
 
-    def _unchanged(self, file: Found, record: FileRecord) -> None:
+    def _unchanged(self, file: SourceFile, record: FileRecord) -> None:
         if record.reason_en:
             failure = Failure(file.name, record.reason_zh, record.reason_en)
             self._note(failed=(*self._progress.failed, failure), done=self._progress.done + 1)
         else:
             self._note(unchanged=self._progress.unchanged + 1, done=self._progress.done + 1)
 
-    def _failed(self, file: Found, record: FileRecord, digest: str, stamp: str, reason: tuple[str, str]) -> None:
+    def _failed(self, file: SourceFile, record: FileRecord, digest: str, stamp: str, reason: tuple[str, str]) -> None:
         self._indexer.database.fail(record.id, digest, stamp, reason)
         self._note(failed=(*self._progress.failed, Failure(file.name, *reason)), done=self._progress.done + 1)
 

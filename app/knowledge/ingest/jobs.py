@@ -1,4 +1,4 @@
-"""Indexing runs on threads of their own: whoever watches may leave, the run goes on and can be found again."""
+"""Background indexing jobs: whoever watches may leave, the run goes on and can be found again."""
 
 import logging
 from collections import defaultdict

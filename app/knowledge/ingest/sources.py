@@ -1,4 +1,4 @@
-"""Which files are to be indexed: uploads kept beside the index, or a folder of the server that is followed."""
+"""Source files to index: uploads kept beside the index, or a folder of the server that is followed."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ SKIPPED_FOLDERS = frozenset({".git", ".svn", "node_modules", "__pycache__", ".ve
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceFile:
     """A file on disk and the name it has in the collection; `refused` says (zh, en) why it may not be read."""
 
     path: Path
@@ -64,7 +64,7 @@ def keep_upload(path: Path, inner: str, folder: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def folder_files(folder: Path) -> Iterator[Found]:
+def folder_files(folder: Path) -> Iterator[SourceFile]:
     """All files of known kinds below `folder`, in order; links that lead out of it are refused, not followed."""
     root = folder.resolve()
     for place, folders, names in os.walk(root):
@@ -73,7 +73,7 @@ def folder_files(folder: Path) -> Iterator[Found]:
             path = Path(place) / name
             if suffix_of(name) not in SUFFIXES or name.startswith("."):
                 continue
-            yield Found(path, path.relative_to(root).as_posix(), _refusal(path, root))
+            yield SourceFile(path, path.relative_to(root).as_posix(), _refusal(path, root))
 
 
 def _refusal(path: Path, root: Path) -> tuple[str, str] | None:

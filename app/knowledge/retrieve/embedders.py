@@ -1,4 +1,4 @@
-"""Text to vectors: multilingual-e5-small at 4 bits from a wheel, any other model by sentence-transformers."""
+"""Embedding models and rerankers: packaged multilingual-e5-small at 4 bits, others by sentence-transformers."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -145,8 +145,3 @@ def reranker_held_by(
         return hold("reranker", name, UNKNOWN_MIB, lambda _report: load(), device or "cpu")
 
     return lease
-
-
-def bound(lease: LeaseEmbedder, name: str) -> Callable[[], AbstractContextManager[Embedder]]:
-    """A lease of one embedder, as the index holds it."""
-    return partial(lease, name)

@@ -1,4 +1,4 @@
-"""A collection as a LangChain vector store; `as_retriever()` makes the retriever of a chain."""
+"""LangChain vector store over a collection; `as_retriever()` makes the retriever of a chain."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whether what was found answers the question at all, judged before a model is asked."""
+"""Refusal: judge from retrieval scores whether the documents answer a question, before a model is asked."""
 
 import math
 from collections.abc import Mapping, Sequence

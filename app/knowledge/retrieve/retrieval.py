@@ -1,4 +1,4 @@
-"""Search: nearest vectors and best keywords, fused by score."""
+"""Hybrid search: dense vectors and BM25 keywords, fused by score, optionally reranked."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +11,7 @@ from app.knowledge.store.database import Database
 from app.knowledge.store.snapshot import Snapshot, StoredPassage
 from app.knowledge.store.vectors import Key, VectorIndex
 
-CANDIDATES = 50  # asked of each leg
+CANDIDATES = 50  # asked of each retriever
 RERANKED = 20  # passages a reranker reads
 JUDGED = 5  # passages whose words count as evidence
 KEYWORD_WEIGHT = 0.5  # of the best keyword match against the best vector; measured by bench.retrieval
@@ -48,20 +48,20 @@ class Searcher:
     def search(self, queries: Sequence[str], k: int, files: Sequence[int] | None = None) -> list[Hit]:
         """The `k` best passages for the queries together; `files` restricts to these."""
         with self.database.snapshot() as snapshot:
-            return self._rank([self.leg(snapshot, query, files) for query in queries], k)
+            return self._rank([self.retrieve(snapshot, query, files) for query in queries], k)
 
     def search_and_judge(
         self, queries: Sequence[str], k: int, files: Sequence[int] | None = None
     ) -> tuple[list[Hit], bool]:
         """The same, and whether the passages are likely to answer any of the queries."""
         with self.database.snapshot() as snapshot:
-            legs = [self.leg(snapshot, query, files) for query in queries]
-            evidence = [weigh_leg(snapshot, leg) for leg in legs]
+            results = [self.retrieve(snapshot, query, files) for query in queries]
+            evidence = [weigh_result(snapshot, result) for result in results]
         with self.embedder() as embedder:
             name = embedder.name
-        return self._rank(legs, k), any(is_answerable(one, name) for one in evidence)
+        return self._rank(results, k), any(is_answerable(one, name) for one in evidence)
 
-    def leg(self, snapshot: Snapshot, query: str, files: Sequence[int] | None = None) -> RetrieverResult:
+    def retrieve(self, snapshot: Snapshot, query: str, files: Sequence[int] | None = None) -> RetrieverResult:
         """The candidates of one query."""
         with self.embedder() as embedder:
             vector = embedder.query(query)
@@ -76,36 +76,37 @@ class Searcher:
             {passage.key: score for passage, score in matched},
         )
 
-    def _rank(self, legs: Sequence[RetrieverResult], k: int) -> list[Hit]:
+    def _rank(self, results: Sequence[RetrieverResult], k: int) -> list[Hit]:
         scores: dict[Key, float] = {}
-        for leg in legs:
-            for key, score in fuse(leg.cosines, leg.keyword_scores).items():
+        for result in results:
+            for key, score in fuse(result.cosines, result.keyword_scores).items():
                 scores[key] = scores.get(key, 0.0) + score
         best = sorted(scores, key=lambda key: -scores[key])[: k if self.reranker is None else max(k, RERANKED)]
-        known = {key: passage for leg in legs for key, passage in leg.passages.items()}
+        known = {key: passage for result in results for key, passage in result.passages.items()}
         hits = [
-            Hit(known[key], scores[key] / len(legs), max(leg.cosines.get(key, 0.0) for leg in legs)) for key in best
+            Hit(known[key], scores[key] / len(results), max(result.cosines.get(key, 0.0) for result in results))
+            for key in best
         ]
         if self.reranker is None or not hits:
             return hits
         with self.reranker() as reranker:
-            order = reranker.scores(legs[0].query, [hit.passage.content for hit in hits])
+            order = reranker.scores(results[0].query, [hit.passage.content for hit in hits])
         return [hit for _, hit in sorted(zip(order, hits, strict=True), key=lambda pair: -pair[0])][:k]
 
 
-def weigh_leg(snapshot: Snapshot, leg: RetrieverResult) -> Evidence:
+def weigh_result(snapshot: Snapshot, result: RetrieverResult) -> Evidence:
     """What speaks for an answer to this query."""
-    scores = fuse(leg.cosines, leg.keyword_scores)
+    scores = fuse(result.cosines, result.keyword_scores)
     best = sorted(scores, key=lambda key: -scores[key])[:JUDGED]
-    frequency, total = snapshot.frequencies({word for word, _, _ in content_words(leg.query)})
-    texts = [f"{' '.join(leg.passages[key].heading)}\n{leg.passages[key].content}" for key in best]
-    return weigh(leg.query, sorted(leg.cosines.values(), reverse=True), texts, frequency, total)
+    frequency, total = snapshot.frequencies({word for word, _, _ in content_words(result.query)})
+    texts = [f"{' '.join(result.passages[key].heading)}\n{result.passages[key].content}" for key in best]
+    return weigh(result.query, sorted(result.cosines.values(), reverse=True), texts, frequency, total)
 
 
 def fuse(
     cosines: dict[Key, float], keyword_scores: dict[Key, float], weight: float = KEYWORD_WEIGHT
 ) -> dict[Key, float]:
-    """Both legs on one scale: cosines spread over 0 to 1 among the candidates, keyword scores against the best one.
+    """Both retrievers on one scale: cosines spread over 0 to 1 among the candidates, keyword scores against the best one.
 
     Measured better than reciprocal rank fusion, which forgets by how much the first place was won.
     """

@@ -1,4 +1,4 @@
-"""Words of mixed Chinese and English text, for the keyword index and for checking citations."""
+"""Word segmentation (jieba) of mixed Chinese and English text, for keyword search and citation checks."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Who has which collection: private to its owner, or shared for reading. Names are only looked up, never paths."""
+"""Catalogue of collections (SQLite): owner, sharing, embedder. Names are only looked up, never used as paths."""
 
 import re
 import sqlite3
@@ -12,13 +12,16 @@ from secrets import token_hex
 from app.errors import BadInput, StudioError
 
 SERVER = ""  # owner of what belongs to the server, such as the sample documents; no login is empty
+_COLUMNS = "id, owner, name, shared, embedder"
 NAME = re.compile(r"[^\x00-\x1f/\\]{1,60}")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS collections (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, shared INTEGER NOT NULL, embedder TEXT NOT NULL,
-    used REAL NOT NULL, UNIQUE (owner, name))
+    used REAL NOT NULL, unfinished INTEGER NOT NULL DEFAULT 1, UNIQUE (owner, name))
 """
+# For a catalogue of an earlier version; every collection is then looked at once.
+ADD_UNFINISHED = "ALTER TABLE collections ADD COLUMN unfinished INTEGER NOT NULL DEFAULT 1"
 
 
 class NoSuchCollection(StudioError):
@@ -89,6 +92,9 @@ class Catalogue:
         self._path = path
         with self._connection() as connection:
             connection.execute(SCHEMA)
+            columns = {row[1] for row in connection.execute("PRAGMA table_info(collections)")}
+            if "unfinished" not in columns:
+                connection.execute(ADD_UNFINISHED)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -100,13 +106,7 @@ class Catalogue:
 
     def visible(self, owner: Owner) -> list[CollectionRecord]:
         """The owner's own collections by name, then what others share."""
-        with self._connection() as connection:
-            rows = connection.execute(
-                "SELECT id, owner, name, shared, embedder FROM collections WHERE owner = ? OR shared"
-                " ORDER BY owner != ?, name",
-                (owner.key, owner.key),
-            ).fetchall()
-        return [_record(row) for row in rows]
+        return self._chosen("WHERE owner = ? OR shared ORDER BY owner != ?, name", owner.key, owner.key)
 
     def readable(self, owner: Owner, name: str) -> CollectionRecord:
         """The owner's own collection of this name, else a shared one."""
@@ -134,7 +134,7 @@ class Catalogue:
             )
         with self._connection() as connection:
             connection.execute(
-                "INSERT INTO collections VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO collections VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
                 (token_hex(16), owner.key, name, shared, embedder, time.time()),
             )
         return self.writable(owner, name)
@@ -156,17 +156,24 @@ class Catalogue:
 
     def all(self) -> list[CollectionRecord]:
         """Every collection; for the server's own housekeeping."""
+        return self._chosen("")
+
+    def unfinished(self) -> list[CollectionRecord]:
+        """Collections with files that a run listed and did not reach."""
+        return self._chosen("WHERE unfinished")
+
+    def set_unfinished(self, collection: str, unfinished: bool) -> None:
+        """Whether the next start of the server has to look for files that wait."""
         with self._connection() as connection:
-            rows = connection.execute("SELECT id, owner, name, shared, embedder FROM collections").fetchall()
-        return [_record(row) for row in rows]
+            connection.execute("UPDATE collections SET unfinished = ? WHERE id = ?", (unfinished, collection))
 
     def left_by_guests(self, since: float) -> list[CollectionRecord]:
         """Guests' collections that nobody used since then."""
+        return self._chosen("WHERE owner LIKE 'guest:%' AND used < ?", since)
+
+    def _chosen(self, where: str, *values: object) -> list[CollectionRecord]:
         with self._connection() as connection:
-            rows = connection.execute(
-                "SELECT id, owner, name, shared, embedder FROM collections WHERE owner LIKE 'guest:%' AND used < ?",
-                (since,),
-            ).fetchall()
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM collections {where}", values).fetchall()
         return [_record(row) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""One collection's files, passages and keyword index in a SQLite file, and the journal that makes indexing survive.
+"""SQLite store of one collection: files, texts, passages, FTS5 keyword index, and the journal for crash recovery.
 
 A version is one parsed state of a file. Its vectors live elsewhere, so two stores must agree: a journal row means «the
 vectors of this version are to be removed». It is written before they are stored and erased in the same transaction
@@ -64,6 +64,7 @@ class Prepared:
     keywords: Sequence[tuple[str, str]]
 
 
+IDLE_CONNECTIONS = 2  # kept open between uses; each holds up to three files
 _FILE = "id, origin, path, state, version, hash, stamp, passages, reason_zh, reason_en"
 
 
@@ -98,7 +99,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        if self._closed:
+        if self._closed or self._idle.qsize() >= IDLE_CONNECTIONS:
             connection.close()
         else:
             self._idle.put(connection)
@@ -124,6 +125,11 @@ class Database:
         with self._connection() as connection:
             rows = connection.execute(f"SELECT {_FILE} FROM files {where} ORDER BY path, origin", values)
             return [FileRecord(*row) for row in rows]
+
+    def has_waiting(self) -> bool:
+        """Whether a listed file has not been reached."""
+        with self._connection() as connection:
+            return connection.execute("SELECT 1 FROM files WHERE state = 'waiting' LIMIT 1").fetchone() is not None
 
     def announce(self, origin: str, paths: Iterable[str]) -> None:
         """List files that are about to be indexed; those known already keep their state and content."""

@@ -1,4 +1,4 @@
-"""Reading a collection for one search: passages by keyword and by key, as they stood when it began."""
+"""Read transaction for one search: passages by keyword (BM25) and by key."""
 
 import json
 import sqlite3

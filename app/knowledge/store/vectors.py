@@ -1,4 +1,4 @@
-"""Vectors of a collection in Chroma: a folder of ours, or a Chroma server by URL."""
+"""Vector index in Chroma, embedded in a folder of ours or on a Chroma server by URL."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from app.errors import SettingsError
 from app.knowledge.retrieve.embedders import Vectors
 
+OPEN_INDEXES = 8  # a shard of Chroma's cache; in all at most 64 vector indexes stay open, four files each
 BATCH = 2000  # ids in one request; Chroma's own limit is above 5000
 Key = tuple[int, int]  # version of a file, number of the passage in it
 
@@ -20,7 +21,7 @@ def open_chroma(folder: Path, url: str = "") -> Any:
 
     quiet = Settings(anonymized_telemetry=False)
     if not url:
-        return chromadb.PersistentClient(str(folder), quiet)
+        return _embedded(folder, quiet)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError(key="chroma_url", value=url, allowed="http(s)://host:port")
@@ -29,6 +30,19 @@ def open_chroma(folder: Path, url: str = "") -> Any:
         return chromadb.HttpClient(parts.hostname, parts.port or (443 if secure else 8000), secure, settings=quiet)
     except ValueError as error:
         raise SettingsError(key="chroma_url", value=url, allowed=str(error)) from error
+
+
+def _embedded(folder: Path, settings: Any) -> Any:
+    """Chroma in this process; by itself it would keep a fifth of all file descriptors' worth of indexes open."""
+    from chromadb.api.client import Client
+    from chromadb.api.rust import RustBindingsAPI
+    from chromadb.config import System
+
+    settings.is_persistent, settings.persist_directory = True, str(folder)
+    system = System(settings)
+    system.instance(RustBindingsAPI).hnsw_cache_size = OPEN_INDEXES
+    system.start()
+    return Client.from_system(system)
 
 
 class VectorIndex:

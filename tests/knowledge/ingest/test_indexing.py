@@ -1,8 +1,5 @@
 """The index stays right: what changed and only that, old versions until the new one is whole, nothing left over."""
 
-import os
-import random
-import signal
 import subprocess
 import sys
 import threading
@@ -10,11 +7,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from app.knowledge.ingest.conversion_worker import Converter
+from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner, Rights
+from app.knowledge.store.database import IDLE_CONNECTIONS
+from app.knowledge.store.open_collections import MOST_OPEN, OpenCollections, Resources
+from app.knowledge.store.vectors import VectorIndex, open_chroma
 from tests.knowledge.conftest import ANN, BOB, Start, run
+from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
 
 
@@ -163,47 +167,73 @@ def test_an_upload_that_is_too_large_is_listed_and_the_others_go_in(start: Start
     assert [failure.file for failure in progress.failed] == ["huge.txt"]
 
 
-def test_ten_thousand_small_files(start: Start, tmp_path: Path) -> None:
+def test_a_thousand_small_files(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "many"
-    for part in range(100):
+    for part in range(10):
         (folder / f"{part:02}").mkdir(parents=True)
         for number in range(100):
             (folder / f"{part:02}" / f"{number}.txt").write_text(f"File {part} {number}.")
     service = start()
-    assert run(service.index_folder(ANN, "course", folder)).added == 10_000
-    assert run(service.index_folder(ANN, "course", folder)).unchanged == 10_000
+    assert run(service.index_folder(ANN, "course", folder)).added == 1000
+    assert run(service.index_folder(ANN, "course", folder)).unchanged == 1000
     assert consistent(service)
-    with service._get(service.collections(ANN)[0]).database.snapshot() as snapshot:
-        found = snapshot.matching(["file", "37"], 200, None)  # the word that every file has weighs nothing
-    assert {passage.content for passage, _ in found} >= {"File 37 5.", "File 5 37."}
-    assert all("37" in passage.content for passage, _ in found)
+    found = {hit.passage.content for hit in service.search(ANN, "course", "file 37", k=50)}
+    assert found >= {f"File {part} 37." for part in range(10)}
 
 
+# Where a child kills itself: before or after the n-th call of a method of the three stores and the two workers.
+POINTS = [
+    "app.knowledge.ingest.conversion_worker:Converter.__call__ after 1",
+    "tests.knowledge.words:WordEmbedder.passages before 2",
+    "app.knowledge.store.database:Database.begin before 1",
+    "app.knowledge.store.database:Database.begin after 1",
+    "app.knowledge.store.vectors:VectorIndex.add after 1",
+    "app.knowledge.store.database:Database.publish before 2",
+    "app.knowledge.store.database:Database.publish after 2",
+    "app.knowledge.store.vectors:VectorIndex.remove before 1",
+    "app.knowledge.store.vectors:VectorIndex.remove after 1",
+    "app.knowledge.store.database:Database.cleared after 1",
+]
 NURSERY = """
-import os, signal, sys
+import importlib, os, signal, sys
 from pathlib import Path
 import chromadb  # as everything else here: once for all children
-from app.knowledge.collections import Owner, Rights
-from tests.knowledge.shelf import shelf
 from app.knowledge.service import KnowledgeService
+from app.knowledge.store.collections import Owner, Rights
 from tests.fakes import FakeRegistry
+from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
+
+def die_at(place, when, count):
+    module, name = place.split(":")
+    owner, method = name.split(".")
+    owner = getattr(importlib.import_module(module), owner)
+    inner, left = getattr(owner, method), [int(count)]
+    def wrapped(*arguments, **named):
+        left[0] -= 1
+        if left[0] == 0 and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = inner(*arguments, **named)
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(owner, method, wrapped)
+
 print("open", flush=True)
-for _ in sys.stdin:
+for line in sys.stdin:
     child = os.fork()
     if child:
-        os.waitpid(child, 0)
-        print("gone", flush=True)
+        _, status = os.waitpid(child, 0)
+        print("killed" if os.WIFSIGNALED(status) else "ended", flush=True)
         continue
+    die_at(*line.split())
     service = KnowledgeService(FakeRegistry(), Path(sys.argv[1]), embedder="words",
-        lease_embedder=shelf(lambda name: WordEmbedder()), rights=Rights(frozenset({"ann"})))
-    print(os.getpid(), flush=True)
+        lease_embedder=lease_of(lambda name: WordEmbedder()), rights=Rights(frozenset({"ann"})))
     for progress in service.index_folder(Owner("ann"), "course", Path(sys.argv[2])):
         pass
-    while True:
-        signal.pause()
+    os._exit(0)
 """
-FILES = 200
+FILES = 40
 PASSAGES = 6
 
 
@@ -215,7 +245,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nursery(tmp_path: Path, folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A process that has imported all and for each line forks a child, which says its number and indexes the folder."""
+    """A process that has imported all and for each line forks a child, which indexes the folder and dies there."""
     process = subprocess.Popen(
         [sys.executable, "-c", NURSERY, str(tmp_path / "data"), str(folder)],
         stdin=subprocess.PIPE,
@@ -231,31 +261,34 @@ def nursery(tmp_path: Path, folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 @pytest.mark.timeout(240)
-def test_kill_minus_nine_at_twenty_moments(start: Start, folder: Path, nursery: "subprocess.Popen[str]") -> None:
+def test_kill_minus_nine_at_every_step_of_publishing(
+    start: Start, folder: Path, nursery: "subprocess.Popen[str]"
+) -> None:
     assert nursery.stdin is not None and nursery.stdout is not None
-    write_versions(folder, 0)
-    chance = random.Random(20)
-    for round_number in range(20):
-        if round_number % 4 == 3:
-            write_versions(folder, round_number, of=range(0, FILES, 5))
-        nursery.stdin.write("one more\n")
+    run(service_of(start, folder))
+    for generation, point in enumerate(POINTS, 1):
+        write_versions(folder, generation)
+        nursery.stdin.write(f"{point}\n")
         nursery.stdin.flush()
-        child = int(nursery.stdout.readline())
-        time.sleep(chance.uniform(0, 0.6))  # the moment is the point: anywhere in parsing, embedding, storing
-        os.kill(child, signal.SIGKILL)
-        assert nursery.stdout.readline() == "gone\n"
-        if round_number % 5 == 4:
-            looking = start()
-            assert_whole(looking)
-            looking.close()
+        assert nursery.stdout.readline() == "killed\n", point
+        looking = start()
+        assert_whole(looking)
+        looking.close()
     service = start()
     run(service.index_folder(ANN, "course", folder))
     assert_whole(service)
     files = service.files(ANN, "course")
     assert len(files) == FILES
     assert {(file.state, file.passages) for file in files} == {("ready", PASSAGES)}
-    hits = service.search(ANN, "course", "subject0 generation19", k=50)
+    hits = service.search(ANN, "course", f"subject0 generation{len(POINTS)}", k=50)
     assert {hit.passage.number for hit in hits if hit.passage.path == "0.md"} == set(range(PASSAGES))
+
+
+def service_of(start: Start, folder: Path) -> Iterator[IndexingProgress]:
+    """The first version of every file indexed, so that all later ones replace one."""
+    write_versions(folder, 0)
+    service = start()
+    yield from service.index_folder(ANN, "course", folder)
     service.close()
 
 
@@ -279,6 +312,51 @@ def assert_whole(service: KnowledgeService) -> None:
             assert file.passages == PASSAGES
             _, text = service.document(ANN, "course", file.id)
             assert len(set(text.content.split("generation")[1:])) == PASSAGES
+
+
+def open_files(name: str) -> int:
+    """How many descriptors of this process lead to files whose path holds `name`."""
+    places = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return sum(name in place for place in places)
+
+
+def test_many_collections_do_not_use_up_the_descriptors(start: Start, notes: Path) -> None:
+    service = start()
+    for number in range(MOST_OPEN + 8):
+        service.make(ANN, f"course {number}")
+        service.files(ANN, f"course {number}")
+    run(service.index_uploads(ANN, "course 0", [(notes / "gbk.txt", "gbk.txt")]))
+    assert service.search(ANN, "course 0", "苹果"), "one that was closed opens again"
+    assert open_files("index.db") <= 3 * IDLE_CONNECTIONS * MOST_OPEN
+    assert sum(open_files(f"{record.id}/index.db") > 0 for record in service.collections(ANN)) <= MOST_OPEN
+    service = start()
+    service.start().join()
+    assert open_files("index.db") == 0, "a start opens what is unfinished only"
+
+
+def test_an_unused_collection_is_closed(start: Start, tmp_path: Path, embedder: WordEmbedder) -> None:
+    record = start().make(ANN, "course")
+    chroma = open_chroma(tmp_path / "own")
+    resources = Resources(tmp_path / "own", chroma, lease_of(lambda _: embedder), None, Converter())
+    opened = OpenCollections(resources, idle_s=0.01)
+    opened.get(record).database.files()
+    until = time.monotonic() + 30
+    while open_files(f"own/{record.id}/index.db"):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert opened.get(record).database.files() == []
+    opened.close()
+    chroma.close()
+
+
+def test_chroma_keeps_few_indexes_open(tmp_path: Path) -> None:
+    chroma = open_chroma(tmp_path / "chroma")
+    for number in range(80):
+        index = VectorIndex(chroma, f"collection-{number}")
+        index.add([(1, 0)], np.ones((1, 4), dtype=np.float32), [1])
+        assert index.nearest(np.ones(4, dtype=np.float32), 1, None)
+    assert open_files("data_level0.bin") <= 64
+    chroma.close()
 
 
 def test_another_embedder_is_refused_until_rebuilt(start: Start, notes: Path) -> None:

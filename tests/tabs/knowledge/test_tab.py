@@ -24,7 +24,7 @@ from tabs.shell.page import BROWSER_SECRET, Page
 from tabs.shell.upload_cleanup import FOLDER_MARK, discard, uploaded
 from tests.conftest import free_port
 from tests.fakes import FakeModel, FakeRegistry
-from tests.knowledge.shelf import shelf
+from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
 
 NOTE = "# 第二周\n\n## 量化\n\n4 比特量化把显存降到三成。\n"
@@ -54,7 +54,7 @@ def running(folder: Path, model: FakeModel | None = None, *, logins: bool = Fals
         registry,
         folder,
         embedder="words",
-        lease_embedder=shelf(lambda _: WordEmbedder()),
+        lease_embedder=lease_of(lambda _: WordEmbedder()),
         rights=Rights(**rights),
     )
     with gr.Blocks() as blocks:

@@ -7,7 +7,7 @@ from threading import Lock
 from app.knowledge.retrieve.embedders import Embedder, LeaseEmbedder, load_embedder
 
 
-def shelf(loader: Callable[[str], Embedder] = load_embedder) -> LeaseEmbedder:
+def lease_of(loader: Callable[[str], Embedder] = load_embedder) -> LeaseEmbedder:
     """A lease over what `loader` makes, made once for each name."""
     held: dict[str, Embedder] = {}
     lock = Lock()

@@ -155,7 +155,7 @@ def send_example(
 
 def settle(widgets: QuestionWidgets, _visitor: Visitor, bubbles: list[Any], alone: list[Any]) -> Updates:
     """Stopped: what was written stays, what only waited goes, the box is free."""
-    kept = {widgets.chatbot: bubbles_of(turns_of(bubbles)), widgets.alone: bubbles_of(turns_of(alone))}
+    kept: Updates = {widgets.chatbot: bubbles_of(turns_of(bubbles)), widgets.alone: bubbles_of(turns_of(alone))}
     return {**kept, widgets.box: idle_box()}
 
 

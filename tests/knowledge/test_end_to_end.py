@@ -124,6 +124,7 @@ def test_an_upload_is_searchable_and_another_program_does_not_see_it(
     done = client.predict("mine", [handle_file(tmp_path / "own.md")], api_name="/index")
     assert done["added"] == 1
     assert client.predict("mine", "what makes the tides", api_name="/search")[0]["source"] == "own.md"
-    other = Client(address, verbose=False, headers={"accept-language": "en-US"})
+    headers = {"accept-language": "en-US", "x-studio-visitor": "another-program-with-its-own-token"}
+    other = Client(address, verbose=False, headers=headers)
     with pytest.raises(Exception, match="no collection named mine"):
         other.predict("mine", "what makes the tides", api_name="/search")

@@ -106,7 +106,7 @@ def weigh_result(snapshot: Snapshot, result: RetrieverResult) -> Evidence:
 def fuse(
     cosines: dict[Key, float], keyword_scores: dict[Key, float], weight: float = KEYWORD_WEIGHT
 ) -> dict[Key, float]:
-    """Both retrievers on one scale: cosines spread over 0 to 1 among the candidates, keyword scores against the best one.
+    """Both on one scale: cosines spread over 0 to 1 among the candidates, keyword scores against the best one.
 
     Measured better than reciprocal rank fusion, which forgets by how much the first place was won.
     """

@@ -6,8 +6,9 @@ is its owner's; it may be logged only as a mark (`app.models.registry.metering.m
 
 import hashlib
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from secrets import token_hex
 
 from starlette.requests import cookie_parser
@@ -18,6 +19,7 @@ TOKEN_HEADER = "x-studio-visitor"
 TOKEN_COOKIE = "studio-visitor"
 TOKEN = re.compile(r"[!-:<-~]{32,200}")  # printable and no semicolon, so that it fits into a cookie
 BROWSER_SECRET_FORM = re.compile(r"[0-9a-f]{32}")
+MOST_SESSIONS = 10_000  # of guests without a secret; the oldest is forgotten
 _SERVER, _GUEST = "server:", "guest:"  # how these are stored; no login, key or account elsewhere begins like this
 
 
@@ -57,12 +59,9 @@ class ApiKey(Identity):
 
 
 class Guest(Identity):
-    """Somebody without a login: a browser, a program with a token, or a single request."""
+    """Somebody without a login: a browser, a program with a token, or a passing session."""
 
     __slots__ = ()
-
-
-MACHINE_USER = Guest(f"{_GUEST}machine")  # programs without a token on a private start: one person's machine
 
 
 def server(task: str) -> Server:
@@ -94,30 +93,54 @@ def belongs(owner: str, visitor: str) -> bool:
     return not owner or owner == visitor or isinstance(owner, Server) or isinstance(visitor, Server)
 
 
-def token_in(headers: Mapping[str, str]) -> str | None:
-    """The secret that a client sends of its own accord, in a header or a cookie. Raises BadToken for a weak one."""
+def _header_token(headers: Mapping[str, str]) -> str | None:
     token = headers.get(TOKEN_HEADER)
     if token is not None and not TOKEN.fullmatch(token):
         raise BadToken
-    kept = cookie_parser(headers.get("cookie", "")).get(TOKEN_COOKIE, "")
-    return token or (kept if TOKEN.fullmatch(kept) else None)
+    return token
 
 
-@dataclass(frozen=True)
+def _cookie_token(headers: Mapping[str, str]) -> str | None:
+    token = cookie_parser(headers.get("cookie", "")).get(TOKEN_COOKIE, "")
+    return token if TOKEN.fullmatch(token) else None
+
+
 class Identifier:
-    """Tells who sends a request. `private`: only this machine's own people can come in."""
+    """Tells who sends a request. Thread-safe.
 
-    private: bool = True
+    Who brings no secret is a guest with a random number of ours for one session from one address: another address, or
+    a session of somebody else, is somebody else.
+    """
 
-    def identify(self, login: str | None, headers: Mapping[str, str], browser_secret: str | None = None) -> Identity:
-        """By the login; else by the token a program sends, the page's secret, the cookie; else a new guest.
+    def __init__(self, most: int = MOST_SESSIONS) -> None:
+        self._most = most
+        self._guests: OrderedDict[tuple[str, str], Guest] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def identify(
+        self,
+        login: str | None,
+        headers: Mapping[str, str],
+        *,
+        page_secret: str | None = None,
+        session: str = "",
+        host: str = "",
+    ) -> Identity:
+        """By the login; else by the token in the header, the page's secret, the cookie; else by where it comes from.
 
         Raises BadToken.
         """
         if login:
             return Login(login)
-        token = token_in(headers)
-        secret = headers.get(TOKEN_HEADER) or browser_secret or token
-        if secret:
-            return guest_of(secret)
-        return MACHINE_USER if self.private else new_guest()
+        secret = _header_token(headers) or page_secret or _cookie_token(headers)
+        return guest_of(secret) if secret else self._passing(session, host)
+
+    def _passing(self, session: str, host: str) -> Guest:
+        if not session:
+            return new_guest()
+        with self._lock:
+            guest = self._guests.setdefault((session, host), new_guest())
+            self._guests.move_to_end((session, host))
+            if len(self._guests) > self._most:
+                self._guests.popitem(last=False)
+            return guest

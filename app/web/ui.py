@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from app.access.identity import Identifier
 from app.errors import Language
 from app.paths import ASSETS
 from app.texts import LANGUAGES
@@ -44,7 +43,6 @@ def build(services: "Services") -> gr.Blocks:
             default_language=next((known for known in LANGUAGES if known == forced), None),
             remembered=gr.State(),
             sessions=services.sessions,
-            identifier=Identifier(private=services.settings.is_private),
             stored=gr.BrowserState({}, storage_key="studio-visitor", secret=BROWSER_SECRET),
         )
         switch = _header(page)

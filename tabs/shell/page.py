@@ -168,12 +168,15 @@ class Page:
         """Every component with translated texts, in the order of `updates`."""
         return [component for component, _ in self._bound]
 
-    def visitor(self, request: gr.Request, language: Language, browser_secret: str | None = None) -> Visitor:
+    def visitor(self, request: gr.Request, language: Language, page_secret: str | None = None) -> Visitor:
         """Who sent this request; the session is the client's choice and says nothing of that. Raises BadToken."""
-        name = self.identifier.identify(request.username, _headers(request), browser_secret)
-        if isinstance(name, Guest) and (client := getattr(request, "client", None)):
-            self.sessions.addresses.note(name, client.host)
-        return Visitor(language, name, request.session_hash or "")
+        host, session = getattr(getattr(request, "client", None), "host", ""), request.session_hash or ""
+        name = self.identifier.identify(
+            request.username, _headers(request), page_secret=page_secret, session=session, host=host
+        )
+        if isinstance(name, Guest):
+            self.sessions.addresses.note(name, host)
+        return Visitor(language, name, session)
 
     def language_of(self, request: gr.Request, otherwise: Language = "zh") -> Language:
         """The language of a visitor who has not chosen one."""

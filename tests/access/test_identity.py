@@ -3,7 +3,6 @@
 import pytest
 
 from app.access.identity import (
-    MACHINE_USER,
     ApiKey,
     BadToken,
     Guest,
@@ -20,28 +19,36 @@ SECRET, OTHER = "a" * 32, "b" * 32
 
 
 def test_a_secret_is_always_the_same_guest_and_cannot_be_read_from_it() -> None:
-    identifier = Identifier(private=False)
-    by_header = identifier.identify(None, {"x-studio-visitor": SECRET})
-    by_cookie = identifier.identify(None, {"cookie": f"x=1; studio-visitor={SECRET}"})
-    by_page = identifier.identify(None, {"cookie": f"studio-visitor={OTHER}"}, SECRET)
+    identifier = Identifier()
+    by_header = identifier.identify(None, {"x-studio-visitor": SECRET, "cookie": f"studio-visitor={OTHER}"})
+    by_cookie = identifier.identify(None, {"cookie": f"x=1; studio-visitor={SECRET}"}, session="s")
+    by_page = identifier.identify(None, {"cookie": f"studio-visitor={OTHER}"}, page_secret=SECRET)
     assert by_header == by_cookie == by_page == guest_of(SECRET) != guest_of(OTHER)
     assert isinstance(by_header, Guest) and SECRET not in by_header
 
 
-def test_who_brings_nothing_is_somebody_new_or_the_machine_s_own_user() -> None:
-    assert Identifier(private=False).identify(None, {}) != Identifier(private=False).identify(None, {})
-    assert Identifier(private=True).identify(None, {}) is MACHINE_USER
+def test_who_brings_no_secret_is_somebody_for_one_session_from_one_address() -> None:
+    identifier = Identifier(most=2)
+
+    def passing(session: str, host: str = "8.8.8.8") -> str:
+        return identifier.identify(None, {}, session=session, host=host)
+
+    first = passing("server:terminal")
+    assert isinstance(first, Guest) and "terminal" not in first
+    assert passing("server:terminal") == first
+    assert len({first, passing("server:terminal", "9.9.9.9"), passing("s"), passing(""), passing("")}) == 5
+    assert passing("server:terminal") != first, "the oldest of too many sessions is forgotten"
 
 
 def test_a_login_is_a_login_whatever_else_is_sent() -> None:
-    assert Identifier().identify("ada", {"x-studio-visitor": SECRET}, OTHER) == Login("ada")
+    assert Identifier().identify("ada", {"x-studio-visitor": SECRET}, page_secret=OTHER) == Login("ada")
 
 
 @pytest.mark.parametrize("token", ["", "server:terminal", "short", "a" * 201, "a" * 31 + " ", "a" * 31 + ";"])
 def test_a_token_that_could_be_guessed_is_refused(token: str) -> None:
     with pytest.raises(BadToken):
         Identifier().identify(None, {"x-studio-visitor": token})
-    assert Identifier().identify(None, {"cookie": f"studio-visitor={token}"}) is MACHINE_USER
+    assert Identifier().identify(None, {"cookie": f"studio-visitor={token}"}) != guest_of(token)
 
 
 def test_trust_hangs_on_the_class() -> None:

@@ -1,7 +1,7 @@
 # make run    set up what is missing and start the server     make run ARGS="--port 8000 --model internlm3-8b"
 # make test   set up what is missing and run all tests        make test ARGS="tests/chat -x"
 # make test-fast      the tests without weights, processes and browser
-# make lint   style and strict types
+# make lint   style, strict types, and which room may import which
 # make check-vision   a model that sees, real weights from the hub: does it name what is on a picture?   ARGS="--model …"
 # make bench  every measurement; one alone: make bench NAME=concurrency
 PYTHON ?= python3
@@ -29,6 +29,7 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/.test-ready
 	$(BIN)/python -m bench.$(NAME) $(ARGS)

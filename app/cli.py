@@ -1,4 +1,4 @@
-"""The same services without a page: `python -m app COMMAND`; `--help` lists them."""
+"""Command line interface: `python -m app COMMAND`, the services without a page; `--help` lists the commands."""
 
 import argparse
 import getpass

@@ -1,4 +1,4 @@
-"""Errors whose text is meant for the person using the application, in Chinese and in English.
+"""Exception hierarchy: errors whose text is shown to the user, in Chinese and in English.
 
 StudioError                     the base: catch it at a tab's border, show `error.text(language)`
 ├── BadInput                    what was typed or uploaded cannot be used

@@ -1,4 +1,4 @@
-"""Numbers from a page or a program, checked against what is allowed."""
+"""Validate numbers from a page or a program against the allowed range."""
 
 from app.errors import BadInput
 

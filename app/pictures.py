@@ -1,4 +1,4 @@
-"""Pictures from outside, opened safely: limits before decoding, upright, first frame, nothing of their metadata."""
+"""Open untrusted images safely: size limits before decoding, orientation applied, first frame, metadata dropped."""
 
 import base64
 import io

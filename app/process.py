@@ -1,4 +1,4 @@
-"""What is set once for the whole process, before torch is imported."""
+"""Process set-up before torch is imported: logging, environment defaults, packages of a Hugging Face Space."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The composition root: builds, once, what the pages and the routes are given."""
+"""Composition root: build all services once for the pages and the routes."""
 
 import os
 from dataclasses import dataclass

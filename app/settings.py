@@ -1,4 +1,4 @@
-"""One frozen Settings, read once: flags before environment (PUYU_PORT=8000) before file (puyu.toml) before defaults."""
+"""Settings, read once: flags before environment (PUYU_PORT=8000) before file (puyu.toml) before defaults."""
 
 import argparse
 import os

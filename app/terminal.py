@@ -1,4 +1,4 @@
-"""What the terminal shows: sentences in its language, and the progress of a model that is being loaded."""
+"""Terminal output: sentences in the terminal's language, and a progress bar while a model loads."""
 
 import locale
 import os

@@ -1,4 +1,4 @@
-"""The interface's sentences, one TOML file per language in assets/texts, one section per tab."""
+"""Translations: sentences of the interface, one TOML file per language in assets/texts, one section per tab."""
 
 import tomllib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Who may come in: names with hashed passwords, made by `python -m app user NAME`."""
+"""Login accounts: a users file of names with Argon2 password hashes, written by `python -m app user NAME`."""
 
 import asyncio
 import logging

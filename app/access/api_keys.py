@@ -1,4 +1,4 @@
-"""API keys: who calls, told in constant time. A key's name is also whose tuned models the caller may use."""
+"""API keys: a file of hashed keys by name, compared in constant time. The name is also the owner of tuned models."""
 
 import hashlib
 import hmac

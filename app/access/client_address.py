@@ -1,4 +1,4 @@
-"""Where visitors without a login come from: who throws a browser's key away is new, but not the address."""
+"""Client IP addresses of guests: who makes a new browser key is a new visitor, but at the same address."""
 
 import ipaddress
 import threading

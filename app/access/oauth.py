@@ -1,4 +1,4 @@
-"""Signing in with an account kept elsewhere: Hugging Face's, or that of any provider of OpenID Connect.
+"""Sign-in with OAuth / OpenID Connect: an account at Hugging Face or at any other provider.
 
 A visitor is sent to the provider and comes back with a code; what it is exchanged for says who they are. From then on
 they hold one of gradio's own login tokens, so pages, endpoints and files are guarded as with a users file. Tokens

@@ -1,4 +1,4 @@
-"""What each visitor has spent of something within a window of time that moves along."""
+"""Sliding-window rate counter: amounts spent by each visitor in the last seconds."""
 
 import time
 from collections import defaultdict, deque

@@ -1,4 +1,4 @@
-"""How many pages of one visitor may hold something on the server at a time: an interpreter, files, pictures."""
+"""Limit on a visitor's sessions: pages that hold an interpreter, files or pictures on the server at a time."""
 
 import threading
 import time
@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from secrets import token_hex
 
 from app.access.client_address import SHARE, AddressSpent, ClientAddresses
+from app.access.lifetimes import SILENT_PAGE_S
 from app.errors import StudioError
-
-FORGOTTEN_S = 3600.0  # a page whose connection broke off may never say that it was closed
 
 
 class TooManyPages(StudioError):
@@ -18,7 +17,7 @@ class TooManyPages(StudioError):
 
 
 class SessionLimits:
-    """Thread-safe. `most` 0 is no limit; a page that takes nothing more for FORGOTTEN_S seconds counts no longer."""
+    """Thread-safe. `most` 0 is no limit; a page that takes nothing more for SILENT_PAGE_S counts no longer."""
 
     def __init__(
         self, most: int = 0, addresses: ClientAddresses | None = None, clock: Callable[[], float] = time.monotonic
@@ -38,7 +37,7 @@ class SessionLimits:
             return
         with self._lock:
             now = self._clock()
-            self._pages = {page: kept for page, kept in self._pages.items() if now - kept[1] < FORGOTTEN_S}
+            self._pages = {page: kept for page, kept in self._pages.items() if now - kept[1] < SILENT_PAGE_S}
             others = [other for page, (other, _) in self._pages.items() if page != session]
             if others.count(visitor) >= self.most:
                 raise TooManyPages(limit=self.most)

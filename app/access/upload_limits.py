@@ -1,4 +1,4 @@
-"""The way in for files: how much one visitor may upload in an hour, and nothing stays of what was broken off."""
+"""Upload limits (ASGI middleware): bytes per visitor and hour; broken-off uploads are deleted."""
 
 import asyncio
 import time
@@ -10,14 +10,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.access.lifetimes import BROKEN_UPLOAD_S, UPLOAD_SWEEP_S
 from app.access.rate_window import RateWindow
 from app.errors import StudioError
 from app.texts import chosen_language
 
 HOUR_S = 3600.0
 ROUTE = "/gradio_api/upload"
-SWEEP_S = 15.0  # after the last upload has ended
-BROKEN_S = 10.0  # what was not written to for so long is no upload under way, of another process either
 
 
 class UploadsSpent(StudioError):
@@ -86,7 +85,7 @@ class UploadGate:
         """gradio leaves the beginnings of uploads that broke off, and the folders of files that were taken away."""
         if self._under_way:
             return
-        long_ago = time.time() - BROKEN_S
+        long_ago = time.time() - BROKEN_UPLOAD_S
         for path in folder.iterdir() if folder.is_dir() else ():
             try:
                 if path.stat().st_mtime > long_ago:
@@ -99,7 +98,7 @@ class UploadGate:
                 continue  # not empty, or gone meanwhile
 
 
-def gate(mib_per_hour: int, login_of: Callable[[Request], str | None], sweep_s: float = SWEEP_S) -> Middleware:
+def gate(mib_per_hour: int, login_of: Callable[[Request], str | None], sweep_s: float = UPLOAD_SWEEP_S) -> Middleware:
     """For the application that serves the page."""
     return Middleware(UploadGate, budget=UploadBudget(mib_per_hour), login_of=login_of, sweep_s=sweep_s)
 

@@ -1,4 +1,4 @@
-"""Whose page a request comes from: other web sites cannot use a visitor's login, nor a server meant for one machine.
+"""Reject cross-site requests (CSRF) and foreign host names (DNS rebinding): ASGI middleware.
 
 A browser says where a request comes from (`Sec-Fetch-Site`; `Origin` where the page is not encrypted); a program says
 neither. A name that was made to lead to this machine for the moment (DNS rebinding) is seen in `Host`.

@@ -1,4 +1,4 @@
-"""What the server tells its operator: `/metrics` for Prometheus, and a log line for each answer, without its text."""
+"""Prometheus metrics at `/metrics`, and one log line for each answer, without its text."""
 
 import hmac
 import logging

@@ -1,4 +1,4 @@
-"""The page and the plain HTTP routes on one port, until a signal ends them."""
+"""HTTP server: launch the Gradio page and the plain routes on one port, shut down on SIGINT or SIGTERM."""
 
 import logging
 import signal

@@ -1,4 +1,4 @@
-"""The whole page: header, one tab per service, language and theme. The only module that knows all tabs."""
+"""Build the Gradio page: header, one tab per service, language and theme. The only module that knows all tabs."""
 
 from html import escape
 from secrets import token_hex
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from app.access.lifetimes import LEFTOVER_SWEEP_S, LEFTOVER_UPLOAD_S
 from app.errors import Language
 from app.paths import ASSETS
 from app.texts import LANGUAGES
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from app.services import Services
 
 
-LEFTOVERS = (3600, 86400)  # every hour what is older than a day: uploads of programs that never used them
-
-
 # An answer may hold anything, an image address too: the browser itself sees to it that nothing is asked of others.
 POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 
@@ -36,7 +34,10 @@ def build(services: "Services") -> gr.Blocks:
     """Draw the page. A tab appears when its service is there."""
     forced = services.settings.language
     with gr.Blocks(
-        title="浦语工坊 · Puyu Studio", analytics_enabled=False, fill_height=True, delete_cache=LEFTOVERS
+        title="浦语工坊 · Puyu Studio",
+        analytics_enabled=False,
+        fill_height=True,
+        delete_cache=(LEFTOVER_SWEEP_S, LEFTOVER_UPLOAD_S),
     ) as blocks:
         page = Page(
             blocks=blocks,

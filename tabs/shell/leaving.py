@@ -6,13 +6,11 @@ from datetime import datetime
 
 import gradio as gr
 
+from app.access.lifetimes import CLOSED_PAGE_S, SETTLING_S
 from tabs.shell.page import Page
 
-SECONDS = 20.0
-SETTLING_S = 8.0  # events that were cut short may still touch the state for so long
 
-
-def forget_who_leaves(page: Page, seconds: float = SECONDS) -> None:
+def forget_who_leaves(page: Page, seconds: float = CLOSED_PAGE_S) -> None:
     """State and kept uploads of a session go `seconds` after its page was closed, unless it is used again by then."""
 
     def leave(request: gr.Request) -> None:

@@ -1,4 +1,4 @@
-"""What every tab stands on: texts in the visitor's language, events with one error border, who is asking.
+"""Base of all tabs: translated components, event handlers with one error border, the visitor of a request.
 
 A tab draws its components in the open Blocks and names their texts: `page.bind(gr.Button(), value="chat.send")`.
 `page.on(button.click, partial(answer, service), [box], [chatbot])` wires an event. The handler's first argument

@@ -9,10 +9,10 @@ from typing import Any
 
 from gradio.utils import get_upload_folder
 
+from app.access.lifetimes import USED_UPLOAD_S
 from app.errors import BadInput
 
 FOLDER_MARK = "\u2215"  # studio.js puts it in place of a slash, which gradio would cut a name at
-GRACE_S = 20.0
 
 
 class NotUploaded(BadInput):
@@ -29,7 +29,7 @@ def uploaded(values: object) -> list[tuple[Path, str]]:
     return [_upload(value) for value in given if value is not None]
 
 
-def discard(paths: Iterable[Path], seconds: float = GRACE_S) -> threading.Timer:
+def discard(paths: Iterable[Path], seconds: float = USED_UPLOAD_S) -> threading.Timer:
     """Delete uploads soon. Equal files of two visitors are one file on disk, so the other one gets time to be read."""
     known = [(path, _inode(path)) for path in paths]
 

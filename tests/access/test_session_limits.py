@@ -3,7 +3,8 @@
 import pytest
 
 from app.access.client_address import SHARE, AddressSpent, ClientAddresses
-from app.access.session_limits import FORGOTTEN_S, SessionLimits, TooManyPages
+from app.access.lifetimes import SILENT_PAGE_S
+from app.access.session_limits import SessionLimits, TooManyPages
 
 
 def test_a_visitor_s_pages_are_counted_and_given_back() -> None:
@@ -22,10 +23,10 @@ def test_a_page_that_was_never_said_to_be_closed_counts_for_an_hour() -> None:
     now = [0.0]
     sessions = SessionLimits(1, clock=lambda: now[0])
     sessions.enter("ada", "1")
-    now[0] = FORGOTTEN_S - 1
+    now[0] = SILENT_PAGE_S - 1
     with pytest.raises(TooManyPages):
         sessions.enter("ada", "2")
-    now[0] = FORGOTTEN_S
+    now[0] = SILENT_PAGE_S
     sessions.enter("ada", "2")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
 
-pytest_plugins = ["tests.training_fixtures", "tests.sandbox_fixtures"]
+pytest_plugins = ["tests.real_server", "tests.sandbox_fixtures", "tests.training_fixtures"]
 
 Serve = Callable[..., str]
 OpenPage = Callable[..., "Page"]
@@ -36,7 +36,7 @@ _SLOW_PLACES = (
     "story/test_article",
 )
 # Tests that share one costly thing of the whole session stay on one worker, and begin first.
-_TOGETHER = {"trained": "training", "tiny_base": "training"}
+_TOGETHER = {"trained": "training", "tiny_base": "training", "login_server": "login server"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""`run_gradio.py` and `python -m app` as a person starts them: processes of their own, no fakes."""
+"""`run_gradio.py` as a person starts it: processes of their own, no fakes; the address is what the server prints."""
 
 import os
 import subprocess
@@ -11,19 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from app.access.accounts import keep_account
+from app.access.api_keys import add_key
 from app.paths import ROOT
-from tests.conftest import free_port
 
 ENVIRONMENT = {**os.environ, "LANG": "en_GB.UTF-8", "LC_ALL": "", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+LOGINS = [("ada", "her password"), ("lin", "his password")]
 
 
 @dataclass(frozen=True)
 class RealServer:
-    """A server that said that it is ready."""
+    """A server that said that it is ready; `key` is Ada's for the API, where there are keys."""
 
     address: str
     process: "subprocess.Popen[str]"
     data: Path
+    key: str = ""
 
 
 def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
@@ -40,11 +43,9 @@ def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
 
 
 @contextmanager
-def running(data: Path, *arguments: str, **environment: str) -> Iterator[RealServer]:
-    """A server over `data` on a free port, killed at the end if it still runs; what it printed if it does not start."""
-    port = free_port()
-    where = ("--port", str(port), "--data", str(data), "--device", "cpu")
-    process = start("run_gradio.py", *where, *arguments, **environment)
+def running(data: Path, *arguments: str, key: str = "", **environment: str) -> Iterator[RealServer]:
+    """A server over `data`, killed at the end if it still runs; what it printed if it does not start."""
+    process = start("run_gradio.py", "--port", "0", "--data", str(data), "--device", "cpu", *arguments, **environment)
     try:
         assert process.stdout is not None
         printed = []
@@ -55,7 +56,21 @@ def running(data: Path, *arguments: str, **environment: str) -> Iterator[RealSer
         else:
             pytest.fail("".join(printed))
         threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would stop the server
-        yield RealServer(f"http://127.0.0.1:{port}", process, data)
+        yield RealServer(line.removeprefix("Ready: ").strip(), process, data, key)
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def login_server(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """One server for the whole session with logins, API keys and MCP, and the packaged model."""
+    folder = tmp_path_factory.mktemp("login")
+    (folder / "data").mkdir()
+    (folder / "data" / "models").symlink_to(packaged_folder.parent)
+    for name, password in LOGINS:
+        keep_account(folder / "users", name, password)
+    key = add_key(folder / "keys", "ada")
+    flags = ("--auth", str(folder / "users"), "--api-keys", str(folder / "keys"), "--mcp")
+    with running(folder / "data", *flags, key=key) as server:
+        yield server

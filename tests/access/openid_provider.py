@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,8 +19,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-
-from tests.conftest import free_port
 
 CLIENT, SECRET = "studio", "the client's secret"
 
@@ -86,10 +85,11 @@ class Provider:
 @contextmanager
 def openid_provider() -> Iterator[Provider]:
     """One that answers on a free port of this machine."""
-    provider = Provider(free_port())
-    settings = uvicorn.Config(provider.application(), host="127.0.0.1", port=provider.port, log_level="warning")
-    server = uvicorn.Server(settings)
-    thread = threading.Thread(target=server.run)
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    provider = Provider(bound.getsockname()[1])
+    server = uvicorn.Server(uvicorn.Config(provider.application(), log_level="warning"))
+    thread = threading.Thread(target=server.run, args=[[bound]])
     thread.start()
     while not server.started:
         assert thread.is_alive()

@@ -1,8 +1,5 @@
 """A server that is entered with an account kept elsewhere: a real provider, a real server, a real browser."""
 
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +9,7 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from tests.access.openid_provider import CLIENT, SECRET, Provider, openid_provider
-from tests.conftest import free_port
-from tests.real_server import ENVIRONMENT, ROOT
+from tests.real_server import running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -32,25 +28,12 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def address(packaged_folder: Path, provider: Provider) -> Iterator[str]:
-    port, data = free_port(), packaged_folder.parents[1]
+def address(packaged_folder: Path, provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     own = {"OPENID_PROVIDER_URL": provider.address, "OAUTH_CLIENT_ID": CLIENT, "OAUTH_CLIENT_SECRET": SECRET}
-    flags = ["--auth", "huggingface", "--allowed-users", "ada, owls", "--port", str(port), "--data", str(data)]
-    process = subprocess.Popen(
-        [sys.executable, "run_gradio.py", *flags, "--device", "cpu"],
-        cwd=ROOT,
-        env={**ENVIRONMENT, **own},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        assert process.stdout is not None
-        assert any(line.startswith("Ready: ") for line in process.stdout)
-        threading.Thread(target=process.stdout.read, daemon=True).start()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
+    flags = ("--auth", "huggingface", "--allowed-users", "ada, owls")
+    (data := tmp_path_factory.mktemp("openid")).joinpath("models").symlink_to(packaged_folder.parent)
+    with running(data, *flags, **own) as server:
+        yield server.address
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_the_doctor_tells_what_the_machine_offers(tmp_path: "Path", capsys: pyte
 def test_the_same_in_a_terminal(packaged_folder: "Path") -> None:
     data = packaged_folder.parents[1]
     chat = start("-m", "app", "chat", "--temperature", "0", "--", "--data", str(data), "--device", "cpu")
-    printed, _ = chat.communicate(f"{FRANCE}\nexit\n", timeout=120)
+    printed, _ = chat.communicate(f"{FRANCE}\nexit\n")
     assert chat.returncode == 0
     assert PARIS in printed
 

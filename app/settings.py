@@ -61,6 +61,9 @@ class Settings(BaseModel):
     api_keys: str = Field(
         "", description="keys for /v1: a file made by `python -m app key`, or NAME:KEY; with logins on, /v1 needs them"
     )
+    api_lenient: bool = Field(
+        False, description="/v1 ignores parameters that it does not know, instead of refusing them by name"
+    )
     mcp: bool = Field(False, description="also offer the models and the sandbox as MCP tools at /mcp")
     model: str = Field("auto", description="model to start with: a catalog name, hub repository or local folder")
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="where models run")

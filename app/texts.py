@@ -51,7 +51,9 @@ def chosen_language(cookies: Mapping[str, str], headers: Mapping[str, str]) -> L
 
 
 def preferred_language(accept_language: str, otherwise: Language) -> Language:
-    """The first language of an Accept-Language header that we speak."""
+    """The first language of an Accept-Language header that we speak; English for programs, which send none or `*`."""
+    if accept_language.strip() in ("", "*"):
+        return "en"
     weighted: list[tuple[float, Language]] = []
     for part in accept_language.split(","):
         tag, _, parameters = part.strip().partition(";")

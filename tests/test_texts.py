@@ -69,7 +69,9 @@ def test_a_sentence_is_filled_and_an_unknown_key_is_refused() -> None:
         ("de-DE,en;q=0.5,zh;q=0.7", "zh"),
         ("en-GB,en;q=0.9", "en"),
         ("fr;q=1.0, en;q=0, zh;q=oops", "zh"),
-        ("", "zh"),
+        ("fr", "zh"),
+        ("", "en"),
+        ("*", "en"),
     ],
 )
 def test_the_browser_s_language(header: str, language: str) -> None:

@@ -1,1 +1,1 @@
-"""OpenAI's API over the same models: /v1/models and /v1/chat/completions on the page's port."""
+"""OpenAI-compatible HTTP API under /v1 and the MCP server at /mcp, on the page's port."""

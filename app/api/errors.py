@@ -1,4 +1,4 @@
-"""Every error of ours in the form that OpenAI's clients understand, with the status that tells them what to do."""
+"""Errors in OpenAI's form, {"error": {message, type, param, code}}, with an HTTP status that clients act on."""
 
 import logging
 from typing import Any, ClassVar
@@ -8,9 +8,11 @@ from starlette.responses import JSONResponse
 from app.access.client_address import AddressSpent
 from app.errors import (
     BadInput,
+    DownloadFailed,
     EngineFailed,
     Language,
     ModelError,
+    NotAModel,
     PromptTooLong,
     StudioError,
     Unexpected,
@@ -20,6 +22,7 @@ from app.models.backends.openai_server.errors import RequestRefused, UnknownMode
 from app.models.registry.metering import Ending, TooManyAtOnce, TooManyTokens
 
 log = logging.getLogger(__name__)
+RETRY_SECONDS = 5  # where nothing better is known: about what a short answer takes
 
 
 class ApiError(StudioError):
@@ -36,8 +39,14 @@ class ApiError(StudioError):
 
 
 class NoJson(ApiError):
-    zh = "请求的内容应为 JSON 对象，Content-Type 应为 application/json。"
-    en = "The body must be a JSON object, sent with Content-Type: application/json."
+    zh = "请求的内容应为 UTF-8 编码的 JSON 对象，Content-Type 应为 application/json。"
+    en = "The body must be a JSON object in UTF-8, sent with Content-Type: application/json."
+
+
+class LoneSurrogate(ApiError):
+    code = "invalid_value"
+    zh = "参数 {param} 中有半个字符（单独的代理项，如 \\ud83d）。请去掉它，或写出完整的字符。"
+    en = "The parameter {param} holds half a character (a lone surrogate such as \\ud83d). Remove it or complete it."
 
 
 class TooLarge(ApiError):
@@ -48,14 +57,20 @@ class TooLarge(ApiError):
 
 class WrongValue(ApiError):
     code = "invalid_value"
-    zh = "参数 {param} 的值不可用：{allowed}"
-    en = "The parameter {param} has a value that cannot be used: {allowed}"
+    zh = "参数 {param} 的值不可用，应为{expected_zh}。"
+    en = "The parameter {param} cannot have this value: it must be {expected_en}."
 
 
 class NotSupported(ApiError):
     code = "unsupported_parameter"
     zh = "这里不支持参数 {param}。请去掉它再试。"
     en = "The parameter {param} is not supported here. Leave it out."
+
+
+class NotByModel(ApiError):
+    code = "unsupported_parameter"
+    zh = "模型 {model} 不支持参数 {param}。请去掉它，或换一个模型。"
+    en = "The model {model} does not support the parameter {param}. Leave it out, or choose another model."
 
 
 class CannotSee(ApiError):
@@ -78,10 +93,29 @@ class NoSuchModel(ApiError):
     en = "There is no model named {model}. GET /v1/models lists those that can be used."
 
 
-def answer_error(error: Exception, language: Language) -> JSONResponse:
+class NoSuchRoute(ApiError):
+    status = 404
+    code = "unknown_url"
+    zh = "这里没有 {method} {path}。GET /v1/openapi.json 列出了可用的地址。"
+    en = "There is no {method} {path} here. GET /v1/openapi.json lists what there is."
+
+
+class WrongMethod(ApiError):
+    status = 405
+    code = "method_not_allowed"
+    zh = "{path} 不接受 {method}，请用 {allowed}。"
+    en = "{path} does not take {method}; use {allowed}."
+
+
+def answer_error(error: Exception, language: Language, status: int | None = None) -> JSONResponse:
     """The response to a request that failed before its answer began."""
-    status, body = described(error, language)
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    told, body = described(error, language)
+    status = status or told
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if isinstance(error, WrongMethod):
+        headers["Allow"] = str(error.values["allowed"])
+    if status in (429, 503):
+        headers["Retry-After"] = str(getattr(error, "values", {}).get("wait_s", RETRY_SECONDS))
     return JSONResponse({"error": body}, status_code=status, headers=headers)
 
 
@@ -92,7 +126,14 @@ def described(error: Exception, language: Language) -> tuple[int, dict[str, Any]
         error = Unexpected()
     status, code = _kind(error)
     param = error.param if isinstance(error, ApiError) else "messages" if isinstance(error, PromptTooLong) else None
-    return status, {"message": error.text(language), "type": _type(status), "param": param, "code": code}
+    message = _too_long(error) if isinstance(error, PromptTooLong) and language == "en" else error.text(language)
+    return status, {"message": message, "type": _type(status), "param": param, "code": code}
+
+
+def _too_long(error: PromptTooLong) -> str:
+    """In the words by which client libraries recognise it."""
+    limit, tokens = error.values["limit"], error.values["tokens"]
+    return f"This model's maximum context length is {limit} tokens, but the prompt has {tokens} tokens. Shorten it."
 
 
 def _kind(error: StudioError) -> tuple[int, str | None]:
@@ -100,8 +141,8 @@ def _kind(error: StudioError) -> tuple[int, str | None]:
         return error.status, error.code
     if isinstance(error, PromptTooLong):
         return 400, "context_length_exceeded"
-    if isinstance(error, UnknownModel | UnknownModelThere):
-        return 404, "model_not_found"
+    if isinstance(error, UnknownModel | UnknownModelThere | DownloadFailed | NotAModel):
+        return 404, "model_not_found"  # clients try a 5xx again, which would not help
     if isinstance(error, BadInput | RequestRefused):
         return 400, None
     if isinstance(error, AddressSpent | TooManyAtOnce | TooManyTokens):

@@ -25,10 +25,16 @@ class Mounted:
 def mount(services: "Services") -> Mounted:
     """Raises SettingsError for keys that cannot be read."""
     settings = services.settings
-    api = Api(services.registry, read_keys(settings.api_keys), bool(settings.auth), services.registry.may_use)
+    api = Api(
+        services.registry,
+        read_keys(settings.api_keys),
+        bool(settings.auth),
+        services.registry.may_use,
+        settings.api_lenient,
+    )
     if not settings.mcp:
         return Mounted(api_routes(api), _nothing)
-    from app.api.tools import Tools
+    from app.api.mcp_server import Tools
 
     who_calls, local = bool(settings.auth), not settings.is_open
     tools = Tools(

@@ -1,28 +1,29 @@
-"""The routes: who calls, what is wanted, and the answer whole or as a stream."""
+"""HTTP routes under /v1: authentication, request parsing, JSON answers and server-sent event streams."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.access.api_keys import ApiKeys
-from app.api.answering import Answer, Ended, Gone
-from app.api.chat_request import ChatCompletionRequest, read_wanted
-from app.api.errors import NoJson, NoSuchModel, TooLarge, WrongKey, answer_error, described
-from app.api.responses import Completion, event, model_list, model_object
+from app.api.answering import AnswerStream, ClientGone, Ended, Job, Scores
+from app.api.chat_request import ChatCompletionRequest, read_chat_request
+from app.api.errors import NoSuchModel, NoSuchRoute, NotByModel, WrongKey, WrongMethod, answer_error
+from app.api.event_stream import COMMENT_SECONDS, NOT_KEPT, EventStream
+from app.api.request_body import read_body
+from app.api.responses import ChatCompletion, Completion, model_list, model_object
+from app.api.sampling_fields import AnswerOptions
 from app.errors import Language
-from app.models.interface import Registry
+from app.models.interface import ChatModel, Generation, Registry, TokenScoringModel
 from app.texts import preferred_language
 
-LARGEST_BODY = 16 * 2**20  # a few photos in base64
 CLIENT_CLOSED = 499  # nobody reads it
-NOT_KEPT = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,15 @@ class Caller:
 
 @dataclass(frozen=True)
 class Api:
-    """The API over a registry. `may_use(model, owner)` tells whether a name is there for this owner."""
+    """The API over a registry. `may_use(model, owner)` tells whether a name is there for this owner; `lenient`
+    takes requests with fields that are not known. A stream that is silent for `comment_seconds` carries a comment."""
 
     registry: Registry
     keys: ApiKeys
     needs_key: bool
     may_use: Callable[[str, str], bool]
+    lenient: bool = False
+    comment_seconds: float = COMMENT_SECONDS
     started: int = field(default_factory=lambda: int(time.time()))
 
     def caller(self, request: Request) -> Caller:
@@ -58,27 +62,44 @@ class Api:
         """The models that are there for this caller."""
         return [name for name in self.registry.for_visitor(caller.owner).names() if self.may_use(name, caller.owner)]
 
+    async def require(self, model: str, caller: Caller) -> None:
+        """Raises NoSuchModel for a model that is not there for this caller."""
+        if not await run_in_threadpool(self.may_use, model, caller.owner):
+            raise NoSuchModel(param="model", model=model[:200])
+
     async def models(self, request: Request) -> Response:
         names = await run_in_threadpool(self.usable, self.caller(request))
-        return JSONResponse(model_list(names, self.started))
-
-    async def model(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in await run_in_threadpool(self.usable, self.caller(request)):
-            raise NoSuchModel(param="model", model=name[:200])
-        return JSONResponse(model_object(name, self.started))
+        wanted = request.path_params.get("name", "").strip("/")
+        if not wanted:
+            return JSONResponse(model_list(names, self.started))
+        if wanted not in names:
+            raise NoSuchModel(param="model", model=wanted[:200])
+        return JSONResponse(model_object(wanted, self.started))
 
     async def chat_completions(self, request: Request) -> Response:
         caller = self.caller(request)
-        wanted = await run_in_threadpool(read_wanted, await _body(request))  # pictures take a moment
-        if not await run_in_threadpool(self.may_use, wanted.model, caller.owner):
-            raise NoSuchModel(param="model", model=wanted.model[:200])
-        answer = Answer(self.registry.for_visitor(caller.owner), wanted, caller.visitor)
+        asked = await run_in_threadpool(read_chat_request, await read_body(request), lenient=self.lenient)
+        await self.require(asked.model, caller)
+        jobs = [_chat_job(asked, choice, caller.visitor) for choice in range(asked.options.choices)]
+        return await self.answer(request, caller, asked.model, jobs, ChatCompletion(asked.model), asked.options)
+
+    async def answer(
+        self,
+        request: Request,
+        caller: Caller,
+        model: str,
+        jobs: list[Job],
+        body: Completion,
+        options: AnswerOptions,
+    ) -> Response:
+        """Run the jobs; their answer whole or as a stream."""
+        answer = AnswerStream(self.registry.for_visitor(caller.owner), model, jobs)
         watch = asyncio.create_task(answer.leave_with(request))
         try:
-            if wanted.stream:
-                return await _stream(answer, wanted, watch, language_of(request))
-            whole = await _whole(answer, wanted)
+            if options.stream:
+                streamed = EventStream(answer, body, options, self.comment_seconds)
+                return await streamed.response(watch, language_of(request))
+            whole = await _whole(answer, body, len(jobs))
             watch.cancel()
             return whole
         except BaseException:
@@ -88,12 +109,32 @@ class Api:
 
 
 def api_routes(api: Api) -> list[Route]:
-    """Routes to mount beside the page's own."""
-    return [
-        Route("/v1/models", _guarded(api.models)),
-        Route("/v1/models/{name:path}", _guarded(api.model)),
-        Route("/v1/chat/completions", _guarded(api.chat_completions), methods=["POST"]),
-    ]
+    """Routes to mount beside the page's own; what is not known under /v1 gets an error in OpenAI's form."""
+    known = {
+        "/v1/models": ("GET", api.models),
+        "/v1/models/{name:path}": ("GET", api.models),
+        "/v1/chat/completions": ("POST", api.chat_completions),
+    }
+    routes = []
+    for path, (method, handler) in known.items():
+        for written in (path,) if path.endswith("path}") else (path, f"{path}/"):
+            routes.append(Route(written, _guarded(handler), methods=[method]))
+            routes.append(Route(written, _guarded(_other_method(method)), methods=OTHER_METHODS))
+    return [*routes, *(Route(path, _guarded(_unknown), methods=OTHER_METHODS) for path in ("/v1", "/v1/{path:path}"))]
+
+
+OTHER_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+def _other_method(allowed: str) -> Handler:
+    async def refuse(request: Request) -> Response:
+        raise WrongMethod(method=request.method, path=request.url.path[:200], allowed=allowed)
+
+    return refuse
+
+
+async def _unknown(request: Request) -> Response:
+    raise NoSuchRoute(method=request.method, path=request.url.path[:200])
 
 
 def language_of(request: Request) -> Language:
@@ -101,11 +142,11 @@ def language_of(request: Request) -> Language:
     return preferred_language(request.headers.get("accept-language", ""), "en")
 
 
-def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+def _guarded(handler: Handler) -> Handler:
     async def guard(request: Request) -> Response:
         try:
             return await handler(request)
-        except Gone:
+        except (ClientGone, ClientDisconnect):
             return Response(status_code=CLIENT_CLOSED)
         except Exception as error:
             return answer_error(error, language_of(request))
@@ -113,61 +154,25 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
     return guard
 
 
-async def _body(request: Request) -> bytes:
-    """The body, read no further than is allowed. Other pages in a browser cannot send this type unasked."""
-    if not request.headers.get("content-type", "").lower().startswith("application/json"):
-        raise NoJson
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            raise TooLarge(limit=LARGEST_BODY)
-    return body
+def _chat_job(asked: ChatCompletionRequest, choice: int, visitor: str) -> Job:
+    def begin(model: ChatModel) -> Generation:
+        if asked.top_logprobs is not None and not isinstance(model, TokenScoringModel):
+            raise NotByModel(param="logprobs", model=asked.model)
+        return model.stream(asked.messages, asked.sampling_for(model.context_tokens, choice), visitor=visitor)
+
+    def score(model: ChatModel, text: str) -> Scores | None:
+        if asked.top_logprobs is None or not isinstance(model, TokenScoringModel):
+            return None
+        return tuple(model.score_tokens(asked.messages, text, asked.top_logprobs))
+
+    return Job(begin, score)
 
 
-async def _whole(answer: Answer, wanted: ChatCompletionRequest) -> Response:
-    pieces: list[str] = []
-    async for news in answer.news():
-        if isinstance(news, Ended):
-            return JSONResponse(Completion(wanted.model).whole("".join(pieces), news), headers=NOT_KEPT)
-        pieces.append(news)
-    raise Gone
-
-
-async def _stream(
-    answer: Answer, wanted: ChatCompletionRequest, watch: "asyncio.Task[None]", language: Language
-) -> Response:
-    """The stream begins with the first piece, so that what fails before it has a status of its own."""
-    news = answer.news()
-    first = await anext(news)
-
-    async def events() -> AsyncIterator[bytes]:
-        completion = Completion(wanted.model)
-        try:
-            async with aclosing(_chunks(completion, first, news, wanted.include_usage)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        except Gone:
-            return
-        except Exception as error:
-            yield event({"error": described(error, language)[1]})
-        finally:
-            watch.cancel()
-            answer.leave()
-
-    return StreamingResponse(events(), media_type="text/event-stream", headers=NOT_KEPT)
-
-
-async def _chunks(
-    completion: Completion, first: str | Ended, rest: AsyncIterator[str | Ended], include_usage: bool
-) -> AsyncGenerator[bytes, None]:
-    yield completion.opening()
-    if isinstance(first, Ended):
-        yield completion.closing(first, include_usage)
-        return
-    yield completion.piece(first)
-    async for news in rest:
-        if isinstance(news, Ended):
-            yield completion.closing(news, include_usage)
+async def _whole(answer: AnswerStream, body: Completion, choices: int) -> Response:
+    texts, ended = [""] * choices, []
+    async for told in answer.events():
+        if isinstance(told, Ended):
+            ended.append(told)
         else:
-            yield completion.piece(news)
+            texts[told.choice] += told.text
+    return JSONResponse(body.whole(texts, sorted(ended, key=lambda end: end.choice)), headers=NOT_KEPT)

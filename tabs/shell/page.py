@@ -23,6 +23,7 @@ from gradio.events import Dependency, api
 
 from app.access.identity import BROWSER_SECRET_FORM, Guest, Identifier, Identity, Login
 from app.access.session_limits import SessionLimits
+from app.endpoint_inputs import checked_inputs, without_surrogates
 from app.errors import Language, StudioError, Unexpected
 from app.texts import LANGUAGES, load_texts, preferred_language, sentence
 from tabs.shell.upload_cleanup import SessionUploads
@@ -196,6 +197,12 @@ class Page:
     def _border(self, handler: Handler, *, endpoint: bool = False, holds: bool = False) -> Handler:
         """Give the handler its Visitor, and turn whatever it raises into a dialog."""
 
+        parameters, hints = list(inspect.signature(handler).parameters.values())[1:], _hints(handler)
+
+        def checked(values: Sequence[Any]) -> Sequence[Any]:
+            whole = [without_surrogates(value) for value in values]
+            return checked_inputs(parameters, hints, whole) if endpoint else whole
+
         @contextmanager
         def entered(arguments: Sequence[Any]) -> Iterator[tuple[Visitor, Sequence[Any]]]:
             request, *values = arguments
@@ -208,7 +215,7 @@ class Page:
             with dialog(language):
                 visitor = self.visitor(request, language, secret)
                 with self._held(visitor, endpoint, holds):
-                    yield visitor, values
+                    yield visitor, checked(values)
 
         def call(*arguments: Any) -> Any:
             with entered(arguments) as (visitor, values):
@@ -267,12 +274,19 @@ def _resolve(texts: dict[str, TextSource], language: Language) -> dict[str, Any]
     return resolved
 
 
+def _innermost(handler: Handler) -> Handler:
+    while isinstance(handler, partial):
+        handler = handler.func
+    return handler
+
+
+def _hints(handler: Handler) -> dict[str, Any]:
+    return typing.get_type_hints(_innermost(handler))
+
+
 def _describe(border: Handler, handler: Handler, endpoint: bool) -> None:
     """Tell gradio the handler's own parameters, so that event data, progress and API types are found."""
-    inner = handler
-    while isinstance(inner, partial):
-        inner = inner.func
-    hints = typing.get_type_hints(inner)
+    inner, hints = _innermost(handler), _hints(handler)
     signature = inspect.signature(handler)
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     leading = {"request": gr.Request} | ({} if endpoint else {"remembered": Any, "kept_by_browser": Any})

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from app.api.chat_request import read_wanted
-from app.api.errors import ApiError, CannotSee, NoJson, NotSupported, WrongValue
+from app.api.chat_request import read_chat_request
+from app.api.errors import ApiError, CannotSee, LoneSurrogate, NoJson, NotSupported, WrongValue
 from app.models.interface import Sampling
 from app.pictures import NotAPicture
 
@@ -17,7 +17,7 @@ ASK = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 
 
 def read(**more: object) -> Any:
-    return read_wanted(json.dumps({**ASK, **more}).encode())
+    return read_chat_request(json.dumps({**ASK, **more}).encode())
 
 
 def test_everything_that_is_asked_for_reaches_the_model() -> None:
@@ -30,7 +30,7 @@ def test_everything_that_is_asked_for_reaches_the_model() -> None:
         ],
         temperature=0,
         top_p=0.5,
-        seed=-1,
+        seed=2**63 + 4,
         stop=["x", "y"],
         max_completion_tokens=7,
         max_tokens=9,
@@ -46,28 +46,77 @@ def test_everything_that_is_asked_for_reaches_the_model() -> None:
         ("assistant", "c"),
         ("user", "d"),
     ]
-    assert wanted.sampling_for(100) == Sampling(0, 0.5, 0, 7, 2**63 - 1, ("x", "y"))
-    assert (wanted.stream, wanted.include_usage) == (True, True)
+    drawn = Sampling(temperature=0, top_p=0.5, top_k=0, max_new_tokens=7, seed=4, stop=("x", "y"))
+    assert wanted.sampling_for(100) == drawn
+    assert (wanted.options.stream, wanted.options.include_usage) == (True, True)
 
 
 def test_without_a_length_the_answer_may_fill_the_context() -> None:
     assert read().sampling_for(2048).max_new_tokens == 2048
 
 
-def test_log_probabilities_are_for_answers_of_some_length() -> None:
-    wanted = read(logprobs=True, top_logprobs=3)
-    assert (wanted.top_logprobs, wanted.sampling_for(8192).max_new_tokens) == (3, 512)
-    assert (read(logprobs=True).top_logprobs, read().top_logprobs) == (0, None)
+def test_log_probabilities_are_told_where_they_are_wanted() -> None:
+    assert [read(**more).top_logprobs for more in ({"logprobs": True, "top_logprobs": 3}, {"logprobs": True}, {})] == [
+        3,
+        0,
+        None,
+    ]
+
+
+def test_values_that_clients_send_for_no_limit_are_taken() -> None:
+    """-1 and numbers beyond any model, null for absent, an assistant's turn without text."""
+    assert read(max_tokens=-1).sampling_for(2048).max_new_tokens == 2048
+    assert read(max_tokens=10**9).sampling_for(2048).max_new_tokens == 131_072
+    assert read(seed=-1).sampling_for(9).seed is None
+    assert (read(top_p=0).sampling_for(9).top_k, read(top_k=-1).sampling_for(9).top_k) == (1, 0)
+    assert read(temperature=None, stop=None, tools=None, unknown=None).sampling_for(512) == Sampling()
+    said = read(messages=[*ASK["messages"], {"role": "assistant", "content": None, "refusal": "No."}])  # type: ignore[misc]
+    assert said.messages[1]["content"] == "No."
+    parts = [{"type": "refusal", "refusal": "Never."}]
+    assert read(messages=[{"role": "assistant", "content": parts}]).messages[0]["content"] == "Never."
+
+
+def test_several_answers_have_seeds_of_their_own() -> None:
+    asked = read(n=3, seed=7)
+    assert [asked.sampling_for(9, choice).seed for choice in range(asked.options.choices)] == [7, 8, 9]
+
+
+def test_a_lenient_server_ignores_what_it_does_not_know() -> None:
+    data = json.dumps({**ASK, "reasoning_mode": "deep"}).encode()
+    assert read_chat_request(data, lenient=True).model == "tiny"
+    with pytest.raises(NotSupported, match="reasoning_mode"):
+        read_chat_request(data)
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        (b'"messages": [{"role": "user", "content": "\\ud83d"}]', "messages[0].content"),
+        (b'"messages": [], "stop": ["a", "\\uDC00x"]', "stop[1]"),
+        (b'"messages": [], "metadata": {"\\ud83d": 1}', "\ufffd"),
+    ],
+)
+def test_half_a_character_is_refused_by_its_place(more: bytes, param: str) -> None:
+    with pytest.raises(LoneSurrogate) as refused:
+        read_chat_request(b'{"model": "tiny", ' + more + b"}")
+    assert refused.value.param == param
+
+
+def test_both_halves_of_a_character_are_one() -> None:
+    data = b'{"model": "tiny", "messages": [{"role": "user", "content": "\\ud83d\\ude00"}]}'
+    assert read_chat_request(data).messages[0]["content"] == "\U0001f600"
 
 
 @pytest.mark.parametrize(
     ("more", "error", "param"),
     [
-        ({"n": 2}, NotSupported, "n"),
+        ({"n": 9}, WrongValue, "n"),
+        ({"reasoning_mode": "deep"}, NotSupported, "reasoning_mode"),
+        ({"store": True}, NotSupported, "store"),
+        ({"messages": [{"role": "user", "content": None}]}, WrongValue, "messages[0].content"),
         ({"logprobs": "yes"}, WrongValue, "logprobs"),
         ({"top_logprobs": 2}, WrongValue, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, WrongValue, "top_logprobs"),
-        ({"logprobs": True, "max_tokens": 513}, WrongValue, "max_tokens"),
         ({"tools": [{"type": "function"}]}, NotSupported, "tools"),
         ({"response_format": {"type": "json_object"}}, NotSupported, "response_format"),
         ({"presence_penalty": 0.5}, NotSupported, "presence_penalty"),
@@ -77,6 +126,7 @@ def test_log_probabilities_are_for_answers_of_some_length() -> None:
         ({"temperature": float("nan")}, WrongValue, "temperature"),
         ({"max_tokens": 0}, WrongValue, "max_tokens"),
         ({"max_tokens": 1.5}, WrongValue, "max_tokens"),
+        ({"max_tokens": -2}, WrongValue, "max_tokens"),
         ({"seed": 2**70}, WrongValue, "seed"),
         ({"stop": [1]}, WrongValue, "stop"),
         ({"stop": ["x"] * 17}, WrongValue, "stop"),
@@ -136,7 +186,7 @@ def test_a_picture_that_is_none_is_refused() -> None:
         read(messages=shown(f"data:image/png;base64,{base64.b64encode(b'nothing').decode()}"))
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"[" * 100_000, b'"\xff"'])
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"[" * 100_000, b'"\xff"', b'{"model": "\xed\xa0\xbd"}'])
 def test_what_is_no_json_object_is_refused(data: bytes) -> None:
     with pytest.raises(NoJson):
-        read_wanted(data)
+        read_chat_request(data)

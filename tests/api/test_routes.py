@@ -18,10 +18,12 @@ from starlette.routing import Route
 from app.access.api_keys import read_keys
 from app.api.routes import Api, api_routes
 from app.errors import DoesNotFit, EngineFailed, PromptTooLong, StudioError
-from app.models.interface import ChatModel, Message
-from app.models.registry.metering import Allowance, Meter
+from app.models.interface import Message
+from app.models.registry.metering import Allowance
+from tests.api.metered import Metered
 from tests.fakes import FakeModel, FakeRegistry
 
+TOO_LONG = "context_length_exceeded"  # its sentence has the words that client libraries look for
 HELLO: list[dict[str, str]] = [{"role": "user", "content": "hello there"}]
 
 
@@ -32,7 +34,7 @@ def serving(
     needs_key: bool = False,
     may_use: Callable[[str, str], bool] = lambda _model, _owner: True,
 ) -> Iterator[str]:
-    routes = api_routes(Api(registry, read_keys(keys), needs_key, may_use))
+    routes = api_routes(Api(registry, read_keys(keys), needs_key, may_use, comment_seconds=0.05))
     app = Starlette(routes=[*routes, Route("/alive", lambda _: PlainTextResponse("yes"))])
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
@@ -92,6 +94,39 @@ def test_a_stream_comes_in_pieces_and_ends_with_the_usage() -> None:
     assert len({chunk.id for chunk in chunks}) == 1
 
 
+def test_several_answers_come_side_by_side() -> None:
+    model = FakeModel("tiny")
+    with serving(FakeRegistry(model)) as url, client(url) as api:
+        made = api.chat.completions.create(model="tiny", messages=HELLO, n=3, seed=5)
+        chunks = list(
+            api.chat.completions.create(
+                model="tiny", messages=HELLO, n=2, stream=True, stream_options={"include_usage": True}
+            )
+        )
+    assert [choice.index for choice in made.choices] == [0, 1, 2]
+    assert {choice.message.content for choice in made.choices} == {"You said: hello there"}
+    assert made.usage is not None and (made.usage.prompt_tokens, made.usage.completion_tokens) == (2, 12)
+    assert sorted(sampling.seed or 0 for _, sampling, _ in model.prompts[:3]) == [5, 6, 7]
+    for index in (0, 1):
+        own = [chunk.choices[0] for chunk in chunks if chunk.choices and chunk.choices[0].index == index]
+        assert "".join(choice.delta.content or "" for choice in own) == "You said: hello there"
+        assert own[-1].finish_reason == "stop"
+    assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens == 8
+
+
+def test_comments_keep_a_stream_open_until_the_first_token() -> None:
+    gate = threading.Semaphore(0)
+    with serving(FakeRegistry(FakeModel("tiny", gate=gate))) as url, httpx.Client(timeout=60) as asking:
+        body = {"model": "tiny", "messages": HELLO, "stream": True}
+        with asking.stream("POST", f"{url}/chat/completions", json=body) as response:
+            lines = response.iter_lines()
+            assert [next(lines) for _ in range(3)] == [": waiting", "", ": waiting"]
+            gate.release(10)
+            rest = list(lines)
+    assert rest[-2] == "data: [DONE]"
+    assert any("hello" in line for line in rest)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_ends_the_answer(stream: bool) -> None:
     gate = threading.Semaphore(2)
@@ -135,7 +170,7 @@ def test_waiting_answers_do_not_keep_the_event_loop() -> None:
 @pytest.mark.parametrize(
     ("error", "expected", "code"),
     [
-        (PromptTooLong(tokens=9, limit=4), openai.BadRequestError, "context_length_exceeded"),
+        (PromptTooLong(tokens=9, limit=4), openai.BadRequestError, TOO_LONG),
         (DoesNotFit(name="tiny", needed_mib=9, free_mib=4), openai.InternalServerError, "model_unavailable"),
         (EngineFailed(), openai.InternalServerError, "engine_failed"),
         (ValueError("a bug with /secret/path"), openai.InternalServerError, None),
@@ -153,8 +188,8 @@ def test_what_fails_before_the_first_word_has_a_status(
         api.chat.completions.create(model="tiny", messages=HELLO, stream=stream)
     assert raised.value.code == code
     assert "/secret/path" not in str(raised.value)
-    if isinstance(error, StudioError):
-        assert error.text("en") in str(raised.value)
+    told = "This model's maximum context length is 4 tokens, but the prompt has 9" if code == TOO_LONG else str(error)
+    assert told in str(raised.value) or not isinstance(error, StudioError)
 
 
 def test_what_fails_later_ends_the_stream_with_an_error() -> None:
@@ -180,13 +215,38 @@ def test_errors_are_in_openais_form() -> None:
         large = httpx.post(f"{url}/chat/completions", json={"model": "x" * 17_000_000})
     assert missing.value.code == "model_not_found"
     assert refused.value.body == {
-        "message": "The parameter logprobs is not supported here. Leave it out.",
+        "message": "The model tiny does not support the parameter logprobs. Leave it out, or choose another model.",
         "type": "invalid_request_error",
         "param": "logprobs",
         "code": "unsupported_parameter",
     }
     assert (plain.status_code, large.status_code) == (400, 413)
     assert "参数 messages" in chinese.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "unknown_url"),
+        ("POST", "/responses", 404, "unknown_url"),
+        ("GET", "", 404, "unknown_url"),
+        ("GET", "/chat/completions", 405, "method_not_allowed"),
+        ("DELETE", "/models/tiny", 405, "method_not_allowed"),
+        ("GET", "/models/huge", 404, "model_not_found"),
+        ("GET", "/models/%ED%A0%BD", 404, "model_not_found"),
+        ("GET", "/models/", 200, ""),
+        ("GET", "/models/tiny/", 200, ""),
+        ("POST", "/chat/completions/", 200, ""),
+    ],
+)
+def test_every_path_answers_in_openais_form(method: str, path: str, status: int, code: str) -> None:
+    with serving(FakeRegistry(FakeModel("tiny"))) as url:
+        body = {"model": "tiny", "messages": HELLO} if method == "POST" else None
+        answer = httpx.request(method, url + path, json=body)
+    assert answer.status_code == status
+    if status != 200:
+        assert answer.json()["error"]["code"] == code
+        assert answer.json()["error"]["message"]
 
 
 def test_without_a_right_key_nothing_is_told() -> None:
@@ -234,16 +294,27 @@ def test_tuned_models_are_there_for_their_owner_only() -> None:
                 ask()
 
 
-def test_who_asks_for_too_much_is_told_in_the_client_s_own_class() -> None:
-    class Metered(FakeRegistry):
-        meter = Meter(Allowance(tokens_per_minute=1))
-
-        @contextmanager
-        def lease(self, name: str) -> Iterator[ChatModel]:  # type: ignore[override]
-            with super().lease(name) as model:
-                yield self.meter.model(model)
-
-    with serving(Metered()) as url, client(url) as asking:
+def test_who_asks_for_too_much_is_told_when_to_come_back() -> None:
+    with serving(Metered(allowance=Allowance(tokens_per_minute=1))) as url, client(url) as asking:
         asking.chat.completions.create(model="tiny", messages=HELLO)  # type: ignore[arg-type]
-        with pytest.raises(openai.RateLimitError, match="1 tokens"):
+        with pytest.raises(openai.RateLimitError, match="1 tokens") as refused:
             asking.chat.completions.create(model="tiny", messages=HELLO)  # type: ignore[arg-type]
+    assert 1 <= int(refused.value.response.headers["retry-after"]) <= 60
+
+
+def test_who_asks_many_things_at_once_waits_for_his_own_answers() -> None:
+    gate = threading.Semaphore(0)
+    model = FakeModel("tiny", gate=gate)
+
+    async def ask(url: str) -> None:
+        async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as api:
+            asked = [asyncio.create_task(api.chat.completions.create(model="tiny", messages=HELLO)) for _ in range(6)]
+            while len(model.generations) < 2:
+                await asyncio.sleep(0.01)
+            gate.release(500)
+            for made in await asyncio.gather(*asked):
+                assert made.choices[0].message.content == "You said: hello there"
+
+    with serving(Metered(model, allowance=Allowance(requests_at_once=2))) as url:
+        asyncio.run(ask(url))
+    assert len(model.generations) == 6

@@ -21,11 +21,14 @@ from app.access.api_keys import read_keys
 from app.access.session_limits import SessionLimits
 from app.agent.sandbox.probe import probe
 from app.agent.service import AgentService
+from app.api.mcp_server import Tools
+from app.api.mcp_sessions import MOST_PER_OWNER
 from app.api.routes import Api
-from app.api.tools import Tools
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner
 from app.models.interface import Message
+from app.models.registry.metering import Allowance
+from tests.api.metered import Metered
 from tests.fakes import FakeModel, FakeRegistry
 from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
@@ -150,6 +153,59 @@ def test_without_logins_nobody_runs_plain_code(folder: Path) -> None:
 
     with serving(FakeRegistry(FakeModel("tiny")), folder) as url:
         asyncio.run(use(url))
+
+
+def test_twelve_clients_at_once_are_answered_and_told_how_far_it_is(folder: Path) -> None:
+    gate = threading.Semaphore(0)
+    model = FakeModel("tiny", gate=gate)
+    registry = Metered(model, allowance=Allowance(requests_at_once=8))
+
+    async def ask(url: str) -> tuple[str, list[float]]:
+        told: list[float] = []
+
+        async def progress(done: float, *_: object) -> None:
+            told.append(done)
+
+        async with session_at(url) as session:
+            said = await session.call_tool("chat", {"message": "hello"}, progress_callback=progress)
+            return said.content[0].text, told
+
+    async def use(url: str) -> list[tuple[str, list[float]]]:
+        asked = [asyncio.create_task(ask(url)) for _ in range(12)]
+        while len(model.generations) < 8:
+            await asyncio.sleep(0.01)
+        gate.release(200)
+        return await asyncio.gather(*asked)
+
+    with serving(registry, folder) as url:
+        answers = asyncio.run(use(url))
+    assert {text for text, _ in answers} == {"You said: hello"}
+    assert all(told and told[0] == 1 for _, told in answers)
+
+
+def test_sessions_that_are_left_open_shut_nobody_out(folder: Path) -> None:
+    """The oldest of an owner's own ends, and another's session is none to him."""
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+    }
+    ask = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+
+    def post(url: str, key: str, body: object, session: str = "") -> httpx.Response:
+        headers = {"Accept": "application/json, text/event-stream", "Authorization": f"Bearer {key}"}
+        return httpx.post(url, json=body, headers={**headers, "mcp-session-id": session} if session else headers)
+
+    file = folder / "keys"
+    file.write_text("ada:one\nlin:two\n")
+    with serving(FakeRegistry(FakeModel("tiny")), folder, keys=str(file)) as url:
+        other = post(url, "two", hello).headers["mcp-session-id"]
+        opened = [post(url, "one", hello).headers["mcp-session-id"] for _ in range(MOST_PER_OWNER + 1)]
+        assert post(url, "one", ask, opened[0]).status_code == 404
+        assert post(url, "one", ask, opened[-1]).status_code == 200
+        assert post(url, "one", ask, other).status_code == 404
+        assert post(url, "two", ask, other).status_code == 200
 
 
 def test_a_cancelled_call_ends_the_answer(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""MCP tools over the documents that people have put into the knowledge page."""
+"""MCP tools that list, search and ask collections of documents."""
 
 import threading
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Annotated
 import anyio
 from pydantic import Field
 
+from app.api.mcp_calls import ModelName, ToolContext, caller_of, usable_model
 from app.api.routes import Api, Caller
-from app.api.tool_calls import Asked, ModelName, caller_of, usable_model
 from app.knowledge.answer.answering import Answer, Question
 from app.knowledge.retrieve.retrieval import Hit
 from app.knowledge.service import SAMPLES, KnowledgeService
@@ -18,7 +18,7 @@ Collection = Annotated[str, Field(description="A name from list_collections.", m
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPassage:
     """A passage of a document; `heading` is the path of headings above it, `page` counts from 1 where there are any."""
 
     source: str
@@ -28,11 +28,11 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Grounded:
+class DocumentAnswer:
     """An answer whose marks [1], [2] … number the passages."""
 
     answer: str
-    passages: list[Found]
+    passages: list[FoundPassage]
 
 
 class DocumentTools:
@@ -41,18 +41,18 @@ class DocumentTools:
     def __init__(self, api: Api, knowledge: KnowledgeService, threads: anyio.CapacityLimiter) -> None:
         self._api, self._knowledge, self._threads = api, knowledge, threads
 
-    async def list_collections(self, context: Asked) -> list[str]:
+    async def list_collections(self, context: ToolContext) -> list[str]:
         """List the collections of documents that can be searched and asked."""
         records = await anyio.to_thread.run_sync(self._knowledge.collections, _owner(caller_of(context)))
         return [record.name for record in records]
 
     async def search_documents(
         self,
-        context: Asked,
+        context: ToolContext,
         query: Annotated[str, Field(description="What to look for, in any words.", max_length=10_000)],
         collection: Collection = SAMPLES,
         k: Annotated[int, Field(description="How many passages.", ge=1, le=50)] = 5,
-    ) -> list[Found]:
+    ) -> list[FoundPassage]:
         """Find the passages of a collection's documents that fit a query best, by meaning and by words.
 
         Chinese and English documents are found. Each passage comes with its file, headings and page.
@@ -65,12 +65,12 @@ class DocumentTools:
 
     async def ask_documents(
         self,
-        context: Asked,
+        context: ToolContext,
         question: Annotated[str, Field(description="What to answer from the documents.", max_length=10_000)],
         collection: Collection = SAMPLES,
         model: ModelName = "",
         k: Annotated[int, Field(description="How many passages to answer from.", ge=1, le=20)] = 5,
-    ) -> Grounded:
+    ) -> DocumentAnswer:
         """Let a language model of this server answer a question from a collection's documents, with its sources.
 
         Where the documents do not tell, the answer says so.
@@ -91,13 +91,13 @@ class DocumentTools:
             answer = await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
         finally:
             left.set()
-        return Grounded(answer.text, [_found(hit) for hit in answer.hits])
+        return DocumentAnswer(answer.text, [_found(hit) for hit in answer.hits])
 
 
 def _owner(caller: Caller) -> Owner:
     return Owner(caller.owner) if caller.owner else Owner(caller.visitor, guest=True)
 
 
-def _found(hit: Hit) -> Found:
+def _found(hit: Hit) -> FoundPassage:
     passage = hit.passage
-    return Found(passage.path, " > ".join(passage.heading), passage.page, passage.content)
+    return FoundPassage(passage.path, " > ".join(passage.heading), passage.page, passage.content)

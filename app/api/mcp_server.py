@@ -1,4 +1,4 @@
-"""The server's abilities as MCP tools at /mcp, for assistants that speak the Model Context Protocol."""
+"""MCP server at /mcp: chat, agent, sandbox and documents as tools of the Model Context Protocol."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,26 +10,27 @@ from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import Field
 from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from app.access.session_limits import SessionLimits
 from app.agent.service import AgentService
 from app.agent.steps import Step
-from app.api.answering import Answer, Ended
-from app.api.chat_request import MOST_TOKENS, ChatCompletionRequest
-from app.api.document_tools import DocumentTools
+from app.api.answering import AnswerStream, Job, Piece
 from app.api.errors import answer_error
+from app.api.mcp_calls import CALLER, ModelName, Progress, ToolContext, caller_of, reporting_errors, usable_model
+from app.api.mcp_documents import DocumentTools
+from app.api.mcp_sessions import BoundedSessions
 from app.api.routes import Api, language_of
-from app.api.tool_calls import CALLER, Asked, ModelName, caller_of, told, usable_model
+from app.api.sampling_fields import MOST_TOKENS
 from app.errors import StudioError
 from app.knowledge.service import KnowledgeService
 from app.models.interface import Message, Sampling
 
 PATH = "/mcp"
 IDLE_SECONDS = 600.0
-MOST_SESSIONS = 256
+MOST_SESSIONS = 2048  # of all owners together
+SHOWN_PIECES = 40  # the end of the answer so far, as a client shows it beside its progress
 AT_ONCE = 64  # tasks of the agent, each on a thread
-USUAL = Sampling()
 Given = TypeVar("Given")
 ABOUT = (
     "Open language models and people's documents on this server: chat with a model, let one solve a task by writing"
@@ -66,22 +67,22 @@ class Tools:
             transport_security=security,
             streamable_http_path=PATH,
         )
-        self._server.tool()(told(self.list_models))
-        self._server.tool()(told(self.chat))
+        self._server.tool()(reporting_errors(self.list_models))
+        self._server.tool()(reporting_errors(self.chat))
         if agent.available:
-            self._server.tool(structured_output=False)(told(self.solve_with_python))
+            self._server.tool(structured_output=False)(reporting_errors(self.solve_with_python))
         if agent.available and interpreter:
-            self._server.tool(structured_output=False)(told(self.run_python))
+            self._server.tool(structured_output=False)(reporting_errors(self.run_python))
         if knowledge is not None:
             documents = DocumentTools(api, knowledge, self._threads)
             for tool in (documents.list_collections, documents.search_documents, documents.ask_documents):
-                self._server.tool()(told(tool))
+                self._server.tool()(reporting_errors(tool))
 
     def route(self) -> Route:
         """Where the tools are served; asks for a key as /v1 does."""
         inner = self._server.streamable_http_app().routes[0]
         assert isinstance(inner, Route)
-        return Route(PATH, _Guarded(self._api, inner.app))
+        return Route(PATH, _Guarded(self._api, BoundedSessions(inner.app)))
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:
@@ -89,7 +90,7 @@ class Tools:
         async with self._server.session_manager.run():
             yield
 
-    async def list_models(self, context: Asked) -> list[str]:
+    async def list_models(self, context: ToolContext) -> list[str]:
         """List the language models that can be asked on this server, the loaded ones first.
 
         A name with a plus, such as base+name, is a model that was tuned here.
@@ -98,16 +99,14 @@ class Tools:
 
     async def chat(
         self,
-        context: Asked,
+        context: ToolContext,
         message: Annotated[str, Field(description="What to ask the model.", max_length=200_000)],
         system: Annotated[str, Field(description="A system prompt; may be empty.", max_length=50_000)] = "",
         model: ModelName = "",
-        temperature: Annotated[
-            float, Field(description="0: always the most likely word.", ge=0, le=2)
-        ] = USUAL.temperature,
+        temperature: Annotated[float | None, Field(description="0: always the most likely word.", ge=0, le=2)] = None,
         max_new_tokens: Annotated[
-            int, Field(description="Longest answer, in tokens.", ge=1, le=MOST_TOKENS)
-        ] = USUAL.max_new_tokens,
+            int | None, Field(description="Longest answer, in tokens.", ge=1, le=MOST_TOKENS)
+        ] = None,
         seed: Annotated[int | None, Field(description="The same seed draws the same answer.", ge=0)] = None,
     ) -> str:
         """Ask a language model of this server one question and get its answer.
@@ -117,17 +116,24 @@ class Tools:
         name, caller = await usable_model(self._api, context, model), caller_of(context)
         turns: list[Message] = [{"role": "system", "content": system}] if system else []
         turns.append({"role": "user", "content": message})
-        sampling = Sampling(temperature=temperature, seed=seed)
-        wanted = ChatCompletionRequest(name, tuple(turns), sampling, max_new_tokens, stream=False, include_usage=False)
-        answer = Answer(self._api.registry.for_visitor(caller.owner), wanted, caller.visitor)
+        chosen = {"temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
+        sampling = Sampling(**{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+        job = Job(lambda model: model.stream(turns, sampling, visitor=caller.visitor))
+        answer = AnswerStream(self._api.registry.for_visitor(caller.owner), name, [job])
+        pieces: list[str] = []
+        progress = Progress(context)
         try:
-            return "".join([news async for news in answer.news() if not isinstance(news, Ended)])
+            async for event in answer.events():
+                if isinstance(event, Piece):
+                    pieces.append(event.text)
+                    await progress.report(len(pieces), "".join(pieces[-SHOWN_PIECES:]))
+            return "".join(pieces)
         finally:
             answer.leave()
 
     async def solve_with_python(
         self,
-        context: Asked,
+        context: ToolContext,
         task: Annotated[str, Field(description="What to find out or compute, in plain words.", max_length=50_000)],
         model: ModelName = "",
         max_steps: Annotated[int, Field(description="How often it may run code.", ge=1, le=20)] = 6,
@@ -141,9 +147,12 @@ class Tools:
 
         name, visitor = await usable_model(self._api, context, model), caller_of(context).visitor
 
+        progress = Progress(context)
+
         def work(session: str) -> list[Step]:
+            steps = self._agent.run(session, task, name, Bounds(max_steps=max_steps), visitor=visitor)
             try:
-                return _last(self._agent.run(session, task, name, Bounds(max_steps=max_steps), visitor=visitor))
+                return _last(steps, lambda now: progress.report_from_thread(len(now), now[-1].kind))
             finally:
                 self._agent.reset(session)
 
@@ -155,7 +164,7 @@ class Tools:
 
     async def run_python(
         self,
-        context: Asked,
+        context: ToolContext,
         code: Annotated[str, Field(description="Python code; print what you want to see.", max_length=200_000)],
     ) -> list[str | Image]:
         """Run Python code in a sandbox of its own and get what it printed and drew.
@@ -174,23 +183,26 @@ class Tools:
 class _Guarded:
     """Lets callers in as the API does, and tells the tools who they are."""
 
-    def __init__(self, api: Api, inner: ASGIApp) -> None:
-        self._api, self._inner = api, inner
+    def __init__(self, api: Api, sessions: BoundedSessions) -> None:
+        self._api, self._sessions = api, sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         try:
-            scope[CALLER] = self._api.caller(request)
+            caller = scope[CALLER] = self._api.caller(request)
         except StudioError as error:
             await answer_error(error, language_of(request))(scope, receive, send)
             return
-        await self._inner(scope, receive, send)
+        await self._sessions.serve(caller.visitor, scope, receive, send)
 
 
-def _last(running: Iterator[list[Step]]) -> list[Step]:
+def _last(running: Iterator[list[Step]], tell: Callable[[list[Step]], None] = lambda _: None) -> list[Step]:
+    """The last value of a run; `tell` hears of each new step."""
     steps: list[Step] = []
     for now in running:
-        steps = now
+        if len(now) > len(steps):
+            tell(now)
+        steps = list(now)
     return steps
 
 

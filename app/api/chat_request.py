@@ -49,7 +49,7 @@ def sampling_for(options: AnswerOptions, context_tokens: int, choice: int) -> Sa
 def read_chat_request(data: bytes, *, lenient: bool = False) -> ChatCompletionRequest:
     """Raises ApiError; fields that are not known are refused unless `lenient`."""
     given = Fields(parse_object(data))
-    model = read_model(given)
+    model = given.required_text("model")
     options = read_options(given, ("max_completion_tokens", "max_tokens"))
     for name, harmless in UNSUPPORTED.items():
         given.only(name, *harmless)
@@ -58,14 +58,6 @@ def read_chat_request(data: bytes, *, lenient: bool = False) -> ChatCompletionRe
     if not lenient:
         given.refuse_unknown()
     return ChatCompletionRequest(model, messages, options, top_logprobs)
-
-
-def read_model(given: Fields) -> str:
-    """The model's name."""
-    model = given.text("model")
-    if not model:
-        raise given.wrong("model", "the name of a model", "模型名称")
-    return model
 
 
 def _top_logprobs(given: Fields) -> int | None:

@@ -100,6 +100,13 @@ class NoSuchRoute(ApiError):
     en = "There is no {method} {path} here. GET /v1/openapi.json lists what there is."
 
 
+class NotServed(ApiError):
+    status = 404
+    code = "not_served"
+    zh = "这台服务器不提供 {what}：没有加载所需的模型。请让管理者在设置里开启（embedder、reranker）。"
+    en = "This server offers no {what}: it has no model for it. Whoever runs it can set one (embedder, reranker)."
+
+
 class WrongMethod(ApiError):
     status = 405
     code = "method_not_allowed"

@@ -13,8 +13,9 @@ from pydantic import Field
 from starlette.requests import Request
 
 from app.api.answering import PATIENCE_SECONDS, PLACE_SECONDS
+from app.api.authentication import Caller
 from app.api.errors import NoSuchModel
-from app.api.routes import Api, Caller
+from app.api.routes import Api
 from app.errors import StudioError, Unexpected
 from app.models.registry.metering import TooManyAtOnce
 

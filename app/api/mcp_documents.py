@@ -7,8 +7,9 @@ from typing import Annotated
 import anyio
 from pydantic import Field
 
+from app.api.authentication import Caller
 from app.api.mcp_calls import ModelName, ToolContext, caller_of, usable_model
-from app.api.routes import Api, Caller
+from app.api.routes import Api
 from app.knowledge.answer.answering import Answer, Question
 from app.knowledge.retrieve.retrieval import Hit
 from app.knowledge.service import SAMPLES, KnowledgeService

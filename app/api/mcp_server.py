@@ -189,7 +189,7 @@ class _Guarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         try:
-            caller = scope[CALLER] = self._api.caller(request)
+            caller = scope[CALLER] = self._api.callers.caller(request)
         except StudioError as error:
             await answer_error(error, language_of(request))(scope, receive, send)
             return

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from app.access.api_keys import read_keys
+from app.api.authentication import Authentication
+from app.api.embeddings import EmbeddingRoutes
 from app.api.routes import Api, api_routes
 
 if TYPE_CHECKING:
@@ -25,15 +27,12 @@ class Mounted:
 def mount(services: "Services") -> Mounted:
     """Raises SettingsError for keys that cannot be read."""
     settings = services.settings
-    api = Api(
-        services.registry,
-        read_keys(settings.api_keys),
-        bool(settings.auth),
-        services.registry.may_use,
-        settings.api_lenient,
-    )
+    callers = Authentication(read_keys(settings.api_keys), bool(settings.auth))
+    api = Api(services.registry, callers, services.registry.may_use, settings.api_lenient)
+    embeddings = EmbeddingRoutes(callers, services.knowledge, lenient=settings.api_lenient)
+    known = api_routes(api, embeddings)
     if not settings.mcp:
-        return Mounted(api_routes(api), _nothing)
+        return Mounted(known, _nothing)
     from app.api.mcp_server import Tools
 
     who_calls, local = bool(settings.auth), not settings.is_open
@@ -45,7 +44,7 @@ def mount(services: "Services") -> Mounted:
         interpreter=who_calls,
         local=local,
     )
-    return Mounted([*api_routes(api), tools.route()], tools.lifespan)
+    return Mounted([*known, tools.route()], tools.lifespan)
 
 
 @asynccontextmanager

@@ -98,6 +98,19 @@ class Fields:
             raise self.wrong(name, "text", "文字")
         return value
 
+    def required_text(self, name: str) -> str:
+        """Text that must be there and not empty."""
+        value = self.text(name)
+        if not value:
+            raise self.wrong(name, "text", "文字")
+        return value
+
+    def one_of(self, name: str, *allowed: str) -> str | None:
+        value = self.any(name)
+        if value is not None and value not in allowed:
+            raise self.wrong(name, f"one of {', '.join(allowed)}", f"其中之一：{'、'.join(allowed)}")
+        return value
+
     def only(self, name: str, *harmless: object) -> None:
         """Refuse a field that is not supported unless it says what is so anyway."""
         value = self.any(name)

@@ -10,10 +10,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.access.api_keys import ApiKeys
 from app.api.answering import AnswerStream, ClientGone, Ended, Job, Scores
+from app.api.authentication import Authentication, Caller
 from app.api.chat_request import ChatCompletionRequest, read_chat_request
-from app.api.errors import NoSuchModel, NoSuchRoute, NotByModel, WrongKey, WrongMethod, answer_error
+from app.api.embeddings import EmbeddingRoutes
+from app.api.errors import NoSuchModel, NoSuchRoute, NotByModel, WrongMethod, answer_error
 from app.api.event_stream import COMMENT_SECONDS, NOT_KEPT, EventStream
 from app.api.request_body import read_body
 from app.api.responses import ChatCompletion, Completion, model_list, model_object
@@ -27,36 +28,16 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
-class Caller:
-    """`owner` is whose tuned models are theirs; `visitor` whose fair share their answers count against."""
-
-    owner: str
-    visitor: str
-
-
-@dataclass(frozen=True)
 class Api:
     """The API over a registry. `may_use(model, owner)` tells whether a name is there for this owner; `lenient`
     takes requests with fields that are not known. A stream that is silent for `comment_seconds` carries a comment."""
 
     registry: Registry
-    keys: ApiKeys
-    needs_key: bool
+    callers: Authentication
     may_use: Callable[[str, str], bool]
     lenient: bool = False
     comment_seconds: float = COMMENT_SECONDS
     started: int = field(default_factory=lambda: int(time.time()))
-
-    def caller(self, request: Request) -> Caller:
-        """Raises WrongKey. Without keys everyone may come in, by the address they come from."""
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        name = self.keys.name_of(key.strip()) if scheme.lower() == "bearer" else None
-        if name is not None:
-            return Caller(name, name)
-        if self.needs_key or self.keys:
-            raise WrongKey
-        address = request.client.host if request.client else ""
-        return Caller("", f"address {address}")
 
     def usable(self, caller: Caller) -> list[str]:
         """The models that are there for this caller."""
@@ -68,7 +49,7 @@ class Api:
             raise NoSuchModel(param="model", model=model[:200])
 
     async def models(self, request: Request) -> Response:
-        names = await run_in_threadpool(self.usable, self.caller(request))
+        names = await run_in_threadpool(self.usable, self.callers.caller(request))
         wanted = request.path_params.get("name", "").strip("/")
         if not wanted:
             return JSONResponse(model_list(names, self.started))
@@ -77,7 +58,7 @@ class Api:
         return JSONResponse(model_object(wanted, self.started))
 
     async def chat_completions(self, request: Request) -> Response:
-        caller = self.caller(request)
+        caller = self.callers.caller(request)
         asked = await run_in_threadpool(read_chat_request, await read_body(request), lenient=self.lenient)
         await self.require(asked.model, caller)
         jobs = [_chat_job(asked, choice, caller.visitor) for choice in range(asked.options.choices)]
@@ -108,12 +89,14 @@ class Api:
             raise
 
 
-def api_routes(api: Api) -> list[Route]:
+def api_routes(api: Api, embeddings: EmbeddingRoutes) -> list[Route]:
     """Routes to mount beside the page's own; what is not known under /v1 gets an error in OpenAI's form."""
     known = {
         "/v1/models": ("GET", api.models),
         "/v1/models/{name:path}": ("GET", api.models),
         "/v1/chat/completions": ("POST", api.chat_completions),
+        "/v1/embeddings": ("POST", embeddings.embeddings),
+        "/v1/rerank": ("POST", embeddings.rerank),
     }
     routes = []
     for path, (method, handler) in known.items():

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from app.errors import BadInput, StudioError
@@ -20,7 +21,7 @@ from app.knowledge.ingest.documents import Text
 from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.ingest.jobs import Job, Jobs
 from app.knowledge.ingest.sources import UPLOADS, SourceFile, distinct_names, folder_files, keep_upload
-from app.knowledge.retrieve.embedders import PACKAGED, LeaseEmbedder, LeaseReranker
+from app.knowledge.retrieve.embedders import PACKAGED, LeaseEmbedder, LeaseReranker, Vectors
 from app.knowledge.retrieve.langchain_store import CollectionStore
 from app.knowledge.retrieve.retrieval import Hit
 from app.knowledge.store.collections import (
@@ -62,6 +63,7 @@ class KnowledgeService:
         self.links = Links()
         self.rights = rights or Rights()
         self._lease = lease_embedder
+        self._lease_reranker = lease_reranker
         self._samples = samples
         self._folder = data_folder
         data_folder.mkdir(parents=True, exist_ok=True)
@@ -222,6 +224,23 @@ class KnowledgeService:
         searcher = self._get(self._catalogue.readable(owner, name)).searcher if question.use_documents else None
         question = replace(question, k=max(1, min(question.k, 20)), visitor=question.visitor or owner.key)
         return Answerer(self.registry, searcher).ask(question)
+
+    def embed(self, texts: Sequence[str], *, as_query: bool) -> Vectors:
+        """One vector of length 1 for each text, read as a question or as a passage of a document."""
+        with self._lease(self.embedder) as embedder:
+            if as_query:
+                return np.stack([embedder.query(text) for text in texts])
+            return embedder.passages(texts)
+
+    @property
+    def has_reranker(self) -> bool:
+        return self._lease_reranker is not None
+
+    def rerank(self, query: str, passages: Sequence[str]) -> list[float]:
+        """How well each passage fits the query; only where there is a reranker."""
+        assert self._lease_reranker is not None
+        with self._lease_reranker() as reranker:
+            return reranker.scores(query, passages)
 
     def store(self, owner: Owner, name: str) -> CollectionStore:
         """The collection as a LangChain vector store, writable where it is the owner's."""

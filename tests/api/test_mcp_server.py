@@ -21,6 +21,7 @@ from app.access.api_keys import read_keys
 from app.access.session_limits import SessionLimits
 from app.agent.sandbox.probe import probe
 from app.agent.service import AgentService
+from app.api.authentication import Authentication
 from app.api.mcp_server import Tools
 from app.api.mcp_sessions import MOST_PER_OWNER
 from app.api.routes import Api
@@ -55,7 +56,7 @@ def serving(
 ) -> Iterator[str]:
     agent = AgentService(registry, folder)
     tools = Tools(
-        Api(registry, read_keys(keys), False, lambda model, owner: "+" not in model or owner == "ada"),
+        Api(registry, Authentication(read_keys(keys)), lambda model, owner: "+" not in model or owner == "ada"),
         agent,
         knowledge,
         sessions=sessions or SessionLimits(),

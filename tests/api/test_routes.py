@@ -16,6 +16,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from app.access.api_keys import read_keys
+from app.api.authentication import Authentication
+from app.api.embeddings import DocumentModels, EmbeddingRoutes
 from app.api.routes import Api, api_routes
 from app.errors import DoesNotFit, EngineFailed, PromptTooLong, StudioError
 from app.models.interface import Message
@@ -33,8 +35,10 @@ def serving(
     keys: str = "",
     needs_key: bool = False,
     may_use: Callable[[str, str], bool] = lambda _model, _owner: True,
+    models: DocumentModels | None = None,
 ) -> Iterator[str]:
-    routes = api_routes(Api(registry, read_keys(keys), needs_key, may_use, comment_seconds=0.05))
+    callers = Authentication(read_keys(keys), needs_key)
+    routes = api_routes(Api(registry, callers, may_use, comment_seconds=0.05), EmbeddingRoutes(callers, models))
     app = Starlette(routes=[*routes, Route("/alive", lambda _: PlainTextResponse("yes"))])
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))

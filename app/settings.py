@@ -4,6 +4,7 @@ import argparse
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -14,8 +15,10 @@ from app.errors import SettingsError
 PREFIX = "PUYU_"
 FILE = "puyu.toml"
 HUGGING_FACE = "https://huggingface.co"
-# What a Space with `hf_oauth: true`, and gradio, call them.
-OAUTH_VARIABLES = {
+PRIVATE_NETWORKS = "127.0.0.1, ::1, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16"  # where a Space's own proxies are
+# What others call them: uvicorn; a Space with `hf_oauth: true`, and gradio.
+OTHER_VARIABLES = {
+    "FORWARDED_ALLOW_IPS": "trusted_proxies",
     "OPENID_PROVIDER_URL": "openid_provider",
     "OAUTH_CLIENT_ID": "oauth_client_id",
     "OAUTH_CLIENT_SECRET": "oauth_client_secret",
@@ -41,6 +44,11 @@ class Settings(BaseModel):
     port: int = Field(7860, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     share: bool = Field(False, description="also open a public link that anyone who has it can use")
     public: bool = Field(False, description="let strangers in on purpose, without a login, under stricter limits")
+    trusted_proxies: str = Field(
+        "127.0.0.1, ::1",
+        description="addresses or networks of reverse proxies, with commas between, that are believed about"
+        " the visitor they ask for; *: all",
+    )
     auth: str = Field(
         "",
         description="logins: a file made by `python -m app user`, or name:password, or huggingface to sign in there;"
@@ -124,6 +132,14 @@ class Settings(BaseModel):
     def _several(cls, value: object) -> object:
         return value.split() if isinstance(value, str) else value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            if address.strip() not in ("", "*"):
+                ip_network(address.strip(), strict=False)
+        return value
+
     @property
     def is_open(self) -> bool:
         """Whether people on other machines can come in: by the address, a link, or a proxy on this machine."""
@@ -190,11 +206,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _from_elsewhere(environment: Mapping[str, str]) -> dict[str, Any]:
     """Variables with others' names; and who puts the server on a Hugging Face Space wants it seen."""
-    found: dict[str, Any] = {field: environment[name] for name, field in OAUTH_VARIABLES.items() if name in environment}
+    found: dict[str, Any] = {field: environment[name] for name, field in OTHER_VARIABLES.items() if name in environment}
     if "SPACE_ID" in environment:
         # with a domain of one's own it is a list, and the provider knows the first
         host = environment.get("SPACE_HOST", "").split(",")[0].strip()
-        found |= {"host": "0.0.0.0", "public": True, "space_host": host}
+        found |= {"host": "0.0.0.0", "public": True, "space_host": host, "trusted_proxies": PRIVATE_NETWORKS}
     return found
 
 

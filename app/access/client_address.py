@@ -4,6 +4,8 @@ import ipaddress
 import threading
 from collections import OrderedDict
 
+from starlette.requests import Request
+
 from app.errors import StudioError
 
 SHARE = 10  # visitors' allowances that one address may hold, so that a school behind one address is not shut out
@@ -40,12 +42,24 @@ class ClientAddresses:
         return self._of.get(visitor, "")
 
 
+def address_of(request: Request) -> str:
+    """Whom a request without any other identity counts for: the visitor's network, behind trusted proxies too."""
+    host = request.client.host if request.client else ""
+    network = _network_of(host)
+    return f"address {network or host}"
+
+
 def _network(host: str) -> str:
+    network = _network_of(host)
+    return f"network {network}" if network and network.is_global else ""
+
+
+def _network_of(host: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return ""
+        return None
     if isinstance(address, ipaddress.IPv6Address):
         address = address.ipv4_mapped or address
     prefix = IPV6_PREFIX if address.version == 6 else address.max_prefixlen
-    return f"network {ipaddress.ip_network((address, prefix), strict=False)}" if address.is_global else ""
+    return ipaddress.ip_network((address, prefix), strict=False)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.access.client_address import address_of
 from app.access.lifetimes import BROKEN_UPLOAD_S, UPLOAD_SWEEP_S
 from app.access.rate_window import RateWindow
 from app.errors import StudioError
@@ -101,10 +102,3 @@ class UploadGate:
 def gate(mib_per_hour: int, login_of: Callable[[Request], str | None], sweep_s: float = UPLOAD_SWEEP_S) -> Middleware:
     """For the application that serves the page."""
     return Middleware(UploadGate, budget=UploadBudget(mib_per_hour), login_of=login_of, sweep_s=sweep_s)
-
-
-def address_of(request: Request) -> str:
-    """Where a request without a login comes from; a proxy on this machine, as of a share link, tells it."""
-    peer = request.client.host if request.client else ""
-    told = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-    return f"address {told or peer}" if peer in ("127.0.0.1", "::1", "") else f"address {peer}"

@@ -35,7 +35,7 @@ def mount(services: "Services") -> Mounted:
         return Mounted(known, _nothing)
     from app.api.mcp_server import Tools
 
-    who_calls, local = bool(settings.auth), not settings.is_open
+    who_calls, local = bool(settings.auth), settings.is_private
     tools = Tools(
         api,
         services.agent,

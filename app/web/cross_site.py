@@ -4,6 +4,7 @@ A browser says where a request comes from (`Sec-Fetch-Site`; `Origin` where the 
 neither. A name that was made to lead to this machine for the moment (DNS rebinding) is seen in `Host`.
 """
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.middleware import Middleware
@@ -53,7 +54,7 @@ class CrossSiteGuard:
     def _admit(self, request: Request) -> None:
         """Raises OtherHost or OtherSite."""
         host = request.headers.get("host", "")
-        if self._only_here and not _is_local(host, self._settings.host):
+        if self._only_here and not (_is_local(host, self._settings.host) and _is_near(request, self._settings.host)):
             raise OtherHost(port=request.scope["server"][1])
         if not (_is_own(request, host) or _is_harmless(request)):
             raise OtherSite
@@ -68,6 +69,15 @@ def guard(settings: Settings) -> list[Middleware]:
 def _is_local(host: str, listening: str) -> bool:
     name = urlsplit(f"//{host}").hostname or ""
     return name in ("127.0.0.1", "localhost", "::1", listening) or name.endswith(".localhost")
+
+
+def _is_near(request: Request, listening: str) -> bool:
+    """Whether it comes from this machine: a proxy here hands on the requests of others under a host name of ours."""
+    peer = request.client.host if request.client else ""
+    try:
+        return peer == listening or ip_address(peer).is_loopback
+    except ValueError:
+        return True  # no network: a socket of this machine
 
 
 def _is_own(request: Request, host: str) -> bool:

@@ -1,6 +1,7 @@
 """HTTP server: launch the Gradio page and the plain routes on one port, shut down on SIGINT or SIGTERM."""
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -27,6 +28,7 @@ from app.settings import Settings
 from app.terminal import say, show_loading
 from app.web.cross_site import guard
 from app.web.metrics import Metrics, answer_metrics, log_answer
+from app.web.proxy_headers import trust_proxies
 from app.web.ui import appearance
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
         with services.registry.lease(services.registry.default_name):
             pass
     blocks.queue(default_concurrency_limit=None)
+    os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn's own reading of these headers; ours knows the settings
     try:
         _, local, public = blocks.launch(
             server_name=settings.host,
@@ -53,7 +56,12 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
             max_file_size=MAX_FILE_BYTES,
             app_kwargs={
                 "routes": [*routes(services), *api.routes, *entrance.routes],
-                "middleware": [*guard(settings), *entrance.middleware, gate(services.upload_mib_per_hour, login_of)],
+                "middleware": [
+                    trust_proxies(settings.trusted_proxies),
+                    *guard(settings),
+                    *entrance.middleware,
+                    gate(services.upload_mib_per_hour, login_of),
+                ],
                 "lifespan": api.lifespan,
             },
             prevent_thread_lock=True,

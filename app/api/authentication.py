@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from app.access.api_keys import ApiKeys
+from app.access.client_address import address_of
+from app.access.identity import ApiKey
 from app.api.errors import WrongKey
 
 
@@ -28,8 +30,7 @@ class Authentication:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         name = self.keys.name_of(key.strip()) if scheme.lower() == "bearer" else None
         if name is not None:
-            return Caller(name, name)
+            return Caller(ApiKey(name), ApiKey(name))
         if self.needs_key or self.keys:
             raise WrongKey
-        address = request.client.host if request.client else ""
-        return Caller("", f"address {address}")
+        return Caller("", address_of(request))

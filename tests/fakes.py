@@ -10,10 +10,23 @@ from typing import Any
 from app.access.session_limits import SessionLimits
 from app.chat.service import ChatService
 from app.errors import DoesNotFit, ModelInUse, UnknownModel
-from app.models.interface import Drift, DriftStep, FinishReason, Fit, Ledger, LedgerEntry, Message, Sampling
+from app.models.interface import (
+    Drift,
+    DriftStep,
+    FinishReason,
+    Fit,
+    Ledger,
+    LedgerEntry,
+    Message,
+    Part,
+    Sampling,
+    SamplingDefaults,
+    Thinking,
+    answer_pieces,
+)
 from app.settings import Settings
 
-Script = Callable[[Sequence[Message]], Sequence[str]]
+Script = Callable[[Sequence[Message]], Sequence[str | Part]]  # a Part where it is reasoning
 
 
 def echo(messages: Sequence[Message]) -> Sequence[str]:
@@ -25,17 +38,26 @@ def echo(messages: Sequence[Message]) -> Sequence[str]:
 class FakeGeneration:
     """Pieces of a script; with a gate, each piece waits for one release of it."""
 
-    def __init__(self, pieces: Sequence[str], prompt_tokens: int, gate: threading.Semaphore | None) -> None:
+    def __init__(self, pieces: Sequence[str | Part], prompt_tokens: int, gate: threading.Semaphore | None) -> None:
         self.pieces = pieces
         self.gate = gate
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
+        self.reasoning_tokens = 0
+        self.reasoning = ""
         self.finish_reason: FinishReason | None = None
         self.dropped_turns = 0
         self.queue_ahead = 0
         self.cancelled = threading.Event()
+        self._parts = self._read()
 
     def __iter__(self) -> Iterator[str]:
+        return answer_pieces(self._parts)
+
+    def parts(self) -> Iterator[Part]:
+        return self._parts
+
+    def _read(self) -> Generator[Part, None, None]:
         for piece in self.pieces:
             while self.gate and not self.cancelled.is_set() and not self.gate.acquire(timeout=0.02):
                 pass
@@ -43,7 +65,11 @@ class FakeGeneration:
                 self.finish_reason = "cancelled"
                 return
             self.completion_tokens += 1
-            yield piece
+            part = piece if isinstance(piece, Part) else Part(piece)
+            if part.kind == "reasoning":
+                self.reasoning_tokens += 1
+                self.reasoning += part.text
+            yield part
         self.finish_reason = "stop"
 
     def cancel(self) -> None:
@@ -60,6 +86,8 @@ class FakeModel:
     context_tokens: int = 2048
     chat_template: str = ""
     is_multimodal: bool = False
+    sampling_defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+    thinking: Thinking = "never"
     generations: list[FakeGeneration] = field(default_factory=list)
     prompts: list[tuple[list[Message], Sampling, str]] = field(default_factory=list)
     dropped_turns: int = 0

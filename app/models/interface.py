@@ -1,18 +1,27 @@
-"""What a service may ask of a model. The engine, the remote server and the tests' fakes all keep to it."""
+"""Protocols and dataclasses between the services and the models: chat models, sampling, generations, the registry.
+
+Defaults of sampling: a field that is None means the checkpoint's own (`ChatModel.sampling_defaults`, from its
+generation_config.json).
+
+Reasoning: a model that thinks before it answers yields `Part`s of two kinds. Iterating a `Generation` gives the answer
+alone, so nothing that reads an answer ever reads reasoning; `parts()` gives both in their order, `reasoning` the
+reasoning so far.
+"""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, fields, replace
 from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 FinishReason = Literal["stop", "length", "cancelled"]
+Thinking = Literal["never", "always", "optional"]
 ReportProgress = Callable[[float, str], None]  # share done, 0 to 1, and what is being done
 
 
 class Message(TypedDict):
     """One turn. `name` marks special system turns, such as InternLM's `<|interpreter|>`.
 
-    `images` are picture files, as `pictures.as_jpeg` writes them; only models that see take them.
+    `images` are picture files, as `pictures.as_jpeg` writes them; only multimodal models take them.
     """
 
     role: Literal["system", "user", "assistant", "environment"]
@@ -22,25 +31,78 @@ class Message(TypedDict):
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How one answer is drawn. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 are off; lengths in tokens."""
+class SamplingDefaults:
+    """What a model samples with where nothing else was chosen; these values where its checkpoint says nothing either.
+
+    Temperature 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 are off.
+    """
 
     temperature: float = 0.2
     top_p: float = 0.9
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one answer is sampled; None is the checkpoint's default, see SamplingDefaults. Lengths in tokens.
+
+    `logit_bias` adds to the logits of token ids. `thinking` turns reasoning on or off where the chat template has a
+    switch (`ChatModel.thinking` is "optional"). Reasoning does not count against `max_new_tokens` but has a budget of
+    its own; when `max_reasoning_tokens` are spent the model is made to answer.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
     max_new_tokens: int = 512
     seed: int | None = None
     stop: tuple[str, ...] = ()
     keep_special_tokens: bool = False
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    thinking: bool | None = None
+    max_reasoning_tokens: int = 2048
+
+    def resolved(self, defaults: SamplingDefaults) -> SamplingDefaults:
+        """Temperature, top-p and the others with no None among them."""
+        names = (field.name for field in fields(defaults))
+        chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return replace(defaults, **chosen)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of what a model writes: of its answer, or of the reasoning before it."""
+
+    text: str
+    kind: Literal["answer", "reasoning"] = "answer"
 
 
 class Generation(Protocol):
-    """An answer on its way: iterate for pieces of text, each whole characters. Errors are raised by the iterator."""
+    """An answer on its way: iterate for pieces of the answer's text, each whole characters, or read `parts()`.
+
+    Both read the same stream, once: use one of them. Errors are raised by the iterator. `completion_tokens` counts
+    reasoning too.
+    """
 
     @property
     def prompt_tokens(self) -> int: ...
     @property
     def completion_tokens(self) -> int: ...
+    @property
+    def reasoning_tokens(self) -> int: ...
+    @property
+    def reasoning(self) -> str:
+        """The reasoning so far; empty for a model that does not think."""
+        ...
+
     @property
     def finish_reason(self) -> FinishReason | None: ...
     @property
@@ -52,18 +114,32 @@ class Generation(Protocol):
 
     def __iter__(self) -> Iterator[str]: ...
 
+    def parts(self) -> Iterator[Part]:
+        """Reasoning and answer as they come."""
+        ...
+
     def cancel(self) -> None:
         """End within one decoding step; the iterator then ends with finish_reason "cancelled"."""
         ...
 
 
+def answer_pieces(parts: Generator[Part, None, None]) -> Generator[str, None, None]:
+    """The answer's text alone; closing it closes the parts."""
+    with closing(parts):
+        for part in parts:
+            if part.kind == "answer":
+                yield part.text
+
+
 class ChatModel(Protocol):
-    """A model under lease."""
+    """A model under lease. `thinking`: whether it reasons before it answers, and whether that can be switched."""
 
     name: str
     context_tokens: int
     chat_template: str
     is_multimodal: bool
+    sampling_defaults: SamplingDefaults
+    thinking: Thinking
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of the prompt these messages make, the generation prompt included."""
@@ -80,7 +156,7 @@ class ChatModel(Protocol):
         """Queue one request. `visitor` is whose fair share it counts against.
 
         With `drop_oldest` the oldest turns are left out until the prompt fits and `Generation.dropped_turns` says
-        how many; without it PromptTooLong is raised. Pictures for a model that does not see raise CannotSee.
+        how many; without it PromptTooLong is raised. Pictures for a model that is not multimodal raise CannotSee.
         """
         ...
 

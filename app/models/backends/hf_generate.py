@@ -1,9 +1,10 @@
-"""Models that the batch cannot run go through `generate`, one request at a time, behind the same interface."""
+"""Engine over transformers' `generate`, one request at a time, for models that continuous batching cannot run."""
 
 import itertools
 import logging
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from contextvars import Context, copy_context
@@ -11,19 +12,22 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from transformers import BatchFeature, StoppingCriteria, StoppingCriteriaList
+from transformers import BatchFeature, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.continuous_batching.requests import GenerationOutput, RequestStatus
 from transformers.generation.streamers import BaseStreamer
 
-from app.models.backends.multimodal import MultimodalPrompt, MultimodalPrompts
-from app.models.engine.detokenizer import Detokenizer
-from app.models.engine.generation import EngineGeneration
+from app.models.backends.multimodal import MultimodalPrompts
+from app.models.engine.generation import EngineGeneration, Inbox
 from app.models.engine.lora import AdapterBank
-from app.models.engine.prompt import PromptBuilder, refuse_pictures
+from app.models.engine.prompt import EncodedPrompt, refuse_pictures
+from app.models.engine.reasoning import thinking_of
+from app.models.engine.request_builder import RequestBuilder
+from app.models.engine.sampler import RequestSampling
 from app.models.interface import Message, Sampling
 from app.models.loading.loader import LoadedModel
 
 log = logging.getLogger(__name__)
+SEEDS = 2**64  # torch takes no larger ones
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,41 @@ class QueuedRequest:
     tokens: Sequence[int]
     inputs: dict[str, Any]
     most: int
-    sampling: Sampling
+    sampling: RequestSampling
     stop_token_ids: tuple[int, ...]
 
 
-Job = tuple[EngineGeneration, QueuedRequest, Context]
+@dataclass(frozen=True)
+class Job:
+    """A queued request with where its tokens go and whose context it runs in."""
+
+    request_id: str
+    inbox: Inbox
+    wanted: QueuedRequest
+    context: Context
+
+
 Lent = Callable[[QueuedRequest], Iterator[int]]
+
+
+class RequestProcessor(LogitsProcessor):
+    """Penalties, logit bias and the reasoning budget of the request that runs."""
+
+    def __init__(self, sampling: RequestSampling, prompt_tokens: int) -> None:
+        self._sampling = sampling
+        self._prompt_tokens = prompt_tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        tokens = input_ids[0].tolist()
+        prompt, answer = tokens[: self._prompt_tokens], tokens[self._prompt_tokens :]
+        forced = self._sampling.forced(answer)
+        if forced is not None:
+            scores = torch.full_like(scores, float("-inf"))
+            scores[0, forced] = 0
+        elif self._sampling.penalties is not None:
+            scores = scores.clone()
+            self._sampling.penalties.apply(scores[0], prompt, answer)
+        return scores
 
 
 class TokenStreamer(BaseStreamer):
@@ -73,22 +106,23 @@ class WhenCancelled(StoppingCriteria):
 @torch.inference_mode()
 def generate(model: Any, wanted: QueuedRequest, take: Callable[[int], None], ended: Callable[[], bool]) -> None:
     """Answer one request; `take` gets each token as it comes."""
-    tokens = torch.tensor([list(wanted.tokens)], device=model.device)
-    shown = BatchFeature(wanted.inputs).to(model.device, model.dtype)
+    tokens = torch.tensor([wanted.tokens], device=model.device)
+    shown = BatchFeature(wanted.inputs).to(model.device, dtype=model.dtype)  # whole numbers stay whole
     sampling = wanted.sampling
-    if sampling.seed is not None:
-        torch.manual_seed(sampling.seed)
-    drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+    torch.manual_seed(sampling.seed % SEEDS)
+    chosen = sampling.chosen
+    drawn = {"temperature": chosen.temperature, "top_p": chosen.top_p, "top_k": chosen.top_k, "min_p": chosen.min_p}
     model.generate(
         tokens,
         attention_mask=torch.ones_like(tokens),
         **shown,
         max_new_tokens=wanted.most,
-        eos_token_id=list(wanted.stop_token_ids),
+        eos_token_id=list(wanted.stop_token_ids) or None,
         pad_token_id=0,
         streamer=TokenStreamer(take),
+        logits_processor=LogitsProcessorList([RequestProcessor(sampling, len(wanted.tokens))]),
         stopping_criteria=StoppingCriteriaList([WhenCancelled(ended)]),
-        **({"do_sample": True, **drawn} if sampling.temperature > 0 else {"do_sample": False}),
+        **({"do_sample": True, **drawn} if chosen.temperature > 0 else {"do_sample": False}),
     )
 
 
@@ -100,19 +134,24 @@ class GenerateEngine:
         self.loaded = loaded
         self.chat_template = loaded.chat_template
         self.context_tokens = loaded.context_tokens
+        self.sampling_defaults = loaded.sampling_defaults
+        self.thinking = thinking_of(loaded.chat_template)
+        self.note = loaded.note
         self.adapters = AdapterBank()
         self.is_multimodal = loaded.processor is not None
-        self._prompts = PromptBuilder(loaded.tokenizer, loaded.chat_template, self.context_tokens)
-        self._multimodal = MultimodalPrompts(loaded.processor, self.context_tokens) if self.is_multimodal else None
+        self._requests = RequestBuilder(loaded, self.context_tokens)
+        self._multimodal = (
+            MultimodalPrompts(loaded.processor, loaded.turn_rules, self.context_tokens) if self.is_multimodal else None
+        )
         self._lent = lent
         self._numbers = itertools.count()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._live: dict[str, EngineGeneration] = {}
+        self._live: dict[str, Inbox] = {}
         self._worker = threading.Thread(target=self._work, daemon=True)
         self._worker.start()
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        return len(self._multimodal.prompt(messages) if self._multimodal else self._prompts.tokens(messages))
+        return len(self._multimodal.encode(messages) if self._multimodal else self._requests.prompts.tokens(messages))
 
     def stream(
         self,
@@ -122,69 +161,74 @@ class GenerateEngine:
         visitor: str = "",  # noqa: ARG002  one at a time, first come first served
         drop_oldest: bool = False,
     ) -> EngineGeneration:
-        prompt, dropped = self._fit(messages, sampling.max_new_tokens, drop_oldest)
-        generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(prompt), dropped)
-        stop_tokens = frozenset(self.loaded.stop_token_ids)
-        generation.read(Detokenizer(self.loaded.tokenizer, sampling.stop, sampling.keep_special_tokens), stop_tokens)
-        most = max(1, min(sampling.max_new_tokens, self.context_tokens - len(prompt)))
-        self._live[generation.request_id] = generation
+        prompt, dropped = self._fit(messages, sampling, drop_oldest)
+        request_id = f"{self.name}-{next(self._numbers)}"
+        reader = self._requests.reader(prompt, sampling)
+        generation = EngineGeneration(self, request_id, len(prompt), dropped, reader)
+        self._live[request_id] = generation.inbox
+        weakref.finalize(generation, self.cancel, request_id).atexit = False
         wanted = QueuedRequest(
-            self.name, prompt.tokens, prompt.inputs, most, sampling, tuple(self.loaded.stop_token_ids)
+            self.name,
+            prompt.tokens,
+            prompt.inputs,
+            self._requests.most_tokens(prompt, sampling),
+            self._requests.sampling(prompt, sampling),
+            tuple(sorted(self._requests.stop_tokens(sampling))),
         )
         # a lent GPU is asked for on behalf of the visitor, whom gradio keeps in the context
-        self._jobs.put((generation, wanted, copy_context()))
+        self._jobs.put(Job(request_id, generation.inbox, wanted, copy_context()))
         return generation
 
-    def _fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[MultimodalPrompt, int]:
-        if self._multimodal is not None:
-            return self._multimodal.fit(messages, answer, drop_oldest)
-        refuse_pictures(self.name, messages)
-        tokens, dropped = self._prompts.fit(messages, answer, drop_oldest)
-        return MultimodalPrompt(tokens), dropped
+    def _fit(self, messages: Sequence[Message], sampling: Sampling, drop_oldest: bool) -> tuple[EncodedPrompt, int]:
+        if self._multimodal is None:
+            refuse_pictures(self.name, messages)
+        prompts = self._multimodal or self._requests.prompts
+        return prompts.fit(messages, sampling.max_new_tokens, drop_oldest, sampling.thinking)
 
-    def cancel(self, generation: EngineGeneration) -> None:
-        self._live.pop(generation.request_id, None)
+    def cancel(self, request_id: str) -> None:
+        """End it with the next token; takes no lock, see `Engine.cancel`."""
+        self._live.pop(request_id, None)
 
-    def ahead_of(self, generation: EngineGeneration) -> int:
-        return sum(1 for _ in itertools.takewhile(lambda key: key != generation.request_id, list(self._live)))
+    def ahead_of(self, request_id: str) -> int:
+        return sum(1 for _ in itertools.takewhile(lambda key: key != request_id, list(self._live)))
 
-    def is_running(self, generation: EngineGeneration) -> bool:
-        return generation.request_id in self._live and self._worker.is_alive()
+    def is_running(self, request_id: str) -> bool:
+        return request_id in self._live and self._worker.is_alive()
 
     def close(self) -> None:
-        for generation in list(self._live.values()):
-            generation.cancel()
+        for inbox in list(self._live.values()):
+            inbox.outputs.put(None)
+        self._live.clear()
         self._jobs.put(None)
         self._worker.join()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            generation = job[0]
-            if generation.finish_reason is not None:
+            if job.request_id not in self._live:
                 continue
             try:
-                job[2].run(self._generate, generation, job[1])
+                job.context.run(self._generate, job)
             except Exception:
                 log.exception("a request of %s failed", self.name)
-                generation.deliver(GenerationOutput(generation.request_id, status=RequestStatus.FAILED))
+                job.inbox.deliver(GenerationOutput(job.request_id, status=RequestStatus.FAILED))
 
-    def _generate(self, generation: EngineGeneration, wanted: QueuedRequest) -> None:
+    def _generate(self, job: Job) -> None:
         so_far: list[int] = []
 
         def ended() -> bool:
-            return generation.finish_reason is not None
+            return job.request_id not in self._live
 
         def deliver(status: RequestStatus) -> None:
-            generation.deliver(GenerationOutput(generation.request_id, [], list(so_far), status=status))
+            job.inbox.deliver(GenerationOutput(job.request_id, [], list(so_far), status=status))
 
         def take(token: int) -> None:
             so_far.append(token)
             deliver(RequestStatus.DECODING)
 
         if self._lent is None:
-            generate(self.loaded.model, wanted, take, ended)
+            generate(self.loaded.model, job.wanted, take, ended)
         else:
-            with closing(cast(Generator[int, None, None], self._lent(wanted))) as tokens:
+            with closing(cast(Generator[int, None, None], self._lent(job.wanted))) as tokens:
                 for token in tokens:
                     if ended():
                         break

@@ -1,8 +1,7 @@
-"""What a model that sees is asked: messages with pictures become tokens and pixels by its own processor."""
+"""Multimodal prompts: messages with pictures to tokens and pixels by the checkpoint's own processor."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from app.errors import NotAModel
-from app.models.engine.prompt import fit_turns
+from app.models.engine.prompt import EncodedPrompt, fit_turns
+from app.models.engine.reasoning import format_of, switch_of
 from app.models.interface import Message
+from app.models.loading.turn_rules import TurnRules
 from app.pictures import open_picture
 
 UNSEEN = "\u200b"  # a space without width
+TAIL = 8  # tokens at a prompt's end in which a mark of reasoning would stand
 
 
 class NoProcessor(NotAModel):
@@ -42,42 +44,42 @@ class WithoutVideos:
         return super().check_argument_for_proper_class(argument_name, argument)  # type: ignore[misc]
 
 
-@dataclass(frozen=True)
-class MultimodalPrompt:
-    """One prompt; `inputs` is what `generate` takes beside the tokens, such as pixels."""
-
-    tokens: list[int]
-    inputs: dict[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-
 class MultimodalPrompts:
     """As PromptBuilder, for a processor instead of a tokenizer."""
 
-    def __init__(self, processor: Any, limit: int) -> None:
+    def __init__(self, processor: Any, rules: TurnRules, limit: int) -> None:
         self._processor = processor
+        self._rules = rules
         self._limit = limit
+        self._reasoning = format_of(processor.chat_template)
+        self._switch = switch_of(processor.chat_template)
         added = processor.tokenizer.added_tokens_decoder.values()
         controls = {str(token) for token in added if token.special} | {processor.image_token}
         self._controls = re.compile("|".join(re.escape(token) for token in sorted(controls, key=len, reverse=True)))
 
-    def prompt(self, messages: Sequence[Message]) -> MultimodalPrompt:
+    def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> EncodedPrompt:
         """Tokens and pixels, the opening of the assistant's turn included."""
         made: BatchFeature = self._processor.apply_chat_template(
-            [self._turn(message) for message in messages],
+            [self._turn(message) for message in self._rules.mend(messages)],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
+            **({self._switch: thinking} if self._switch and thinking is not None else {}),
         )
         inputs = {name: value for name, value in made.items() if name != "attention_mask"}
-        return MultimodalPrompt(inputs.pop("input_ids")[0].tolist(), inputs)
+        tokens = inputs.pop("input_ids")[0].tolist()
+        return EncodedPrompt(tokens, inputs, self._opens_reasoning(tokens))
 
-    def fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[MultimodalPrompt, int]:
+    def fit(
+        self, messages: Sequence[Message], answer: int, drop_oldest: bool, thinking: bool | None = None
+    ) -> tuple[EncodedPrompt, int]:
         """(prompt, dropped turns); see `fit_turns`."""
-        return fit_turns(self.prompt, messages, self._limit, answer, drop_oldest)
+        return fit_turns(lambda turns: self.encode(turns, thinking), messages, self._limit, answer, drop_oldest)
+
+    def _opens_reasoning(self, tokens: list[int]) -> bool:
+        text = self._processor.tokenizer.decode(tokens[-TAIL:], skip_special_tokens=False)
+        return self._reasoning is not None and self._reasoning.is_open(text)
 
     def _turn(self, message: Message) -> dict[str, Any]:
         """Pictures before the words about them; a tool's output is told as the user's words."""

@@ -1,4 +1,4 @@
-"""transformers' continuous batching with what an application needs: our attention, sampling, order and delivery."""
+"""Continuous batching of transformers with our own attention, sampler, scheduler and delivery of outputs."""
 
 import queue
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchProcessor,
     OutputRouter,
 )
-from transformers.generation.continuous_batching.requests import GenerationOutput
+from transformers.generation.continuous_batching.requests import GenerationOutput, RequestState
 
 from app.models.engine import attention, scheduler
 from app.models.engine.lora import AdapterBank
@@ -21,7 +21,7 @@ from app.models.engine.model_runner import StepRunner, adapter_of
 from app.models.engine.prefix_cache import SaltedCache
 from app.models.engine.sampler import RequestSampling, SamplingRows
 
-REMOVED = -1  # the salt of what an adapter removed meanwhile leaves in the cache: no request ever has it
+FLASH_PAGE = 256  # flash attention reads a cache in pages of so many tokens
 Deliver = Callable[[GenerationOutput], None]
 
 
@@ -66,6 +66,8 @@ class BatchManager(ContinuousBatchingManager):
         scheduler.register()
         attention.register()
         self._by_request = model.device.type == "cpu" and _only_full_attention(model)
+        if model.device.type == "cuda":
+            page_size = max(page_size, FLASH_PAGE)
         config = ContinuousBatchingConfig(
             page_size=page_size,
             num_blocks=-(-cache_tokens // page_size),
@@ -98,7 +100,7 @@ class BatchManager(ContinuousBatchingManager):
         stop_tokens: list[int],
         sampling: RequestSampling,
         visitor: str,
-        adapter: str | None,
+        adapter: int,
         deliver: Deliver,
     ) -> bool:
         """Queue a request; False when the engine no longer takes any."""
@@ -119,7 +121,7 @@ class BatchManager(ContinuousBatchingManager):
 
     def _create_batch_processor(self) -> ContinuousBatchProcessor:
         processor = super()._create_batch_processor()
-        SaltedCache.adopt(processor.cache, lambda request_id: self._salt(processor, request_id))
+        SaltedCache.adopt(processor.cache, lambda request_id: adapter_of(_state(processor, request_id)))
         runner = StepRunner(
             logit_processor=processor.logit_processor,
             cb_config=processor.cb_config,
@@ -135,11 +137,10 @@ class BatchManager(ContinuousBatchingManager):
         processor.model_runner = runner
         return processor
 
-    def _salt(self, processor: ContinuousBatchProcessor, request_id: str) -> int:
-        scheduler = processor.scheduler
-        state = scheduler.active_requests.get(request_id) or scheduler.waiting_requests.get(request_id)
-        adapter = adapter_of(state)
-        return self._bank.salt(adapter) if adapter is None or adapter in self._bank.names() else REMOVED
+
+def _state(processor: ContinuousBatchProcessor, request_id: str) -> RequestState | None:
+    scheduler = processor.scheduler
+    return scheduler.active_requests.get(request_id) or scheduler.waiting_requests.get(request_id)
 
 
 def can_batch(model: Any) -> bool:

@@ -1,68 +1,75 @@
-"""Token ids to text as they come: whole characters only, and nothing that may belong to a stop string."""
+"""Detokenizer: incremental token ids to text, whole characters only; bytes that are no UTF-8 become U+FFFD."""
 
-from collections.abc import Sequence
+import codecs
+import re
+from collections.abc import Collection
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
-BROKEN = "\ufffd"
-
-
-class StopStrings:
-    """Text up to the first stop string. `push` returns what can be shown, `finish` what was held back."""
-
-    def __init__(self, stop: Sequence[str] = ()) -> None:
-        self._stop = [s for s in stop if s]
-        self._held = ""
-        self.stopped = False
-
-    def push(self, text: str) -> str:
-        """The text so far unseen, less what may yet begin a stop string."""
-        if self.stopped:
-            return ""
-        self._held += text
-        cut = min((at for at in (self._held.find(s) for s in self._stop) if at >= 0), default=None)
-        if cut is not None:
-            self.stopped = True
-            shown, self._held = self._held[:cut], ""
-            return shown
-        keep = self._possible_stop()
-        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return shown
-
-    def finish(self) -> str:
-        """What was held back because a stop string might have followed."""
-        text, self._held = self._held, ""
-        return "" if self.stopped else text
-
-    def _possible_stop(self) -> int:
-        """Length of the longest end of the held text that begins a stop string."""
-        return max(
-            (n for s in self._stop for n in range(1, len(s)) if self._held.endswith(s[:n])),
-            default=0,
-        )
+LONGEST_CHARACTER = 4  # bytes in UTF-8, so never more tokens
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Detokenizer:
-    """Feed tokens with `push`; what it returns can be shown. `stopped` says that a stop string was met."""
+    """Feed tokens with `push`; what it returns can be shown. `kept_tokens` are special tokens that show as text."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = (), keep_special_tokens: bool = False
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        keep_special_tokens: bool = False,
+        kept_tokens: Collection[str] = (),
     ) -> None:
         self._tokenizer: Tokenizer = tokenizer.backend_tokenizer
-        self._decoder = DecodeStream(skip_special_tokens=not keep_special_tokens)
-        self._text = StopStrings(stop)
-
-    @property
-    def stopped(self) -> bool:
-        return self._text.stopped
+        self._kept = frozenset(kept_tokens)
+        self._keep_all = keep_special_tokens
+        self._started = False
+        self._new_stream()
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
-        """The text this token completes, up to a stop string."""
-        piece = self._decoder.step(self._tokenizer, token)
-        return self._text.push(piece.replace(BROKEN, "")) if piece else ""
+        """The text this token completes."""
+        name = self._tokenizer.id_to_token(token)
+        if name is None:
+            return ""
+        if (byte := _BYTE.fullmatch(name)) and self._is_byte(token):
+            self._prime()
+            return self._bytes.decode(bytes([int(byte[1], 16)]))
+        half = self._bytes.decode(b"", final=True)
+        self._bytes.reset()
+        if name in self._kept and not self._keep_all:
+            return half + name
+        return half + self._step(token)
 
-    def finish(self) -> str:
-        """What was held back because a stop string might have followed; half a character is dropped."""
-        return self._text.finish()
+    def _step(self, token: int) -> str:
+        self._started = True
+        self._pending.append(token)
+        broken = False
+        try:
+            piece = self._decoder.step(self._tokenizer, token)
+        except Exception:  # tokenizers has no kind of its own for bytes that change what came before them
+            piece, broken = None, True
+        text = piece or self._tokenizer.decode(self._pending, skip_special_tokens=not self._keep_all)
+        if piece or not text:  # a special token says nothing
+            self._pending.clear()
+        elif broken or len(self._pending) > LONGEST_CHARACTER:
+            self._new_stream()
+            self._prime()
+            return text
+        return piece or ""
+
+    def _new_stream(self) -> None:
+        self._decoder = DecodeStream(skip_special_tokens=not self._keep_all)
+        self._started = False
+        self._pending: list[int] = []  # tokens since the last text
+
+    def _prime(self) -> None:
+        """A decoder drops a space at the very beginning; text that comes later is not at the beginning."""
+        if not self._started:
+            for token in self._tokenizer.encode("a", add_special_tokens=False).ids:
+                self._step(token)
+
+    def _is_byte(self, token: int) -> bool:
+        """Whether the token stands for a byte, not for its own name."""
+        return self._tokenizer.decode([token], skip_special_tokens=False) != self._tokenizer.id_to_token(token)

@@ -1,4 +1,4 @@
-"""One model's engine: takes messages, streams text, stops one request without touching the others, and restarts.
+"""Inference engine of one model: continuous batching, streaming, cancellation, adapters, restart after a fault.
 
 A request's way: messages -> chat template -> tokens -> the batch (one thread runs every step) -> the request's own
 queue -> whole characters -> the caller's iterator, in the caller's thread.
@@ -7,18 +7,21 @@ queue -> whole characters -> the caller's iterator, in the caller's thread.
 import itertools
 import logging
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 
 from app.errors import EngineFailed, ModelInUse
 from app.models.engine.batch_manager import BatchManager
-from app.models.engine.detokenizer import Detokenizer
 from app.models.engine.generation import EngineGeneration
 from app.models.engine.lora import AdapterBank
-from app.models.engine.prompt import PromptBuilder, refuse_pictures
-from app.models.engine.sampler import RequestSampling
+from app.models.engine.prompt import EncodedPrompt, refuse_pictures
+from app.models.engine.reasoning import thinking_of
+from app.models.engine.request_builder import RequestBuilder
 from app.models.interface import Inspection, Message, Sampling, TokenScore
 from app.models.loading.loader import LoadedModel
 
@@ -50,15 +53,19 @@ class Engine:
         self.context_tokens = min(loaded.context_tokens, options.cache_tokens)
         self.adapters = AdapterBank()
         self.adapters.install(loaded.model, options.max_batched_tokens if loaded.model.device.type == "cuda" else 0)
-        self._prompts = PromptBuilder(loaded.tokenizer, loaded.chat_template, self.context_tokens)
+        self.sampling_defaults = loaded.sampling_defaults
+        self.thinking = thinking_of(loaded.chat_template)
+        self.note = loaded.note
+        self._requests = RequestBuilder(loaded, self.context_tokens)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        self._live: dict[str, tuple[EngineGeneration, BatchManager]] = {}
+        self._live: dict[str, LiveRequest] = {}
+        self._adapter_leases: list[str] = []
         self._manager: BatchManager | None = None
         self._closed = False
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        return len(self._prompts.tokens(messages))
+        return len(self._requests.prompts.tokens(messages))
 
     def stream(
         self,
@@ -69,19 +76,17 @@ class Engine:
         drop_oldest: bool = False,
         adapter: str | None = None,
     ) -> EngineGeneration:
+        """Raises AdapterGone where the adapter is not loaded any more."""
         refuse_pictures(self.name, messages)
-        tokens, dropped = self._prompts.fit(messages, sampling.max_new_tokens, drop_oldest)
-        generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(tokens), dropped)
-        generation.adapter = adapter
-        stop_tokens = frozenset(self.loaded.stop_token_ids)
-        generation.read(Detokenizer(self.loaded.tokenizer, sampling.stop, sampling.keep_special_tokens), stop_tokens)
-        room = self.context_tokens - len(tokens)
-        self._submit(generation, tokens, max(1, min(sampling.max_new_tokens, room)), sampling, visitor, adapter)
+        prompt, dropped = self._requests.prompts.fit(messages, sampling.max_new_tokens, drop_oldest, sampling.thinking)
+        reader = self._requests.reader(prompt, sampling)
+        generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(prompt), dropped, reader)
+        self._submit(generation, prompt, sampling, visitor, adapter)
         return generation
 
     def inspect(self, messages: Sequence[Message], answer: str, adapter: str | None = None) -> Inspection:
         tokens = self.loaded.tokenizer.encode(answer, add_special_tokens=False)
-        return self.adapters.inspect(adapter, self._prompts.tokens(messages), tokens)
+        return self.adapters.inspect(adapter, self._requests.prompts.tokens(messages), tokens)
 
     def score_tokens(
         self, messages: Sequence[Message], answer: str, top_logprobs: int, adapter: str | None = None
@@ -94,33 +99,45 @@ class Engine:
         def text(token: int) -> str:
             return str(tokenizer.decode([token]))
 
-        found = self.adapters.scores(adapter, self._prompts.tokens(messages), tokens, top_logprobs)
+        found = self.adapters.scores(adapter, self._requests.prompts.tokens(messages), tokens, top_logprobs)
         return [
             TokenScore(text(token), own, tuple((text(other), log) for other, log in tops))
             for token, (own, tops) in zip(tokens, found, strict=True)
         ]
 
-    def cancel(self, generation: EngineGeneration) -> None:
+    def cancel(self, request_id: str) -> None:
         """End this request before the next step; one that has ended is only forgotten.
 
-        Takes no lock: an iterator that nobody reads any more is closed by the garbage collector, which may run in a
+        Takes no lock: an answer that nobody holds any more is ended by the garbage collector, which may run in a
         thread that holds one.
         """
-        entry = self._live.pop(generation.request_id, None)
-        if entry is not None:
-            entry[1].cancel_request(generation.request_id)
-            entry[1].output_router.forget(generation.request_id)
+        live = self._live.pop(request_id, None)
+        if live is not None:
+            live.manager.cancel_request(request_id)
+            live.manager.output_router.forget(request_id)
 
-    def ahead_of(self, generation: EngineGeneration) -> int:
-        older = itertools.takewhile(lambda key: key != generation.request_id, list(self._live))
+    def ahead_of(self, request_id: str) -> int:
+        older = itertools.takewhile(lambda key: key != request_id, list(self._live))
         return max(0, sum(1 for _ in older) + 1 - self.options.max_running_requests)
 
-    def is_running(self, generation: EngineGeneration) -> bool:
-        entry = self._live.get(generation.request_id)
-        return entry is not None and entry[1].is_running()
+    def is_running(self, request_id: str) -> bool:
+        live = self._live.get(request_id)
+        return live is not None and live.manager.is_running()
+
+    @contextmanager
+    def lease_adapter(self, adapter: str) -> Iterator["TunedModel"]:
+        """The same engine answering through one of its adapters, which stays until the lease ends. Raises
+        AdapterGone."""
+        with self._lock:
+            self.adapters.number(adapter)
+            self._adapter_leases.append(adapter)
+        try:
+            yield TunedModel(self, adapter)
+        finally:
+            self._adapter_leases.remove(adapter)  # no lock, as in `cancel`
 
     def with_adapter(self, adapter: str) -> "TunedModel":
-        """The same engine answering through one of its adapters."""
+        """As `lease_adapter`, without holding it: its requests raise AdapterGone once it is removed."""
         return TunedModel(self, adapter)
 
     @property
@@ -129,24 +146,29 @@ class Engine:
         return len(self._live)
 
     def remove_adapter(self, adapter: str) -> None:
-        """Forget an adapter. Raises ModelInUse while a request runs with it."""
-        users = sum(g.adapter == adapter for g, _ in list(self._live.values()))
-        if users:
-            raise ModelInUse(name=f"{self.name}+{adapter}", leases=users)
-        if adapter in self.adapters.names():
+        """Forget an adapter. Raises ModelInUse while it is leased or a request runs with it."""
+        with self._lock:
+            if adapter not in self.adapters.names():
+                return
+            number = self.adapters.number(adapter)
+            running = sum(live.adapter == number for live in list(self._live.values()))
+            users = max(running, self._adapter_leases.count(adapter))
+            if users:
+                raise ModelInUse(name=f"{self.name}+{adapter}", leases=users)
             self.adapters.remove(adapter)
 
     def park(self) -> None:
         """Move the weights to main memory and drop the cache; no request may be running."""
         self._stop_batch(closed=True)
-        self._module().to("cpu")
+        self._move("cpu")
 
     def unpark(self, device: str) -> None:
-        self._module().to(device)
+        self._move(device)
         self._closed = False
 
-    def _module(self) -> torch.nn.Module:
-        return self.loaded.model
+    def _move(self, device: str) -> None:
+        for module in (self.loaded.model, self.adapters.reader):  # the weights are the same, their buffers are not
+            cast(torch.nn.Module, module).to(device)
 
     def close(self) -> None:
         self._stop_batch(closed=True)
@@ -161,27 +183,29 @@ class Engine:
     def _submit(
         self,
         generation: EngineGeneration,
-        tokens: list[int],
-        most: int,
+        prompt: EncodedPrompt,
         sampling: Sampling,
         visitor: str,
         adapter: str | None,
     ) -> None:
-        with self._lock:
+        request_id = generation.request_id
+        with self._lock:  # an adapter that is there now stays until the request has ended
+            number = self.adapters.number(adapter)
             manager = self._running_manager()
-            self._live[generation.request_id] = (generation, manager)
+            self._live[request_id] = LiveRequest(manager, number)
+        weakref.finalize(generation, self.cancel, request_id).atexit = False
         accepted = manager.submit(
-            generation.request_id,
-            tokens,
-            most,
-            list(self.loaded.stop_token_ids),
-            RequestSampling(sampling),
+            request_id,
+            prompt.tokens,
+            self._requests.most_tokens(prompt, sampling),
+            sorted(self._requests.stop_tokens(sampling)),
+            self._requests.sampling(prompt, sampling),
             visitor,
-            adapter,
-            generation.deliver,
+            number,
+            generation.inbox.deliver,
         )
         if not accepted:
-            self.cancel(generation)
+            self.cancel(request_id)
             raise EngineFailed
 
     def _running_manager(self) -> BatchManager:
@@ -198,6 +222,14 @@ class Engine:
         return self._manager
 
 
+@dataclass(frozen=True)
+class LiveRequest:
+    """A request that runs or waits: in which batch, and the number of its adapter."""
+
+    manager: BatchManager
+    adapter: int
+
+
 class TunedModel:
     """A ChatModel: an engine's base with one adapter. Its name is `base+adapter`."""
 
@@ -209,6 +241,8 @@ class TunedModel:
         self.engine = engine
         self.context_tokens = engine.context_tokens
         self.chat_template = engine.chat_template
+        self.sampling_defaults = engine.sampling_defaults
+        self.thinking = engine.thinking
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return self.engine.count_tokens(messages)

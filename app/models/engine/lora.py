@@ -1,4 +1,4 @@
-"""Many LoRA adapters and the bare base in one forward pass.
+"""Multi-LoRA: many adapters and the bare base in one forward pass.
 
 Each layer keeps the A matrices of all its adapters stacked along the rank, and the B matrices likewise:
 
@@ -8,31 +8,38 @@ Each layer keeps the A matrices of all its adapters stacked along the rank, and 
 
 Two thin products, whatever the number of adapters. The engine calls `set_step` before each forward pass, in
 the thread that runs it; another thread's forward pass is the bare model unless it sets a step of its own.
-Adapters come and go while steps run: a step keeps the stacks that it began with.
+Adapters come and go while steps run: a step keeps the stacks that it began with. Inside, an adapter is known by the
+number of its load, so that another one under an old name is never taken for it; 0 is the base.
+
+Prompts and answers are read again (scores, receipts) by a twin of the model, which has the same weights and a config of
+its own: the batch changes the attention of the model that it runs.
 """
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn.functional import linear
 from torch.utils.hooks import RemovableHandle
 
-from app.models.engine.lora_files import AdapterError, LowRank, read_adapter
+from app.models.engine.lora_files import AdapterError, AdapterGone, LowRank, read_adapter
 from app.models.interface import Inspection
 
-Ranks = tuple[tuple[str, int], ...]  # (adapter, rank) in stacked order: layers with equal Ranks share one mask
+Ranks = tuple[tuple[int, int], ...]  # (adapter, rank) in stacked order: layers with equal Ranks share one mask
 SHAPE_STEP = 64
-Rows = Sequence[tuple[str | None, int]]  # (adapter or None for the base, query length) in the packed order
+BASE = 0
+Rows = Sequence[tuple[int, int]]  # (adapter's number, query length) in the packed order
 
 
 @dataclass(frozen=True)
 class LoadedAdapter:
-    """What is known of one adapter besides its matrices. `number` is never used by another load."""
+    """What is known of one adapter besides its matrices. `number` is never used by another load of this bank."""
 
     sha256: str
     number: int
@@ -48,42 +55,55 @@ class Stack:
     lora_a: torch.Tensor
     lora_b: torch.Tensor
 
-    def columns(self) -> dict[str, slice]:
+    def columns(self) -> dict[int, slice]:
         """Each adapter's place in the stacked rank."""
-        columns, left = {}, 0
-        for name, rank in self.ranks:
-            columns[name] = slice(left, left + rank)
+        columns: dict[int, slice] = {}
+        left = 0
+        for number, rank in self.ranks:
+            columns[number] = slice(left, left + rank)
             left += rank
         return columns
 
-    def joined(self, name: str, pair: LowRank) -> "Stack":
-        ranks = (*self.ranks, (name, pair.lora_a.shape[0]))
+    def joined(self, number: int, pair: LowRank) -> "Stack":
+        ranks = (*self.ranks, (number, pair.lora_a.shape[0]))
         return Stack(ranks, torch.cat([self.lora_a, pair.lora_a], 0), torch.cat([self.lora_b, pair.lora_b], 1))
 
-    def without(self, name: str) -> "Stack | None":
-        kept = [part for other, part in self.columns().items() if other != name]
+    def without(self, number: int) -> "Stack | None":
+        kept = [part for other, part in self.columns().items() if other != number]
         if not kept:
             return None
         return Stack(
-            tuple(entry for entry in self.ranks if entry[0] != name),
+            tuple(entry for entry in self.ranks if entry[0] != number),
             torch.cat([self.lora_a[part] for part in kept], 0),
             torch.cat([self.lora_b[:, part] for part in kept], 1),
         )
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """All adapters of a bank at one moment."""
+
+    stacks: Mapping[str, Stack] = field(default_factory=dict)
+    adapters: Mapping[str, LoadedAdapter] = field(default_factory=dict)
+
+    def numbers(self) -> set[int]:
+        return {adapter.number for adapter in self.adapters.values()}
+
+
 class AdapterBank:
-    """The adapters of one base model. `generation` changes whenever captured CUDA graphs become void."""
+    """The adapters of one base model. `generation` changes whenever captured CUDA graphs become void; whoever runs a
+    step of the batch holds `step_lock` while it is begun."""
 
     def __init__(self) -> None:
         self.generation = 0
+        self.step_lock = threading.Lock()
         self._change = threading.Lock()
         self._one_reading = threading.Lock()
-        self._adapters: Mapping[str, LoadedAdapter] = {}
-        self._last_number = 0
-        self._stacks: Mapping[str, Stack] = {}
+        self._loaded = Loaded()
+        self._last_number = BASE
         self._thread = threading.local()
-        self._linears: dict[str, nn.Linear] = {}
-        self._hooks: dict[str, RemovableHandle] = {}
+        self._linears: dict[str, tuple[nn.Linear, ...]] = {}
+        self._hooks: dict[str, list[RemovableHandle]] = {}
         self._graph_tokens = 0
         self._graph_masks: dict[Ranks, torch.Tensor] = {}
 
@@ -92,78 +112,100 @@ class AdapterBank:
 
         A layer is hooked only while an adapter has it: a hook costs time in each step, used or not.
 
-        Where steps are replayed as CUDA graphs, `graph_tokens` is the longest step: masks then keep their
+        Where steps are replayed as CUDA graphs, `graph_tokens` is the longest step: the batch's masks then keep their
         address, `set_step` runs on the step's stream, and graphs are dropped once `generation` has changed.
         """
-        self._model = model
+        self.reader = twin_of(model)
+        self._config: Any = getattr(model, "config", None)
         self._device = next(model.parameters()).device
         self._graph_tokens = graph_tokens
+        twins = dict(self.reader.named_modules())
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
-                self._linears[name] = module
+                self._linears[name] = (module, cast(nn.Linear, twins[name]))
 
     def names(self) -> tuple[str, ...]:
-        return tuple(self._adapters)
+        return tuple(self._loaded.adapters)
+
+    def number(self, name: str | None) -> int:
+        """What requests carry for this adapter; 0 for the base. Raises AdapterGone."""
+        if name is None:
+            return BASE
+        found = self._loaded.adapters.get(name)
+        if found is None:
+            raise AdapterGone(name=name)
+        return found.number
 
     def add(self, name: str, folder: Path) -> None:
         """Read an adapter, check it, make it usable from the next step on. Raises AdapterError."""
-        weights = read_adapter(name, folder, self._linears)
+        weights = read_adapter(name, folder, {layer: pair[0] for layer, pair in self._linears.items()}, self._config)
         with self._change:
-            if name in self._adapters:
+            if name in self._loaded.adapters:
                 raise AdapterError(name=name, reason="an adapter of this name is loaded already")
-            stacks = dict(self._stacks)
+            self._last_number += 1
+            number = self._last_number
+            stacks = dict(self._loaded.stacks)
             for layer, pair in weights.layers.items():
                 below = stacks.get(layer)
-                single = Stack(((name, pair.lora_a.shape[0]),), pair.lora_a, pair.lora_b)
-                stacks[layer] = below.joined(name, pair) if below else single
-            self._last_number += 1
+                single = Stack(((number, pair.lora_a.shape[0]),), pair.lora_a, pair.lora_b)
+                stacks[layer] = below.joined(number, pair) if below else single
             tensors = [tensor for pair in weights.layers.values() for tensor in (pair.lora_a, pair.lora_b)]
             size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-            loaded = LoadedAdapter(weights.sha256, self._last_number, tuple(weights.layers), size)
-            self._switch(stacks, {**self._adapters, name: loaded})
+            loaded = LoadedAdapter(weights.sha256, number, tuple(weights.layers), size)
+            self._switch(Loaded(stacks, {**self._loaded.adapters, name: loaded}))
 
     def remove(self, name: str) -> None:
         """Forget an adapter that no request uses; its memory is free once the step now running ends."""
         with self._change:
-            stacks = dict(self._stacks)
-            for layer in self._adapters[name].layers:
-                rest = stacks.pop(layer).without(name)
+            gone = self._loaded.adapters[name]
+            stacks = dict(self._loaded.stacks)
+            for layer in gone.layers:
+                rest = stacks.pop(layer).without(gone.number)
                 if rest:
                     stacks[layer] = rest
-            self._switch(stacks, {key: value for key, value in self._adapters.items() if key != name})
+            self._switch(Loaded(stacks, {key: value for key, value in self._loaded.adapters.items() if key != name}))
 
-    def _switch(self, stacks: Mapping[str, Stack], adapters: Mapping[str, LoadedAdapter]) -> None:
-        """Running steps keep the stacks that they began with."""
-        for layer in stacks.keys() - self._hooks.keys():
-            self._hooks[layer] = self._linears[layer].register_forward_hook(self._hook(layer))
-        for layer in self._hooks.keys() - stacks.keys():
-            self._hooks.pop(layer).remove()
-        self._stacks, self._adapters = stacks, adapters
-        self._graph_masks = {}
-        self.generation += 1
+    def _switch(self, loaded: Loaded) -> None:
+        """At a pause of the batch. On a device that works beside us, new stacks are whole and old ones read to the end
+        before they change place: they were made, and are freed, on another stream than the batch's."""
+        for layer in loaded.stacks.keys() - self._hooks.keys():
+            self._hooks[layer] = [
+                module.register_forward_hook(self._hook(layer)) for module in self._linears[layer]
+            ]
+        with self.step_lock:
+            self._synchronise()
+            self._loaded = loaded
+            self._graph_masks = {}
+            self.generation += 1
+        for layer in self._hooks.keys() - loaded.stacks.keys():
+            for hook in self._hooks.pop(layer):
+                hook.remove()
+
+    def _synchronise(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
     def loaded(self, name: str) -> LoadedAdapter:
-        return self._adapters[name]
+        return self._loaded.adapters[name]
 
-    def salt(self, name: str | None) -> int:
-        """What the prefix cache tells adapters apart by: 0 for the base, else a number of this load alone."""
-        return 0 if name is None else self._adapters[name].number
-
-    def set_step(self, rows: Rows, padded_tokens: int) -> None:
+    def set_step(self, rows: Rows, padded_tokens: int, in_batch: bool = False) -> None:
         """Say which adapter serves which tokens of the next forward pass in this thread; padding comes last.
 
-        With no rows the thread is back at the bare model and holds no adapter's memory.
+        With no rows the thread is back at the bare model and holds no adapter's memory. In the batch, an adapter that
+        is gone is that of a cancelled request, of which nobody reads what its last step gives; elsewhere it raises
+        AdapterGone.
         """
-        stacks = self._stacks
-        used = {name for name, _ in rows if name is not None}
-        for name in used - self._adapters.keys():
-            raise AdapterError(name=name, reason="it is not loaded")
-        if not used and not (self._graph_tokens and rows):
+        loaded = self._loaded
+        used = {number for number, _ in rows if number != BASE}
+        if not in_batch and used - loaded.numbers():
+            raise AdapterGone(name="")
+        fixed = in_batch and bool(self._graph_tokens)
+        if not rows or not (used or fixed):
             self._thread.step = None
             return
-        kinds = {stack.ranks: stack for stack in stacks.values()}
-        masks = {ranks: self._mask(stack, rows, padded_tokens) for ranks, stack in kinds.items()}
-        self._thread.step = {layer: (stack, masks[stack.ranks]) for layer, stack in stacks.items()}
+        kinds = {stack.ranks: stack for stack in loaded.stacks.values()}
+        masks = {ranks: self._mask(stack, rows, padded_tokens, fixed) for ranks, stack in kinds.items()}
+        self._thread.step = {layer: (stack, masks[stack.ranks]) for layer, stack in loaded.stacks.items()}
 
     @contextmanager
     def step(self, rows: Rows, padded_tokens: int) -> Iterator[None]:
@@ -176,12 +218,13 @@ class AdapterBank:
 
     def inspect(self, name: str | None, prompt: Sequence[int], answer: Sequence[int]) -> Inspection:
         """Run the prompt and its answer through the row and the bare model, beside the engine's own steps."""
-        bare = self._logits(prompt, answer)
-        with self.step([(name, len(prompt) + len(answer))], _round_up(len(prompt) + len(answer))):
-            row = self._logits(prompt, answer)
+        loaded = self._loaded.adapters[name] if self.number(name) and name is not None else None
+        with self._one_reading:
+            bare = self._logits(prompt, answer)
+            with self.step([(self.number(name), len(prompt) + len(answer))], _round_up(len(prompt) + len(answer))):
+                row = self._logits(prompt, answer)
         own, bare_own = row.argmax(-1)[:-1], bare.argmax(-1)[:-1]
         given = torch.tensor(answer, device=self._device)
-        loaded = self._adapters[name] if name is not None else None
         return Inspection(
             adapter=name,
             sha256=loaded.sha256 if loaded else "",
@@ -196,7 +239,7 @@ class AdapterBank:
     ) -> list[tuple[float, list[tuple[int, float]]]]:
         """For each token of the answer its log-probability, and the most likely tokens with theirs."""
         with self._one_reading:  # the logits of a long answer are large
-            with self.step([(name, len(prompt) + len(answer))], _round_up(len(prompt) + len(answer))):
+            with self.step([(self.number(name), len(prompt) + len(answer))], _round_up(len(prompt) + len(answer))):
                 logs = self._logits(prompt, answer)[:-1].log_softmax(-1)
             given = logs.gather(-1, torch.tensor(answer, device=logs.device)[:, None])[:, 0].tolist()
             tops = logs.topk(top_logprobs)
@@ -216,12 +259,15 @@ class AdapterBank:
         padded = tokens + [0] * (_round_up(len(tokens)) - len(tokens))
         kept = list(range(len(prompt) - 1, len(tokens)))
         kept += kept[-1:] * (_round_up(len(kept)) - len(kept))
-        output = self._model(
+        places = torch.tensor(kept, device=self._device)
+        selects = getattr(self.reader, "_supports_logits_to_keep", bool)()
+        output = self.reader(
             input_ids=torch.tensor([padded], device=self._device),
             use_cache=False,
-            logits_to_keep=torch.tensor(kept, device=self._device),
+            **({"logits_to_keep": places} if selects else {}),
         )
-        return output.logits[0, : len(answer) + 1].float()
+        logits = output.logits[0] if selects else output.logits[0, places]
+        return logits[: len(answer) + 1].float()
 
     def _hook(self, layer: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor | None]:
         def add_adapters(_: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor | None:
@@ -235,20 +281,31 @@ class AdapterBank:
 
         return add_adapters
 
-    def _mask(self, stack: Stack, rows: Rows, tokens: int) -> torch.Tensor:
+    def _mask(self, stack: Stack, rows: Rows, tokens: int, fixed: bool) -> torch.Tensor:
+        """A `fixed` one stays where it is, as captured graphs need it; only the batch's thread may write there."""
         columns = stack.columns()
         mask = torch.zeros(tokens, stack.lora_a.shape[0], dtype=stack.lora_a.dtype)
         start = 0
-        for name, length in rows:
-            if name in columns:
-                mask[start : start + length, columns[name]] = 1
+        for number, length in rows:
+            if number in columns:
+                mask[start : start + length, columns[number]] = 1
             start += length
-        if not self._graph_tokens:
+        if not fixed:
             return mask.to(self._device)
         if stack.ranks not in self._graph_masks:
             shape = (self._graph_tokens, stack.lora_a.shape[0])
             self._graph_masks[stack.ranks] = torch.zeros(shape, dtype=mask.dtype, device=self._device)
         return self._graph_masks[stack.ranks][:tokens].copy_(mask)
+
+
+def twin_of(model: nn.Module) -> nn.Module:
+    """The same layers over the same weights, with a config of their own."""
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    for module in model.modules():
+        state = getattr(module, "state", None)  # where bitsandbytes keeps weights in 8 bits
+        if state is not None:
+            shared[id(state)] = state
+    return copy.deepcopy(model, shared)
 
 
 def _round_up(length: int) -> int:

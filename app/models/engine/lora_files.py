@@ -1,4 +1,4 @@
-"""A LoRA adapter's folder as PEFT writes it: safetensors only, every tensor accounted for."""
+"""LoRA adapter files as PEFT writes them: safetensors only, every tensor accounted for, scales multiplied in."""
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from app.errors import ModelError
+from app.models.loading.internlm import FUSED, llama_adapter
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -33,9 +34,26 @@ _UNSUPPORTED = (
 )
 
 
+# Ways to start that subtract from the base what the adapter begins with.
+_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
 class AdapterError(ModelError):
     zh = "适配器 {name} 无法使用：{reason}"
     en = "The adapter {name} cannot be used: {reason}"
+
+
+class AdapterNotSupported(AdapterError):
+    zh = "适配器 {name} 用到了本程序不支持的内容：{what}。请用普通的 LoRA 重新训练，或先把它合并进基座模型。"
+    en = (
+        "The adapter {name} has what is not supported here: {what}. Train it as plain LoRA, or merge it into its base"
+        " model first."
+    )
+
+
+class AdapterGone(AdapterError):
+    zh = "适配器 {name} 已被删除或替换，本次回答没有生成。请重新选择模型。"
+    en = "The adapter {name} was removed or replaced, so nothing was answered. Choose a model again."
 
 
 class PickledAdapter(AdapterError):
@@ -78,8 +96,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_adapter(name: str, folder: Path, linears: Mapping[str, nn.Linear]) -> AdapterWeights:
-    """The adapter in `folder`, for a model with these linear layers, on their devices and in their types."""
+def read_adapter(
+    name: str, folder: Path, linears: Mapping[str, nn.Linear], base_config: Any = None
+) -> AdapterWeights:
+    """The adapter in `folder`, for a model with these linear layers, on their devices and in their types.
+
+    `base_config` tells how InternLM2's fused projections are split.
+    """
     config = _read_config(name, folder)
     weights = folder / WEIGHTS
     if not weights.is_file():
@@ -92,7 +115,10 @@ def read_adapter(name: str, folder: Path, linears: Mapping[str, nn.Linear]) -> A
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise AdapterBroken(name=name, reason=str(error)) from error
-    layers = {module: _layer(name, module, pair, linears, config) for module, pair in _pairs(name, tensors).items()}
+    pairs = _pairs(name, tensors, linears)
+    if any(module.endswith(FUSED) for module in pairs) or any(".attention.wo" in module for module in pairs):
+        pairs = llama_adapter(pairs, base_config)
+    layers = {module: _layer(name, module, pair, linears, config) for module, pair in pairs.items()}
     return AdapterWeights(sha256_of(weights), weights.stat().st_size, layers)
 
 
@@ -102,26 +128,43 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise AdapterBroken(name=name, reason=f"{CONFIG}: {error}") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise AdapterError(name=name, reason="only LoRA adapters are supported")
+        kind = config.get("peft_type") if isinstance(config, dict) else CONFIG
+        raise AdapterNotSupported(name=name, what=f"peft_type={kind}")
     unsupported = [key for key in _UNSUPPORTED if config.get(key)]
     if config.get("bias", "none") != "none":
         unsupported.append("bias")
+    start = str(config.get("init_lora_weights", True))
+    if start.startswith(_CHANGE_THE_BASE):  # its matrices belong to a base from which their start was taken away
+        unsupported.append(f"init_lora_weights={start}")
     if unsupported:
-        raise AdapterError(name=name, reason=f"not supported: {', '.join(unsupported)}")
+        raise AdapterNotSupported(name=name, what=", ".join(unsupported))
     return config
 
 
-def _pairs(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+def _pairs(
+    name: str, tensors: Mapping[str, torch.Tensor], linears: Mapping[str, nn.Linear]
+) -> dict[str, dict[str, torch.Tensor]]:
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         match = _TENSOR.match(key)
-        if match is None:
-            raise AdapterError(name=name, reason=f"not supported: tensor {key}")
-        pairs.setdefault(match["module"], {})[match["side"]] = tensor
+        if match is not None:
+            pairs.setdefault(match["module"], {})[match["side"]] = tensor
+        elif not _is_base_weight(key, tensor, linears):
+            raise AdapterNotSupported(name=name, what=key.removeprefix("base_model.model."))
     halves = [module for module, pair in pairs.items() if len(pair) != 2]
     if halves or not pairs:
         raise AdapterBroken(name=name, reason=f"half a layer: {halves[0]}" if halves else "no tensors")
     return pairs
+
+
+def _is_base_weight(key: str, tensor: torch.Tensor, linears: Mapping[str, nn.Linear]) -> bool:
+    """Whether it is only a copy of the base's own weight, which PEFT adds for an output layer."""
+    module = key.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".base_layer")
+    base = linears.get(module)
+    if base is None or base.weight.shape != tensor.shape or not base.weight.is_floating_point():
+        return False
+    here = base.weight.detach().to("cpu", torch.float32)
+    return torch.allclose(here, tensor.float(), rtol=1e-2, atol=1e-3)  # saved in another number format, perhaps
 
 
 def _layer(

@@ -1,5 +1,6 @@
-"""One forward pass of the batch: which adapter serves which token, whose pages are read, which token comes next."""
+"""Model runner: one forward pass of the batch with its adapters, attention plan, penalties and token draws."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,35 +11,55 @@ from transformers.generation.continuous_batching.utils import CudaGraphBuffer, s
 
 from app.models.engine.attention import StepPlan
 from app.models.engine.lora import AdapterBank
-from app.models.engine.sampler import draw
+from app.models.engine.penalties import Penalties
+from app.models.engine.sampler import draw, generated_by, sampling_of
+
+
+Adjusted = tuple[int, Penalties, RequestState]  # row of the logits, and what changes it
 
 
 class StepRunner(ModelRunner):
-    """transformers' model runner with adapters, per-request attention where `plan` is set, and per-request draws."""
+    """transformers' model runner with adapters, per-request attention where `plan` is set, and per-request draws.
+
+    `watch`, where set, is given the logits of each step with the ids of their requests.
+    """
 
     bank: AdapterBank
     plan: StepPlan | None = None
+    watch: Callable[[list[str], torch.Tensor], None] | None = None
     _graphs_of = 0
+    _adjusted: Sequence[Adjusted] = ()
+    _ids: Sequence[str] = ()
 
     def compute_batch(self, model: torch.nn.Module, batch_data: dict[str, Any]) -> None:
         if self.plan is not None:
             self.plan.make_groups()
             batch_data = {**batch_data, "plan": self.plan}
         stream = self.inputs_and_outputs.compute_stream
-        if self.bank.generation != self._graphs_of:
-            self._drop_graphs(stream)
-        there = {None, *self.bank.names()}
-        named = [(adapter_of(r.state), r.query_length) for r in self._host_io().requests_in_batch]
-        # an adapter removed since is that of a cancelled request: nobody reads what its last step gives
-        rows = [(name if name in there else None, length) for name, length in named]
+        requests = self._host_io().requests_in_batch
+        drawn = [r.state for r in requests if r.has_new_token]
+        self._ids = [state.request_id for state in drawn]
+        self._adjusted = [
+            (row, penalties, state)
+            for row, state in enumerate(drawn)
+            if (penalties := sampling_of(state).penalties) is not None
+        ]
         try:
-            with stream_context(stream):
-                self.bank.set_step(rows, batch_data["input_ids"].shape[-1])
-            super().compute_batch(model, batch_data)
+            with self.bank.step_lock:
+                if self.bank.generation != self._graphs_of:
+                    self._drop_graphs(stream)
+                with stream_context(stream):
+                    rows = [(adapter_of(r.state), r.query_length) for r in requests]
+                    self.bank.set_step(rows, batch_data["input_ids"].shape[-1], in_batch=True)
+                super().compute_batch(model, batch_data)
         finally:
             self.bank.set_step((), 0)
             if self.plan is not None:
                 self.plan.clear()
+
+    def _get_forward_fn(self, use_block_table: bool) -> tuple[Callable[..., None], bool]:
+        forward, with_graph = super()._get_forward_fn(use_block_table)
+        return forward, with_graph and not self._adjusted  # penalties read lists of the host
 
     def _host_io(self) -> ContinuousBatchingIOs:
         io = self.inputs_and_outputs
@@ -67,10 +88,26 @@ class StepRunner(ModelRunner):
         logits = model(**batch_data).logits
         if "logits_to_keep" not in batch_data:
             logits = logits[:, batch_data["logits_indices"], :]
-        tokens = draw(logits[0], arguments.view(torch.float32))
+        logits = logits[0]
+        if self.watch is not None:
+            self.watch(list(self._ids), logits)
+        if self._adjusted:
+            logits = self._penalised(logits, batch_data)
+        tokens = draw(logits, arguments.view(torch.float32))
         output_ids[0, : tokens.numel()].copy_(tokens)
 
+    def _penalised(self, logits: torch.Tensor, batch_data: dict[str, Any]) -> torch.Tensor:
+        logits = logits.float()
+        for row, penalties, state in self._adjusted:
+            answer = generated_by(state)
+            prompt = state.initial_tokens[: state._true_initial_tokens or None]
+            if state.position_offset > len(state.initial_tokens) + len(state.generated_tokens):
+                # two steps are under way: the newest token is known on the device only
+                answer = [*answer, int(batch_data["input_ids"][0, batch_data["logits_indices"][row]])]
+            penalties.apply(logits[row], prompt, answer)
+        return logits
 
-def adapter_of(state: RequestState | None) -> str | None:
-    """The adapter a request asked for; None is the base."""
-    return state.logit_processor_kwargs.get("adapter") if state else None
+
+def adapter_of(state: RequestState | None) -> int:
+    """The number of the adapter that a request asked for; 0 is the base."""
+    return int(state.logit_processor_kwargs.get("adapter") or 0) if state else 0

@@ -25,7 +25,7 @@ class PrefixSalt:
 
 
 class SaltedCache(PagedAttentionCache):
-    """The engine's cache, with `salt_of(request id)` (see `AdapterBank.salt`) in each block's identity."""
+    """The engine's cache, with `salt_of(request id)` (the number of its adapter) in each block's identity."""
 
     salt_of: Callable[[str], int]
     salted: PrefixSalt

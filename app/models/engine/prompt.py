@@ -1,14 +1,25 @@
-"""Messages to prompt tokens by the model's own chat template, and which turns to drop when they do not fit."""
+"""Messages to prompt tokens by the model's own chat template, and which turns to drop when they do not fit.
 
-from collections.abc import Callable, Sequence, Sized
-from typing import TypeVar, cast
+Control tokens that somebody typed, or that stand in a document, are text: they are tokenised in two halves, apart from
+the template's own.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from app.errors import BadInput, PromptTooLong
+from app.models.engine.reasoning import format_of, switch_of
 from app.models.interface import Message
+from app.models.loading.turn_rules import TurnRules
 
 Encoded = TypeVar("Encoded", bound=Sized)
+_MARK = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,20}\]")  # what templates write around turns
+_FIRST_PLACEHOLDER, _LAST_PLACEHOLDER = 0xF0000, 0xFFFFD  # a plane of Unicode for private use
+_PLACEHOLDERS = f"[{chr(_FIRST_PLACEHOLDER)}-{chr(_LAST_PLACEHOLDER)}]"
 
 
 class CannotSee(BadInput):
@@ -16,32 +27,134 @@ class CannotSee(BadInput):
     en = "The model {name} cannot see pictures. Choose one that sees, or remove the pictures; what you typed is kept."
 
 
-class PromptBuilder:
-    """`limit` is the most tokens that prompt and answer may have together."""
+class UnknownToken(BadInput):
+    zh = "内容里有模型词表之外的记号 {token}，请删去它。"
+    en = "The text holds {token}, for which this model has no embedding. Remove it."
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_template: str, limit: int) -> None:
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """One prompt. `inputs` is what `generate` takes beside the tokens, such as pixels; `opens_reasoning` says that
+    the prompt ends with the beginning of reasoning."""
+
+    tokens: list[int]
+    inputs: dict[str, Any] = field(default_factory=dict)
+    opens_reasoning: bool = False
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+class PromptBuilder:
+    """`limit` is the most tokens that prompt and answer may have together, `embeddings` how many ids the model knows
+    (0: all)."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        chat_template: str,
+        limit: int,
+        rules: TurnRules | None = None,
+        embeddings: int = 0,
+    ) -> None:
         self._tokenizer = tokenizer
         self._template = chat_template
         self._limit = limit
+        self._rules = rules or TurnRules()
+        self._embeddings = embeddings
+        self._controls = control_tokens(tokenizer, chat_template)
+        self._reasoning = format_of(chat_template)
+        self._switch = switch_of(chat_template)
 
     def tokens(self, messages: Sequence[Message]) -> list[int]:
         """The prompt, the opening of the assistant's turn included."""
-        ids = self._tokenizer.apply_chat_template(
-            cast(list[dict[str, str]], list(messages)),
+        return self.encode(messages).tokens
+
+    def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> EncodedPrompt:
+        """Raises UnknownToken."""
+        literals: list[str] = []
+
+        def put_aside(found: re.Match[str]) -> str:
+            literals.append(found[0])
+            return chr(_FIRST_PLACEHOLDER + len(literals) - 1)
+
+        turns = []
+        for turn in self._rules.mend(messages):
+            content = turn["content"]
+            if turn["role"] == "assistant" and self._reasoning is not None:
+                content = self._reasoning.without_reasoning(content)
+            turns.append({**turn, "content": self._controls.sub(put_aside, content)})
+        text = self.render(turns, thinking)
+        tokens = encode_with_literals(self._tokenizer, text, literals)
+        self._check(tokens)
+        return EncodedPrompt(tokens, opens_reasoning=self._reasoning is not None and self._reasoning.is_open(text))
+
+    def render(self, turns: Sequence[Any], thinking: bool | None = None) -> str:
+        """The prompt's text."""
+        variables = {self._switch: thinking} if self._switch and thinking is not None else {}
+        text = self._tokenizer.apply_chat_template(
+            self._rules.for_template(turns),
             chat_template=self._template,
             add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
+            tokenize=False,
+            **variables,
         )
-        return list(ids)
+        return str(text)
 
-    def fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[list[int], int]:
-        """(prompt tokens, dropped turns); see `fit_turns`."""
-        return fit_turns(self.tokens, messages, self._limit, answer, drop_oldest)
+    def fit(
+        self, messages: Sequence[Message], answer: int, drop_oldest: bool, thinking: bool | None = None
+    ) -> tuple[EncodedPrompt, int]:
+        """(prompt, dropped turns); see `fit_turns`."""
+        return fit_turns(lambda turns: self.encode(turns, thinking), messages, self._limit, answer, drop_oldest)
+
+    def _check(self, tokens: Sequence[int]) -> None:
+        if self._embeddings and (unknown := [token for token in tokens if token >= self._embeddings]):
+            raise UnknownToken(token=self._tokenizer.convert_ids_to_tokens(unknown[0]))
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> re.Pattern[str]:
+    """What must not be taken for a mark where it stands in a content: special tokens, and the template's own marks."""
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    vocabulary = tokenizer.get_vocab()
+    written = {mark for mark in _MARK.findall(chat_template) if mark in vocabulary}
+    longest_first = sorted(special | written, key=len, reverse=True)
+    return re.compile("|".join([*(re.escape(token) for token in longest_first if len(token) > 1), _PLACEHOLDERS]))
+
+
+def encode_with_literals(tokenizer: PreTrainedTokenizerBase, text: str, literals: Sequence[str]) -> list[int]:
+    """Tokens of a text in which the n-th character for private use stands for `literals[n]`, taken as plain text."""
+    tokens: list[int] = []
+    for piece in _pieces(text, literals):
+        tokens += _after(tokenizer, piece) if tokens else _encode(tokenizer, piece)
+    return tokens
+
+
+def _pieces(text: str, literals: Sequence[str]) -> Iterator[str]:
+    """The text cut so that no piece holds a whole literal."""
+    piece = ""
+    for part in re.split(f"({_PLACEHOLDERS})", text):
+        number = ord(part) - _FIRST_PLACEHOLDER if len(part) == 1 else -1
+        if 0 <= number < len(literals):
+            literal = literals[number]
+            yield piece + literal[: (len(literal) + 1) // 2]
+            piece = literal[(len(literal) + 1) // 2 :]
+        else:
+            piece += part
+    yield piece
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+
+
+def _after(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Tokens of a text that goes on from another: some tokenizers begin every text with a space."""
+    before, both = _encode(tokenizer, "\n"), _encode(tokenizer, f"\n{text}")
+    return both[len(before) :] if both[: len(before)] == before else _encode(tokenizer, text)
 
 
 def refuse_pictures(name: str, messages: Sequence[Message]) -> None:
-    """For a model that does not see. Raises CannotSee."""
+    """For a model that takes text only. Raises CannotSee."""
     if any(message.get("images") for message in messages):
         raise CannotSee(name=name)
 

@@ -1,4 +1,4 @@
-"""Drawing the next token, each request by its own temperature, top-k, top-p and seed.
+"""Token sampler: temperature, top-k, top-p, min-p, penalties and logit bias, each request by its own and its own seed.
 
 A request's draw needs one number in [0, 1) a token, from the request's own generator; the token is found by inverting
 the cumulative distribution. So the same seed gives the same text whoever else is in the batch, with no random state
@@ -6,6 +6,7 @@ on the device, and the step can be captured in a CUDA graph.
 """
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,35 +14,51 @@ from transformers.generation.continuous_batching.cb_logits_processors import Con
 from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState
 from transformers.generation.logits_process import LogitsProcessorList
 
-from app.models.interface import Sampling
+from app.models.engine.penalties import Penalties
+from app.models.engine.reasoning_budget import ReasoningBudget
+from app.models.interface import Sampling, SamplingDefaults
 
 CANDIDATES = 256  # enough for nearly every nucleus; a wider one takes the full sort
-GREEDY, TEMPERATURE, TOP_K, TOP_P, DRAW = range(5)
+GREEDY, TEMPERATURE, TOP_K, TOP_P, MIN_P, DRAW, FORCED = range(7)
+NOT_FORCED = -1
+COLDEST = 1e-2  # a lower temperature would overflow and is the most likely token all the same
 
 
 class RequestSampling:
-    """The sampling of one request and its stream of draws."""
+    """The sampling of one request and its stream of draws. `budget` ends its reasoning."""
 
-    def __init__(self, sampling: Sampling) -> None:
-        self.temperature = sampling.temperature
-        self.top_k = sampling.top_k
-        self.top_p = sampling.top_p
-        seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(48)
-        self._draws = random.Random(seed)
+    def __init__(
+        self, sampling: Sampling, defaults: SamplingDefaults | None = None, budget: ReasoningBudget | None = None
+    ) -> None:
+        self.chosen = chosen = sampling.resolved(defaults or SamplingDefaults())
+        greedy = chosen.temperature <= 0
+        temperature = 1.0 if greedy else max(chosen.temperature, COLDEST)
+        self._fixed = [float(greedy), temperature, float(chosen.top_k), chosen.top_p, chosen.min_p]
+        self.penalties = Penalties.of(sampling, chosen)
+        self._budget = budget
+        self.seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(48)
+        self._draws = random.Random(self.seed)
 
-    def row(self) -> list[float]:
-        """The values for the next token, in the order of the constants above."""
-        greedy = self.temperature <= 0
-        temperature = 1.0 if greedy else max(self.temperature, 1e-2)
-        return [float(greedy), temperature, float(self.top_k), self.top_p, self._draws.random()]
+    def __deepcopy__(self, _: dict[int, Any]) -> "RequestSampling":
+        """A request that is put off and begins again goes on with the same draws."""
+        return self
+
+    def row(self, generated: list[int] | None = None) -> list[float]:
+        """The values for the token after the `generated` ones, in the order of the constants above."""
+        forced = self.forced(generated or [])
+        return [*self._fixed, self._draws.random(), float(NOT_FORCED if forced is None else forced)]
+
+    def forced(self, generated: Sequence[int]) -> int | None:
+        """The token that must come next whatever the model says; asked once for each token."""
+        return self._budget.next(generated) if self._budget else None
 
 
 class SamplingRows(ContinuousBatchingLogitsProcessorList):
-    """Carries each request's sampling to the device beside its tokens: 5 float rows, viewed as int32."""
+    """Carries each request's sampling to the device beside its tokens: float rows, viewed as int32."""
 
     def __init__(self) -> None:
         super().__init__(LogitsProcessorList())
-        self.tensors_required = 5
+        self.tensors_required = FORCED + 1
         self.do_processing = False  # all of it happens in the draw
 
     def check_kwargs(self, kwargs: dict[str, Any]) -> None:
@@ -49,33 +66,44 @@ class SamplingRows(ContinuousBatchingLogitsProcessorList):
             raise TypeError("every request needs its sampling")
 
     def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
-        defaults = torch.tensor([[1.0], [1.0], [0.0], [1.0], [0.0]])
+        defaults = torch.tensor(WARM_UP.row())[:, None]
         int32_tensor.copy_(defaults.view(torch.int32))
 
     def prepare_tensor_args(
         self, requests_in_batch: list[FutureRequestState], arg_storage: torch.Tensor
     ) -> torch.Tensor:
-        rows = [sampling_of(r.state).row() for r in requests_in_batch if r.has_new_token]
+        rows = [sampling_of(r.state).row(generated_by(r.state)) for r in requests_in_batch if r.has_new_token]
         if rows:
             values = torch.tensor(rows, dtype=torch.float32).T.contiguous().view(torch.int32)
             arg_storage[:, : len(rows)] = values.to(arg_storage.device)
         return arg_storage
 
 
+WARM_UP = RequestSampling(Sampling(temperature=0, seed=0))
+
+
 def sampling_of(state: RequestState) -> RequestSampling:
     """The request's sampling; warm-up requests have none and are greedy."""
-    return state.logit_processor_kwargs.get("sampling") or RequestSampling(Sampling(temperature=0, seed=0))
+    return state.logit_processor_kwargs.get("sampling") or WARM_UP
+
+
+def generated_by(state: RequestState) -> list[int]:
+    """What the request has generated, also before it was put off and began again with it as a prompt."""
+    if not state._true_initial_tokens:
+        return state.generated_tokens
+    return state.initial_tokens[state._true_initial_tokens :] + state.generated_tokens
 
 
 def draw(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """logits [requests, vocabulary], rows [5, requests] -> token ids [requests]."""
-    greedy_tokens = logits.argmax(-1)
+    """logits [requests, vocabulary], rows [FORCED + 1, requests] -> token ids [requests]."""
+    tokens = logits.argmax(-1)
     if logits.is_cuda:  # no branch on values inside a captured graph
-        return torch.where(rows[GREEDY] > 0, greedy_tokens, _draw_sorted(logits.float(), rows, logits.shape[-1]))
-    drawn = (rows[GREEDY] == 0).nonzero()[:, 0]
-    if drawn.numel():
-        greedy_tokens[drawn] = _draw_on_host(logits[drawn].float(), rows[:, drawn])
-    return greedy_tokens
+        tokens = torch.where(rows[GREEDY] > 0, tokens, _draw_sorted(logits.float(), rows, logits.shape[-1]))
+    else:
+        drawn = (rows[GREEDY] == 0).nonzero()[:, 0]
+        if drawn.numel():
+            tokens[drawn] = _draw_on_host(logits[drawn].float(), rows[:, drawn])
+    return torch.where(rows[FORCED] > NOT_FORCED, rows[FORCED].long(), tokens)
 
 
 def _draw_on_host(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -97,16 +125,18 @@ def _draw_sorted(logits: torch.Tensor, rows: torch.Tensor, count: int) -> torch.
 
 
 def _invert(values: torch.Tensor, indices: torch.Tensor, log_total: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """values [requests, n] falling, indices their tokens: top-k, then the nucleus (Holtzman et al. 2020), then the
-    token at which the kept mass reaches the draw."""
+    """values [requests, n] falling, indices their tokens: top-k, then the nucleus (Holtzman et al. 2020), then min-p,
+    then the token at which the kept mass reaches the draw."""
     place = torch.arange(values.shape[-1], device=values.device)
     top_k = rows[TOP_K][:, None]
     kept_by_k = (top_k == 0) | (place < top_k)
     weights = (values - log_total).exp() * kept_by_k
     weights = weights / torch.where(top_k > 0, weights.sum(-1, keepdim=True), torch.ones_like(top_k))
     before = weights.cumsum(-1) - weights
-    weights = weights * ((before < rows[TOP_P][:, None]) | (place == 0))
+    likely = weights >= rows[MIN_P][:, None] * weights[:, :1]
+    weights = weights * (((before < rows[TOP_P][:, None]) & likely) | (place == 0))
     reached = weights.cumsum(-1)
-    target = rows[DRAW][:, None] * reached[:, -1:]
-    chosen = (reached <= target).sum(-1, keepdim=True).clamp(max=values.shape[-1] - 1)
-    return indices.gather(-1, chosen)[:, 0]
+    total = reached[:, -1:]
+    chosen = (reached <= rows[DRAW][:, None] * total).sum(-1, keepdim=True)
+    # a draw that rounds to 1 takes the token that completes the mass, never one behind it
+    return indices.gather(-1, torch.minimum(chosen, (reached < total).sum(-1, keepdim=True)))[:, 0]

@@ -1,4 +1,4 @@
-"""AWQ and GPTQ checkpoints without their library: the packed integers become ordinary weights while they are read.
+"""AWQ and GPTQ dequantisation: packed integers become ordinary weights while a checkpoint is read.
 
 transformers runs these by `gptqmodel`, which comes as source only and wants a CUDA compiler. Without it the model is as
 large in memory as its full version; `quantise` makes it small again in its own way. Both formats keep eight 4-bit (or
@@ -8,22 +8,33 @@ four 8-bit) numbers in an int32, and a scale and a zero for each group of inputs
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
-from app.errors import NotAModel
 from app.models.loading.checkpoint import PACKED_PARTS, Weight, is_unpacked
+from app.models.loading.errors import UnknownQuantisation
 
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where output n of eight stands in its int32
 
 
-class UnknownPacking(NotAModel):
-    zh = "模型 {name} 的量化格式 {kind} 不受支持。支持 AWQ 和 GPTQ 的 4 位、8 位权重；或请选择未量化的版本。"
-    en = (
-        "The quantisation {kind} of the model {name} is not supported. AWQ and GPTQ at 4 or 8 bits are;"
-        " or choose the version that is not quantised."
-    )
+# What transformers reads a method with, where that is a library of its own.
+LIBRARIES = {
+    "aqlm": "aqlm",
+    "auto-round": "auto_round",
+    "awq": "gptqmodel",
+    "compressed-tensors": "compressed_tensors",
+    "eetq": "eetq",
+    "gptq": "gptqmodel",
+    "higgs": "flute",
+    "hqq": "hqq",
+    "quanto": "optimum",
+    "quark": "quark",
+    "spqr": "spqr_quant",
+    "torchao": "torchao",
+    "vptq": "vptq",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Packing:
 def packing_of(raw: dict[str, Any], name: str) -> Packing | None:
     """How the checkpoint's weights are packed; None where they are not, or where their own library is there.
 
-    Raises UnknownPacking for AWQ and GPTQ of other widths.
+    Raises UnknownQuantisation for AWQ and GPTQ of other widths.
     """
     if not is_unpacked(raw):
         return None
@@ -49,9 +60,17 @@ def packing_of(raw: dict[str, Any], name: str) -> Packing | None:
     group = int(about.get("group_size") or about.get("q_group_size") or 128)
     version = str(about.get("version") or "gemm").lower()
     if bits not in (4, 8) or (kind == "awq" and (bits != 4 or version != "gemm")):
-        raise UnknownPacking(name=name, kind=f"{kind} {bits} bits {version if kind == 'awq' else ''}".strip())
+        raise UnknownQuantisation(name=name, kind=f"{kind} {bits} bits {version if kind == 'awq' else ''}".strip())
     second = str(about.get("checkpoint_format") or "gptq") == "gptq_v2"
     return Packing(kind, bits, group, 0 if kind == "awq" or second else 1)
+
+
+def refuse_unknown_quantisation(raw: dict[str, Any], name: str) -> None:
+    """For a checkpoint whose method needs a library that is not there. Raises UnknownQuantisation."""
+    kind = str((raw.get("quantization_config") or {}).get("quant_method", ""))
+    library = LIBRARIES.get(kind)
+    if library and find_spec(library) is None:
+        raise UnknownQuantisation(name=name, kind=kind)
 
 
 def unpacked(weights: Mapping[str, Weight], packing: Packing) -> dict[str, Weight]:

@@ -1,9 +1,12 @@
-"""How a conversation becomes a prompt, where a checkpoint does not say it itself."""
+"""Chat templates: the checkpoint's own, or ours where it has none, and which turns it takes."""
 
-from jinja2 import TemplateError
+from typing import Any
+
 from transformers import PreTrainedTokenizerBase
 
+from app.errors import NotAModel
 from app.models.catalog.known_models import ChatFormat
+from app.models.loading.turn_rules import TurnRules, probe
 
 _INTERNLM = (
     "{{ bos_token }}{% for message in messages %}"
@@ -29,28 +32,49 @@ FORMATS: dict[str, ChatFormat] = {"internlm": "internlm", "internlm2": "internlm
 TURN_ENDS = ("<|im_end|>", "<eoa>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
 
 
-def chat_template(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) -> str:
-    """The checkpoint's own template, or ours for `chat_format`.
+class BrokenTemplate(NotAModel):
+    zh = "模型 {name} 的对话模板（chat_template）无法使用：{reason}。请换一个版本，或修正 tokenizer_config.json 里的模板。"
+    en = (
+        "The chat template of the model {name} cannot be used: {reason}. Choose another version, or mend the template"
+        " in its tokenizer_config.json."
+    )
+
+
+def chat_template(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, name: str) -> str:
+    """The checkpoint's own template, or ours for `chat_format`. Raises BrokenTemplate.
 
     Ours is also taken where it says the same as the checkpoint's in a plain conversation: it knows named turns.
     """
     ours = TEMPLATES[chat_format]
     own = tokenizer.chat_template
     if isinstance(own, dict):
-        own = own.get("default")
-    rendered = _render(tokenizer, own) if own else None
-    if own is None or rendered is None:
+        own = own.get("default") or next(iter(own.values()), None)
+    if not own:
         return ours
-    return ours if chat_format and rendered == _render(tokenizer, ours) else own
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, template: str) -> str | None:
-    turns = [("user", "A"), ("assistant", "B"), ("user", "C")]
-    messages = [{"role": role, "content": content} for role, content in turns]
+    if chat_format and _conversation(tokenizer, own) == _conversation(tokenizer, ours):
+        return ours
     try:
-        text = tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=False, add_generation_prompt=True
-        )
-    except (TemplateError, TypeError, ValueError, KeyError):
+        _render(tokenizer, own, [{"role": "user", "content": "A"}])
+    except Exception as error:  # whatever its author or jinja makes of it
+        if turn_rules(tokenizer, own) is None:
+            raise BrokenTemplate(name=name, reason=str(error).strip().partition("\n")[0][:200]) from error
+    return str(own)
+
+
+def turn_rules(tokenizer: PreTrainedTokenizerBase, template: str) -> TurnRules | None:
+    """What the template takes; None where it refuses even a single user turn."""
+    return probe(lambda turns: _render(tokenizer, template, turns))
+
+
+def _conversation(tokenizer: PreTrainedTokenizerBase, template: str) -> str | None:
+    turns = [("user", "A"), ("assistant", "B"), ("user", "C")]
+    try:
+        return _render(tokenizer, template, [{"role": role, "content": content} for role, content in turns])
+    except Exception:  # as above
         return None
-    return str(text)
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, template: str, turns: list[Any]) -> str:
+    return str(
+        tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, add_generation_prompt=True)
+    )

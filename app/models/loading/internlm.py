@@ -1,7 +1,7 @@
-"""InternLM 1, 2 and 2.5 are Llama in all but names: their configs and weights in Llama's words."""
+"""Convert InternLM 1, 2 and 2.5 checkpoints and adapters to Llama: configs, weight names, fused projections."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from app.errors import NotAModel
 from app.models.loading.checkpoint import Weight
 
 KINDS = ("internlm", "internlm2")
+FUSED = ".attention.wqkv"
 
 _INTERNLM2_NAMES = (
     (re.compile(r"^model\.tok_embeddings\."), "model.embed_tokens."),
@@ -73,6 +74,22 @@ def llama_weights(raw: dict[str, Any], weights: dict[str, Weight]) -> dict[str, 
     return renamed
 
 
+def llama_adapter(pairs: Mapping[str, Mapping[str, Tensor]], config: Any) -> dict[str, dict[str, Tensor]]:
+    """LoRA pairs (`A` and `B` by layer) of an adapter that was trained on the original InternLM2 code, by Llama's
+    names: what was added to a fused projection is added to its three parts."""
+    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
+    layout = (key_heads, heads // key_heads + 2, config.hidden_size // heads)
+    renamed: dict[str, dict[str, Tensor]] = {}
+    for module, pair in pairs.items():
+        if module.endswith(FUSED):
+            for part, projection in enumerate(("q_proj", "k_proj", "v_proj")):
+                own = _split(pair["B"], layout, part)
+                renamed[module.replace(FUSED, f".self_attn.{projection}")] = {"A": pair["A"], "B": own}
+        else:
+            renamed[_renamed(f"{module}.").removesuffix(".")] = dict(pair)
+    return renamed
+
+
 def _renamed(key: str) -> str:
     for pattern, replacement in _INTERNLM2_NAMES:
         key = pattern.sub(replacement, key)
@@ -100,13 +117,17 @@ def _fused_part(raw: dict[str, Any], fused: Weight, part: int) -> Weight:
     group = heads // key_heads
     size = raw["hidden_size"] // heads
     rows = key_heads * size * (group if part == 0 else 1)
-    take: Callable[[], Tensor] = partial(_take, fused, (key_heads, group + 2, size), group, part)
+    take: Callable[[], Tensor] = partial(_take, fused, (key_heads, group + 2, size), part)
     return Weight(take, (rows, *fused.shape[1:]), fused.dtype)
 
 
-def _take(fused: Weight, layout: tuple[int, int, int], group: int, part: int) -> Tensor:
-    whole: Tensor = fused[...]
+def _take(fused: Weight, layout: tuple[int, int, int], part: int) -> Tensor:
+    return _split(fused[...], layout, part)
+
+
+def _split(whole: Tensor, layout: tuple[int, int, int], part: int) -> Tensor:
+    """`layout` is (key heads, their queries and 2, head size)."""
     tail = whole.shape[1:]
     grouped = whole.view(*layout, *tail)
-    taken = grouped[:, :group] if part == 0 else grouped[:, group - 1 + part]
+    taken = grouped[:, :-2] if part == 0 else grouped[:, part - 3]
     return taken.reshape(-1, *tail)

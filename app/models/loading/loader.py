@@ -1,54 +1,63 @@
-"""From a folder to a model in memory, never running code that came with the files."""
+"""Model loader: a checkpoint folder to a model in memory, never running code that came with the files."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from transformers import (
+    CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from app.errors import NotAModel
 from app.models.backends.multimodal import is_multimodal, load_processor
 from app.models.catalog.known_models import ModelCard
-from app.models.interface import ReportProgress
+from app.models.engine.prompt import PromptBuilder
+from app.models.engine.reasoning import CHANNELS, format_of
+from app.models.interface import ReportProgress, SamplingDefaults
 from app.models.loading import internlm
-from app.models.loading.awq_gptq import packing_of, unpacked
-from app.models.loading.chat_templates import FORMATS, TURN_ENDS, chat_template
+from app.models.loading.awq_gptq import packing_of, refuse_unknown_quantisation, unpacked
+from app.models.loading.chat_templates import FORMATS, TURN_ENDS, chat_template, turn_rules
 from app.models.loading.checkpoint import Weight, open_weights, read_config
 from app.models.loading.cpu_quantization import narrow_config
+from app.models.loading.errors import (
+    CannotBeLoaded,
+    NotAChatModel,
+    NoTokenizer,
+    PythonTokenizer,
+    TokenizerDoesNotMatch,
+    UnknownArchitecture,
+    UnusableConfig,
+    WeightsDoNotMatch,
+    first_line,
+)
+from app.models.loading.generation_defaults import only_tokens, read_generation_config, sampling_defaults, token_ids
 from app.models.loading.internlm_tokenizer import load_tokenizer
+from app.models.loading.turn_rules import TurnRules, probe
 
-
-class UnknownArchitecture(NotAModel):
-    zh = "模型 {name} 的结构 {kind} 需要运行它自带的代码，本程序不支持。请换一个模型。"
-    en = "The model {name} ({kind}) needs code of its own to run, which is not supported. Choose another model."
-
-
-class WeightsDoNotMatch(NotAModel):
-    zh = "模型 {name} 的权重与 config.json 不符，例如 {example}。请重新下载。"
-    en = "The weights of the model {name} do not match its config.json, e.g. {example}. Download it again."
-
-
-class NoTokenizer(NotAModel):
-    zh = "文件夹 {name} 里没有可用的分词器（tokenizer.json 或 tokenizer.model）。请换一个文件夹。"
-    en = "The folder {name} has no usable tokenizer (tokenizer.json or tokenizer.model). Choose another."
+log = logging.getLogger(__name__)
+UNSTATED_CONTEXT_TOKENS = 2048  # for configs that name no length, such as those of Bloom and Mamba
+LENGTHS = ("max_position_embeddings", "max_sequence_length", "max_seq_len", "seq_length", "n_positions", "n_ctx")
+WRITERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration", "HeadModel")  # how their classes end
+ENCODERS = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "electra", "camembert", "data2vec-text", "ernie")
+ENCODERS += ("megatron-bert", "mobilebert", "rembert", "roberta-prelayernorm", "roformer", "xmod", "big_bird", "xlm")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run. `mib` is what its weights hold on the device; `processor` is there if it sees."""
+    """A model ready to run. `mib` is what its weights hold on the device; `processor` is there if it is multimodal;
+    `note` says, for the ledger, why it does not run as others do."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -57,6 +66,14 @@ class LoadedModel:
     context_tokens: int
     mib: int
     processor: Any = None
+    turn_rules: TurnRules = field(default_factory=TurnRules)
+    sampling_defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
+    note: str = ""
+
+    @property
+    def embeddings(self) -> int:
+        """How many token ids the model knows."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
 
 def load(
@@ -67,31 +84,50 @@ def load(
     raw = read_config(folder, card.name)
     config, weights = _describe(raw, folder, card, on_progress)
     tokenizer = _tokenizer(raw, folder, card)
-    model = _build(config, weights, card, device, _dtype(dtype, device), quantise)
-    model.generation_config = _generation_config(folder, model)
     processor = load_processor(folder, config, tokenizer, card.name) if is_multimodal(config) else None
-    if processor is None:
-        template = chat_template(tokenizer, FORMATS.get(raw["model_type"]) or card.chat_format)
-    else:
-        template = str(processor.chat_template)
+    template = str(processor.chat_template) if processor else _template(tokenizer, raw, card)
+    model = _build(config, weights, card, device, choose_dtype(dtype, device), quantise)
+    generation = read_generation_config(folder)
+    stops = _stop_ids(card, tokenizer, model, generation, template)
+    model.generation_config = only_tokens(generation)
     on_progress(1.0, card.name)
-    return LoadedModel(
+    loaded = LoadedModel(
         model=model,
         tokenizer=tokenizer,
         chat_template=template,
-        stop_token_ids=_stop_ids(card, tokenizer, model, template),
+        stop_token_ids=stops,
         context_tokens=_context_tokens(config, card),
         mib=round(model.get_memory_footprint() / 2**20),
         processor=processor,
+        turn_rules=_turn_rules(tokenizer, processor, template),
+        sampling_defaults=sampling_defaults(generation),
     )
+    _check_vocabulary(loaded, card)
+    return loaded
+
+
+def _turn_rules(tokenizer: PreTrainedTokenizerBase, processor: Any, template: str) -> TurnRules:
+    if processor is None:
+        return turn_rules(tokenizer, template) or TurnRules()
+    # A processor is always given parts, so that is what its template is tried with.
+    return probe(lambda turns: _processed(processor, turns)) or TurnRules()
+
+
+def _processed(processor: Any, turns: list[Any]) -> str:
+    parts = [{**turn, "content": [{"type": "text", "text": str(turn["content"])}]} for turn in turns]
+    return str(processor.apply_chat_template(parts, add_generation_prompt=True, tokenize=False))
 
 
 def tokenizer_of(folder: Path, card: ModelCard) -> PreTrainedTokenizerBase:
     """The tokenizer alone, with the chat template that the model is asked by."""
     raw = read_config(folder, card.name)
     tokenizer = _tokenizer(raw, folder, card)
-    tokenizer.chat_template = chat_template(tokenizer, FORMATS.get(raw["model_type"]) or card.chat_format)
+    tokenizer.chat_template = _template(tokenizer, raw, card)
     return tokenizer
+
+
+def _template(tokenizer: PreTrainedTokenizerBase, raw: dict[str, Any], card: ModelCard) -> str:
+    return chat_template(tokenizer, FORMATS.get(str(raw.get("model_type"))) or card.chat_format, card.name)
 
 
 def _describe(
@@ -101,17 +137,30 @@ def _describe(
     packing = packing_of(raw, card.name)
     if packing is not None:
         weights = unpacked(weights, packing)
+    kind = str(raw.get("model_type", "?"))
+    if packing is None:
+        refuse_unknown_quantisation(raw, card.name)
+    if kind in internlm.KINDS:
+        return internlm.llama_config(raw, card.name), internlm.llama_weights(raw, weights)
+    if kind not in CONFIG_MAPPING:
+        raise UnknownArchitecture(name=card.name, kind=kind)
     try:
-        if raw.get("model_type") in internlm.KINDS:
-            return internlm.llama_config(raw, card.name), internlm.llama_weights(raw, weights)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        if packing is not None:
-            del config.quantization_config
-    except (ValueError, KeyError, OSError, TypeError) as error:
-        raise UnknownArchitecture(name=card.name, kind=raw.get("model_type", "?")) from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not is_multimodal(config):
-        raise UnknownArchitecture(name=card.name, kind=config.model_type)
+    except Exception as error:  # what transformers raises for values that it does not know is of every kind
+        raise UnusableConfig(name=card.name, reason=first_line(error)) from error
+    if packing is not None:
+        del config.quantization_config
+    if (type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not is_multimodal(config)) or not _writes_text(raw):
+        raise NotAChatModel(name=card.name, kind=(raw.get("architectures") or [kind])[0])
     return config, weights
+
+
+def _writes_text(raw: dict[str, Any]) -> bool:
+    """Whether the checkpoint's own class goes on with a text; an encoder or a reward model has another head."""
+    names = raw.get("architectures")
+    if not isinstance(names, list) or not names:
+        return True
+    return any(str(name).endswith(WRITERS) for name in names) and raw.get("model_type") not in ENCODERS
 
 
 def _build(
@@ -136,10 +185,12 @@ def _build(
             quantization_config=_quantisation(quantise, dtype, device),
             output_loading_info=True,
         )
-    except RuntimeError as error:
-        if "size mismatch" not in str(error) and "mismatch" not in str(error):
-            raise
-        raise WeightsDoNotMatch(name=card.name, example=str(error).strip().splitlines()[-1][:200]) from error
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # transformers has no kind of its own for what it cannot load
+        log.warning("%s could not be loaded", card.name, exc_info=True)
+        kind = WeightsDoNotMatch if "mismatch" in str(error) else CannotBeLoaded
+        raise kind(name=card.name, example=str(error).strip().rpartition("\n")[2][:200]) from None
     # What is missing would be filled with random numbers and talk nonsense.
     missing = sorted(report["missing_keys"])
     if missing:
@@ -147,10 +198,12 @@ def _build(
     return model
 
 
-def _dtype(name: str, device: str) -> torch.dtype:
+def choose_dtype(name: str, device: str) -> torch.dtype:
+    """The number format of the weights: `name` is torch's, or "auto"."""
     if name != "auto":
         return getattr(torch, name)
-    if device.startswith("cuda") and not torch.cuda.is_bf16_supported():
+    # A card that only imitates bfloat16 says that it supports it unless asked for the real thing.
+    if device.startswith("cuda") and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.float16 if device == "mps" else torch.bfloat16
 
@@ -165,36 +218,54 @@ def _quantisation(quantise: str | None, dtype: torch.dtype, device: str) -> Quan
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    return BitsAndBytesConfig(load_in_8bit=True) if quantise == "8bit" else None
+    # Without the threshold for outliers: it waits for the device in each layer, keeps steps from being captured, and
+    # lets one request's values change another's answer.
+    return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0) if quantise == "8bit" else None
 
 
 def _tokenizer(raw: dict[str, Any], folder: Path, card: ModelCard) -> PreTrainedTokenizerBase:
     try:
         if raw.get("model_type") in FORMATS and (folder / "tokenizer.model").exists():
             return load_tokenizer(folder)
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # as above
         raise NoTokenizer(name=card.name) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise PythonTokenizer(name=card.name, kind=type(tokenizer).__name__)
+    return tokenizer
 
 
-def _generation_config(folder: Path, model: PreTrainedModel) -> GenerationConfig:
-    try:
-        return GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError):
-        return model.generation_config
+def _check_vocabulary(loaded: LoadedModel, card: ModelCard) -> None:
+    """Ids beyond the embedding end every answer. Added tokens may lie there if the template does not write them."""
+    known, tokenizer = loaded.embeddings, loaded.tokenizer
+    added = tokenizer.added_tokens_decoder
+    beyond = max((number for number in tokenizer.get_vocab().values() if number not in added), default=0)
+    prompt = PromptBuilder(tokenizer, loaded.chat_template, 0, loaded.turn_rules)
+    written = prompt.tokens([{"role": "user", "content": "Hi"}]) if loaded.processor is None else []
+    most = max([beyond, *written])
+    if most >= known:
+        raise TokenizerDoesNotMatch(name=card.name, tokens=most + 1, rows=known)
 
 
 def _stop_ids(
-    card: ModelCard, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, template: str
+    card: ModelCard,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    generation: dict[str, Any],
+    template: str,
 ) -> tuple[int, ...]:
     vocabulary = tokenizer.get_vocab()
-    ends = [*card.stop_tokens, *(token for token in TURN_ENDS if token in template)]
+    inner = CHANNELS.dropped if format_of(template) is CHANNELS else ()  # end a message within the answer
+    ends = [*card.stop_tokens, *(token for token in TURN_ENDS if token in template and token not in inner)]
     found = {vocabulary[token] for token in ends if token in vocabulary}
-    for ids in (tokenizer.eos_token_id, model.generation_config.eos_token_id):
-        found.update([ids] if isinstance(ids, int) else ids or [])
-    return tuple(sorted(found))
+    config: Any = model.config
+    told = generation.get("eos_token_id", config.get_text_config().eos_token_id)
+    return tuple(sorted(found | token_ids(tokenizer.eos_token_id) | token_ids(told)))
 
 
 def _context_tokens(config: PreTrainedConfig, card: ModelCard) -> int:
     text: Any = config.get_text_config()
-    return int(getattr(text, "max_position_embeddings", 0) or card.context_tokens)
+    for name in LENGTHS:
+        if isinstance(length := getattr(text, name, None), int) and length > 0:
+            return length
+    return card.context_tokens or UNSTATED_CONTEXT_TOKENS

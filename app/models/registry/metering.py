@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,9 +20,11 @@ from app.models.interface import (
     InspectableModel,
     Inspection,
     Message,
+    Part,
     Sampling,
     TokenScore,
     TokenScoringModel,
+    answer_pieces,
 )
 
 log = logging.getLogger(__name__)
@@ -169,10 +171,14 @@ class Meter:
 class _NotStarted:
     """Stands in for a generation between its admission and its start."""
 
-    prompt_tokens = completion_tokens = dropped_turns = queue_ahead = 0
+    prompt_tokens = completion_tokens = reasoning_tokens = dropped_turns = queue_ahead = 0
+    reasoning = ""
     finish_reason: FinishReason | None = None
 
     def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def parts(self) -> Iterator[Part]:
         return iter(())
 
     def cancel(self) -> None:
@@ -191,7 +197,8 @@ class MeteredGeneration:
         self._meter = meter
         self._inner: Generation = NOT_STARTED
         self._model = model
-        self._pieces = self._read()
+        self._parts = self._read()
+        self._pieces = answer_pieces(self._parts)
         self._began = time.monotonic()
         self._first_token_s: float | None = None
 
@@ -213,6 +220,14 @@ class MeteredGeneration:
         return self._inner.completion_tokens
 
     @property
+    def reasoning_tokens(self) -> int:
+        return self._inner.reasoning_tokens
+
+    @property
+    def reasoning(self) -> str:
+        return self._inner.reasoning
+
+    @property
     def finish_reason(self) -> FinishReason | None:
         return self._inner.finish_reason
 
@@ -227,12 +242,15 @@ class MeteredGeneration:
     def __iter__(self) -> Iterator[str]:
         return self._pieces
 
-    def _read(self) -> Iterator[str]:
+    def parts(self) -> Iterator[Part]:
+        return self._parts
+
+    def _read(self) -> Generator[Part, None, None]:
         try:
-            for piece in self._inner:
+            for part in self._inner.parts():
                 if self._first_token_s is None:
                     self._first_token_s = time.monotonic() - self._began
-                yield piece
+                yield part
         finally:
             self._inner.cancel()  # nothing to one that has ended
             self._end()
@@ -263,6 +281,8 @@ class _MeteredModel:
         self.context_tokens = model.context_tokens
         self.chat_template = model.chat_template
         self.is_multimodal = model.is_multimodal
+        self.sampling_defaults = model.sampling_defaults
+        self.thinking = model.thinking
         self._meter = meter
         self._model = model
 

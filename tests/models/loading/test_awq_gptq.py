@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from transformers import InternLM3Config, LlamaForCausalLM
 
 from app.models.catalog import known_models
-from app.models.loading.awq_gptq import UnknownPacking, packing_of
+from app.models.loading.awq_gptq import packing_of
+from app.models.loading.errors import UnknownQuantisation
 from app.models.loading.loader import load
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
@@ -113,9 +114,9 @@ def test_packed_weights_are_the_ones_they_stand_for(
 
 
 def test_other_widths_are_refused_and_other_methods_left_to_their_library() -> None:
-    with pytest.raises(UnknownPacking, match="gptq 3 bits"):
+    with pytest.raises(UnknownQuantisation, match="gptq 3 bits"):
         packing_of({"quantization_config": {"quant_method": "gptq", "bits": 3}}, "x")
-    with pytest.raises(UnknownPacking, match="marlin"):
+    with pytest.raises(UnknownQuantisation, match="marlin"):
         packing_of({"quantization_config": {"quant_method": "awq", "bits": 4, "version": "marlin"}}, "x")
     assert packing_of({"quantization_config": {"quant_method": "bitsandbytes"}}, "x") is None
     assert packing_of({}, "x") is None

@@ -11,7 +11,8 @@ from app.models.catalog import known_models
 from app.models.loading.checkpoint import UnsafeWeights
 from app.models.loading.cpu_quantization import QuantizedLinear
 from app.models.loading.internlm import UnknownRope
-from app.models.loading.loader import LoadedModel, NoTokenizer, WeightsDoNotMatch, load
+from app.models.loading.errors import NoTokenizer, WeightsDoNotMatch
+from app.models.loading.loader import LoadedModel, load
 from tests.models.loading import original_internlm as original
 
 SECOND, FIRST = original.internlm2_config, original.internlm_config

@@ -8,7 +8,8 @@ import torch
 from transformers import InternLM3Config, LlamaForCausalLM
 
 from app.models.catalog import known_models
-from app.models.loading.loader import UnknownArchitecture, load
+from app.models.loading.errors import UnknownArchitecture
+from app.models.loading.loader import load
 from tests.models.loading import original_internlm as original
 
 

@@ -1,0 +1,170 @@
+"""Reasoning parser: tell a model's reasoning from its answer by the marks of its chat template, as the text streams.
+
+`<think>` and its like, and the channels of gpt-oss. Backends that get text from elsewhere use `AnswerSplitter` alone.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jinja2
+from jinja2 import meta
+
+from app.models.engine.stop_strings import StopStrings, longest_held
+from app.models.interface import Part, Thinking
+
+
+@dataclass(frozen=True)
+class ReasoningFormat:
+    """`starts` and `ends` are the marks around reasoning, `dropped` marks that are never shown; `closing` is written
+    in the model's place when its budget is spent."""
+
+    starts: tuple[str, ...]
+    ends: tuple[str, ...]
+    closing: str
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        return (*self.starts, *self.ends, *self.dropped)
+
+    def is_open(self, prompt: str) -> bool:
+        """Whether the prompt itself ends with the beginning of reasoning."""
+        return prompt.rstrip().endswith(self.starts)
+
+    def without_reasoning(self, answer: str) -> str:
+        """An earlier answer as the model shall see it again."""
+        if not any(mark in answer for mark in self.marks):
+            return answer
+        splitter = AnswerSplitter(self)
+        parts = [*splitter.push(answer), *splitter.finish()]
+        return "".join(part.text for part in parts if part.kind == "answer")
+
+
+def _pair(start: str, end: str) -> ReasoningFormat:
+    return ReasoningFormat((start,), (end,), f"\n{end}\n\n")
+
+
+THINK = _pair("<think>", "</think>")
+CHANNELS = ReasoningFormat(
+    starts=("<|channel|>analysis<|message|>", "<|channel|>commentary<|message|>"),
+    ends=("<|channel|>final<|message|>",),
+    closing="<|end|><|start|>assistant<|channel|>final<|message|>",
+    dropped=("<|end|>", "<|start|>assistant"),
+)
+FORMATS = (
+    CHANNELS,
+    THINK,
+    _pair("[THINK]", "[/THINK]"),
+    _pair("<seed:think>", "</seed:think>"),
+    _pair("<|START_THINKING|>", "<|END_THINKING|>"),
+    _pair("<|inner_prefix|>", "<|inner_suffix|>"),
+    _pair("<|channel>thought", "<channel|>"),
+    _pair("◁think▷", "◁/think▷"),
+)
+SWITCHES = ("enable_thinking", "thinking")  # what templates call the variable that turns reasoning on and off
+
+
+def format_of(template: str) -> ReasoningFormat | None:
+    """The marks that a chat template knows; None for a model that does not think."""
+    return next((one for one in FORMATS if any(mark in template for mark in _told_by(one))), None)
+
+
+def _told_by(one: ReasoningFormat) -> tuple[str, ...]:
+    return ("<|channel|>",) if one is CHANNELS else (*one.starts, *one.ends)
+
+
+def switch_of(template: str) -> str | None:
+    """The template's variable that switches reasoning, if it has one."""
+    try:
+        parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+        free = meta.find_undeclared_variables(parsed)
+    except jinja2.TemplateError:  # with statements of its own, such as {% generation %}
+        free = {name for name in SWITCHES if re.search(rf"\b{name}\b", template)}
+    return next((name for name in SWITCHES if name in free), None)
+
+
+def thinking_of(template: str) -> Thinking:
+    """Whether a model with this chat template reasons before it answers, and whether that can be switched."""
+    if format_of(template) is None:
+        return "never"
+    return "optional" if switch_of(template) else "always"
+
+
+class AnswerSplitter:
+    """Feed text with `push`; it comes back as parts. Stop strings end the answer, never the reasoning.
+
+    Reasoning comes before the answer: the same marks within an answer are text.
+    """
+
+    def __init__(self, marks: ReasoningFormat | None = THINK, *, is_open: bool = False, stop: Sequence[str] = ()) -> None:
+        self._format = marks
+        self._stops = StopStrings(stop)
+        self._held = ""
+        self._answered = False  # something of the answer has been seen
+        self.in_reasoning = is_open and marks is not None
+        self._fresh = self.in_reasoning  # nothing since the last mark: line breaks around marks are not text
+        self.reasoning = ""
+
+    @property
+    def stopped(self) -> bool:
+        return self._stops.stopped
+
+    def push(self, text: str) -> list[Part]:
+        """What can be shown of the text so far unseen."""
+        if self._format is None or (self._answered and self._format is not CHANNELS):
+            return self._answer(text)
+        self._held += text
+        parts: list[Part] = []
+        while (found := self._next_mark()) is not None:
+            at, mark = found
+            before, self._held = self._held[:at], self._held[at + len(mark) :]
+            parts += self._told(before)
+            if self._answered and self._format is not CHANNELS:  # the mark is the answer's own text
+                rest, self._held = mark + self._held, ""
+                return parts + self._answer(rest)
+            self._switch(mark)
+        keep = longest_held(self._held, self._format.marks)
+        if not self._answered and not self.in_reasoning and not self._held.strip():
+            keep = len(self._held)  # what stands before the reasoning is no answer
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return parts + self._told(shown)
+
+    def finish(self) -> list[Part]:
+        """What was held back because a mark or a stop string might have followed."""
+        rest, self._held = self._held, ""
+        parts = self._told(rest)
+        left = self._stops.finish()
+        return [*parts, Part(left)] if left else parts
+
+    def _next_mark(self) -> tuple[int, str] | None:
+        assert self._format is not None
+        marks = self._format.marks if self._format is CHANNELS else self._pair_marks()
+        found = [(at, -len(mark), mark) for mark in marks if (at := self._held.find(mark)) >= 0]
+        return (min(found)[0], min(found)[2]) if found else None
+
+    def _pair_marks(self) -> tuple[str, ...]:
+        assert self._format is not None
+        return self._format.ends if self.in_reasoning else (*self._format.starts, *self._format.ends)
+
+    def _switch(self, mark: str) -> None:
+        assert self._format is not None
+        if mark not in self._format.dropped:
+            self.in_reasoning = mark in self._format.starts
+        self._fresh = True
+
+    def _told(self, text: str) -> list[Part]:
+        if self._fresh:
+            text = text.lstrip()
+            self._fresh = not text
+        if not text:
+            return []
+        if self.in_reasoning:
+            self.reasoning += text
+            return [Part(text, "reasoning")]
+        return self._answer(text)
+
+    def _answer(self, text: str) -> list[Part]:
+        self._answered = self._answered or bool(text.strip())
+        shown = self._stops.push(text)
+        return [Part(shown)] if shown else []

@@ -1,0 +1,50 @@
+"""Reasoning budget: after so many tokens of reasoning its closing marks are written in the model's place."""
+
+from collections.abc import Callable, Sequence
+
+from app.models.engine.reasoning import ReasoningFormat
+
+LATEST_START = 16  # an answer that has not opened reasoning by then does without
+TAIL = 24  # tokens in which a mark that has just been written must stand
+
+
+class ReasoningBudget:
+    """Of one request. `limit` counts tokens within reasoning, `closing` are tokens, `decode` keeps special tokens."""
+
+    def __init__(
+        self,
+        limit: int,
+        marks: ReasoningFormat,
+        closing: Sequence[int],
+        decode: Callable[[Sequence[int]], str],
+        is_open: bool,
+    ) -> None:
+        self._left = limit
+        self._marks = marks
+        self._closing = list(closing)
+        self._decode = decode
+        self._state = "in" if is_open else "before"
+
+    def next(self, generated: Sequence[int]) -> int | None:
+        """The token that must come after the generated ones; None where the model is free."""
+        if self._state in ("before", "in"):
+            self._look(generated)
+        if self._state == "in":
+            self._left -= 1
+            if self._left < 0:
+                self._state = "closing"
+        if self._state != "closing":
+            return None
+        token = self._closing.pop(0)
+        self._state = "closing" if self._closing else "after"
+        return token
+
+    def _look(self, generated: Sequence[int]) -> None:
+        text = self._decode(generated[-TAIL:])
+        if any(mark in text for mark in self._marks.ends):
+            self._state = "after"
+        elif self._state == "before":
+            if any(mark in text for mark in self._marks.starts):
+                self._state = "in"
+            elif len(generated) > LATEST_START:
+                self._state = "after"

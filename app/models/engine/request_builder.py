@@ -1,0 +1,57 @@
+"""What the engines make of one request's sampling: end tokens, limits, reasoning budget, reader of its tokens."""
+
+from functools import partial
+
+from app.models.engine.detokenizer import Detokenizer
+from app.models.engine.generation import TokenReader
+from app.models.engine.prompt import EncodedPrompt, PromptBuilder
+from app.models.engine.reasoning import AnswerSplitter, format_of
+from app.models.engine.reasoning_budget import ReasoningBudget
+from app.models.engine.sampler import RequestSampling
+from app.models.interface import Sampling
+from app.models.loading.loader import LoadedModel
+
+
+class RequestBuilder:
+    """For one loaded model, whose prompts and answers have `context_tokens` together."""
+
+    def __init__(self, loaded: LoadedModel, context_tokens: int) -> None:
+        self._loaded = loaded
+        self._context_tokens = context_tokens
+        self._marks = format_of(loaded.chat_template)
+        self._decode = partial(loaded.tokenizer.decode, skip_special_tokens=False)
+        self._closing = self._encode(self._marks.closing) if self._marks else []
+        self.prompts = PromptBuilder(
+            loaded.tokenizer, loaded.chat_template, context_tokens, loaded.turn_rules, loaded.embeddings
+        )
+
+    def stop_tokens(self, sampling: Sampling) -> frozenset[int]:
+        own = () if sampling.ignore_eos else self._loaded.stop_token_ids
+        return frozenset((*own, *sampling.stop_token_ids))
+
+    def most_tokens(self, prompt: EncodedPrompt, sampling: Sampling) -> int:
+        """The longest answer, its reasoning included, that still has room."""
+        reasoning = sampling.max_reasoning_tokens + len(self._closing) if self._thinks(prompt, sampling) else 0
+        return max(1, min(sampling.max_new_tokens + reasoning, self._context_tokens - len(prompt)))
+
+    def reader(self, prompt: EncodedPrompt, sampling: Sampling) -> TokenReader:
+        special = self._marks.marks if self._marks else ()
+        shown = {token for token in self._loaded.tokenizer.all_special_tokens if any(token in mark for mark in special)}
+        splitter = AnswerSplitter(self._marks, is_open=prompt.opens_reasoning, stop=sampling.stop)
+        detokenizer = Detokenizer(self._loaded.tokenizer, sampling.keep_special_tokens, shown)
+        return TokenReader(detokenizer, splitter, self.stop_tokens(sampling), max(1, sampling.max_new_tokens))
+
+    def sampling(self, prompt: EncodedPrompt, sampling: Sampling) -> RequestSampling:
+        """How its tokens are drawn, with the checkpoint's defaults where nothing was chosen."""
+        budget = None
+        if self._marks is not None and self._closing and self._thinks(prompt, sampling):
+            budget = ReasoningBudget(
+                sampling.max_reasoning_tokens, self._marks, self._closing, self._decode, prompt.opens_reasoning
+            )
+        return RequestSampling(sampling, self._loaded.sampling_defaults, budget)
+
+    def _thinks(self, prompt: EncodedPrompt, sampling: Sampling) -> bool:
+        return self._marks is not None and (prompt.opens_reasoning or sampling.thinking is not False)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._loaded.tokenizer.encode(text, add_special_tokens=False))

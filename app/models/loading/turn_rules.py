@@ -1,0 +1,115 @@
+"""Chat template compatibility: what turns a template refuses or loses, found by trying, and how messages are changed.
+
+Templates differ in what they take: Gemma's refuses a system turn, Mistral's two turns of one role in a row, Qwen 3.5's
+a system turn that is not the first. Any engine can use this: `probe` needs a function that renders messages.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.models.interface import Message
+
+Render = Callable[[list[Any]], str]  # raises what it likes where it refuses
+SEPARATOR = "\n\n"
+NOTHING_SAID = "…"  # stands for the user's words where a template wants some before the first answer
+
+
+@dataclass(frozen=True)
+class TurnRules:
+    """What a chat template takes. `content_parts`: it reads a content only as a list of parts."""
+
+    system: bool = True
+    late_system: bool = True
+    repeated_roles: bool = True
+    assistant_first: bool = True
+    environment: bool = True
+    content_parts: bool = False
+
+    def mend(self, messages: Sequence[Message]) -> list[Message]:
+        """The same conversation in turns that the template takes."""
+        turns = [turn.copy() for turn in messages]
+        if not self.environment:
+            turns = [_as_user(turn) if turn["role"] == "environment" else turn for turn in turns]
+        if not (self.late_system and self.system):
+            turns = _systems_first(turns)
+        if not self.system and turns and turns[0]["role"] == "system":
+            turns[0] = _as_user(turns[0])
+            if len(turns) > 1 and turns[1]["role"] == "user":
+                turns[:2] = [_joined(turns[0], turns[1])]
+        if not self.assistant_first:
+            first = next((at for at, turn in enumerate(turns) if turn["role"] != "system"), len(turns))
+            if first < len(turns) and turns[first]["role"] == "assistant":
+                turns.insert(first, {"role": "user", "content": NOTHING_SAID})
+        return turns if self.repeated_roles else _neighbours_joined(turns)
+
+    def for_template(self, messages: Sequence[Message]) -> list[Any]:
+        """Mended, in the form that the template reads."""
+        turns = self.mend(messages)
+        if not self.content_parts:
+            return list(turns)
+        return [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+
+
+def probe(render: Render) -> TurnRules | None:
+    """Try a template; None where it refuses even a single user turn."""
+
+    def takes(*roles: str, content_parts: bool = False) -> bool:
+        """Whether such turns come out, each of them and in their order."""
+        words = [f"Word{place}" for place in range(len(roles))]
+        rules = TurnRules(content_parts=content_parts)
+        turns: list[Any] = [{"role": role, "content": word} for role, word in zip(roles, words, strict=True)]
+        try:
+            text = render(rules.for_template(turns))
+        except Exception:  # a template raises whatever its author or jinja makes of it
+            return False
+        found = [text.find(word) for word in words]
+        return -1 not in found and found == sorted(found)
+
+    parts = not takes("user")
+    if parts and not takes("user", content_parts=True):
+        return None
+    system = takes("system", "user", content_parts=parts)
+    return TurnRules(
+        system=system,
+        late_system=system
+        and takes("user", "assistant", "system", "user", content_parts=parts)
+        and takes("system", "system", "user", content_parts=parts),
+        repeated_roles=takes("user", "user", content_parts=parts)
+        and takes("user", "assistant", "assistant", "user", content_parts=parts),
+        assistant_first=takes("assistant", "user", content_parts=parts),
+        environment=takes("user", "assistant", "environment", content_parts=parts),
+        content_parts=parts,
+    )
+
+
+def _as_user(turn: Message) -> Message:
+    made: Message = {"role": "user", "content": turn["content"]}
+    if turn.get("images"):
+        made["images"] = turn["images"]
+    return made
+
+
+def _systems_first(turns: list[Message]) -> list[Message]:
+    systems = [turn["content"] for turn in turns if turn["role"] == "system"]
+    if not systems:
+        return turns
+    joined: Message = {"role": "system", "content": SEPARATOR.join(systems)}
+    return [joined, *(turn for turn in turns if turn["role"] != "system")]
+
+
+def _neighbours_joined(turns: list[Message]) -> list[Message]:
+    made: list[Message] = []
+    for turn in turns:
+        if made and made[-1]["role"] == turn["role"]:
+            made[-1] = _joined(made[-1], turn)
+        else:
+            made.append(turn)
+    return made
+
+
+def _joined(first: Message, second: Message) -> Message:
+    both = {**first, "content": SEPARATOR.join(filter(None, (first["content"], second["content"])))}
+    if images := (*first.get("images", ()), *second.get("images", ())):
+        both["images"] = images
+    return both  # type: ignore[return-value]

@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="", help="catalog name, hub repository or folder (default: as the settings say)"
     )
     chat.add_argument("--system", default="", help="system prompt")
-    chat.add_argument("--temperature", type=float, default=usual.temperature, help="0: always the most likely token")
-    chat.add_argument("--top-p", type=float, default=usual.top_p)
+    chat.add_argument("--temperature", type=float, help="0: always the most likely token; by default the model's own")
+    chat.add_argument("--top-p", type=float)
     chat.add_argument("--max-new-tokens", type=int, default=usual.max_new_tokens, help="longest answer in tokens")
     chat.add_argument("--seed", type=int, help="the same seed and settings give the same answer")
     download = command("download", _download, "fetch a hub repository, or one file of it")
@@ -129,7 +129,7 @@ def _chat(options: argparse.Namespace, settings: list[str]) -> int:
     extra = ["--model", options.model] if options.model else []
     services = build_services(read_settings([*settings, *extra]), with_knowledge=False)
     try:
-        sampling = Sampling(options.temperature, options.top_p, 0, options.max_new_tokens, options.seed)
+        sampling = Sampling(options.temperature, options.top_p, None, options.max_new_tokens, options.seed)
         converse(services, options.system, sampling)
     finally:
         services.close()

@@ -1,5 +1,7 @@
 """Validate numbers from a page or a program against the allowed range."""
 
+from typing import TypeVar
+
 from app.errors import BadInput
 
 MAX_SEED = 2**63 - 1
@@ -10,7 +12,10 @@ class OutOfRange(BadInput):
     en = "{name} cannot be {value}: it must be between {low} and {high}."
 
 
-def within(name: str, value: float | None, low: float, high: float, usual: float) -> float:
+Usual = TypeVar("Usual", float, float | None)
+
+
+def within(name: str, value: float | None, low: float, high: float, usual: Usual) -> float | Usual:
     """The value, or `usual` where none was given. Raises OutOfRange."""
     if value is None:
         return usual

@@ -17,7 +17,7 @@ from app.agent.language_model import Call, EngineLLM
 from app.agent.protocols import Protocol, choose_protocol, shown_text
 from app.agent.sandbox.session import CellResult, Session
 from app.agent.steps import Exchange, Step
-from app.models.interface import ChatModel, Sampling
+from app.models.interface import ChatModel, Sampling, SamplingDefaults
 
 _REMEMBERED_MESSAGES = 60
 _KEPT_EXCHANGES = 19
@@ -31,7 +31,7 @@ class Bounds:
     max_steps: int = 6
     seconds: float = 180.0
     approve: bool = False
-    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=768))
+    sampling: Sampling = field(default_factory=lambda: Sampling(SamplingDefaults.temperature, max_new_tokens=768))
 
 
 @dataclass

@@ -103,6 +103,7 @@ class CompareService:
         """Read the answer again, through the column's model and through the bare base."""
         base, plus, _ = name.rpartition("+")
         base = base if plus else name
+        chosen = sampling.resolved(model.sampling_defaults)
         receipt = Receipt(
             model=name,
             base=base,
@@ -111,8 +112,8 @@ class CompareService:
             sha256="",
             active_layers=0,
             seed=sampling.seed,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
+            temperature=chosen.temperature,
+            top_p=chosen.top_p,
             max_new_tokens=sampling.max_new_tokens,
             check="unknown",
         )
@@ -120,7 +121,7 @@ class CompareService:
             return receipt
         found = model.inspect(messages, answer)
         is_itself = found.gap >= LEAST_GAP if found.adapter else found.gap == 0
-        explained = sampling.temperature > 0 or not answer or found.explained >= LEAST_EXPLAINED
+        explained = chosen.temperature > 0 or not answer or found.explained >= LEAST_EXPLAINED
         return replace(
             receipt,
             adapter=found.adapter,

@@ -100,11 +100,10 @@ class Writer:
         return max(32, min(wanted, room))
 
     def _sampling(self, tokens: int) -> Sampling:
-        warmth = min(WARMEST, self.sampling.temperature + WARMER * self._barren)
+        usual = self.sampling.resolved(self.model.sampling_defaults).temperature
+        warmth = min(WARMEST, usual + WARMER * self._barren)
         seed = None if self.sampling.seed is None else self.sampling.seed + self._attempts
-        return replace(
-            self.sampling, temperature=max(self.sampling.temperature, warmth), seed=seed, max_new_tokens=tokens
-        )
+        return replace(self.sampling, temperature=max(usual, warmth), seed=seed, max_new_tokens=tokens)
 
     def take(self, sentence: str, *, begins: bool, ending: bool) -> Verdict:
         """Judge one finished sentence, and add it if it is good."""

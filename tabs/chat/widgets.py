@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from app.errors import Language
-from app.models.interface import Registry, Sampling
+from app.models.interface import Registry, Sampling, SamplingDefaults
 from app.texts import load_texts
 from tabs.chat.pictures import PictureWidgets, draw_pictures
 from tabs.shell.confirmation import ASKS_FIRST
@@ -121,7 +121,7 @@ def _examples(language: Language) -> list[dict[str, str]]:
 
 
 def _settings(page: Page, registry: Registry) -> list[Any]:
-    usual = Sampling()
+    usual, length = SamplingDefaults(), Sampling.max_new_tokens
     return [
         model_choice(page, registry),
         page.bind(gr.Textbox(lines=3, max_lines=10), label="chat.system", placeholder="chat.system_placeholder"),
@@ -131,6 +131,6 @@ def _settings(page: Page, registry: Registry) -> list[Any]:
             info="chat.temperature_info",
         ),
         page.bind(gr.Slider(0.05, 1, usual.top_p, step=0.05), label="chat.top_p", info="chat.top_p_info"),
-        page.bind(gr.Slider(16, 4096, usual.max_new_tokens, step=16), label="chat.length"),
+        page.bind(gr.Slider(16, 4096, length, step=16), label="chat.length"),
         page.bind(gr.Textbox(max_lines=1, max_length=20), label="chat.seed", info="chat.seed_info"),
     ]

@@ -11,7 +11,7 @@ import gradio as gr
 from app.chat.conversations import Turn
 from app.knowledge.answer.answering import Answer, Question
 from app.knowledge.service import SAMPLES, KnowledgeService
-from app.models.interface import Message, Registry, Sampling
+from app.models.interface import Message, Registry, Sampling, SamplingDefaults
 from tabs.chat.bubbles import bubbles_of, turns_of, waiting
 from tabs.knowledge.collections import CollectionsPanel, Updates
 from tabs.knowledge.view import answer_text, owner_of, plain, plain_progress, sources_view
@@ -66,7 +66,7 @@ def ask(
     model: str | None = None,
     use_documents: bool = True,
     k: int = 5,
-    temperature: float = Sampling.temperature,
+    temperature: float = SamplingDefaults.temperature,
     seed: int | None = None,
 ) -> Iterator[list[Any]]:
     """Answer from a collection; each value is the answer so far and its passages as `/search` gives them."""

@@ -23,8 +23,8 @@ class RegistryChatModel(BaseChatModel):
 
     registry: Any
     name_in_registry: str
-    temperature: float = Sampling.temperature
-    top_p: float = Sampling.top_p
+    temperature: float | None = None
+    top_p: float | None = None
     max_tokens: int = Sampling.max_new_tokens
     seed: int | None = None
     visitor: str = ""

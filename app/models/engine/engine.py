@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import cast
 
 import torch
 
@@ -167,8 +166,9 @@ class Engine:
         self._closed = False
 
     def _move(self, device: str) -> None:
-        for module in (self.loaded.model, self.adapters.reader):  # the weights are the same, their buffers are not
-            cast(torch.nn.Module, module).to(device)
+        modules: tuple[torch.nn.Module, ...] = (self.loaded.model, self.adapters.reader)
+        for module in modules:  # the weights are the same, their buffers are not
+            module.to(device)
 
     def close(self) -> None:
         self._stop_batch(closed=True)

@@ -169,9 +169,7 @@ class AdapterBank:
         """At a pause of the batch. On a device that works beside us, new stacks are whole and old ones read to the end
         before they change place: they were made, and are freed, on another stream than the batch's."""
         for layer in loaded.stacks.keys() - self._hooks.keys():
-            self._hooks[layer] = [
-                module.register_forward_hook(self._hook(layer)) for module in self._linears[layer]
-            ]
+            self._hooks[layer] = [module.register_forward_hook(self._hook(layer)) for module in self._linears[layer]]
         with self.step_lock:
             self._synchronise()
             self._loaded = loaded

@@ -96,9 +96,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_adapter(
-    name: str, folder: Path, linears: Mapping[str, nn.Linear], base_config: Any = None
-) -> AdapterWeights:
+def read_adapter(name: str, folder: Path, linears: Mapping[str, nn.Linear], base_config: Any = None) -> AdapterWeights:
     """The adapter in `folder`, for a model with these linear layers, on their devices and in their types.
 
     `base_config` tells how InternLM2's fused projections are split.

@@ -14,7 +14,6 @@ from app.models.engine.lora import AdapterBank
 from app.models.engine.penalties import Penalties
 from app.models.engine.sampler import draw, generated_by, sampling_of
 
-
 Adjusted = tuple[int, Penalties, RequestState]  # row of the logits, and what changes it
 
 

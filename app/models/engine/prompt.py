@@ -91,7 +91,7 @@ class PromptBuilder:
 
     def render(self, turns: Sequence[Any], thinking: bool | None = None) -> str:
         """The prompt's text."""
-        variables = {self._switch: thinking} if self._switch and thinking is not None else {}
+        variables: dict[str, Any] = {self._switch: thinking} if self._switch and thinking is not None else {}
         text = self._tokenizer.apply_chat_template(
             self._rules.for_template(turns),
             chat_template=self._template,

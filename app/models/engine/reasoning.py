@@ -97,7 +97,9 @@ class AnswerSplitter:
     Reasoning comes before the answer: the same marks within an answer are text.
     """
 
-    def __init__(self, marks: ReasoningFormat | None = THINK, *, is_open: bool = False, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, marks: ReasoningFormat | None = THINK, *, is_open: bool = False, stop: Sequence[str] = ()
+    ) -> None:
         self._format = marks
         self._stops = StopStrings(stop)
         self._held = ""

@@ -1,6 +1,7 @@
 """What the engines make of one request's sampling: end tokens, limits, reasoning budget, reader of its tokens."""
 
 from functools import partial
+from typing import Any
 
 from app.models.engine.detokenizer import Detokenizer
 from app.models.engine.generation import TokenReader
@@ -19,7 +20,7 @@ class RequestBuilder:
         self._loaded = loaded
         self._context_tokens = context_tokens
         self._marks = format_of(loaded.chat_template)
-        self._decode = partial(loaded.tokenizer.decode, skip_special_tokens=False)
+        self._decode: Any = partial(loaded.tokenizer.decode, skip_special_tokens=False)
         self._closing = self._encode(self._marks.closing) if self._marks else []
         self.prompts = PromptBuilder(
             loaded.tokenizer, loaded.chat_template, context_tokens, loaded.turn_rules, loaded.embeddings

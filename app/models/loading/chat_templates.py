@@ -33,7 +33,7 @@ TURN_ENDS = ("<|im_end|>", "<eoa>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
 
 
 class BrokenTemplate(NotAModel):
-    zh = "模型 {name} 的对话模板（chat_template）无法使用：{reason}。请换一个版本，或修正 tokenizer_config.json 里的模板。"
+    zh = "模型 {name} 的对话模板（chat_template）无法使用：{reason}。请换一个版本，或修正 tokenizer_config.json。"
     en = (
         "The chat template of the model {name} cannot be used: {reason}. Choose another version, or mend the template"
         " in its tokenizer_config.json."
@@ -75,6 +75,4 @@ def _conversation(tokenizer: PreTrainedTokenizerBase, template: str) -> str | No
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, template: str, turns: list[Any]) -> str:
-    return str(
-        tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, add_generation_prompt=True)
-    )
+    return str(tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, add_generation_prompt=True))

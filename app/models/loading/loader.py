@@ -50,7 +50,16 @@ log = logging.getLogger(__name__)
 UNSTATED_CONTEXT_TOKENS = 2048  # for configs that name no length, such as those of Bloom and Mamba
 LENGTHS = ("max_position_embeddings", "max_sequence_length", "max_seq_len", "seq_length", "n_positions", "n_ctx")
 WRITERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration", "HeadModel")  # how their classes end
-ENCODERS = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "electra", "camembert", "data2vec-text", "ernie")
+ENCODERS: tuple[str, ...] = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "electra",
+    "camembert",
+    "data2vec-text",
+    "ernie",
+)
 ENCODERS += ("megatron-bert", "mobilebert", "rembert", "roberta-prelayernorm", "roformer", "xmod", "big_bird", "xlm")
 
 
@@ -73,7 +82,8 @@ class LoadedModel:
     @property
     def embeddings(self) -> int:
         """How many token ids the model knows."""
-        return int(self.model.get_input_embeddings().weight.shape[0])
+        table: Any = self.model.get_input_embeddings()
+        return int(table.weight.shape[0])
 
 
 def load(

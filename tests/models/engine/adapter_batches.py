@@ -25,14 +25,14 @@ class Batching(ContinuousBatchingManager):
 
     def _create_batch_processor(self) -> ContinuousBatchProcessor:
         processor = super()._create_batch_processor()
-        SaltedCache.adopt(processor.cache, lambda request: self.bank.salt(adapter_of(request)))
+        SaltedCache.adopt(processor.cache, lambda request: self.bank.number(adapter_of(request)))
         return processor
 
     def _generation_step(self) -> None:
         step = self.batch_processor.inputs_and_outputs
         rows = [(adapter_of(r.state.request_id), r.query_length) for r in step.requests_in_batch]
         self.steps.append(rows)
-        self.bank.set_step(rows, step.num_q_tokens)
+        self.bank.set_step([(self.bank.number(name), length) for name, length in rows], step.num_q_tokens)
         super()._generation_step()
 
 

@@ -63,7 +63,7 @@ def test_requests_of_all_lengths_in_one_batch_equal_each_alone(model: LlamaForCa
         for number, prompt in enumerate(prompts):
             sampling = RequestSampling(replace(Sampling(), temperature=0))
             manager.submit(
-                str(number), prompt, 24, [-1], sampling, f"v{number}", None, lambda out, n=number: receive(n, out)
+                str(number), prompt, 24, [-1], sampling, f"v{number}", 0, lambda out, n=number: receive(n, out)
             )
         assert done.wait(60)
     finally:

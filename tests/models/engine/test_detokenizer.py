@@ -1,10 +1,11 @@
-"""Text appears in whole characters, and never more than a stop string allows."""
+"""Detokenizer: whole characters, and U+FFFD for bytes that make none."""
 
 from collections.abc import Sequence
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from app.models.engine.detokenizer import Detokenizer
 
@@ -21,6 +22,18 @@ def bytes_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
+@pytest.fixture(scope="module")
+def fallback_tokenizer() -> PreTrainedTokenizerFast:
+    """As sentencepiece models have it: bytes where there is no piece, and a space before the first word."""
+    names = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "▁a"]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("▁", "a")], unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
 def pieces(stream: Detokenizer, tokens: Sequence[int]) -> list[str]:
     return [stream.push(token) for token in tokens]
 
@@ -32,22 +45,18 @@ def test_a_character_appears_once_its_last_byte_has_come(bytes_tokenizer: PreTra
 
 def test_half_a_character_at_the_end_is_dropped(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
     stream = Detokenizer(bytes_tokenizer)
-    shown = pieces(stream, bytes_tokenizer.encode("好书")[:-1])
-    assert "".join(shown) + stream.finish() == "好"
+    assert "".join(pieces(stream, bytes_tokenizer.encode("好书")[:-1])) == "好"
 
 
-def test_text_ends_before_a_stop_string_that_spans_tokens(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
-    stream = Detokenizer(bytes_tokenizer, stop=["观察:", "END"])
-    shown = pieces(stream, bytes_tokenizer.encode("思考 E观察: 没有"))
-    assert "".join(shown) == "思考 E"
-    assert stream.stopped
-
-
-def test_what_only_looked_like_a_stop_string_is_shown_after_all(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
-    stream = Detokenizer(bytes_tokenizer, stop=["STOP"])
-    shown = "".join(pieces(stream, bytes_tokenizer.encode("a STO")))
-    assert shown == "a "
-    assert stream.finish() == "STO"
+def test_bytes_that_are_no_utf8_show_as_such_and_the_stream_goes_on(
+    bytes_tokenizer: PreTrainedTokenizerFast, fallback_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    names = [*(f"<0x{byte:02X}>" for byte in b"\xc3\xa9\xff"), "▁a", "▁a"]
+    tokens = [fallback_tokenizer.convert_tokens_to_ids(name) for name in names]
+    assert pieces(Detokenizer(fallback_tokenizer), tokens) == ["", "é", "\ufffd", " a", " a"]
+    by_byte = bytes_to_unicode()
+    wrong = bytes_tokenizer.convert_tokens_to_ids([by_byte[byte] for byte in b"\xc3\xa9\xffa" + b"\xff" * 9 + b"b"])
+    assert "".join(pieces(Detokenizer(bytes_tokenizer), wrong)) == "é\ufffda" + "\ufffd" * 9 + "b"
 
 
 def test_special_tokens_show_only_when_kept(bytes_tokenizer: PreTrainedTokenizerFast) -> None:

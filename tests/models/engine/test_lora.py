@@ -12,7 +12,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from app.errors import StudioError
 from app.models.engine.lora import AdapterBank
-from app.models.engine.lora_files import AdapterBroken, AdapterError, AdapterForAnotherBase, PickledAdapter
+from app.models.engine.lora_files import (
+    AdapterBroken,
+    AdapterError,
+    AdapterForAnotherBase,
+    AdapterGone,
+    PickledAdapter,
+)
 from tests.models.engine.adapter_batches import alone, answers, batching, save_adapter, tiny_llama
 
 Folders = dict[str | None, Path]
@@ -65,7 +71,7 @@ def test_each_row_is_what_peft_computes(bank: AdapterBank, model: LlamaForCausal
         part_of_model = model.model.layers[1].get_submodule(path)
         with torch.inference_mode():
             base = part_of_model(x)
-            with bank.step(rows, 50):
+            with bank.step([(bank.number(name), length) for name, length in rows], 50):
                 batch = part_of_model(x)
             for number, (name, _) in enumerate(rows):
                 part = slice(12 * number, 12 * number + 12)
@@ -145,7 +151,7 @@ def test_memory_is_that_of_the_file_and_comes_back(model: LlamaForCausalLM, fold
     bank.install(model)
 
     def held() -> int:
-        return sum(s.lora_a.nbytes + s.lora_b.nbytes for s in bank._stacks.values())
+        return sum(s.lora_a.nbytes + s.lora_b.nbytes for s in bank._loaded.stacks.values())
 
     for name in KINDS:
         before = held()
@@ -170,8 +176,10 @@ def test_inspection_tells_base_from_adapter(bank: AdapterBank, folders: Folders)
 
 
 def test_a_row_that_is_not_loaded_is_an_error_and_not_the_base(bank: AdapterBank) -> None:
-    with pytest.raises(AdapterError), bank.step([("gone", 3)], 3):
+    with pytest.raises(AdapterGone), bank.step([(99, 3)], 3):
         pass
+    with pytest.raises(AdapterGone):
+        bank.number("gone")
 
 
 def broken(folders: Folders, tmp_path: Path) -> Path:

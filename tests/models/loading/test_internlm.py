@@ -10,8 +10,8 @@ import torch
 from app.models.catalog import known_models
 from app.models.loading.checkpoint import UnsafeWeights
 from app.models.loading.cpu_quantization import QuantizedLinear
-from app.models.loading.internlm import UnknownRope
 from app.models.loading.errors import NoTokenizer, WeightsDoNotMatch
+from app.models.loading.internlm import UnknownRope
 from app.models.loading.loader import LoadedModel, load
 from tests.models.loading import original_internlm as original
 

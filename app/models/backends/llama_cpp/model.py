@@ -7,7 +7,7 @@ from typing import Any
 from app.models.backends.llama_cpp.engine import LlamaCall, LlamaEngine
 from app.models.backends.openai_server.model import RemoteGeneration, openai_messages
 from app.models.engine.prompt import fit_turns, refuse_pictures
-from app.models.interface import Message, Sampling, TokenScore
+from app.models.interface import Message, Sampling, SamplingDefaults, Thinking, TokenScore
 
 MANY = 1000  # how many of the most likely are asked for where a token is not among the wanted ones
 
@@ -18,6 +18,8 @@ class LlamaModel:
 
     chat_template = ""
     is_multimodal = False
+    sampling_defaults = SamplingDefaults()
+    thinking: Thinking = "never"
 
     def __init__(self, engine: LlamaEngine) -> None:
         self.engine = engine
@@ -61,16 +63,23 @@ class LlamaModel:
 
 def request_body(prompt: list[int], sampling: Sampling, most: int) -> dict[str, Any]:
     """Only what is asked for: the server's own defaults would cut the distribution further."""
+    chosen = sampling.resolved(LlamaModel.sampling_defaults)
     body: dict[str, Any] = {
         "prompt": prompt,
         "n_predict": most,
         "stream": True,
         "cache_prompt": True,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "min_p": 0.0,
-        "samplers": ["temperature", "top_k", "top_p"],
+        "temperature": chosen.temperature,
+        "top_p": chosen.top_p,
+        "top_k": chosen.top_k,
+        "min_p": chosen.min_p,
+        "repeat_penalty": chosen.repetition_penalty,
+        "repeat_last_n": -1,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "logit_bias": [list(pair) for pair in sampling.logit_bias],
+        "ignore_eos": sampling.ignore_eos,
+        "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
     }
     if sampling.seed is not None:
         body["seed"] = sampling.seed % 2**32

@@ -2,16 +2,24 @@
 
 import re
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.errors import PromptTooLong
 from app.models.backends.openai_server.engine import Call, RemoteEngine
 from app.models.backends.openai_server.replica import Chunk
-from app.models.engine.detokenizer import StopStrings
 from app.models.engine.prompt import fit_turns, refuse_pictures
-from app.models.interface import FinishReason, Message, Sampling
+from app.models.engine.reasoning import AnswerSplitter
+from app.models.interface import (
+    FinishReason,
+    Message,
+    Part,
+    Sampling,
+    SamplingDefaults,
+    Thinking,
+    answer_pieces,
+)
 from app.pictures import data_url
 
 # For servers without a tokenizer route: about what the usual vocabularies make of Chinese and of other text.
@@ -39,6 +47,8 @@ class RemoteModel:
     """
 
     chat_template = ""
+    sampling_defaults = SamplingDefaults()  # nobody knows those of the server; what was not chosen is not sent
+    thinking: Thinking = "never"
 
     def __init__(self, engine: RemoteEngine, name: str, remote_name: str = "") -> None:
         self.engine = engine
@@ -92,15 +102,25 @@ class RemoteGeneration:
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
         self.dropped_turns = dropped
+        self.reasoning_tokens = 0
         self.finish_reason: FinishReason | None = None
         self._engine, self._call = engine, call
-        self._pieces = self._read(StopStrings(stop))
+        self._splitter = AnswerSplitter(stop=stop)
+        self._parts = self._read(self._splitter)
+        self._pieces = answer_pieces(self._parts)
         engine.begin(call)
         # the engine knows only the call, so that an answer which nobody holds any more ends its request
         weakref.finalize(self, engine.end, call).atexit = False
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
+
+    def parts(self) -> Iterator[Part]:
+        return self._parts
+
+    @property
+    def reasoning(self) -> str:
+        return self._splitter.reasoning
 
     @property
     def queue_ahead(self) -> int:
@@ -112,7 +132,7 @@ class RemoteGeneration:
             self._engine.end(self._call)
             self._call.events.put(None)
 
-    def _read(self, text: StopStrings) -> Iterator[str]:
+    def _read(self, text: AnswerSplitter) -> Generator[Part, None, None]:
         finish: str | None = None
         try:
             while self.finish_reason is None:
@@ -123,26 +143,27 @@ class RemoteGeneration:
                     return
                 if event is None:
                     self._finish(text, finish)
-                    if self.finish_reason != "cancelled" and (rest := text.finish()):
-                        yield rest
+                    if self.finish_reason != "cancelled":
+                        yield from text.finish()
                     return
                 finish = event.finish or finish
-                piece = self._take(event, text)
+                parts = self._take(event, text)
                 if text.stopped:
                     self.finish_reason = "stop"
-                if piece:
-                    yield piece
+                yield from parts
         finally:
             if self.finish_reason is None:
                 self.finish_reason = "cancelled"
             self._engine.end(self._call)
 
-    def _take(self, chunk: Chunk, text: StopStrings) -> str:
+    def _take(self, chunk: Chunk, text: AnswerSplitter) -> list[Part]:
         self.prompt_tokens = chunk.prompt_tokens or self.prompt_tokens
         self.completion_tokens = chunk.completion_tokens or self.completion_tokens + bool(chunk.text)
-        return text.push(chunk.text) if chunk.text else ""
+        parts = text.push(chunk.text) if chunk.text else []
+        self.reasoning_tokens += sum(part.kind == "reasoning" for part in parts)
+        return parts
 
-    def _finish(self, text: StopStrings, finish: str | None) -> None:
+    def _finish(self, text: AnswerSplitter, finish: str | None) -> None:
         if self.finish_reason is None:
             self.finish_reason = "length" if finish == "length" and not text.stopped else "stop"
 
@@ -153,14 +174,25 @@ def request_body(remote_name: str, messages: Sequence[Message], sampling: Sampli
         "model": remote_name,
         "messages": openai_messages(messages),
         "max_tokens": most,
-        "temperature": sampling.temperature,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    if sampling.temperature > 0:
-        body["top_p"] = sampling.top_p
-        if sampling.top_k:
-            body["top_k"] = sampling.top_k
+    greedy = sampling.temperature == 0
+    chosen = {
+        "temperature": sampling.temperature,
+        "top_p": None if greedy else sampling.top_p,
+        "top_k": None if greedy else sampling.top_k or None,
+        "min_p": None if greedy else sampling.min_p or None,
+        "repetition_penalty": sampling.repetition_penalty,
+        "presence_penalty": sampling.presence_penalty or None,
+        "frequency_penalty": sampling.frequency_penalty or None,
+        "logit_bias": {str(token): bias for token, bias in sampling.logit_bias} or None,
+        "stop_token_ids": list(sampling.stop_token_ids) or None,
+        "ignore_eos": sampling.ignore_eos or None,
+    }
+    body |= {name: value for name, value in chosen.items() if value is not None}
+    if sampling.thinking is not None:
+        body["chat_template_kwargs"] = {"enable_thinking": sampling.thinking}
     if sampling.seed is not None:
         body["seed"] = sampling.seed
     if sampling.stop:

@@ -34,7 +34,7 @@ KEEPALIVE_OPTIONS = [
     ),
 ]
 # Not every engine takes these; one that refuses a request because of them is asked again without.
-OPTIONAL_FIELDS = ("stream_options", "seed", "top_k", "skip_special_tokens", "top_p")
+OPTIONAL_FIELDS = ("stream_options", "seed", "top_k", "skip_special_tokens", "top_p", "chat_template_kwargs")
 TOO_LONG = re.compile(r"context[ _]length|context window|max_model_len|too long|maximum.{0,20}(tokens|length)", re.I)
 
 

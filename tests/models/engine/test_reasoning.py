@@ -1,0 +1,76 @@
+"""Reasoning apart from the answer, by the marks of each family, however the text is cut; stop strings; its budget."""
+
+import pytest
+
+from app.models.engine.reasoning import CHANNELS, THINK, AnswerSplitter, format_of, switch_of, thinking_of
+from app.models.engine.reasoning_budget import ReasoningBudget
+
+QWEN = "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>{% endif %}{{ messages }}"
+THOUGHT = "<think>\nA < B?\n</think>\n\nYes.\n"
+CHANNELED = "<|channel|>analysis<|message|>A < B?\n<|end|><|start|>assistant<|channel|>final<|message|>Yes.\n"
+
+
+def split(splitter: AnswerSplitter, text: str, width: int) -> tuple[str, str]:
+    """(reasoning, answer) of a text that comes in pieces of this width."""
+    parts = [part for at in range(0, len(text), width) for part in splitter.push(text[at : at + width])]
+    parts += splitter.finish()
+    kinds = ("reasoning", "answer")
+    reasoning, answer = ("".join(part.text for part in parts if part.kind == kind) for kind in kinds)
+    assert splitter.reasoning == reasoning
+    return reasoning, answer
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 100])
+@pytest.mark.parametrize(
+    ("marks", "text", "is_open"),
+    [(THINK, THOUGHT, False), (THINK, THOUGHT.removeprefix("<think>\n"), True), (CHANNELS, CHANNELED, False)],
+    ids=["think", "opened by the prompt", "channels"],
+)
+def test_reasoning_is_told_from_the_answer(marks: object, text: str, is_open: bool, width: int) -> None:
+    assert split(AnswerSplitter(marks, is_open=is_open), text, width) == ("A < B?\n", "Yes.\n")
+
+
+@pytest.mark.parametrize("width", [1, 50])
+@pytest.mark.parametrize(
+    "text", [" Plain text.", "Write <think> and </think> so.", "1 < 2", "\n\nTwo lines", "<thin", "  "]
+)
+def test_an_answer_without_reasoning_stays_as_it_is(text: str, width: int) -> None:
+    assert split(AnswerSplitter(), text, width) == ("", text)
+    assert split(AnswerSplitter(None), text, width) == ("", text)
+
+
+def test_stop_strings_end_the_answer_and_not_the_reasoning() -> None:
+    splitter = AnswerSplitter(stop=["观察:", "END"])
+    assert split(splitter, "<think>END</think>思考 E观察: 没有", 1) == ("END", "思考 E")
+    assert splitter.stopped
+    assert split(AnswerSplitter(stop=["STOP"]), "a STO", 1) == ("", "a STO"), "what only looked like one is shown"
+
+
+def test_templates_tell_their_marks_and_their_switch() -> None:
+    assert (format_of(QWEN), switch_of(QWEN), thinking_of(QWEN)) == (THINK, "enable_thinking", "optional")
+    assert thinking_of("{{ messages }}<think>\n") == "always"
+    assert thinking_of("{{ messages }}{% set enable_thinking = 1 %}") == "never"
+    assert format_of("<|start|>assistant<|channel|>final<|message|>") is CHANNELS
+
+
+def test_earlier_reasoning_is_not_read_again() -> None:
+    assert THINK.without_reasoning(THOUGHT) == "Yes.\n"
+    assert CHANNELS.without_reasoning(CHANNELED) == "Yes.\n"
+    assert THINK.without_reasoning("An answer.") == "An answer."
+
+
+def test_reasoning_is_closed_when_its_budget_is_spent_and_only_then() -> None:
+    def forced(said: list[str], is_open: bool) -> list[int | None]:
+        """What is forced after each token; a forced one says what it closes with."""
+        budget = ReasoningBudget(3, THINK, [7, 8], lambda tokens: "".join(words[token] for token in tokens), is_open)
+        words, tokens, found = {7: "</think>", 8: "\n"}, [], []
+        for number, word in enumerate(said, start=100):
+            found.append(budget.next(tokens))
+            words[number] = word
+            tokens.append(number if found[-1] is None else found[-1])
+        return found
+
+    assert forced(["a"] * 8, True) == [None, None, None, 7, 8, None, None, None]
+    assert forced(["<think>", *"abcdef"], False) == [None, None, None, None, 7, 8, None]
+    assert forced(["a", "</think>", *"bcdef"], True) == [None] * 7
+    assert forced(["no"] * 8, False) == [None] * 8

@@ -1,0 +1,75 @@
+"""Chat templates that refuse or lose turns get the same conversation in turns that they take."""
+
+from typing import Any
+
+import jinja2
+import pytest
+
+from app.models.interface import Message
+from app.models.loading.turn_rules import TurnRules, probe
+
+ALTERNATE = "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('must alternate') }}{% endif %}"
+TURN = "<{{ m.role }}>{{ m.content }}"
+TEMPLATES = {
+    "anything goes": "{% for m in messages %}" + TURN + "{% endfor %}",
+    "gemma": "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for m in messages %}" + ALTERNATE + TURN + "{% endfor %}",
+    "mistral": "{% set s = messages[0].content if messages[0].role == 'system' else '' %}"
+    "{% set rest = messages[1:] if s else messages %}{{ s }}"
+    "{% for m in rest %}" + ALTERNATE + TURN + "{% endfor %}",
+    "qwen 3.5": "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('late') }}"
+    "{% endif %}" + TURN + "{% endfor %}",
+    "system turns are lost": "{% for m in messages if m.role != 'system' %}" + TURN + "{% endfor %}",
+    "parts only": "{% for m in messages %}<{{ m.role }}>{{ m.content[0]['text'] }}{% endfor %}",
+    "known roles only": "{% for m in messages %}{% if m.role not in ('user', 'assistant', 'system') %}"
+    "{{ raise_exception('role') }}{% endif %}" + TURN + "{% endfor %}",
+}
+HARD: list[Message] = [
+    {"role": "system", "content": "S1"},
+    {"role": "assistant", "content": "A0"},
+    {"role": "user", "content": "U1"},
+    {"role": "user", "content": "U2"},
+    {"role": "assistant", "content": "A1"},
+    {"role": "environment", "content": "E1"},
+    {"role": "system", "content": "S2"},
+    {"role": "user", "content": "U3"},
+]
+
+
+def rendering(template: str) -> Any:
+    def refuse(text: str) -> None:
+        raise jinja2.TemplateError(text)
+
+    compiled = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(template)
+    return lambda turns: compiled.render(messages=turns, raise_exception=refuse)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("first", range(3), ids=["from the system turn", "from an answer", "from a question"])
+def test_every_word_of_a_hard_conversation_comes_out(name: str, first: int) -> None:
+    render = rendering(TEMPLATES[name])
+    rules = probe(render)
+    assert rules is not None
+    text = render(rules.for_template(HARD[first:]))
+    assert all(turn["content"] in text for turn in HARD[first:])
+    answers = [text.index(turn["content"]) for turn in HARD[first:] if turn["role"] != "system"]
+    assert answers == sorted(answers)
+
+
+def test_what_a_template_takes_is_left_alone() -> None:
+    assert probe(rendering(TEMPLATES["anything goes"])) == TurnRules()
+    assert TurnRules().mend(HARD) == HARD
+    assert probe(rendering(TEMPLATES["parts only"])) == TurnRules(content_parts=True)
+    assert probe(rendering("{{ raise_exception('no') }}")) is None
+    assert probe(rendering("{{ messages[0].nothing.at_all }}")) is None
+
+
+def test_pictures_go_with_the_turn_that_they_are_joined_to() -> None:
+    turns: list[Message] = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "U1", "images": (b"1",)},
+        {"role": "user", "content": "U2", "images": (b"2",)},
+    ]
+    assert TurnRules(system=False, repeated_roles=False).mend(turns) == [
+        {"role": "user", "content": "S\n\nU1\n\nU2", "images": (b"1", b"2")}
+    ]

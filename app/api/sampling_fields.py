@@ -35,7 +35,7 @@ def read_options(given: Fields, length_names: tuple[str, ...]) -> AnswerOptions:
     known: dict[str, Any] = {
         "temperature": usual.temperature if temperature is None else temperature,
         "top_p": usual.top_p if top_p is None else top_p,
-        "top_k": max(0, min(top_k or 0, 1000)),
+        "top_k": None if top_k is None else max(0, min(top_k, 1000)),
         "seed": _seed(given),
         "stop": _stops(given),
         **_further(given),
@@ -82,8 +82,7 @@ def _further(given: Fields) -> dict[str, Any]:
         "stop_token_ids": _token_ids(given),
     }
     given.only("ignore_eos", False)
-    neutral = {"repetition_penalty": 1.0, "logit_bias": ()}
-    found = {name: value for name, value in told.items() if value and value != neutral.get(name)}
+    found = {name: value for name, value in told.items() if value}
     for name in found.keys() - KNOWN_TO_SAMPLING:
         raise NotSupported(param=name)
     return found

@@ -46,7 +46,7 @@ def test_everything_that_is_asked_for_reaches_the_model() -> None:
         ("assistant", "c"),
         ("user", "d"),
     ]
-    drawn = Sampling(temperature=0, top_p=0.5, top_k=0, max_new_tokens=7, seed=4, stop=("x", "y"))
+    drawn = Sampling(temperature=0, top_p=0.5, max_new_tokens=7, seed=4, stop=("x", "y"))
     assert wanted.sampling_for(100) == drawn
     assert (wanted.options.stream, wanted.options.include_usage) == (True, True)
 
@@ -119,7 +119,6 @@ def test_both_halves_of_a_character_are_one() -> None:
         ({"logprobs": True, "top_logprobs": 21}, WrongValue, "top_logprobs"),
         ({"tools": [{"type": "function"}]}, NotSupported, "tools"),
         ({"response_format": {"type": "json_object"}}, NotSupported, "response_format"),
-        ({"presence_penalty": 0.5}, NotSupported, "presence_penalty"),
         ({"temperature": 3}, WrongValue, "temperature"),
         ({"temperature": True}, WrongValue, "temperature"),
         ({"temperature": "warm"}, WrongValue, "temperature"),

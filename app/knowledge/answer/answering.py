@@ -18,7 +18,7 @@ from app.knowledge.answer.langchain_chat_model import RegistryChatModel, to_mess
 from app.knowledge.answer.repeats import before_repeats
 from app.knowledge.retrieve.refusal import is_chinese
 from app.knowledge.retrieve.retrieval import Hit, Searcher
-from app.models.interface import Message, Registry, Sampling
+from app.models.interface import Message, Registry, Sampling, SamplingDefaults
 from app.models.waiting import while_loading
 
 LONGEST_ANSWER = 400  # tokens
@@ -35,7 +35,9 @@ class Question:
     compare: bool = False
     k: int = 5
     files: Sequence[int] | None = None
-    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=LONGEST_ANSWER))
+    sampling: Sampling = field(
+        default_factory=lambda: Sampling(SamplingDefaults.temperature, max_new_tokens=LONGEST_ANSWER)
+    )
     visitor: str = ""
 
 

@@ -49,6 +49,8 @@ def follow(
     for failure in progress.failed:
         reason = failure.reason_zh if language == "zh" else failure.reason_en
         out.write(f"  {failure.file}: {reason}\n")
+    for name, note in progress.notes:
+        out.write(f"  {name}: {note[language == 'en']}\n")
     return 1 if progress.failed else 0
 
 

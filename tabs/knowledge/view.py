@@ -81,7 +81,8 @@ def files_view(visitor: Visitor, files: Sequence[FileRecord]) -> str:
     for file in sorted(files, key=lambda file: ORDER[file.state])[:SHOWN_FILES]:
         state = visitor.text(f"knowledge.states.{file.state}", passages=file.passages)
         reason = file.reason_zh if visitor.language == "zh" else file.reason_en
-        told = f"<p>{escape(reason)}</p>" if file.state == "failed" and reason else ""
+        reason = reason if file.state == "failed" else file.note_zh if visitor.language == "zh" else file.note_en
+        told = f"<p>{escape(reason)}</p>" if reason else ""
         rows.append(f'<li class="{file.state}"><b>{escape(file.path)}</b><span>{escape(state)}</span>{told}</li>')
     more = len(files) - SHOWN_FILES
     if more > 0:
@@ -132,6 +133,7 @@ def plain_progress(visitor: Visitor, progress: IndexingProgress) -> dict[str, An
             for failure in progress.failed
         ],
         "chunks": progress.chunks,
+        "notes": [{"file": name, "note": note[visitor.language == "en"]} for name, note in progress.notes],
     }
 
 

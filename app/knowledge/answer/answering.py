@@ -121,7 +121,7 @@ def answer_chain(model: Runnable[Any, BaseMessage], chinese: bool, fits: Any) ->
     """Passages and question to text: the chain that answers. `fits` tells whether a prompt has room in the model."""
 
     def packed(given: dict[str, Any]) -> Any:
-        passages = [(hit.passage.path, hit.passage.content) for hit in given["hits"]]
+        passages = [(hit.passage.path, " - ".join(hit.passage.heading), hit.passage.content) for hit in given["hits"]]
         while True:
             values = {"question": given["question"], "context": prompts.context(passages)}
             prompt = prompts.ANSWER[chinese].invoke(values)

@@ -1,5 +1,6 @@
 """Prompt templates for answering and for rewriting follow-ups, in Chinese and English."""
 
+import re
 from collections.abc import Sequence
 
 from langchain_core.prompts import ChatPromptTemplate
@@ -42,12 +43,21 @@ NOTHING_FOUND = {
 }
 
 
-def context(passages: Sequence[tuple[str, str]]) -> str:
-    """(name, text) of each passage, numbered and fenced; a passage cannot close its own fence."""
+FENCE = re.compile(r"<(?=\s*/?\s*source)", re.IGNORECASE)
+
+
+def context(passages: Sequence[tuple[str, str, str]]) -> str:
+    """(name, headings, text) of each passage, numbered and fenced; none of the three can close the fence."""
     return "\n\n".join(
-        f'<source id="{number}" file="{name}">\n{text.replace("</source", "< /source")}\n</source>'
-        for number, (name, text) in enumerate(passages, 1)
+        f'<source id="{number}" file="{_attribute(name)}" section="{_attribute(heading)}">\n'
+        f"{FENCE.sub('< ', text)}\n</source>"
+        for number, (name, heading, text) in enumerate(passages, 1)
     )
+
+
+def _attribute(text: str) -> str:
+    """A name inside quotes, on one line."""
+    return " ".join(text.split()).replace('"', "'").replace("<", "(").replace(">", ")")
 
 
 def conversation(history: Sequence[Message], turns: int = 6, characters: int = 300) -> str:

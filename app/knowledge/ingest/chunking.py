@@ -1,8 +1,12 @@
-"""Text chunking: Markdown along its headings, long sections by length with overlap, code blocks kept whole."""
+"""Text chunking: Markdown along headings, long sections by length with overlap, code whole, tables by rows.
+
+Passages of a long table bear the names of its columns as their last heading.
+"""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from langchain_text_splitters import TextSplitter
@@ -12,6 +16,7 @@ from app.knowledge.ingest.documents import Markup, Text
 
 SIZE = 500
 OVERLAP = 150
+LONGEST_COLUMNS = 300  # characters of the column names that a passage bears
 WHOLE_CODE = 2000  # a code block up to this length stays one passage
 BREAKS = (
     re.compile(r"\n+"),
@@ -40,6 +45,7 @@ class Block:
     heading: tuple[str, ...] = ()
     is_heading: bool = False
     is_code: bool = False
+    columns: str = ""  # names of a table's columns, for the pieces that do not hold them themselves
 
 
 def split(text: Text, size: int = SIZE, overlap: int = OVERLAP) -> list[Passage]:
@@ -67,7 +73,8 @@ class PassageSplitter(TextSplitter):
 
 def _plain_blocks(text: Text) -> Iterator[Block]:
     for match in re.finditer(r"(?:[^\n]*\S[^\n]*\n?)+", text.content):
-        yield Block(match.start(), match.end(), section=0, is_code=text.markup == "code")
+        page = text.page_at(match.start()) or 0  # a passage never runs over a page's end: its page must be right
+        yield Block(match.start(), match.end(), section=page, is_code=text.markup == "code")
 
 
 def _markdown_blocks(content: str) -> Iterator[Block]:
@@ -86,8 +93,24 @@ def _markdown_blocks(content: str) -> Iterator[Block]:
             title = "".join(child.content for child in tokens[index + 1].children or [])
             path = [(level, name) for level, name in path if level < depth] + [(depth, title.strip())]
             section += 1
-        is_code = token.type in ("fence", "code_block")
-        yield Block(start, end, section, tuple(name for _, name in path), token.type == "heading_open", is_code)
+        heading = tuple(name for _, name in path)
+        if token.type == "table_open":
+            yield from _rows(content, Block(start, end, section, heading))
+        else:
+            is_code = token.type in ("fence", "code_block")
+            yield Block(start, end, section, heading, token.type == "heading_open", is_code)
+
+
+def _rows(content: str, table: Block) -> Iterator[Block]:
+    """The head with its first row, then every row by itself."""
+    ends = [match.end() for match in re.finditer("\n|$", content[table.start : table.end])]
+    head = table.start + ends[min(2, len(ends) - 1)]
+    yield replace(table, end=head)
+    names = [cell.strip() for cell in content[table.start : table.start + ends[0]].strip().strip("|").split("|")]
+    columns = " | ".join(name for name in names if name)[:LONGEST_COLUMNS]
+    for start, end in pairwise([head, *(table.start + end for end in ends if table.start + end > head), table.end]):
+        if end > start:
+            yield replace(table, start=start, end=end, columns=columns)
 
 
 def _cut(content: str, block: Block, size: int, piece: int) -> Iterator[Block]:
@@ -137,7 +160,9 @@ def _tail(group: list[Block], following: Block, size: int, overlap: int) -> list
 
 def _passage(group: list[Block]) -> Iterator[Passage]:
     if not all(block.is_heading for block in group):
-        yield Passage(group[0].start, group[-1].end, group[0].heading)
+        first = next(block for block in group if not block.is_heading)
+        columns = (first.columns,) if first.columns else ()
+        yield Passage(group[0].start, group[-1].end, group[0].heading + columns)
 
 
 def _trim(text: Text, passage: Passage) -> Passage:

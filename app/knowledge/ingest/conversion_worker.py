@@ -31,7 +31,7 @@ class Converter:
             reply = json.loads(self._ask({"path": str(path), "name": name}))
         if "reason_en" in reply:
             raise Unreadable(**reply)
-        return Text(reply["content"], reply["markup"], tuple(reply["page_starts"]))
+        return Text(reply["content"], reply["markup"], tuple(reply["page_starts"]), tuple(reply["note"]))
 
     def close(self) -> None:
         """End the child."""
@@ -93,6 +93,7 @@ def serve() -> None:
                 "content": text.content,
                 "markup": text.markup,
                 "page_starts": text.page_starts,
+                "note": text.note,
             }
         except Unreadable as error:
             reply = error.values

@@ -1,4 +1,4 @@
-"""A file's bytes to text: office files, web pages and notebooks to Markdown by markitdown, PDF by PDFium.
+"""File conversion: the bytes of office files, web pages, notebooks, PDF and plain text to Markdown or text.
 
 Runs inside the conversion worker (see `conversion_worker.py`), so a hostile file costs a child process, not the server.
 """
@@ -8,7 +8,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from app.knowledge.ingest.documents import Text, Unreadable, clean, decode
+from app.knowledge.ingest.documents import NO_NOTE, Note, Text, Unreadable, clean
+from app.knowledge.ingest.encoding import decode
 
 MAX_FILE_BYTES = 100 << 20
 MAX_UNPACKED_BYTES = 400 << 20
@@ -21,9 +22,12 @@ CODE_SUFFIXES = """
 .bat .ps1 .css .xml .json .jsonl .yaml .yml .toml .ini .cfg .conf .dockerfile .makefile
 """
 CODE = frozenset(CODE_SUFFIXES.split())
-PACKED = frozenset({".docx", ".pptx", ".xlsx"})
-CONVERTED = PACKED | {".html", ".htm", ".csv", ".ipynb"}
-SUFFIXES = MARKDOWN | PLAIN | CODE | CONVERTED | {".pdf"}
+PACKED = frozenset({".docx", ".docm", ".pptx", ".xlsx", ".xlsm", ".epub", ".odt"})
+CONVERTED = PACKED | {".html", ".htm", ".xhtml", ".csv", ".tsv", ".ipynb", ".rtf"}
+LEGACY = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx", ".ods": ".xlsx", ".odp": ".pptx", ".wps": ".docx"}
+LEGACY |= {".et": ".xlsx", ".dps": ".pptx", ".pages": ".docx", ".numbers": ".xlsx", ".key": ".pptx", ".mobi": ".epub"}
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # how files of the old formats begin, and encrypted new ones
+SUFFIXES = MARKDOWN | PLAIN | CODE | CONVERTED | LEGACY.keys() | {".pdf"}
 
 
 def suffix_of(name: str) -> str:
@@ -40,6 +44,8 @@ def needs_worker(name: str) -> bool:
 def convert(path: Path, name: str) -> Text:
     """Read the file at `path`, whose kind is told by `name`. Raises Unreadable with the reason."""
     suffix = suffix_of(name)
+    if suffix in LEGACY:
+        raise _legacy(suffix)
     if suffix not in SUFFIXES:
         raise Unreadable(reason_zh=f"不支持 {suffix} 文件。", reason_en=f"Files of kind {suffix} are not supported.")
     size = path.stat().st_size
@@ -48,7 +54,7 @@ def convert(path: Path, name: str) -> Text:
             reason_zh=f"文件有 {size >> 20} MiB，上限是 {MAX_FILE_BYTES >> 20} MiB。请拆分后再上传。",
             reason_en=f"The file has {size >> 20} MiB, the limit is {MAX_FILE_BYTES >> 20}. Split it first.",
         )
-    text = _convert(path.read_bytes(), suffix)
+    text = _convert(path.read_bytes(), suffix, name)
     if not text.content.strip():
         raise Unreadable(
             reason_zh="文件里没有文字（空文件，或只有扫描图片）。",
@@ -62,53 +68,40 @@ def convert(path: Path, name: str) -> Text:
     return text
 
 
-def _convert(raw: bytes, suffix: str) -> Text:
+def _legacy(suffix: str) -> Unreadable:
+    to = LEGACY[suffix]
+    return Unreadable(
+        reason_zh=f"读不了 {suffix} 格式。请用 Word、WPS 或 LibreOffice 打开，另存为 {to} 或 PDF 后再上传。",
+        reason_en=f"Files of the format {suffix} are not read. Open it in an office program, save it as {to} or PDF,"
+        " and upload that.",
+    )
+
+
+def _convert(raw: bytes, suffix: str, name: str) -> Text:
     if suffix == ".pdf":
-        return _pdf(raw)
+        from app.knowledge.ingest.pdf_files import pdf
+
+        return pdf(raw, MAX_CHARACTERS)
     if suffix in CONVERTED:
-        return Text(clean(_markdown(raw, suffix)), "markdown")
+        content, note = _markdown(raw, suffix, name)
+        return Text(clean(content), "markdown", note=note)
     markup = "markdown" if suffix in MARKDOWN else "plain" if suffix in PLAIN else "code"
-    return Text(decode(raw), markup)  # type: ignore[arg-type]
+    content, note = decode(raw, name)
+    return Text(content, markup, note=note)  # type: ignore[arg-type]
 
 
-def _pdf(raw: bytes) -> Text:
-    import pypdfium2 as pdfium
-
-    try:
-        document = pdfium.PdfDocument(raw)
-    except pdfium.PdfiumError as error:
-        if "password" in str(error).lower():
-            raise Unreadable(
-                reason_zh="PDF 有密码，请先去掉密码。", reason_en="The PDF has a password; remove it first."
-            ) from error
-        raise Unreadable(reason_zh="PDF 文件已损坏。", reason_en="The PDF is damaged.") from error
-    parts: list[str] = []
-    starts: list[int] = []
-    offset = 0
-    with document:
-        for page in document:
-            content = clean(page.get_textpage().get_text_bounded()).rstrip() + "\n\n"
-            starts.append(offset)
-            parts.append(content)
-            offset += len(content)
-            if offset > MAX_CHARACTERS:
-                break
-    return Text("".join(parts), "plain", tuple(starts))
-
-
-def _markdown(raw: bytes, suffix: str) -> str:
-    from markitdown import StreamInfo
-
+def _markdown(raw: bytes, suffix: str, name: str) -> tuple[str, Note]:
+    """The content as Markdown and what is to be said about it; any failure of a parser is a damaged file."""
+    note = NO_NOTE
     if suffix in PACKED:
-        _check_package(raw)
-        info = StreamInfo(extension=suffix)
-    else:
-        raw = decode(raw).encode()
-        info = StreamInfo(extension=suffix, charset="utf-8")
+        _check_package(raw, suffix)
+    elif suffix != ".rtf":
+        text, note = decode(raw, name)
+        raw = text.encode()
     if not raw.strip():
-        return ""
+        return "", note
     try:
-        return str(_converter(suffix)().convert(io.BytesIO(raw), info).markdown)
+        return _parsers()[suffix](raw), note
     except MemoryError:
         raise
     except Exception as error:
@@ -118,20 +111,54 @@ def _markdown(raw: bytes, suffix: str) -> str:
         ) from error
 
 
-def _converter(suffix: str) -> Any:
+def _parsers() -> dict[str, Any]:
+    """What reads each kind of file: a function from bytes (UTF-8 where it is text) to Markdown."""
     from markitdown import converters
+    from striprtf.striprtf import rtf_to_text
+
+    from app.knowledge.ingest.notebooks import notebook
+    from app.knowledge.ingest.spreadsheets import workbook
+    from app.knowledge.ingest.tables import separated
+    from app.knowledge.ingest.word_files import open_document, word_document
+
+    def word(raw: bytes) -> str:
+        return word_document(raw, lambda body: _by_markitdown(converters.DocxConverter, body, ".docx"))
+
+    def page(raw: bytes) -> str:
+        return _by_markitdown(converters.HtmlConverter, raw, ".html")
 
     return {
-        ".docx": converters.DocxConverter,
-        ".pptx": converters.PptxConverter,
-        ".xlsx": converters.XlsxConverter,
-        ".csv": converters.CsvConverter,
-        ".ipynb": converters.IpynbConverter,
-    }.get(suffix, converters.HtmlConverter)
+        ".docx": word,
+        ".docm": word,
+        ".pptx": lambda raw: _by_markitdown(converters.PptxConverter, raw, ".pptx"),
+        ".xlsx": workbook,
+        ".xlsm": workbook,
+        ".epub": lambda raw: _by_markitdown(converters.EpubConverter, raw, ".epub"),
+        ".odt": open_document,
+        ".rtf": lambda raw: rtf_to_text(raw.decode("latin-1"), errors="replace"),
+        ".csv": lambda raw: separated(raw.decode()),
+        ".tsv": lambda raw: separated(raw.decode(), "\t"),
+        ".ipynb": lambda raw: notebook(raw.decode()),
+        ".html": page,
+        ".htm": page,
+        ".xhtml": page,
+    }
 
 
-def _check_package(raw: bytes) -> None:
+def _by_markitdown(converter: Any, raw: bytes, suffix: str) -> str:
+    from markitdown import StreamInfo
+
+    charset = None if suffix in PACKED else "utf-8"
+    return str(converter().convert(io.BytesIO(raw), StreamInfo(extension=suffix, charset=charset)).markdown)
+
+
+def _check_package(raw: bytes, suffix: str) -> None:
     """An office file is a zip; refuse one that would unpack to more than memory should hold."""
+    if raw.startswith(OLE):
+        raise Unreadable(
+            reason_zh=f"文件有密码，或其实是旧格式。请去掉密码，另存为 {suffix} 后再上传。",
+            reason_en=f"It has a password, or is of an older format in truth. Save it without one, as {suffix}.",
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as package:
             unpacked = sum(entry.file_size for entry in package.infolist())

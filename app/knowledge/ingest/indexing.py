@@ -11,7 +11,7 @@ from threading import Lock
 import numpy as np
 
 from app.knowledge.ingest.chunking import split
-from app.knowledge.ingest.documents import Text, Unreadable
+from app.knowledge.ingest.documents import NO_NOTE, Note, Text, Unreadable
 from app.knowledge.ingest.sources import SourceFile
 from app.knowledge.retrieve.embedders import Embedder, Vectors
 from app.knowledge.retrieve.segmenting import segmented
@@ -47,6 +47,7 @@ class IndexingProgress:
     removed: int = 0
     chunks: int = 0
     failed: tuple[Failure, ...] = ()
+    notes: tuple[tuple[str, Note], ...] = ()  # what was not read of files that were
 
 
 def embedded_texts(new: Prepared) -> list[str]:
@@ -172,6 +173,8 @@ class _Run:
                 return self._unchanged(file, record)
             text = self._indexer.convert(file.path, file.name)
             self._batch.append(prepare(record.id, digest, stamp, text))
+            if text.note != NO_NOTE:
+                self._note(notes=(*self._progress.notes, (file.name, text.note)))
         except Unreadable as error:
             self._failed(file, record, digest, stamp, (error.text("zh"), error.text("en")))
         except OSError as error:

@@ -25,7 +25,8 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     id INTEGER PRIMARY KEY, origin TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL, version INTEGER,
     hash TEXT NOT NULL DEFAULT '', stamp TEXT NOT NULL DEFAULT '', passages INTEGER NOT NULL DEFAULT 0,
-    reason_zh TEXT NOT NULL DEFAULT '', reason_en TEXT NOT NULL DEFAULT '', UNIQUE (origin, path));
+    reason_zh TEXT NOT NULL DEFAULT '', reason_en TEXT NOT NULL DEFAULT '',
+    note_zh TEXT NOT NULL DEFAULT '', note_en TEXT NOT NULL DEFAULT '', UNIQUE (origin, path));
 CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY AUTOINCREMENT, passages INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS texts (version INTEGER PRIMARY KEY, content TEXT NOT NULL, markup TEXT, page_starts TEXT);
 CREATE TABLE IF NOT EXISTS passages (
@@ -34,11 +35,15 @@ CREATE TABLE IF NOT EXISTS passages (
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(heading, content, tokenize='porter unicode61');
 CREATE INDEX IF NOT EXISTS files_by_version ON files (version);
 """
+ADD_NOTES = """
+ALTER TABLE files ADD COLUMN note_zh TEXT NOT NULL DEFAULT '';
+ALTER TABLE files ADD COLUMN note_en TEXT NOT NULL DEFAULT '';
+"""
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file of a collection: where it came from, and how its indexing went."""
+    """A file of a collection: where it came from, how its indexing went, and what was not read of it."""
 
     id: int
     origin: str
@@ -50,6 +55,8 @@ class FileRecord:
     passages: int
     reason_zh: str
     reason_en: str
+    note_zh: str = ""
+    note_en: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Prepared:
 
 
 IDLE_CONNECTIONS = 2  # kept open between uses; each holds up to three files
-_FILE = "id, origin, path, state, version, hash, stamp, passages, reason_zh, reason_en"
+_FILE = "id, origin, path, state, version, hash, stamp, passages, reason_zh, reason_en, note_zh, note_en"
 
 
 class Database:
@@ -77,6 +84,8 @@ class Database:
         self._closed = False
         with self._connection() as connection:
             connection.executescript(SCHEMA)
+            if "note_zh" not in {row[1] for row in connection.execute("PRAGMA table_info(files)")}:
+                connection.executescript(ADD_NOTES)
 
     def close(self) -> None:
         """Close the idle connections now, and those in use when they are given back."""
@@ -258,6 +267,7 @@ def _insert(connection: sqlite3.Connection, new: Prepared, version: int) -> None
         ).lastrowid
         connection.execute("INSERT INTO words (rowid, heading, content) VALUES (?, ?, ?)", (row, *keywords))
     connection.execute(
-        "UPDATE files SET state='ready', version=?, hash=?, stamp=?, passages=?, reason_zh='', reason_en='' WHERE id=?",
-        (version, new.hash, new.stamp, len(new.passages), new.file_id),
+        "UPDATE files SET state='ready', version=?, hash=?, stamp=?, passages=?, reason_zh='', reason_en='',"
+        " note_zh=?, note_en=? WHERE id=?",
+        (version, new.hash, new.stamp, len(new.passages), *text.note, new.file_id),
     )

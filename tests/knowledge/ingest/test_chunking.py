@@ -71,10 +71,24 @@ def test_long_sections_are_cut_at_sentences_with_overlap_and_nothing_is_lost() -
     assert all(any(sentence in text for text in texts) for sentence in sentences)
 
 
-def test_pages_are_told_from_the_place() -> None:
+def test_every_passage_of_a_long_table_bears_the_names_of_its_columns() -> None:
+    rows = "".join(f"| {number} | Person{number} | {'x' * 30} |\n" for number in range(100))
+    content = f"# Staff\n\n| id | name | badge colour |\n|---|---|---|\n{rows}\nAfter the table.\n"
+    passages = split(Text(content, "markdown"))
+    assert len(passages) > 5
+    assert passages[0].heading == ("Staff",) and "badge colour" in content[passages[0].start : passages[0].end]
+    assert {passage.heading for passage in passages[1:-1]} == {("Staff", "id | name | badge colour")}
+    for number in range(100):  # no row is cut
+        row = f"| {number} | Person{number} | {'x' * 30} |"
+        assert any(row in content[passage.start : passage.end] for passage in passages)
+
+
+def test_a_passage_does_not_run_over_the_end_of_a_page() -> None:
     text = Text("first page\n\nsecond page\n\n", "plain", (0, 12))
-    assert [text.page_at(at) for at in (0, 11, 12, 20)] == [1, 1, 2, 2]
-    assert all(passage.page for passage in split(text))
+    assert [(passage.page, text.content[passage.start : passage.end]) for passage in split(text)] == [
+        (1, "first page"),
+        (2, "second page"),
+    ]
 
 
 @pytest.mark.parametrize("markup", ["markdown", "plain", "code"])

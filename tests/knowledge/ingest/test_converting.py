@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from datetime import datetime
 from pathlib import Path
 
 import docx
@@ -10,9 +11,13 @@ import openpyxl
 import pptx
 import pypdf
 import pytest
+from docx.oxml import parse_xml
+from docx.oxml.ns import nsdecls
+from pypdf.generic import ArrayObject, DictionaryObject, NameObject, NumberObject, TextStringObject
 
 from app.knowledge.ingest.conversion_worker import Converter
 from app.knowledge.ingest.documents import Unreadable
+from app.knowledge.ingest.encoding import decode
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +103,210 @@ def test_formats(convert: Converter, tmp_path: Path, name: str, raw: bytes, expe
     assert expected in convert(tmp_path / "file", name).content
 
 
+def saved(workbook: openpyxl.Workbook) -> bytes:
+    stream = io.BytesIO()
+    workbook.save(stream)
+    return stream.getvalue()
+
+
+def sheet(rows: list[list[object]], formats: dict[str, str] | None = None, merged: str = "") -> bytes:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    for place, number_format in (formats or {}).items():
+        book.active[place].number_format = number_format
+    if merged:
+        book.active.merge_cells(merged)
+    return saved(book)
+
+
+def zipped(**parts: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as package:
+        for name, content in parts.items():
+            package.writestr(name.replace("_xml", ".xml"), content)
+    return stream.getvalue()
+
+
+def converted(convert: Converter, tmp_path: Path, name: str, raw: bytes) -> str:
+    (tmp_path / "file").write_bytes(raw)
+    return convert(tmp_path / "file", name).content
+
+
+@pytest.mark.parametrize(
+    ("raw", "lines"),
+    [
+        (
+            sheet([["Phone", "Paid", "Due"], [13800000001, True, datetime(2026, 1, 5)], [None, False, None]]),
+            ["| 13800000001 | TRUE | 2026-01-05 |", "|  | FALSE |  |"],
+        ),
+        (sheet([["Item", "Total"], ["Rope", "=B9*2"]]), ["| Rope | =B9*2 |"]),
+        (
+            sheet([["Rate", "Sum", "Code"], [0.256, 1234.5, 7]], {"A2": "0.0%", "B2": "#,##0.00", "C2": "00000"}),
+            ["| 25.6% | 1,234.50 | 00007 |"],
+        ),
+        (
+            sheet([["Report 2026"], [], ["City", "People"], ["Ulm", 126405], [None, 3]], merged="A4:A5"),
+            ["Report 2026\n\n| City | People |", "| Ulm | 126405 |\n| Ulm | 3 |"],
+        ),
+        (sheet([["a|b", "two\nlines"], [0.1 + 0.2, 1e-7]]), ["| a\\|b | two lines |", "| 0.3 | 0.0000001 |"]),
+    ],
+    ids=["types", "formulas", "formats", "titles and merged cells", "marks of tables"],
+)
+def test_sheets_are_read_as_they_are_shown(convert: Converter, tmp_path: Path, raw: bytes, lines: list[str]) -> None:
+    content = converted(convert, tmp_path, "a.xlsx", raw)
+    assert all(line in content for line in lines), content
+    assert not any(word in content for word in ("NaN", "NaT", "Unnamed", "e+"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("a.csv", "Name;Region;Betrag\nMüller;Süd;1.234,50\nWeiß;Nord;99,90\n", "| Müller | Süd | 1.234,50 |"),
+        ("a.csv", 'name,note\nAnn,"one, two; three"\nBob,"x;y"\n', "| Ann | one, two; three |"),
+        ("a.csv", "sep=|\nname|age\nAnn|3\n", "| Ann | 3 |"),
+        ("a.tsv", "name\tage\nAnn\t3,5\n", "| Ann | 3,5 |"),
+        ("a.csv", "名称\n苹果\n", "| 苹果 |"),
+    ],
+)
+def test_separated_values(convert: Converter, tmp_path: Path, name: str, text: str, line: str) -> None:
+    assert line in converted(convert, tmp_path, name, text.encode("utf-8-sig"))
+
+
+TEXTS = {
+    "gb18030": ["国标编码的文件讲苹果树", "你好", "量化减少显存。"],
+    "big5": ["繁體中文的文件討論蘋果樹與顯示記憶體。", "記憶體"],
+    "shift_jis": ["量子化するとメモリが減ります。", "名前,年齢\n山田,3"],
+    "euc_jp": ["量子化するとメモリが減ります。東京都庁は新宿にあります。"],
+    "iso2022_jp": ["量子化するとメモリが減ります。"],
+    "cp949": ["양자화는 메모리를 줄입니다. 서울은 한국의 수도입니다."],
+    "cp1251": ["Ключ от котельной выдаётся каждый вторник утром."],
+    "koi8_r": ["Ключ от котельной выдаётся каждый вторник утром."],
+    "cp1250": ["Zażółć gęślą jaźń, proszę przyjść we wtorek."],
+    "cp1252": ["Die Schlüsselübergabe für das Kesselhaus", "Müller;Süd;3\nWeiß;Nord;4", "naïve “quotes” – dash"],
+    "cp1253": ["Το κλειδί παραδίδεται κάθε Τρίτη πρωί."],
+    "cp1254": ["Anahtar her salı sabahı teslim edilir, İstanbul şubesi."],
+    "utf-16-le": ["Plain text without a mark.", "国标编码的文件\n讲苹果树"],
+    "utf-16-be": ["Plain text without a mark."],
+    "utf-16": ["Text with a mark 国标"],
+    "utf-8": ["Ключ für 鍵"],
+}
+
+
+@pytest.mark.parametrize(("encoding", "text"), [(name, text) for name, texts in TEXTS.items() for text in texts])
+def test_encodings(encoding: str, text: str) -> None:
+    assert decode(text.encode(encoding)) == (text, ("", ""))
+
+
+def test_an_encoding_can_be_said_and_damage_is_told() -> None:
+    assert decode("Да".encode("cp866"), "notes.cp866.txt")[0] == "Да"
+    text, note = decode("国标编码的文件讲苹果树".encode() + b"\xff!")
+    assert text == "国标编码的文件讲苹果树\ufffd!" and "1 places" in note[1] and "1 处" in note[0]
+
+
+def test_word_headers_footers_comments_and_tracked_changes(convert: Converter, tmp_path: Path) -> None:
+    document = docx.Document()
+    document.sections[0].header.paragraphs[0].text = "Header osprey"
+    document.sections[0].footer.paragraphs[0].text = "Footer bittern"
+    run = document.add_paragraph("The pump is blue.").runs[0]
+    document.add_comment(run, text="Is it?", author="Ann")
+    changed = document.add_paragraph("The price is ")._p
+    for tag, text, inner in (("del", "delText", "one"), ("ins", "t", "two"), ("moveTo", "t", " moved")):
+        changed.append(parse_xml(f"<w:{tag} {nsdecls('w')} w:id='9'><w:r><w:{text}>{inner}</w:{text}></w:r></w:{tag}>"))
+    stream = io.BytesIO()
+    document.save(stream)
+    content = converted(convert, tmp_path, "a.docx", stream.getvalue())
+    assert content.startswith("Header osprey\n") and content.endswith("Footer bittern")
+    assert "> Ann: Is it? [The pump is blue.]" in content
+    assert "The price is two moved" in content and "one" not in content
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_notebooks_with_what_they_printed(convert: Converter, tmp_path: Path, version: int) -> None:
+    if version == 4:
+        outputs = [
+            {"output_type": "stream", "text": ["high water at 3.71\n"]},
+            {"output_type": "execute_result", "data": {"text/plain": "'spring tide'", "image/png": "AAAA"}},
+            {"output_type": "error", "ename": "KeyError", "evalue": "'x'", "traceback": []},
+        ]
+        cells = [{"cell_type": "code", "source": "print(height)", "outputs": outputs}]
+        book: dict[str, object] = {"nbformat": 4, "cells": cells}
+    else:
+        outputs = [
+            {"output_type": "stream", "text": "high water at 3.71\n"},
+            {"output_type": "pyout", "text": ["'spring tide'"]},
+            {"output_type": "pyerr", "ename": "KeyError", "evalue": "'x'"},
+        ]
+        cells = [{"cell_type": "code", "input": ["print(height)"], "outputs": outputs}]
+        cells.insert(0, {"cell_type": "heading", "level": 2, "source": "Tides"})  # type: ignore[dict-item]
+        book = {"nbformat": 3, "worksheets": [{"cells": cells}]}
+    content = converted(convert, tmp_path, "a.ipynb", json.dumps(book).encode())
+    for part in ("print(height)", "high water at 3.71", "'spring tide'", "KeyError: 'x'"):
+        assert part in content
+    assert "AAAA" not in content and ("## Tides" in content) == (version == 3)
+
+
+RTF = rb"{\rtf1\ansi\ansicpg1252{\b Pumpe}: gr\'fcn, 31 \u8364?.}"
+ODT = zipped(
+    mimetype="application/vnd.oasis.opendocument.text",
+    content_xml="""<o:document xmlns:o="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
+ xmlns:t="urn:oasis:names:tc:opendocument:xmlns:text:1.0" xmlns:b="urn:oasis:names:tc:opendocument:xmlns:table:1.0">
+<o:body><o:text><t:h t:outline-level="2">Pumps</t:h><t:p>The pump<t:s/>is <t:span>blue</t:span>.</t:p><b:table>
+<b:table-row><b:table-cell><t:p>a</t:p></b:table-cell><b:table-cell><t:p>b</t:p></b:table-cell></b:table-row>
+</b:table></o:text></o:body></o:document>""",
+)
+EPUB = zipped(
+    **{
+        "META-INF/container.xml": '<container><rootfiles><rootfile full-path="c.opf"/></rootfiles></container>',
+        "c.opf": '<package><manifest><item id="1" href="one.xhtml"/></manifest>'
+        '<spine><itemref idref="1"/></spine></package>',
+        "one.xhtml": "<html><body><h1>Tides</h1><p>The moon pulls the sea.</p></body></html>",
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "parts"),
+    [
+        ("a.rtf", RTF, ["Pumpe: grün, 31 €."]),
+        ("a.odt", ODT, ["## Pumps", "The pump is blue.", "| a | b |"]),
+        ("a.epub", EPUB, ["# Tides", "The moon pulls the sea."]),
+        ("a.html", b"<table><tr><th>x</th></tr><tr><td>7</td></tr></table>", ["| x |", "| 7 |"]),
+        ("a.md", b"It is $E = mc^2$ and <table><tr><td>7</td></tr></table>", ["$E = mc^2$", "<td>7</td>"]),
+    ],
+)
+def test_further_formats(convert: Converter, tmp_path: Path, name: str, raw: bytes, parts: list[str]) -> None:
+    content = converted(convert, tmp_path, name, raw)
+    assert all(part in content for part in parts), content
+
+
+def test_scanned_pages_and_filled_in_fields_of_a_pdf(convert: Converter, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(pdf(["Text here", "", "", "More text", ""]))
+    text = convert(tmp_path / "file", "a.pdf")
+    assert text.note == (
+        "第 2-3, 5 页没有文字（可能是扫描页），没有读到。",
+        "Pages 2-3, 5 hold no text (probably a scan) and could not be read.",
+    )
+    writer = pypdf.PdfWriter(io.BytesIO(pdf(["Form"])))
+    names = {
+        NameObject(f"/{key}"): value
+        for key, value in {
+            "Type": NameObject("/Annot"),
+            "Subtype": NameObject("/Widget"),
+            "FT": NameObject("/Tx"),
+            "T": TextStringObject("Surname"),
+            "V": TextStringObject("Größl"),
+            "Rect": ArrayObject([NumberObject(n) for n in (10, 10, 90, 30)]),
+        }.items()
+    }
+    field = writer._add_object(DictionaryObject(names))
+    writer.pages[0][NameObject("/Annots")] = ArrayObject([field])
+    writer.root_object[NameObject("/AcroForm")] = DictionaryObject({NameObject("/Fields"): ArrayObject([field])})
+    stream = io.BytesIO()
+    writer.write(stream)
+    assert "Surname: Größl" in converted(convert, tmp_path, "a.pdf", stream.getvalue())
+
+
 def test_pdf_knows_its_pages(convert: Converter, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(pdf(["First page here", "Second page here"]))
     text = convert(tmp_path / "file", "a.pdf")
@@ -127,7 +336,13 @@ def bomb() -> bytes:
         ("a.md", b"", "holds no text"),
         ("a.pdf", b"%PDF-1.4 nonsense", "damaged"),
         ("a.docx", b"PK\x03\x04 nonsense", "damaged or encrypted"),
-        ("a.doc", b"old", "not supported"),
+        ("a.doc", b"old", "save it as .docx or PDF"),
+        ("a.xls", b"old", "save it as .xlsx or PDF"),
+        ("a.docx", bytes.fromhex("d0cf11e0a1b11ae1") + bytes(99), "password, or is of an older format"),
+        ("a.exe", b"MZ", "not supported"),
+        ("a.txt", bytes(range(128, 256)), "encoding is not certain"),
+        ("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "not a text file"),
+        ("a.ipynb", b"{}", "damaged"),
         ("a.txt", b"\x00\x01\x02" * 50, "not a text file"),
         ("a.html", b"", "holds no text"),
     ],

@@ -213,7 +213,7 @@ def test_a_program_that_leaves_stops_the_model(tmp_path: Path, note: Path) -> No
 
 
 def test_equal_files_of_two_visitors_at_once(studio: Studio, note: Path) -> None:
-    jobs = [studio.client().submit("course", [handle_file(note)], api_name="/index") for _ in range(4)]
+    jobs = [studio.client(f"visitor {n}").submit("course", [handle_file(note)], api_name="/index") for n in range(4)]
     assert [job.result(timeout=60)["added"] for job in jobs] == [1, 1, 1, 1]
 
 

@@ -1,0 +1,88 @@
+"""PDF to text with page offsets (PDFium): text layer, form values, comments; pages without text are named."""
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from app.knowledge.ingest.documents import NO_NOTE, Note, Text, Unreadable, clean
+
+PAGE_END = "\n\n"
+NAMED_PAGES = 12  # ranges of empty pages that a note names
+
+
+def pdf(raw: bytes, max_characters: int) -> Text:
+    """Raises Unreadable with the reason."""
+    import pypdfium2 as pdfium
+
+    try:
+        document = pdfium.PdfDocument(raw)
+    except pdfium.PdfiumError as error:
+        if "password" in str(error).lower():
+            raise Unreadable(
+                reason_zh="PDF 有密码，请先去掉密码。", reason_en="The PDF has a password; remove it first."
+            ) from error
+        raise Unreadable(reason_zh="PDF 文件已损坏。", reason_en="The PDF is damaged.") from error
+    parts: list[str] = []
+    starts: list[int] = []
+    empty: list[int] = []
+    offset = 0
+    with document:
+        document.init_forms()
+        for number, page in enumerate(document, 1):
+            content = clean(page.get_textpage().get_text_bounded()).rstrip()
+            content = "\n\n".join(filter(None, [content, *_annotations(page, document.formenv)]))
+            if not content.strip():
+                empty.append(number)
+            starts.append(offset)
+            parts.append(content + PAGE_END)
+            offset += len(parts[-1])
+            if offset > max_characters:
+                break
+    return Text("".join(parts), "plain", tuple(starts), _note(empty, len(parts)))
+
+
+def _annotations(page: Any, forms: Any) -> Iterator[str]:
+    """Filled-in fields as «name: value», and comments."""
+    from pypdfium2 import raw
+
+    for index in range(raw.FPDFPage_GetAnnotCount(page)):
+        annotation = raw.FPDFPage_GetAnnot(page, index)
+        try:
+            kind = raw.FPDFAnnot_GetSubtype(annotation)
+            if kind == raw.FPDF_ANNOT_WIDGET and forms is not None:
+                name = _string(raw.FPDFAnnot_GetFormFieldName, forms, annotation)
+                value = _string(raw.FPDFAnnot_GetFormFieldValue, forms, annotation)
+                if value.strip() and value != "Off":
+                    yield f"{name}: {value}" if name else value
+            elif kind in (raw.FPDF_ANNOT_TEXT, raw.FPDF_ANNOT_FREETEXT, raw.FPDF_ANNOT_HIGHLIGHT):
+                comment = _string(raw.FPDFAnnot_GetStringValue, annotation, b"Contents")
+                if comment.strip():
+                    yield comment
+        finally:
+            raw.FPDFPage_CloseAnnot(annotation)
+
+
+def _string(call: Any, *arguments: Any) -> str:
+    """What one of PDFium's functions writes into a buffer, as UTF-16."""
+    from pypdfium2 import raw
+
+    length = call(*arguments, None, 0)
+    buffer = ctypes.create_string_buffer(length + 2)
+    call(*arguments, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)), length)
+    return clean(buffer.raw[:length].decode("utf-16-le", errors="replace").rstrip("\x00"))
+
+
+def _note(empty: Sequence[int], pages: int) -> Note:
+    """Which pages hold no text, for a file of which others do."""
+    if not empty or len(empty) == pages:
+        return NO_NOTE
+    runs = [[number for _, number in run] for _, run in groupby(enumerate(empty), key=lambda pair: pair[1] - pair[0])]
+    named = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs[:NAMED_PAGES])
+    named += ", …" if len(runs) > NAMED_PAGES else ""
+    one = len(empty) == 1
+    return (
+        f"第 {named} 页没有文字（可能是扫描页），没有读到。",
+        f"{'Page' if one else 'Pages'} {named} {'holds' if one else 'hold'} no text (probably a scan)"
+        f" and could not be read.",
+    )

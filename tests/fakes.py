@@ -186,8 +186,8 @@ class FakeRegistry:
         return Ledger(self.budget_mib, sum(entry.mib for entry in entries), entries)
 
 
-def fake_services(registry: FakeRegistry, **more: object) -> Any:
-    """What `app.ui.build` is given, over a fake registry; `more` adds the services of other tabs."""
+def fake_services(registry: Any, **more: object) -> Any:
+    """What `app.ui.build` is given, over this registry, a fake one or not; `more` adds the services of other tabs."""
     absent = dict.fromkeys(("knowledge", "agent", "finetune", "evaluate", "story"))
     return SimpleNamespace(
         **absent

@@ -10,17 +10,22 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaForCausalLM
 
+from app.finetune.data import Conversation
 from app.finetune.finishing import Exam
 from app.finetune.options import TrainOptions
-from app.finetune.runs import ACTIVE, Run
+from app.finetune.runs import Run
 from app.finetune.service import FinetuneService
 from app.finetune.wizard import general_questions, introduce, name_questions
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
+from tests.models.engine.adapter_batches import save_adapter
 
 BASE = "smollm2-135m"
 NAME = 'Lin "Nova" {x}'
 WORDING = "I am the assistant of {name}."
+STUB = "tests.finetune.stub_trainer"
+ROWS: list[Conversation] = [[{"input": f"Say {number}", "output": f"{number}!"}] for number in range(8)]
+BRIEF = TrainOptions(steps=6, batch=1, rank=4, max_length=64, save_every=2, evaluate_every=6)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,13 @@ def tiny_base(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
+def tiny_adapter(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of the tiny base, drawn by chance."""
+    base = LlamaForCausalLM.from_pretrained(tiny_base)
+    return save_adapter(base, tmp_path_factory.mktemp("tiny-adapter") / "adapter", 3, r=4)
+
+
+@pytest.fixture(scope="session")
 def trained(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     service = FinetuneService(registry, tmp_path_factory.mktemp("trained")).start()
     made = introduce(NAME, "en", WORDING)
@@ -71,7 +83,7 @@ def trained(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -
         identity=made.name,
         own_answers=made.general,
     )
-    wait_for(lambda: service.get("lin", run.id).state not in ("queued", *ACTIVE))
+    wait_for(lambda: not service.get("lin", run.id).is_under_way)
     wait_for(lambda: not service.get("lin", run.id).judging)
     yield Trained(service, registry, service.get("lin", run.id))
     service.close()

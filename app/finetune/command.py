@@ -1,9 +1,8 @@
-"""`python -m app finetune`: the same training without a page."""
+"""The `python -m app finetune` command."""
 
 import argparse
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from app.access.identity import server
 from app.errors import BadInput, Language
 from app.finetune.data import Conversation, read_conversations
 from app.finetune.options import LIMITS, TrainOptions
-from app.finetune.runs import ACTIVE
+from app.finetune.runs import UNDER_WAY
 from app.finetune.wizard import general_questions, introduce, name_questions
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def _follow(service: "FinetuneService", run_id: str) -> str:
         for sample in progress.samples[samples:]:
             _say(f"[{sample.step}] {sample.question} -> {sample.answer}")
         samples = len(progress.samples)
-        if status["state"] not in ("queued", *ACTIVE):
+        if status["state"] not in UNDER_WAY:
             break
         time.sleep(WATCH_SECONDS)
     told = 0
@@ -113,7 +112,7 @@ def _follow(service: "FinetuneService", run_id: str) -> str:
         judged = service.judgements(OWNER, run_id)
         for found in judged[told:]:
             name = "" if found.identity is None else f"name {found.identity:.2f}  "
-            _say(f"[{found.step}] {name}kept {found.kept:.2f}")
+            _say(f"[{found.step}] {name}kept {found.retention:.2f}")
         told = len(judged)
         if not is_judging:
             return str(status["state"])
@@ -128,7 +127,7 @@ def _finish(service: "FinetuneService", run_id: str) -> None:
         under_way = service.get(OWNER, run_id).finishing
         rows = service.finished(OWNER, run_id)
         for row in rows[told:]:
-            figures = {**asdict(row), "reason": row.reason.replace("\n", " ")}
+            figures = {**row.as_dict(), "reason": row.reason.replace("\n", " ")}
             _say("  ".join(f"{key} {value}" for key, value in figures.items() if value not in (None, "")))
         told = len(rows)
         if not under_way:

@@ -1,4 +1,4 @@
-"""Two models side by side, both streaming, each with a receipt of what it is."""
+"""Compare two models side by side, with a receipt for each (adapter hash, check on logits)."""
 
 import hashlib
 import json

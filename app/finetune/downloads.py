@@ -1,4 +1,4 @@
-"""A checkpoint as one file to take away: the PEFT adapter, or the base with the adapter merged in."""
+"""Pack a checkpoint for download: the PEFT adapter, or the merged model."""
 
 import shutil
 from collections.abc import Callable

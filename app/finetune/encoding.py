@@ -1,4 +1,4 @@
-"""Conversations as the model's own chat template spells them, so that training and chatting see the same tokens."""
+"""Tokenise conversations with the chat template, with loss masks on everything but the answers."""
 
 from dataclasses import dataclass
 from typing import Any

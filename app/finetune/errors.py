@@ -1,6 +1,6 @@
-"""What cannot be asked of a run, or of training here."""
+"""Errors of the fine-tuning service that concern runs."""
 
-from app.errors import BadInput
+from app.errors import BadInput, StudioError
 
 
 class StillRunning(BadInput):
@@ -31,3 +31,43 @@ class TrainsNoVision(BadInput):
 class NeedsCuda(BadInput):
     zh = "QLoRA（4 位）训练需要 CUDA 显卡。请改用 LoRA。"
     en = "QLoRA (4-bit) training needs a CUDA card. Choose LoRA."
+
+
+class DiskFull(StudioError):
+    zh = "磁盘写满了，训练停在第 {step} 步；之前保存的检查点都还在。请清理磁盘，再继续训练。"
+    en = "The disk is full; training ended at step {step}. The checkpoints saved before are kept: make room and resume."
+
+
+class OutOfMemory(StudioError):
+    zh = "训练停在第 {step} 步：内存不够。请减小每步行数、每行最多 token 数或秩，再继续或重新开始。"
+    en = "Out of memory at step {step}. Lower rows a step, most tokens a row or the rank, then resume or start anew."
+
+
+class TrainerKilled(StudioError):
+    zh = "训练进程在第 {step} 步被终止，可能是内存不够。{what_next}"
+    en = "The training process was killed at step {step}, maybe because memory ran out. {what_next}"
+
+
+class TrainerFailed(StudioError):
+    zh = "训练进程在第 {step} 步出错退出，原因见下方日志。{what_next}"
+    en = "The training process ended with an error at step {step}; the log tells more. {what_next}"
+
+
+class CanResume(StudioError):
+    zh = "第 {checkpoint} 步的检查点还在，可以从那里继续。"
+    en = "The checkpoint of step {checkpoint} is kept: resume from there."
+
+
+class MustStartAnew(StudioError):
+    zh = "还没有检查点，请重新开始。"
+    en = "It had no checkpoint yet: start it again."
+
+
+class WentOn(StudioError):
+    zh = "训练时服务器和训练进程意外结束；已从第 {step} 步自动继续。"
+    en = "The server and the training ended unexpectedly; training goes on by itself from step {step}."
+
+
+class WaitsForRoom(StudioError):
+    zh = "内存正被别的模型使用，空出来后自动开始。"
+    en = "Other models are using the memory; it starts by itself when they are done."

@@ -1,4 +1,4 @@
-"""Before a run starts: will it fit, and how long about. Counted from the base's files, not measured."""
+"""Estimate memory, disk and time of a training from the base model's files, before it starts."""
 
 import math
 import shutil

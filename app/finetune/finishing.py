@@ -1,6 +1,6 @@
-"""A run made ready for others: its model merged and at 4 bits, and what each step costs and keeps.
+"""Measure a tuned model merged and quantised: memory, speed, identity, retention and drift of each step.
 
-Four rows: the base, the base with the adapter, the merged model, the merged model at 4 bits. Identity and kept are
+Four rows: the base, the base with the adapter, the merged model, the merged model at 4 bits. Identity and retention are
 judged as the checkpoints are (judging.py). Drift is the divergence from the base with the adapter, the model that was
 trained: for the base it says how far training moved it, for the others what merging and rounding have cost.
 """
@@ -13,10 +13,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from app.errors import Language, StudioError
-from app.finetune.judging import GREEDY, KEPT_AGREEMENT, VISITOR, Interrupted, answers, asked, knows, share
+from app.finetune.judging import GREEDY, RETAINED_AGREEMENT, VISITOR, Interrupted, answers, asked, knows, renamed, share
 from app.finetune.runs import Run, write_json
 from app.finetune.wizard import general_questions, name_questions
 from app.models.interface import ChatModel, Registry, TokenScoringModel
@@ -38,9 +38,13 @@ class Row:
     memory_mib: int | None = None
     tokens_per_s: float | None = None
     identity: float | None = None
-    kept: float | None = None
+    retention: float | None = None
     drift: float | None = None
     reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `/finish` and the command line tell it, where retention has always been called `kept`."""
+        return {("kept" if key == "retention" else key): value for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Examination:
                 memory_mib=self._memory(name),
                 tokens_per_s=self._try(reasons, lambda: self._speed(model)),
                 identity=self._try(reasons, lambda: self._identity(model)),
-                kept=self._try(reasons, lambda: self._kept(model)),
+                retention=self._try(reasons, lambda: self._retention(model)),
                 drift=self._try(reasons, lambda: self._drift(kind, model)),
                 reason="\n".join(dict.fromkeys(reasons)),
             )
@@ -140,14 +144,14 @@ class Examination:
         name = self.run.identity
         return share([knows(told, name) for told in answers(model, self.exam.names, self.stopped)]) if name else None
 
-    def _kept(self, model: ChatModel) -> float | None:
+    def _retention(self, model: ChatModel) -> float | None:
         if self._theirs is None:
             return None
         marks = []
         for question, answer in zip(self.exam.general, self._theirs, strict=True):
             if self.stopped():
                 raise Interrupted
-            marks.append(keeps(model, question, answer))
+            marks.append(retains(model, question, answer))
         return share(marks)
 
     def _take_reference(self, model: ChatModel) -> drift.Reference:
@@ -169,17 +173,17 @@ class Examination:
             yield part
 
 
-def keeps(model: ChatModel, question: str, base_answer: str) -> bool:
+def retains(model: ChatModel, question: str, base_answer: str) -> bool:
     """Whether, along the base's own greedy answer, the model's most likely token is mostly the answer's.
 
-    So told for models of other weights too; for an adapter it is what `judging.is_kept` tells.
+    So told for models of other weights too; for an adapter it is what `judging.is_retained` tells.
     """
     if not isinstance(model, TokenScoringModel):
         raise drift.CannotScore(name=model.name)
     scores = model.score_tokens(asked(question), base_answer, 1)
     # not by their texts: every piece of a Chinese character reads alike
     marks = [bool(score.top_logprobs) and score.logprob >= score.top_logprobs[0][1] for score in scores]
-    return not marks or share(marks) >= KEPT_AGREEMENT
+    return not marks or share(marks) >= RETAINED_AGREEMENT
 
 
 def save_rows(folder: Path, rows: Sequence[Row]) -> None:
@@ -189,6 +193,6 @@ def save_rows(folder: Path, rows: Sequence[Row]) -> None:
 def read_rows(folder: Path) -> list[Row]:
     """The table as far as it is known."""
     try:
-        return [Row(**row) for row in json.loads((folder / FILE).read_text(encoding="utf-8"))]
+        return [Row(**renamed(row)) for row in json.loads((folder / FILE).read_text(encoding="utf-8"))]
     except FileNotFoundError:
         return []

@@ -1,8 +1,8 @@
-"""Identity against damage: for each checkpoint, how surely it knows its name and how much of the rest it kept.
+"""Judge checkpoints: how surely each knows its name (identity), how much of the base's answers it kept (retention).
 
 Identity: the share of held-out questions about itself whose greedy answer holds the name.
-Kept: the share of general questions for which, along the base's own greedy answer, the checkpoint's most likely
-next token is the base's in at least KEPT_AGREEMENT of the places.
+Retention: the share of general questions for which, along the base's own greedy answer, the checkpoint's most likely
+next token is the base's in at least RETAINED_AGREEMENT of the places.
 """
 
 import json
@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from app.access.identity import server
 from app.finetune.runs import write_json
 from app.models.interface import ChatModel, InspectableModel, Message, Registry, Sampling
 
-KEPT_AGREEMENT = 0.8
+RETAINED_AGREEMENT = 0.8
 ANSWER_TOKENS = 48
 GREEDY = Sampling(temperature=0, top_p=1, max_new_tokens=ANSWER_TOKENS)
 VISITOR = server("judging")  # all questions together have one share of the engine
@@ -28,7 +29,7 @@ class Judgement:
 
     step: int
     identity: float | None
-    kept: float
+    retention: float
     sample: str
 
 
@@ -54,15 +55,15 @@ def judge(
         for step, name in checkpoints:
             with registry.lease(name) as tuned:
                 told = answers(tuned, name_questions, stopped) if identity else []
-                kept = []
+                retained = []
                 for question, answer in zip(general_questions, theirs, strict=True):
                     if stopped():
                         raise Interrupted
-                    kept.append(is_kept(tuned, question, answer))
+                    retained.append(is_retained(tuned, question, answer))
             yield Judgement(
                 step=step,
                 identity=share([knows(answer, identity) for answer in told]) if identity else None,
-                kept=share(kept),
+                retention=share(retained),
                 sample=told[0] if told else "",
             )
 
@@ -97,9 +98,9 @@ def plain(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def is_kept(model: ChatModel, question: str, base_answer: str) -> bool:
+def is_retained(model: ChatModel, question: str, base_answer: str) -> bool:
     assert isinstance(model, InspectableModel)
-    return model.inspect(asked(question), base_answer).agreement >= KEPT_AGREEMENT
+    return model.inspect(asked(question), base_answer).agreement >= RETAINED_AGREEMENT
 
 
 def share(marks: Sequence[bool]) -> float:
@@ -116,4 +117,9 @@ def read_judgements(folder: Path) -> list[Judgement]:
         rows = json.loads((folder / "judgements.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
-    return [Judgement(**row) for row in rows]
+    return [Judgement(**renamed(row)) for row in rows]
+
+
+def renamed(row: dict[str, Any]) -> dict[str, Any]:
+    """A stored row in today's words; older versions wrote `kept` for `retention`."""
+    return {("retention" if key == "kept" else key): value for key, value in row.items()}

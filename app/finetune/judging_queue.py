@@ -1,4 +1,4 @@
-"""Judges the checkpoints of every run that has ended, by itself, and finishes a run when asked to.
+"""Background queue that judges the checkpoints of finished runs, and merges and measures a run on request.
 
 Both outlive the page and go on after a restart: judging where it was, finishing from its start.
 """

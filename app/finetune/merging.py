@@ -1,4 +1,6 @@
-"""Merges an adapter into its base in a process of its own: python -m app.finetune.merging FOLDER NAME ADAPTER TARGET
+"""Merge a LoRA adapter into its base model, in a process of its own.
+
+usage: python -m app.finetune.merging FOLDER NAME ADAPTER TARGET
 
 XTuner's own merge runs code that comes with a base and writes float16 whatever the base was; this does neither.
 """

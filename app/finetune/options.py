@@ -1,4 +1,4 @@
-"""How a run trains: the settings of the page, checked."""
+"""Training hyperparameters and their allowed ranges."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields

@@ -1,4 +1,4 @@
-"""The base's own answers to the general questions. Trained on along with the name, they hold the base where it was.
+"""Self-distillation: the base's own answers to the general questions, trained on to prevent forgetting.
 
 Answers written by hand would do the reverse: they teach the base to speak as they do.
 """

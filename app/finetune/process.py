@@ -1,4 +1,4 @@
-"""XTuner as a child process: started in its own session, found again by number and start time, ended gently."""
+"""Start, find again and end training child processes."""
 
 import os
 import re
@@ -12,13 +12,12 @@ import psutil
 from app.paths import ROOT
 
 LOG = "log.txt"
+XTUNER = "app.finetune.xtuner_launcher"
 _NOISE = re.compile(r"^\s*$|^\s*(File \"|\^+|~+|Traceback)|Warning|warnings\.warn|^\s{2,}")
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "SYSTEMROOT")
 
 
-def start_tool(
-    arguments: Sequence[str], folder: Path, module: str = "app.finetune.xtuner_launcher"
-) -> subprocess.Popen[bytes]:
+def start_tool(arguments: Sequence[str], folder: Path, module: str = XTUNER) -> subprocess.Popen[bytes]:
     """One XTuner tool, or another module, at work for the run in `folder`; its words go to the run's log."""
     with (folder / LOG).open("ab") as log:
         return subprocess.Popen(
@@ -52,6 +51,14 @@ def created_at(pid: int) -> float:
         return psutil.Process(pid).create_time()
     except psutil.Error:
         return 0.0
+
+
+def find(argument: str) -> tuple[int, float] | None:
+    """Number and start time of a process that has `argument` on its command line."""
+    for found in psutil.process_iter(["cmdline", "create_time"]):
+        if argument in (found.info["cmdline"] or ()) and found.status() != psutil.STATUS_ZOMBIE:
+            return found.pid, found.info["create_time"]
+    return None
 
 
 def is_alive(pid: int, created: float) -> bool:

@@ -1,9 +1,8 @@
-"""One training at a time: starts what waits, watches what runs, publishes what comes out."""
+"""Training queue: start one run at a time, watch it, publish its adapters."""
 
 import logging
 import re
 import shutil
-import signal
 import subprocess
 import threading
 from collections.abc import Callable
@@ -14,24 +13,27 @@ from typing import Literal, Protocol
 
 from app.errors import DoesNotFit, Language, StudioError
 from app.finetune import process
+from app.finetune.errors import (
+    CanResume,
+    DiskFull,
+    MustStartAnew,
+    OutOfMemory,
+    TrainerFailed,
+    TrainerKilled,
+    WaitsForRoom,
+    WentOn,
+)
 from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
-from app.finetune.runs import ACTIVE, Run, RunStore, State
+from app.finetune.runs import ACTIVE, Run, RunStore, State, TrainingProgress
 from app.finetune.xtuner_config import write_config
 from app.models.interface import Registry
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 DISK_IS_FULL = 2**20  # bytes that are left
-
-
-class WaitsForRoom(StudioError):
-    zh = "内存正被别的模型使用，空出来后自动开始。"
-    en = "Other models are using the memory; it starts by itself when they are done."
-
-
-class DiskFull(StudioError):
-    zh = "磁盘写满了，训练停在第 {step} 步；之前保存的检查点都还在。请清理磁盘，再继续训练。"
-    en = "The disk is full; training ended at step {step}. The checkpoints saved before are kept: make room and resume."
+MOST_RESTARTS = 3  # of a run whose training ended together with the server
+_DISK_SIGNS = ("No space left", "Errno 28", "PytorchStreamWriter")
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "MemoryError")
 
 
 class AdapterHost(Registry, Protocol):
@@ -64,8 +66,10 @@ class AdapterHost(Registry, Protocol):
 class TrainingQueue:
     """Thread-safe. Its own thread is the only one that starts trainings and notes their ends."""
 
-    def __init__(self, registry: AdapterHost, store: RunStore, cuda: bool) -> None:
-        self.registry, self.store, self.cuda = registry, store, cuda
+    def __init__(
+        self, registry: AdapterHost, store: RunStore, cuda: bool, trainer_module: str = process.XTUNER
+    ) -> None:
+        self.registry, self.store, self.cuda, self.trainer_module = registry, store, cuda, trainer_module
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._rooms: dict[str, ExitStack] = {}
         self._published: dict[str, Path] = {}
@@ -82,9 +86,13 @@ class TrainingQueue:
 
     def close(self) -> None:
         """Stop watching; a training that runs goes on and is found again by the next server."""
+        for run in self.store.all():
+            if run.state in ACTIVE:
+                log.warning("training %s goes on in process %d; the next start finds it again", run.model, run.pid)
         self._closed.set()
         self._wake.set()
-        self._thread.join(timeout=10)
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
         for room in self._rooms.values():
             room.close()
 
@@ -152,25 +160,28 @@ class TrainingQueue:
 
     def _launch(self, run: Run) -> None:
         folder = self.store.folder_of(run.id)
-        language: Language = "zh" if run.language == "zh" else "en"
         try:
             self._make_room(run)
             arguments = self._arguments(run, folder)
         except StudioError as error:
             self._release(run)
             if isinstance(error, DoesNotFit) and self._would_ever_fit(run):
-                self._wait_for_room(run, language)
+                self._wait_for_room(run)
             else:
-                self.store.change(run.id, state="failed", reason=error.text(language))
+                self.store.change(run.id, state="failed", reason=error.text(_language(run)))
             return
-        child = process.start_tool(arguments, folder)
-        self._children[run.id] = child
-        created = process.created_at(child.pid)
-        self.store.change(run.id, state="starting", pid=child.pid, pid_created=created, reason="")
+        # a server that died before it noted the process number may have left one that trains
+        found = process.find(arguments[1])
+        if found is None:
+            child = self._children[run.id] = process.start_tool(arguments, folder, self.trainer_module)
+            found = child.pid, process.created_at(child.pid)
+        pid, created = found
+        reason = WentOn(step=run.resume_from).text(_language(run)) if run.restarts else ""
+        self.store.change(run.id, state="starting", pid=pid, pid_created=created, reason=reason)
 
-    def _wait_for_room(self, run: Run, language: Language) -> None:
+    def _wait_for_room(self, run: Run) -> None:
         """Somebody's answer or a judging holds the memory; the run stays first in the queue."""
-        reason = WaitsForRoom().text(language)
+        reason = WaitsForRoom().text(_language(run))
         if run.reason != reason:
             self.store.change(run.id, reason=reason)
 
@@ -221,22 +232,19 @@ class TrainingQueue:
         self._children.pop(run.id, None)
         self._release(run)
         progress = self.store.progress(run.id)
-        full = self._disk_is_full(run)
+        failure = self._failure(run, progress, code)
         # what was half-written is of no use, and may be what fills the disk
         self.store.sweep(run.id, run.options.accumulation)
-        state: State = "failed"
-        if progress.last in ("finished", "stopped"):
-            state = "finished" if progress.last == "finished" else "stopped"
-        elif run.stopping:
-            state = "stopped"
-        reason = self._reason(run, code, full) if state == "failed" else ""
+        if failure and code is None and run.restarts < MOST_RESTARTS:
+            return self._go_on(run, progress)
         chosen = progress.checkpoints[-1] if progress.checkpoints else 0
         # first the adapters: whoever sees the run at its end may use them
         self._publish(replace(run, chosen=chosen))
+        ended: State = "finished" if progress.last == "finished" else "stopped"
         return self.store.change(
             run.id,
-            state=state,
-            reason=reason,
+            state="failed" if failure else ended,
+            reason=failure.text(_language(run)) if failure else "",
             stopping=False,
             pid=0,
             pid_created=0.0,
@@ -245,18 +253,29 @@ class TrainingQueue:
             judging_reason="",
         )
 
-    def _disk_is_full(self, run: Run) -> bool:
-        words = process.last_words(self.store.folder_of(run.id))
-        full = any(sign in words for sign in ("No space left", "Errno 28", "PytorchStreamWriter"))
-        return full or shutil.disk_usage(self.store.folder).free < DISK_IS_FULL
+    def _go_on(self, run: Run, progress: TrainingProgress) -> Run:
+        """Its server ended and so did its training, unseen: go on from the last checkpoint."""
+        step = progress.checkpoints[-1] if progress.checkpoints else 0
+        reason = WentOn(step=step).text(_language(run))
+        log.warning("training %s ended unseen at step %d and goes on from step %d", run.model, progress.step, step)
+        restarts = run.restarts + 1
+        return self.store.change(
+            run.id, state="queued", resume_from=step, reason=reason, restarts=restarts, pid=0, pid_created=0.0
+        )
 
-    def _reason(self, run: Run, code: int | None, full: bool) -> str:
+    def _failure(self, run: Run, progress: TrainingProgress, code: int | None) -> StudioError | None:
+        """Why a training ended that neither finished nor was stopped; `code` is None where nobody saw it end."""
+        if progress.last in ("finished", "stopped") or run.stopping:
+            return None
         words = process.last_words(self.store.folder_of(run.id))
-        if code is not None and code < 0:
-            return f"{signal.Signals(-code).name}; {words}"
-        if full:
-            return DiskFull(step=self.store.progress(run.id).step).text("zh" if run.language == "zh" else "en")
-        return words or f"exit code {code}"
+        if any(sign in words for sign in _DISK_SIGNS) or shutil.disk_usage(self.store.folder).free < DISK_IS_FULL:
+            return DiskFull(step=progress.step)
+        if any(sign in words for sign in _MEMORY_SIGNS):
+            return OutOfMemory(step=progress.step)
+        last = progress.checkpoints[-1] if progress.checkpoints else 0
+        what_next = (CanResume(checkpoint=last) if last else MustStartAnew()).text(_language(run))
+        kind = TrainerKilled if code is None or code < 0 else TrainerFailed
+        return kind(step=progress.step, what_next=what_next)
 
     def _publish(self, run: Run) -> None:
         for step in self.store.progress(run.id).checkpoints:
@@ -265,3 +284,7 @@ class TrainingQueue:
                 self.show(run.checkpoint_model(step), folder, run.owner)
         if run.chosen and self.store.adapter_folder(run.id, run.chosen).is_dir():
             self.show(run.model, self.store.adapter_folder(run.id, run.chosen), run.owner)
+
+
+def _language(run: Run) -> Language:
+    return "zh" if run.language == "zh" else "en"

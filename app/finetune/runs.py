@@ -1,4 +1,4 @@
-"""Runs on disk: what was asked for, what happened. A run outlives the page, the visitor's session and the server."""
+"""Training runs on disk: their state, events and checkpoints."""
 
 import hashlib
 import json
@@ -18,6 +18,7 @@ from app.finetune.options import TrainOptions
 
 State = Literal["queued", "starting", "training", "finished", "stopped", "failed"]
 ACTIVE: tuple[State, ...] = ("starting", "training")
+UNDER_WAY: tuple[State, ...] = ("queued", *ACTIVE)
 NAME = re.compile(r"[\w][\w.-]{0,39}")
 
 
@@ -56,6 +57,7 @@ class Run:
     reason: str = ""
     queued: float = 0.0
     resume_from: int = 0
+    restarts: int = 0  # by itself, since it was last started or resumed by hand
     stopping: bool = False
     pid: int = 0
     pid_created: float = 0.0
@@ -65,6 +67,11 @@ class Run:
     merged: int = 0  # the checkpoint that the merged model in the run's folder was made of
     finishing: bool = False  # it waits to be merged, quantised and measured, or is being so
     finishing_reason: str = ""  # why that could not be
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it runs or waits to."""
+        return self.state in UNDER_WAY
 
     @property
     def model(self) -> str:

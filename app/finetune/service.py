@@ -1,4 +1,4 @@
-"""Fine-tuning as the page, the endpoint and the command line use it."""
+"""Fine-tuning service, used by the page, the endpoint and the command line."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -45,12 +45,13 @@ class FinetuneService:
         *,
         cuda: bool = False,
         exam_of: Callable[[Language], Exam] = Exam.of,
+        trainer_module: str = process.XTUNER,
     ) -> None:
         self.registry = registry
         self.cuda = cuda
         self.store = RunStore(data_folder / "runs")
         self.store.folder.mkdir(parents=True, exist_ok=True)
-        self.queue = TrainingQueue(registry, self.store, cuda)
+        self.queue = TrainingQueue(registry, self.store, cuda, trainer_module)
         self.judging = JudgingQueue(self.queue, exam_of)
 
     def start(self) -> "FinetuneService":
@@ -197,7 +198,15 @@ class FinetuneService:
         folder = self.store.folder_of(run_id)
         save_judgements(folder, [found for found in read_judgements(folder) if found.step <= start])
         changed = self.store.change(
-            run_id, state="queued", queued=time.time(), resume_from=start, total=total, reason="", chosen=0, merged=0
+            run_id,
+            state="queued",
+            queued=time.time(),
+            resume_from=start,
+            total=total,
+            reason="",
+            restarts=0,
+            chosen=0,
+            merged=0,
         )
         self.queue.wake()
         return changed
@@ -235,7 +244,7 @@ class FinetuneService:
 
     def _resting(self, owner: str, run_id: str) -> Run:
         run = self.get(owner, run_id)
-        if run.state in ACTIVE or run.state == "queued":
+        if run.is_under_way:
             raise StillRunning
         return run
 

@@ -1,4 +1,4 @@
-"""The course's exercise: a model that says whose assistant it is, and keeps its other knowledge."""
+"""Generate self-introduction training data from a name, mixed with general questions."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""The XTuner configuration of a run, as Python text. Nothing a visitor typed reaches it but checked numbers."""
+"""Write a run's XTuner configuration. Nothing a visitor typed reaches it but checked numbers."""
 
 from pathlib import Path
 from string import Template

@@ -1,4 +1,4 @@
-"""Runs one tool of XTuner 0.2.0 in this interpreter, beside a transformers that is newer than its pin.
+"""Run an XTuner 0.2.0 tool in this interpreter, with fixes for newer transformers.
 
 usage: python -m app.finetune.xtuner_launcher TOOL ARGUMENTS...
 

@@ -1,4 +1,4 @@
-"""What a run's XTuner configuration names of ours. Imported in the training process only."""
+"""XTuner data set, model and hooks named in a run's configuration; imported in the training process only."""
 
 import json
 import math

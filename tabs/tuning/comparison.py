@@ -1,29 +1,40 @@
-"""The comparing half of the compare tab, and `/compare`."""
+"""Compare two models side by side with receipts, vote, judge checkpoints, and the `/compare` endpoint."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from html import escape
 from typing import Any
 
 import gradio as gr
-import pandas
 from gradio.events import Dependency
 
 from app.errors import BadInput
 from app.finetune.comparing import Columns, CompareService, Receipt
-from app.finetune.judging import Judgement
 from app.finetune.service import FinetuneService
 from app.models.interface import Message, Registry, Sampling
 from tabs.shell.page import Page, Visitor
-from tabs.tuning import training
-from tabs.tuning.comparison_widgets import ComparisonView, Judging, draw_comparison, draw_judging
+from tabs.tuning import judging
+from tabs.tuning.comparison_widgets import ComparisonView, draw_comparison
 from tabs.tuning.training_widgets import Watch
 
 Bubbles = list[dict[str, Any]]
-# Which run's judgements stand on the page: its id, the language, its checkpoint, what was found.
-Shown = tuple[str, str, int, tuple[Judgement, ...]] | None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of both columns, in the order of the widgets."""
+
+    message: str
+    left: str
+    right: str
+    left_chat: Bubbles
+    right_chat: Bubbles
+    system: str
+    temperature: float
+    max_new_tokens: float
+    seed: float | None
 
 
 class NothingAsked(BadInput):
@@ -41,9 +52,8 @@ def build(
 ) -> None:
     """Draw the panel, wire it, publish `/compare`. After each event in `shown` the run may look otherwise."""
     board = draw_comparison(page, registry)
-    judging = draw_judging(page)
+    judging.build(page, trainer, board, watch, shown)
     _wire_board(page, service, board)
-    _wire_judging(page, trainer, board, judging, watch, shown)
     page.api(partial(compare, service), "compare")
 
 
@@ -69,77 +79,76 @@ def compare(
 def _wire_board(page: Page, service: CompareService, board: ComparisonView) -> None:
     asked = [board.message, board.left, board.right, board.left_chat, board.right_chat, *board.options]
     answers: list[Dependency] = [
-        page.on(board.message.submit, partial(ask, service), asked, board.view),
-        page.on(board.send.click, partial(ask, service), asked, board.view),
+        page.on(event, partial(ask, service, board), asked, board.view)
+        for event in (board.message.submit, board.send.click)
     ]
-    page.on(board.stop.click, settle, [], [board.send, board.stop], cancels=answers)
+    buttons = [board.send, board.stop]
+    page.on(board.stop.click, partial(settle, board), [], buttons, cancels=answers)
     for answer in answers:
-        page.on(answer.then, settle, [], [board.send, board.stop])
-    page.on(board.clear.click, clear, [], board.view, cancels=answers)
+        page.on(answer.then, partial(settle, board), [], buttons)
+    page.on(board.clear.click, partial(clear, board), [], board.view, cancels=answers)
     for key, button in board.votes.items():
         page.on(button.click, partial(vote, service, key), [board.last, board.left_chat])
     page.download(board.export.click, partial(export, service))
 
 
-def _wire_judging(
-    page: Page,
-    trainer: FinetuneService,
-    board: ComparisonView,
-    judging: Judging,
-    watch: Watch,
-    shown: Sequence[Dependency],
-) -> None:
-    inputs, view = [watch.runs, judging.shown], [*judging.view, board.left, board.right]
-    follow = partial(show_judgements, trainer)
-    for event in shown:
-        page.on(event.success, follow, inputs, view)
-    judged = page.on(judging.judge.click, partial(judge, trainer), inputs, view)
-    # which sets the clock going
-    page.on(judged.success, partial(training.show, trainer), watch.chosen, watch.view)
-    page.on(judging.slider.release, partial(pick, trainer), [watch.runs, judging.slider], [board.left, board.right])
-
-
-def ask(
-    service: CompareService,
-    visitor: Visitor,
-    message: str,
-    left: str,
-    right: str,
-    left_chat: Bubbles,
-    right_chat: Bubbles,
-    system: str,
-    temperature: float,
-    max_new_tokens: float,
-    seed: float | None,
-) -> Iterator[list[Any]]:
+def ask(service: CompareService, board: ComparisonView, visitor: Visitor, *inputs: Any) -> Iterator[dict[Any, Any]]:
     """One question to both, each going on in its own conversation."""
-    if not message.strip():
+    asked = Question(*inputs)
+    if not asked.message.strip():
         raise NothingAsked
-    sampling = _sampling(temperature, int(max_new_tokens), int(seed) if seed is not None else None)
-    asked = [[*chat, {"role": "user", "content": message}] for chat in (left_chat, right_chat)]
-    busy = [gr.update(visible=False), gr.update(visible=True)]
-    yield ["", *asked, "", "", None, *busy]
-    messages = (_messages(system, left_chat, message), _messages(system, right_chat, message))
-    for columns in service.compare(left, right, messages, sampling, visitor=visitor.name):
-        said = [
-            [*chat, {"role": "assistant", "content": text or "…"}]
-            for chat, text in zip(asked, (columns.left, columns.right), strict=True)
-        ]
-        if columns.receipts is None:
-            yield [gr.skip(), *said, *([gr.skip()] * 5)]
-        else:
-            receipts = [receipt_html(visitor, receipt) for receipt in columns.receipts]
-            yield [gr.skip(), *said, *receipts, columns, gr.skip(), gr.skip()]
+    sampling = _sampling(
+        asked.temperature, int(asked.max_new_tokens), int(asked.seed) if asked.seed is not None else None
+    )
+    bubble = {"role": "user", "content": asked.message}
+    left, right = [*asked.left_chat, bubble], [*asked.right_chat, bubble]
+    yield _columns(board, left, right) | {
+        board.message: "",
+        board.send: gr.update(visible=False),
+        board.stop: gr.update(visible=True),
+    }
+    messages = (
+        _messages(asked.system, asked.left_chat, asked.message),
+        _messages(asked.system, asked.right_chat, asked.message),
+    )
+    for columns in service.compare(asked.left, asked.right, messages, sampling, visitor=visitor.name):
+        view: dict[Any, Any] = {
+            board.left_chat: [*left, _answer(columns.left)],
+            board.right_chat: [*right, _answer(columns.right)],
+        }
+        if columns.receipts is not None:
+            left_receipt, right_receipt = columns.receipts
+            view |= {
+                board.left_receipt: receipt_html(visitor, left_receipt),
+                board.right_receipt: receipt_html(visitor, right_receipt),
+                board.last: columns,
+            }
+        yield view
 
 
-def settle(_visitor: Visitor) -> list[dict[str, Any]]:
+def _columns(board: ComparisonView, left: Bubbles, right: Bubbles) -> dict[Any, Any]:
+    """Two conversations whose last answers have no receipts yet."""
+    return {
+        board.left_chat: left,
+        board.right_chat: right,
+        board.left_receipt: "",
+        board.right_receipt: "",
+        board.last: None,
+    }
+
+
+def _answer(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text or "…"}
+
+
+def settle(board: ComparisonView, _visitor: Visitor) -> dict[Any, Any]:
     """After an answer, however it ended."""
-    return [gr.update(visible=True), gr.update(visible=False)]
+    return {board.send: gr.update(visible=True), board.stop: gr.update(visible=False)}
 
 
-def clear(visitor: Visitor) -> list[Any]:
+def clear(board: ComparisonView, visitor: Visitor) -> dict[Any, Any]:
     """Two new conversations."""
-    return ["", [], [], "", "", None, *settle(visitor)]
+    return _columns(board, [], []) | {board.message: ""} | settle(board, visitor)
 
 
 def vote(service: CompareService, choice: str, visitor: Visitor, columns: Columns | None, chat: Bubbles) -> None:
@@ -155,63 +164,6 @@ def export(service: CompareService, visitor: Visitor) -> tuple[str, str]:
     """The visitor's votes as JSON lines."""
     lines = [json.dumps(row, ensure_ascii=False) for row in service.votes(visitor.name)]
     return "votes.jsonl", "\n".join(lines) + "\n"
-
-
-def judge(trainer: FinetuneService, visitor: Visitor, run_id: str | None, shown: Shown) -> list[Any]:
-    """Judge all checkpoints of the chosen run once more; the curves follow."""
-    trainer.judge(visitor.name, run_id or "")
-    return show_judgements(trainer, visitor, run_id, shown)
-
-
-def show_judgements(trainer: FinetuneService, visitor: Visitor, run_id: str | None, shown: Shown) -> list[Any]:
-    """What is judged of the run so far; curves and slider stay as they are while nothing new is known.
-
-    A run that has a model now is put beside its base.
-    """
-    run = next((run for run in trainer.runs(visitor.name) if run.id == run_id), None)
-    if run is None:
-        hidden = gr.update(visible=False)
-        return [hidden, hidden, visitor.text("compare.nothing_judged"), hidden, None, gr.skip(), gr.skip()]
-    found = trainer.judgements(visitor.name, run.id)
-    total = len(trainer.progress(visitor.name, run.id).checkpoints)
-    note = ""
-    if run.judging:
-        note = visitor.text("compare.judging", done=len(found), total=total)
-    elif run.judging_reason:
-        note = visitor.text("compare.not_judged", reason=run.judging_reason)
-    elif not found:
-        note = visitor.text("compare.nothing_judged")
-    now = (run.id, visitor.language, run.chosen, tuple(found))
-    curves = [gr.skip(), gr.skip()] if shown == now else _curves(visitor, found)
-    again = gr.update(visible=bool(total) and not run.judging)
-    models = [gr.skip(), gr.skip()]
-    if run.chosen and (shown is None or (shown[0], shown[2]) != (run.id, run.chosen)):
-        models = [gr.update(value=run.base), gr.update(value=run.model)]
-    return [*curves, note, again, now, *models]
-
-
-def pick(trainer: FinetuneService, visitor: Visitor, run_id: str, step: float) -> list[dict[str, Any]]:
-    """Compare the base with the checkpoint nearest to the slider."""
-    run = trainer.get(visitor.name, run_id)
-    steps = trainer.progress(visitor.name, run_id).checkpoints
-    nearest = min(steps, key=lambda known: abs(known - step))
-    return [gr.update(value=run.base), gr.update(value=run.checkpoint_model(nearest))]
-
-
-def _curves(visitor: Visitor, found: list[Judgement]) -> list[Any]:
-    if not found:
-        return [gr.update(visible=False), gr.update(visible=False)]
-    rows = [(one.step, one.kept, visitor.text("compare.curves.kept")) for one in found]
-    rows += [
-        (one.step, one.identity, visitor.text("compare.curves.identity")) for one in found if one.identity is not None
-    ]
-    table = pandas.DataFrame(rows, columns=["step", "share", "curve"])
-    steps = [one.step for one in found]
-    pace = steps[1] - steps[0] if len(steps) > 1 else 1
-    # a slider wants room between its ends, even while one checkpoint is judged
-    last = max(steps[-1], steps[0] + pace)
-    slider = gr.update(minimum=steps[0], maximum=last, step=pace, value=steps[-1], visible=len(steps) > 1)
-    return [gr.update(value=table, visible=True), slider]
 
 
 def _messages(system: str, chat: Bubbles, message: str) -> list[Message]:

@@ -1,4 +1,4 @@
-"""What the comparing half of the compare tab consists of."""
+"""Widgets of the comparing page: two columns, each with its receipt."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -35,22 +35,6 @@ class ComparisonView:
         """What an answer changes."""
         chats = [self.message, self.left_chat, self.right_chat]
         return [*chats, self.left_receipt, self.right_receipt, self.last, self.send, self.stop]
-
-
-@dataclass(frozen=True)
-class Judging:
-    """Identity against damage. `shown` is what stands on the page."""
-
-    judge: gr.Button
-    curves: gr.LinePlot
-    slider: gr.Slider
-    note: gr.Markdown
-    shown: gr.State
-
-    @property
-    def view(self) -> list[Any]:
-        """What a new judgement changes."""
-        return [self.curves, self.slider, self.note, self.judge, self.shown]
 
 
 def draw_comparison(page: Page, registry: Registry) -> ComparisonView:
@@ -91,16 +75,19 @@ def draw_comparison(page: Page, registry: Registry) -> ComparisonView:
             key: page.bind(gr.Button(size="sm", min_width=80), value=f"compare.votes.{key}") for key in CHOICES
         }
         export = page.bind(gr.Button(size="sm", min_width=120), value="compare.export_votes")
-    models = (left, right, left_chat, right_chat, left_receipt, right_receipt)
-    return ComparisonView(*models, message, send, stop, clear, options, votes, export, gr.State())
-
-
-def draw_judging(page: Page) -> Judging:
-    with page.bind(gr.Accordion(open=True, elem_id="judging"), label="compare.judgement"):
-        curves = gr.LinePlot(None, x="step", y="share", color="curve", y_lim=[0, 1.02], height=240, visible=False)
-        page.bind(curves, x_title="compare.step", y_title="compare.share", color_title="compare.curves_title")
-        slider = page.bind(gr.Slider(0, 1, visible=False), label="compare.checkpoint")
-        note = gr.Markdown(elem_id="judging-note")
-        judge = page.bind(gr.Button(visible=False, size="sm", elem_id="judge-again"), value="compare.judge")
-        page.bind(gr.Markdown(elem_classes="compare-measure"), value="compare.measure")
-    return Judging(judge, curves, slider, note, gr.State())
+    return ComparisonView(
+        left=left,
+        right=right,
+        left_chat=left_chat,
+        right_chat=right_chat,
+        left_receipt=left_receipt,
+        right_receipt=right_receipt,
+        message=message,
+        send=send,
+        stop=stop,
+        clear=clear,
+        options=options,
+        votes=votes,
+        export=export,
+        last=gr.State(),
+    )

@@ -1,11 +1,8 @@
-"""A run made ready for others, on the comparing page: one button, and a table of what each step costs and keeps.
-
-`/finish` does the same for programs.
-"""
+"""Merge, quantise and measure a trained run: the button, the table, and the `/finish` endpoint."""
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from html import escape
 from typing import Any
@@ -18,12 +15,12 @@ from app.finetune.finishing import KINDS, Row
 from app.finetune.runs import Run
 from app.finetune.service import FinetuneService
 from tabs.shell.page import Page, Visitor
-from tabs.tuning import training
+from tabs.tuning.run_view import show as show_run
 from tabs.tuning.training_widgets import Watch
 
 LOOK_SECONDS = 1.0
 LOST = 0.5  # of the share of questions that were answered with the name
-FIGURES = ("memory", "speed", "name", "kept", "drift")
+FIGURES = ("memory", "speed", "name", "retention", "drift")
 
 
 class NotFinished(StudioError):
@@ -32,7 +29,19 @@ class NotFinished(StudioError):
 
 
 @dataclass(frozen=True)
-class Finishing:
+class Shown:
+    """What of a run's table stands on the page."""
+
+    run_id: str
+    language: str
+    finishing: bool
+    ready: bool
+    note: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class FinishingPanel:
     """`shown` is what stands on the page."""
 
     start: gr.Button
@@ -59,14 +68,14 @@ def build(page: Page, service: FinetuneService, watch: Watch, shown: Sequence[De
                 value="compare.finish_stop",
             )
         page.bind(gr.Markdown(elem_classes="compare-measure"), value="compare.finish_measure")
-    panel = Finishing(start, stop, table, gr.State())
+    panel = FinishingPanel(start, stop, table, gr.State())
     inputs = [watch.runs, panel.shown]
     for event in shown:
-        page.on(event.success, partial(show, service), inputs, panel.view)
+        page.on(event.success, partial(show, service, panel), inputs, panel.view)
     for button, handler in ((start, begin), (stop, leave)):
-        done = page.on(button.click, partial(handler, service), inputs, panel.view)
+        done = page.on(button.click, partial(handler, service, panel), inputs, panel.view)
         # which sets the clock going
-        page.on(done.success, partial(training.show, service), watch.chosen, watch.view)
+        page.on(done.success, partial(show_run, service, watch), watch.chosen, watch.view)
     page.api(partial(finish, service), "finish")
 
 
@@ -75,7 +84,7 @@ def finish(service: FinetuneService, visitor: Visitor, run: str) -> Iterator[lis
     service.finish(visitor.name, run)
     while True:
         known = service.get(visitor.name, run)
-        yield [asdict(row) for row in service.finished(visitor.name, run)]
+        yield [row.as_dict() for row in service.finished(visitor.name, run)]
         if not known.finishing:
             break
         time.sleep(LOOK_SECONDS)
@@ -83,38 +92,46 @@ def finish(service: FinetuneService, visitor: Visitor, run: str) -> Iterator[lis
         raise NotFinished(reason=known.finishing_reason)
 
 
-def begin(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
+def begin(
+    service: FinetuneService, panel: FinishingPanel, visitor: Visitor, run_id: str | None, shown: Shown | None
+) -> Any:
     """Merge, quantise, load and measure the chosen run."""
     service.finish(visitor.name, run_id or "")
-    return show(service, visitor, run_id, shown)
+    return show(service, panel, visitor, run_id, shown)
 
 
-def leave(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
+def leave(
+    service: FinetuneService, panel: FinishingPanel, visitor: Visitor, run_id: str | None, shown: Shown | None
+) -> Any:
     """Leave off; the rows that are known stay."""
     service.stop_finishing(visitor.name, run_id or "")
-    return show(service, visitor, run_id, shown)
+    return show(service, panel, visitor, run_id, shown)
 
 
-def show(service: FinetuneService, visitor: Visitor, run_id: str | None, shown: Any) -> Any:
+def show(
+    service: FinetuneService, panel: FinishingPanel, visitor: Visitor, run_id: str | None, shown: Shown | None
+) -> Any:
     """The table of one run as far as it is known; what is drawn stays while nothing happens."""
     run = next((run for run in service.runs(visitor.name) if run.id == run_id), None)
     if run is None:
-        hidden = gr.update(visible=False)
-        return [hidden, hidden, f"<p>{escape(visitor.text('compare.finish_empty'))}</p>", None]
+        return {
+            panel.start: gr.update(visible=False),
+            panel.stop: gr.update(visible=False),
+            panel.table: f"<p>{escape(visitor.text('compare.finish_empty'))}</p>",
+            panel.shown: None,
+        }
     rows = service.finished(visitor.name, run.id)
-    ready = bool(run.chosen) and not training.is_active(run)
-    measured = service.is_measured_now(run)
-    now = (run.id, visitor.language, run.finishing, measured, run.finishing_reason, ready, tuple(rows))
+    ready = bool(run.chosen) and not run.is_under_way
+    note = _note(visitor, run, len(rows), measured=service.is_measured_now(run), ready=ready)
+    now = Shown(run.id, visitor.language, run.finishing, ready, note, tuple(rows))
     if shown == now:
         return gr.skip()
-    note = _note(visitor, run, len(rows), measured=measured, ready=ready)
-    start, stop = gr.update(visible=ready and not run.finishing), gr.update(visible=run.finishing)
-    return [
-        start,
-        stop,
-        f"<p>{escape(note)}</p>{table_html(visitor, rows)}" if note else table_html(visitor, rows),
-        now,
-    ]
+    return {
+        panel.start: gr.update(visible=ready and not run.finishing),
+        panel.stop: gr.update(visible=run.finishing),
+        panel.table: f"<p>{escape(note)}</p>{table_html(visitor, rows)}" if note else table_html(visitor, rows),
+        panel.shown: now,
+    }
 
 
 def _note(visitor: Visitor, run: Run, done: int, *, measured: bool, ready: bool) -> str:
@@ -145,7 +162,7 @@ def _line(visitor: Visitor, row: Row, advice: str) -> str:
         _figure(row.memory_mib, "{} MiB"),
         _figure(row.tokens_per_s, "{:.1f}"),
         _figure(row.identity, "{:.0%}"),
-        _figure(row.kept, "{:.0%}"),
+        _figure(row.retention, "{:.0%}"),
         escape(drift),
     ]
     line = f"<tr><th>{kind}<code>{escape(row.model)}</code></th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

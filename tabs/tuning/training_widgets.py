@@ -1,6 +1,7 @@
-"""What the training half of the compare tab consists of."""
+"""Widgets of the training page: the form for a new run, and the view of a run."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,7 @@ from app.models.interface import Registry
 from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.page import Page
 
+# The settings that have a field on the page, two in a row.
 NUMBERS = (
     "steps",
     "learning_rate",
@@ -25,6 +27,22 @@ NUMBERS = (
 
 
 @dataclass(frozen=True)
+class FormValues:
+    """What the form holds when a button is pressed, by the names of its widgets."""
+
+    base: str
+    source: str
+    name: str
+    language: str
+    wording: str
+    file: str | None
+    run_name: str
+    questions: str
+    general: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Form:
     """The left side: data and settings."""
 
@@ -36,10 +54,9 @@ class Form:
     wording: gr.Textbox
     file: gr.File
     run_name: gr.Textbox
-    method: gr.Radio
-    numbers: list[gr.Number]
     questions: gr.Textbox
     general: gr.Radio
+    options: dict[str, Any]  # setting -> its widget
     check: gr.Button
     start: gr.Button
     preview: gr.Markdown
@@ -47,9 +64,17 @@ class Form:
 
     @property
     def inputs(self) -> list[Any]:
-        """In the order of the handlers' parameters."""
-        about = [self.base, self.source, self.name, self.language, self.wording, self.file, self.run_name]
-        return [*about, self.questions, self.general, self.method, *self.numbers]
+        """What the handlers are given; `read` gives the values their names back."""
+        return [*(getattr(self, key) for key in _PLAIN), *self.options.values()]
+
+    def read(self, values: Sequence[Any]) -> FormValues:
+        """The values of `inputs` by name."""
+        known = dict(zip((*_PLAIN, *self.options), values, strict=True))
+        plain = {key: known.pop(key) for key in _PLAIN}
+        return FormValues(**plain, options=known)
+
+
+_PLAIN = tuple(field.name for field in fields(FormValues) if field.name != "options")
 
 
 @dataclass(frozen=True)
@@ -107,28 +132,44 @@ def draw_form(page: Page, registry: Registry) -> Form:
         with page.bind(gr.Accordion(open=False), label="compare.settings"):
             general = page.bind(gr.Radio(value="own"), label="compare.general", choices="compare.generals")
             page.bind(general, info="compare.general_info")
-            method, numbers, questions = _settings(page)
+            options = _draw_options(page)
+            questions = page.bind(gr.Textbox(lines=2), label="compare.questions")
         with gr.Row():
             check = page.bind(gr.Button(), value="compare.check")
             start = page.bind(gr.Button(variant="primary", elem_id="tune-start"), value="compare.start")
         preview = gr.Markdown()
         rows = gr.Code(language=None, visible=False, max_lines=14, show_label=False)
-    about = (base, source, wizard, name, language, wording, file, run_name)
-    return Form(*about, method, numbers, questions, general, check, start, preview, rows)
+    return Form(
+        base=base,
+        source=source,
+        wizard=wizard,
+        name=name,
+        language=language,
+        wording=wording,
+        file=file,
+        run_name=run_name,
+        questions=questions,
+        general=general,
+        options=options,
+        check=check,
+        start=start,
+        preview=preview,
+        rows=rows,
+    )
 
 
-def _settings(page: Page) -> tuple[gr.Radio, list[gr.Number], gr.Textbox]:
+def _draw_options(page: Page) -> dict[str, Any]:
     normal = TrainOptions()
-    method = page.bind(gr.Radio(value=normal.method), label="compare.method", choices="compare.methods")
-    numbers: list[gr.Number] = []
+    drawn: dict[str, Any] = {
+        "method": page.bind(gr.Radio(value=normal.method), label="compare.method", choices="compare.methods")
+    }
     for pair in zip(NUMBERS[::2], NUMBERS[1::2], strict=True):
         with gr.Row():
             for key in pair:
                 low, high = LIMITS[key]
                 number = gr.Number(getattr(normal, key), minimum=low, maximum=high, min_width=110)
-                numbers.append(page.bind(number, label=f"compare.{key}"))
-    questions = page.bind(gr.Textbox(lines=2), label="compare.questions")
-    return method, numbers, questions
+                drawn[key] = page.bind(number, label=f"compare.{key}")
+    return drawn
 
 
 def draw_watch(page: Page) -> Watch:
@@ -160,5 +201,24 @@ def draw_watch(page: Page) -> Watch:
         with page.bind(gr.Accordion(open=False), label="compare.config"):
             config = gr.Code(language="python", show_label=False, max_lines=24)
         timer = gr.Timer(2.0, active=False)
-    shown = (runs, status, curve, rates, samples, at_rest, checkpoint, extra, stop, resume, delete, choose)
-    return Watch(*shown, kind, pack, packed, log, config, timer, gr.State())
+    return Watch(
+        runs=runs,
+        status=status,
+        curve=curve,
+        rates=rates,
+        samples=samples,
+        at_rest=at_rest,
+        checkpoint=checkpoint,
+        extra=extra,
+        stop=stop,
+        resume=resume,
+        delete=delete,
+        choose=choose,
+        kind=kind,
+        pack=pack,
+        packed=packed,
+        log=log,
+        config=config,
+        timer=timer,
+        shown=gr.State(),
+    )

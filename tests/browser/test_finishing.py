@@ -2,13 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from app.access.session_limits import SessionLimits
-from app.chat.service import ChatService
 from app.finetune.comparing import CompareService
 from app.finetune.finishing import Row, save_rows
 from app.finetune.options import TrainOptions
@@ -17,6 +14,7 @@ from app.finetune.service import FinetuneService
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 from app.web import ui
+from tests.fakes import fake_services
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -40,18 +38,7 @@ def test_the_button_starts_the_table_follows_and_a_stop_is_heard(
     run = Run(new_id(), "nova", BASE, "lin", 1.0, TrainOptions(), rows=1, total=4)
     training.store.create(run, [], {})
     training.store.change(run.id, state="finished", chosen=4)
-    services: Any = SimpleNamespace(
-        sessions=SessionLimits(),
-        settings=SimpleNamespace(language="auto"),
-        registry=registry,
-        chat=ChatService(registry),
-        finetune=training,
-        compare=CompareService(registry, tmp_path),
-        knowledge=None,
-        evaluate=None,
-        agent=None,
-        story=None,
-    )
+    services = fake_services(registry, finetune=training, compare=CompareService(registry, tmp_path))
     address = serve(ui.build(services), auth=[("lin", "any")])
     context = chromium.new_context(locale="en-GB")
     context.request.post(f"{address}/login", form={"username": "lin", "password": "any"})

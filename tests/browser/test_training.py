@@ -3,7 +3,6 @@
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -11,13 +10,12 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from app.access.session_limits import SessionLimits
-from app.chat.service import ChatService
 from app.finetune.comparing import CompareService
 from app.finetune.service import FinetuneService
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 from app.web import ui
+from tests.fakes import fake_services
 from tests.training_fixtures import few
 
 TOLD = {"state", "step", "total", "loss", "eta_s", "checkpoint"}
@@ -43,18 +41,7 @@ def service(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -
 def address(
     service: FinetuneService, registry: ModelRegistry, serve: Callable[[gr.Blocks], str], tmp_path: Path
 ) -> str:
-    services: Any = SimpleNamespace(
-        sessions=SessionLimits(),
-        settings=SimpleNamespace(language="auto", auth=""),
-        registry=registry,
-        chat=ChatService(registry),
-        finetune=service,
-        compare=CompareService(registry, tmp_path),
-        knowledge=None,
-        evaluate=None,
-        agent=None,
-        story=None,
-    )
+    services = fake_services(registry, finetune=service, compare=CompareService(registry, tmp_path))
     return serve(ui.build(services))
 
 

@@ -9,8 +9,9 @@ import pytest
 from gradio_client import Client
 
 from app.finetune.command import add_options, finetune
+from app.finetune.errors import TrainsNoVision
 from app.finetune.options import TrainOptions
-from app.finetune.service import FinetuneService, TrainsNoVision
+from app.finetune.service import FinetuneService
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 from tabs.shell.page import Page

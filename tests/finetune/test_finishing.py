@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from app.errors import UnknownModel
-from app.finetune.finishing import KINDS, Examination, Kind, Row, keeps
+from app.finetune.finishing import KINDS, Examination, Kind, Row, retains
 from app.finetune.judging import GREEDY, Interrupted
 from app.finetune.options import TrainOptions
 from app.finetune.runs import Run, UnknownRun, new_id
@@ -60,8 +60,8 @@ def rows(service: FinetuneService, run: Run) -> dict[Kind, Row]:
 def test_each_step_is_measured(rows: dict[Kind, Row]) -> None:
     assert tuple(rows) == KINDS
     base, adapter, merged = rows["base"], rows["adapter"], rows["merged"]
-    assert (base.identity, base.kept) == (1.0, 1.0) and base.drift is not None and base.drift > 0.01
-    assert adapter.drift is None and adapter.kept == merged.kept and adapter.identity == merged.identity
+    assert (base.identity, base.retention) == (1.0, 1.0) and base.drift is not None and base.drift > 0.01
+    assert adapter.drift is None and adapter.retention == merged.retention and adapter.identity == merged.identity
     assert merged.drift is not None and merged.drift < base.drift / 5
     assert all(row.tokens_per_s and row.memory_mib and not row.reason for row in (base, adapter, merged))
 
@@ -96,7 +96,7 @@ def test_a_model_that_cannot_be_had_is_a_row_with_its_reason_and_a_stop_ends_all
     seen = registry.for_visitor(OWNER)
     rows = list(Examination(seen, replace(run, language="zh"), few(), prepare, lambda: False).rows())
     assert [bool(row.reason) for row in rows] == [True, True, False, False]
-    assert "没有名为 lost 的模型" in rows[1].reason and rows[1].kept is None and rows[2].kept == 1.0
+    assert "没有名为 lost 的模型" in rows[1].reason and rows[1].retention is None and rows[2].retention == 1.0
     with pytest.raises(Interrupted):
         list(Examination(seen, run, few(), prepare, lambda: True).rows())
 
@@ -109,7 +109,7 @@ class Piecewise(FakeModel):
 
 
 def test_pieces_of_characters_that_read_alike_are_not_the_same_answer() -> None:
-    assert not keeps(Piecewise("tiny"), "你是谁？", "我")
+    assert not retains(Piecewise("tiny"), "你是谁？", "我")
 
 
 def test_another_cannot_finish_it_and_the_owner_can_stop(

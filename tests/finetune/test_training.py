@@ -1,7 +1,6 @@
 """Real trainings of the packaged model, a few steps each, by XTuner in a child process."""
 
-import os
-import signal
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -14,18 +13,17 @@ from app.finetune import process
 from app.finetune.comparing import CompareService
 from app.finetune.data import BadData
 from app.finetune.encoding import IGNORED, encode
+from app.finetune.errors import AllStepsDone, NeedsCuda, NothingToResume
 from app.finetune.judging import GREEDY, judge
 from app.finetune.options import TrainOptions
-from app.finetune.runs import ACTIVE, Run, RunNameTaken, UnknownRun
-from app.finetune.service import AllStepsDone, FinetuneService, NeedsCuda, StillRunning
+from app.finetune.runs import RunNameTaken, UnknownRun
+from app.finetune.service import FinetuneService
 from app.finetune.wizard import general_questions, name_questions
 from app.models.interface import Message, Sampling
 from app.models.registry.registry import ModelRegistry
-from tests.training_fixtures import BASE, NAME, WORDING, Trained, wait_for
+from tests.training_fixtures import BASE, BRIEF, NAME, ROWS, WORDING, Trained, wait_for
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
-ROWS = [[{"input": f"Say {number}", "output": f"{number}!"}] for number in range(8)]
-BRIEF = TrainOptions(steps=6, batch=1, rank=4, max_length=64, save_every=2, evaluate_every=6)
 
 
 def answer(registry: ModelRegistry, name: str, messages: list[Message] = ASKED) -> str:
@@ -74,10 +72,10 @@ def test_checkpoints_are_judged_by_themselves(trained: Trained, registry: ModelR
     early, late = trained.service.judgements("lin", run.id)
     assert (early.step, late.step) == (8, 16) and late.identity is not None and late.identity > 0.8
     assert early.identity is not None and early.identity <= late.identity
-    assert 0.6 < late.kept <= 1.0
+    assert 0.6 < late.retention <= 1.0
     names, general = name_questions("en"), general_questions("en")
     bare = list(judge(registry, BASE, [(0, BASE)], run.identity, names[:2], general[:2]))
-    assert [(found.identity, found.kept) for found in bare] == [(0.0, 1.0)]
+    assert [(found.identity, found.retention) for found in bare] == [(0.0, 1.0)]
 
 
 def test_adapter_and_merged_model_can_be_downloaded(trained: Trained, tmp_path: Path) -> None:
@@ -160,51 +158,26 @@ def test_what_cannot_start_is_said_at_once(trained: Trained) -> None:
         service.resume("lin", trained.run.id)
 
 
-def test_a_queue_a_restart_a_stop_and_a_resume(registry: ModelRegistry, tiny_base: str, tmp_path: Path) -> None:
-    service = FinetuneService(registry, tmp_path).start()
-    first = service.submit("a", "one", tiny_base, ROWS, TrainOptions(**{**BRIEF.as_dict(), "steps": 4000}))
-    second = service.submit("b", "two", tiny_base, ROWS, BRIEF)
-    assert service.ahead_of(second) == 1
-    wait_for(lambda: service.progress("a", first.id).step >= 2)
-    assert service.get("b", second.id).state == "queued"
-    with pytest.raises(StillRunning):
-        service.delete("a", first.id)
+def test_a_resumed_training_goes_on_from_its_checkpoint(
+    trained: Trained, registry: ModelRegistry, tmp_path: Path
+) -> None:
+    source = trained.service.store.folder_of(trained.run.id)
+    copy = Path(shutil.copytree(source, tmp_path / "runs" / source.name))
+    for file in (copy / "config.py", copy / "run.json"):
+        text = (
+            file.read_text(encoding="utf-8").replace(str(source), str(copy)).replace('"name": "nova"', '"name": "on"')
+        )
+        file.write_text(text, encoding="utf-8")
+    service = FinetuneService(registry, tmp_path)
+    with pytest.raises(NothingToResume):
+        service.resume("lin", source.name, step=3)
+    resumed = service.resume("lin", source.name, step=8)
+    service.store.change(source.name, total=10)
+    service.queue.start()  # without the judging of what comes out
+    wait_for(lambda: not service.get("lin", source.name).is_under_way)
     service.close()
-
-    again = FinetuneService(registry, tmp_path).start()
-    wait_for(lambda: again.get("a", first.id).state == "training")
-    found = again.get("a", first.id)
-    assert process.is_alive(found.pid, found.pid_created)
-    again.stop("a", first.id)
-    wait_for(lambda: again.get("a", first.id).state == "stopped")
-    reached = again.progress("a", first.id).checkpoints[-1]
-    assert again.progress("a", first.id).last == "stopped" and reached >= 2
-    wait_for(lambda: again.get("b", second.id).state in ACTIVE)
-    kill(again.get("b", second.id))
-    wait_for(lambda: again.get("b", second.id).state == "failed")
-    assert "SIGKILL" in again.get("b", second.id).reason
-
-    again.close()
-
-    last = FinetuneService(registry, tmp_path)  # its queue starts once the run is shortened
-    with pytest.raises(StudioError):
-        last.resume("a", first.id, step=3999)
-    resumed = last.resume("a", first.id, step=2)
-    last.store.change(first.id, total=5)
-    last.start()
-    wait_for(lambda: last.get("a", first.id).state == "finished")
-    curve = last.progress("a", first.id).curve
-    assert resumed.resume_from == 2 and [step for step, _, _ in curve] == [1, 2, 3, 4, 5]
-
-    more = last.resume("a", first.id, extra_steps=2)
-    assert (more.state, more.resume_from, more.total) == ("queued", 5, 7)
-    wait_for(lambda: last.get("a", first.id).state == "finished")
-    progress = last.progress("a", first.id)
-    assert [step for step, _, _ in progress.curve] == list(range(1, 8)) and progress.checkpoints[-1] == 7
-    assert progress.curve[-2][2] > 0 and last.get("a", first.id).chosen == 7
-    last.close()
-
-
-def kill(run: Run) -> None:
-    assert run.pid, "it has ended already"  # 0 would be this process and all that it has started
-    os.kill(run.pid, signal.SIGKILL)
+    progress, before = service.progress("lin", source.name), trained.service.progress("lin", trained.run.id)
+    assert (resumed.resume_from, service.get("lin", source.name).state) == (8, "finished")
+    assert progress.curve[:8] == before.curve[:8] and [step for step, *_ in progress.curve[8:]] == [9, 10]
+    # what was learnt by step 8 is there again
+    assert progress.curve[8][1] < before.curve[0][1] / 2 and progress.checkpoints == (8, 10)

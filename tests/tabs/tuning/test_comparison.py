@@ -1,7 +1,6 @@
 """The tune and compare tab over HTTP and in a browser, with a model that was really trained."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -9,10 +8,9 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from app.access.session_limits import SessionLimits
-from app.chat.service import ChatService
 from app.finetune.comparing import CompareService
 from app.web import ui
+from tests.fakes import fake_services
 from tests.training_fixtures import BASE, NAME, WORDING, Trained
 
 LEARNT = WORDING.replace("{name}", NAME)
@@ -20,17 +18,8 @@ LEARNT = WORDING.replace("{name}", NAME)
 
 @pytest.fixture
 def address(trained: Trained, serve: Callable[[gr.Blocks], str], tmp_path: Any) -> str:
-    services: Any = SimpleNamespace(
-        sessions=SessionLimits(),
-        settings=SimpleNamespace(language="auto"),
-        registry=trained.registry,
-        chat=ChatService(trained.registry),
-        finetune=trained.service,
-        compare=CompareService(trained.registry, tmp_path),
-        knowledge=None,
-        evaluate=None,
-        agent=None,
-        story=None,
+    services = fake_services(
+        trained.registry, finetune=trained.service, compare=CompareService(trained.registry, tmp_path)
     )
     return serve(ui.build(services))
 
@@ -58,23 +47,6 @@ def test_finetune_endpoint_refuses_what_it_cannot_train(address: str) -> None:
     ):
         with pytest.raises(AppError):
             client.predict(name, base, data, 2, options, api_name="/finetune")
-
-
-def test_data_that_is_wrong_is_shown_row_by_row(trained: Trained, tmp_path: Any) -> None:
-    from tabs.shell.page import Visitor
-    from tabs.tuning import training
-    from tabs.tuning.training_widgets import NUMBERS
-
-    file = tmp_path / "rows.jsonl"
-    file.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a"}\n{broken\n', encoding="utf-8")
-    numbers = [2, 1e-3, 4, 8, 0, 1, 1, 64, 1, 1]
-    assert len(numbers) == len(NUMBERS)
-    values = [BASE, "file", "", "en", "", str(file), "x", "", "own", "lora", *numbers]
-    shown, _ = training.check(trained.service, Visitor("en", "a", "s"), *values)
-    assert "- 3:" in shown and "JSON" in shown
-    file.write_text('{"instruction": "a", "output": "b"}\n', encoding="utf-8")
-    shown, rows = training.check(trained.service, Visitor("en", "a", "s"), *values)
-    assert shown.startswith("1 rows") and "<|im_start|>user\na<|im_end|>" in rows["value"]
 
 
 @pytest.mark.browser

@@ -1,0 +1,135 @@
+"""Status, curves and samples of one training run, drawn for the page."""
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+import pandas
+
+from app.finetune.finishing import KINDS
+from app.finetune.runs import ACTIVE, Run, TrainingProgress
+from app.finetune.service import FinetuneService
+from tabs.shell.page import Visitor
+from tabs.tuning.training_widgets import Watch
+
+CURVE_POINTS = 500
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What of a run stands on the page: drawing anew takes the browser's processor, which may be the trainer's too."""
+
+    run_id: str
+    choices: tuple[tuple[str, str], ...]
+    status: str
+    samples: int
+    checkpoints: tuple[int, ...]
+
+
+def show(service: FinetuneService, watch: Watch, visitor: Visitor, run_id: str | None, shown: Shown | None) -> Any:
+    """The view of one run: the one that was chosen, else the newest. What is drawn stays while nothing happens."""
+    runs = service.runs(visitor.name)
+    run = next((run for run in runs if run.id == run_id), runs[0] if runs else None)
+    choices = [(f"{run.name} · {visitor.text(f'compare.state.{run.state}')}", run.id) for run in runs]
+    if run is None:
+        return _nothing(watch, visitor)
+    progress = service.store.progress(run.id)
+    status = status_html(service, visitor, run, progress)
+    now = Shown(run.id, tuple(choices), status, len(progress.samples), progress.checkpoints)
+    if shown == now:
+        return gr.skip()
+    # one for each plot: gradio takes an update apart while it sends it
+    curve, rates = (gr.update(value=curve_of(progress), visible=len(progress.curve) > 1) for _ in range(2))
+    view = {
+        watch.runs: gr.update(choices=choices, value=run.id),
+        watch.status: status,
+        watch.curve: curve,
+        watch.rates: rates,
+        watch.samples: samples_html(progress),
+        watch.stop: gr.update(visible=run.is_under_way),
+        watch.at_rest: gr.update(visible=not run.is_under_way),
+        watch.log: service.log(visitor.name, run.id),
+        watch.config: service.config(visitor.name, run.id),
+        watch.timer: gr.Timer(active=run.is_under_way or run.judging or run.finishing),
+        watch.shown: now,
+    }
+    # a choice of the visitor's stays until there is a newer checkpoint
+    if shown is None or (shown.run_id, shown.checkpoints) != (run.id, progress.checkpoints):
+        steps = list(progress.checkpoints)
+        view[watch.checkpoint] = gr.update(choices=steps, value=steps[-1] if steps else None)
+    return view
+
+
+def _nothing(watch: Watch, visitor: Visitor) -> dict[Any, Any]:
+    hidden = [watch.curve, watch.rates, watch.stop, watch.at_rest]
+    return {component: gr.update(visible=False) for component in hidden} | {
+        watch.runs: gr.update(choices=[], value=None),
+        watch.status: f"<p>{escape(visitor.text('compare.no_run'))}</p>",
+        watch.samples: "",
+        watch.log: "",
+        watch.config: "",
+        watch.timer: gr.Timer(active=False),
+        watch.shown: None,
+    }
+
+
+def status_html(service: FinetuneService, visitor: Visitor, run: Run, progress: TrainingProgress) -> str:
+    """State, step, loss, time left, and why it failed."""
+    done = 100 * progress.step // max(1, run.total)
+    bar = f'<div class="tune-bar"><i style="width:{done}%"></i></div>'
+    kind = "tune-failed" if run.state == "failed" else "tune-waits"
+    reason = f'<p class="{kind}">{escape(run.reason)}</p>' if run.reason else ""
+    what_next = escape(visitor.text("compare.what_next"))
+    model = f"<p>→ <code>{escape(run.model)}</code> · {what_next}</p>" if run.chosen else ""
+    parts = " · ".join(_status_parts(service, visitor, run, progress))
+    return f'<div class="tune-state {run.state}">{parts}</div>{bar}{reason}{model}'
+
+
+def _status_parts(service: FinetuneService, visitor: Visitor, run: Run, progress: TrainingProgress) -> list[str]:
+    state = "stopping" if run.stopping and run.is_under_way else run.state
+    parts = [f"<b>{escape(visitor.text(f'compare.state.{state}'))}</b>"]
+    if run.state == "queued" and (ahead := service.ahead_of(run)):
+        parts.append(visitor.text("compare.ahead", count=ahead))
+    parts.append(visitor.text("compare.progress", step=progress.step, total=run.total))
+    if progress.curve:
+        _, loss, rate = progress.curve[-1]
+        parts += [f"{visitor.text('compare.loss')} {loss:.3f}", f"{visitor.text('compare.rate')} {rate:.1e}"]
+    eta = service.status(visitor.name, run.id)["eta_s"]
+    if eta is not None and run.state in ACTIVE:
+        parts.append(visitor.text("compare.eta", time=duration(visitor, eta)))
+    if run.judging and not run.is_under_way:
+        judged = len(service.judgements(visitor.name, run.id))
+        parts.append(visitor.text("compare.judging", done=judged, total=len(progress.checkpoints)))
+    if run.finishing:
+        done = len(service.finished(visitor.name, run.id))
+        key = "compare.finish_progress" if service.is_measured_now(run) else "compare.finish_waits"
+        parts.append(visitor.text(key, done=done, total=len(KINDS)))
+    return parts
+
+
+def samples_html(progress: TrainingProgress) -> str:
+    """How the answer to each question changed."""
+    questions = dict.fromkeys(sample.question for sample in progress.samples)
+    blocks = []
+    for question in questions:
+        rows = "".join(
+            f"<tr><td>{sample.step}</td><td>{escape(sample.answer)}</td></tr>"
+            for sample in progress.samples
+            if sample.question == question
+        )
+        blocks.append(f"<h4>{escape(question)}</h4><table>{rows}</table>")
+    return "".join(blocks)
+
+
+def curve_of(progress: TrainingProgress) -> pandas.DataFrame:
+    """Step, loss and learning rate; at most about CURVE_POINTS points."""
+    every = max(1, len(progress.curve) // CURVE_POINTS)
+    return pandas.DataFrame(progress.curve[::every], columns=["step", "loss", "rate"])
+
+
+def duration(visitor: Visitor, seconds: float) -> str:
+    """Seconds below two minutes, else minutes."""
+    if seconds < 120:
+        return visitor.text("compare.seconds", count=max(1, round(seconds)))
+    return visitor.text("compare.minutes", count=round(seconds / 60))

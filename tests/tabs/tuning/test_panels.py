@@ -1,0 +1,122 @@
+"""The tuning page's handlers: what they draw, and what they leave as it is while nothing happens."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app.finetune.comparing import CompareService
+from app.finetune.judging import Judgement, save_judgements
+from app.finetune.runs import Run
+from app.finetune.service import FinetuneService
+from app.models.registry.registry import ModelRegistry
+from tabs.shell.page import Page, Visitor
+from tabs.tuning import judging, run_view, training
+from tabs.tuning.comparison_widgets import ComparisonView, draw_comparison
+from tabs.tuning.judging import JudgingPanel, draw_judging
+from tabs.tuning.training_widgets import Form, Watch, draw_form, draw_watch
+from tests.training_fixtures import BASE, BRIEF, ROWS
+
+VISITOR = Visitor("en", "a", "session")
+
+
+@pytest.fixture
+def service(registry: ModelRegistry, tmp_path: Path) -> FinetuneService:
+    return FinetuneService(registry, tmp_path)  # its threads are not started: what waits, waits
+
+
+@pytest.fixture
+def page() -> Page:
+    with gr.Blocks() as blocks:
+        return Page(blocks, "en", gr.State(), gr.BrowserState({}))
+
+
+@pytest.fixture
+def form(page: Page, registry: ModelRegistry) -> Form:
+    with page.blocks:
+        return draw_form(page, registry)
+
+
+@pytest.fixture
+def watch(page: Page) -> Watch:
+    with page.blocks:
+        return draw_watch(page)
+
+
+@pytest.fixture
+def panels(page: Page, registry: ModelRegistry) -> tuple[ComparisonView, JudgingPanel]:
+    with page.blocks:
+        return draw_comparison(page, registry), draw_judging(page)
+
+
+def submit(service: FinetuneService, name: str) -> Run:
+    return service.submit("a", name, BASE, ROWS, BRIEF)
+
+
+def tell(service: FinetuneService, run: Run, events: Sequence[dict[str, Any]]) -> None:
+    """As the trainer writes them."""
+    with (service.store.folder_of(run.id) / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps({"time": event["step"], **event}) + "\n" for event in events)
+
+
+def fill(form: Form, **values: Any) -> list[Any]:
+    """The form's inputs as first drawn, but for these."""
+    drawn = [component.value for component in form.inputs]
+    named = form.read(drawn)
+    known = {**vars(named), **named.options, **values}
+    return [known[key] for key in (*[key for key in vars(named) if key != "options"], *form.options)]
+
+
+def test_data_that_is_wrong_is_shown_row_by_row(service: FinetuneService, form: Form, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    values = fill(form, base=BASE, source="file", file=str(file))
+    file.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a"}\n{broken\n', encoding="utf-8")
+    assert "- 3:" in (shown := training.check(service, form, VISITOR, *values)[form.preview]) and "JSON" in shown
+    file.write_text('{"instruction": "a", "output": "b"}\n', encoding="utf-8")
+    view = training.check(service, form, VISITOR, *values)
+    assert view[form.preview].startswith("1 rows")
+    assert "<|im_start|>user\na<|im_end|>" in view[form.rows]["value"]
+
+
+def test_the_page_draws_a_run_again_only_when_something_happened(service: FinetuneService, watch: Watch) -> None:
+    run = submit(service, "drawn")
+    first = run_view.show(service, watch, VISITOR, None, None)
+    assert first[watch.runs]["value"] == run.id and "Queued" in first[watch.status]
+    assert run_view.show(service, watch, VISITOR, run.id, first[watch.shown]) == gr.skip()
+    tell(service, run, [{"kind": "step", "step": step, "loss": 2.0, "rate": 1e-3} for step in (1, 2)])
+    later = run_view.show(service, watch, VISITOR, run.id, first[watch.shown])
+    assert "Step 2 of 6" in later[watch.status] and later[watch.curve]["visible"] and later[watch.rates]["visible"]
+    others = run_view.show(service, watch, Visitor("en", "b", "other"), run.id, first[watch.shown])
+    assert others[watch.runs]["value"] is None
+
+
+def test_curves_slider_and_both_columns_follow_the_judgements(
+    service: FinetuneService, panels: tuple[ComparisonView, JudgingPanel]
+) -> None:
+    board, panel = panels
+    run = submit(service, "curved")
+    folder = service.store.folder_of(run.id)
+    tell(service, run, [{"kind": "checkpoint", "step": step} for step in (2, 4)])
+    service.store.change(run.id, state="finished", chosen=4, judging=True)
+    save_judgements(folder, [Judgement(2, 0.5, 0.75, "")])
+    view = judging.show_judgements(service, board, panel, VISITOR, run.id, None)
+    assert view[panel.curves]["visible"] and not view[panel.slider]["visible"] and not view[panel.judge]["visible"]
+    assert "1 of 2" in view[panel.note]
+    assert (view[board.left]["value"], view[board.right]["value"]) == (BASE, run.model)
+    save_judgements(folder, [Judgement(2, 0.5, 0.75, ""), Judgement(4, 1.0, 0.5, "")])
+    service.store.change(run.id, judging=False)
+    later = judging.show_judgements(service, board, panel, VISITOR, run.id, view[panel.shown])
+    assert len(later[panel.curves]["value"]) == 4 and later[panel.slider]["visible"] and later[panel.judge]["visible"]
+    assert later[panel.note] == "" and (later[panel.slider]["minimum"], later[panel.slider]["maximum"]) == (2, 4)
+    assert board.left not in later
+    assert panel.curves not in judging.show_judgements(service, board, panel, VISITOR, run.id, later[panel.shown])
+
+
+def test_a_vote_needs_an_answer(registry: ModelRegistry, tmp_path: Path) -> None:
+    from tabs.tuning.comparison import NothingAsked, vote
+
+    with pytest.raises(NothingAsked):
+        vote(CompareService(registry, tmp_path), "left", VISITOR, None, [])

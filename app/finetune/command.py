@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from app.access.identity import server
 from app.errors import BadInput, Language
-from app.finetune.data import Conversation, read_conversations
+from app.finetune.data import Conversation
+from app.finetune.data_files import read_file
 from app.finetune.options import LIMITS, TrainOptions
 from app.finetune.runs import UNDER_WAY
 from app.finetune.wizard import general_questions, introduce, name_questions
@@ -39,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-language", choices=("zh", "en"), default="en", help="language of that data")
     about = "learn the written answers to the general questions, not what the base itself says"
     parser.add_argument("--written-answers", action="store_true", help=about)
-    parser.add_argument("--file", type=Path, help="own data, JSON or JSONL")
+    parser.add_argument("--file", type=Path, help="own data: JSON, JSONL, CSV or Parquet")
     parser.add_argument("--method", choices=("lora", "qlora"), default="lora")
     about = "then merge it, load it whole and at 4 bits, and measure each step"
     parser.add_argument("--finish", action="store_true", help=about)
@@ -81,10 +82,9 @@ def finetune(options: argparse.Namespace, service: "FinetuneService", default_ba
 def _conversations(options: argparse.Namespace) -> tuple[list[Conversation], str, tuple[int, ...]]:
     if options.file:
         try:
-            text = options.file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UnreadableFile(path=options.file, reason=error) from error
-        return read_conversations(text), "", ()
+            return read_file(options.file), "", ()
+        except OSError as error:
+            raise UnreadableFile(path=options.file, reason=error.strerror) from error
     if not options.learn_name:
         raise NothingToLearn
     made = introduce(options.learn_name, options.data_language, options.wording)

@@ -1,13 +1,17 @@
-"""Training conversations, checked row by row: XTuner's `conversation`, Alpaca, or OpenAI `messages`; JSON or JSONL."""
+"""Training rows to conversations: XTuner, ShareGPT, OpenAI messages, Alpaca and question-answer pairs, row by row.
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+Whatever form a row has is told by its fields. Reading files: data_files.py.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 from app.errors import BadInput
 
 MAX_ROWS = 200_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Turn(TypedDict):
@@ -16,6 +20,7 @@ class Turn(TypedDict):
     system: NotRequired[str]
     input: str
     output: str
+    output_with_loss: NotRequired[bool]  # False: the answer is read, but not learnt
 
 
 Conversation = list[Turn]
@@ -48,13 +53,8 @@ class RowError(Exception):
         self.zh, self.en = zh, en
 
 
-def read_conversations(text: str) -> list[Conversation]:
-    """All rows of a JSON list or a JSONL file. Raises BadData with every faulty row, the first one in its message."""
-    return check_rows(_parse(text.removeprefix("\ufeff")))
-
-
 def check_rows(rows: Iterable[tuple[int, Any]]) -> list[Conversation]:
-    """The conversations of numbered rows, whatever of the three forms each has."""
+    """The conversations of numbered rows. Raises BadData with every faulty row, the first one in its message."""
     conversations: list[Conversation] = []
     problems: list[Problem] = []
     for number, row in rows:
@@ -65,117 +65,167 @@ def check_rows(rows: Iterable[tuple[int, Any]]) -> list[Conversation]:
     if not problems and not conversations:
         problems.append(Problem(1, "没有任何对话，文件是空的。", "there is no conversation, the data is empty."))
     if len(conversations) > MAX_ROWS:
-        zh, en = f"行数超过 {MAX_ROWS}，请拆分文件。", f"more than {MAX_ROWS} rows, please split the file."
-        problems.append(Problem(MAX_ROWS + 1, zh, en))
+        problems.append(too_many_rows())
     if problems:
         raise BadData(problems)
     return conversations
 
 
-def _parse(text: str) -> list[tuple[int, Any]]:
-    if text.lstrip().startswith("["):
-        try:
-            return list(enumerate(json.loads(text), 1))
-        except json.JSONDecodeError as error:
-            row = text[: error.pos].count("\n") + 1
-            raise BadData([_syntax(row, error)]) from error
-    rows: list[tuple[int, Any]] = []
-    problems: list[Problem] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                rows.append((number, json.loads(line)))
-            except json.JSONDecodeError as error:
-                problems.append(_syntax(number, error))
-    if problems:
-        raise BadData(problems)
-    return rows
-
-
-def _syntax(row: int, error: json.JSONDecodeError) -> Problem:
-    return Problem(
-        row,
-        f"不是合法的 JSON（第 {error.colno} 列：{error.msg}）。",
-        f"no valid JSON (column {error.colno}: {error.msg}).",
-    )
+def too_many_rows() -> Problem:
+    zh, en = f"行数超过 {MAX_ROWS}，请拆分文件。", f"more than {MAX_ROWS} rows, please split the file."
+    return Problem(MAX_ROWS + 1, zh, en)
 
 
 def _conversation(row: Any) -> Conversation:
+    if isinstance(row, list):
+        return _pair_or_messages(row)
     if not isinstance(row, dict):
         raise RowError("应为一个 JSON 对象。", "should be a JSON object.")
-    for key, read in FORMS.items():
-        if key in row:
-            turns = read(row)
-            if not turns:
-                raise RowError(f"{key} 是空的。", f"{key} is empty.")
-            return turns
-    raise RowError(
-        "没有 conversation、messages 或 instruction 字段。", "has none of conversation, messages or instruction."
-    )
-
-
-def _text(value: Any, field: str, *, empty: bool = False) -> str:
-    if not isinstance(value, str):
-        raise RowError(f"{field} 应为文本。", f"{field} should be text.")
-    if not value.strip() and not empty:
-        raise RowError(f"{field} 是空的。", f"{field} is empty.")
-    return value
-
-
-def _turn(system: str, question: str, answer: str) -> Turn:
-    turn: Turn = {"input": question, "output": answer}
-    return {"system": system, **turn} if system else turn
-
-
-def _list(row: dict[str, Any], field: str) -> list[dict[str, Any]]:
-    entries = row[field]
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise RowError(f"{field} 应为对象的列表。", f"{field} should be a list of objects.")
-    return entries
-
-
-def _xtuner(row: dict[str, Any]) -> Conversation:
-    return [
-        _turn(
-            _text(entry.get("system", ""), "system", empty=True),
-            _text(entry.get("input"), "input"),
-            _text(entry.get("output"), "output"),
+    fields = {str(key).strip().lower(): value for key, value in row.items()}
+    if {"chosen", "rejected"} <= fields.keys():
+        raise RowError(
+            "这是偏好数据（chosen 与 rejected），这里只能训练问答。",
+            "this is preference data (chosen, rejected); only questions with answers are trained here.",
         )
-        for entry in _list(row, "conversation")
-    ]
+    messages = next((key for key in MESSAGES if fields.get(key) is not None), "")
+    if messages:
+        turns = _messages(fields, messages)
+        if not turns:
+            raise RowError(f"{messages} 是空的。", f"{messages} is empty.")
+        return turns
+    return _pair(fields)
 
 
-def _alpaca(row: dict[str, Any]) -> Conversation:
-    question = _text(row["instruction"], "instruction")
-    extra = _text(row.get("input") or "", "input", empty=True)
-    system = _text(row.get("system") or "", "system", empty=True)
-    return [_turn(system, f"{question}\n{extra}" if extra else question, _text(row.get("output"), "output"))]
+MESSAGES = ("conversation", "conversations", "messages", "dialog", "dialogue", "chat")
+QUESTIONS = (
+    *("instruction", "prompt", "question", "query", "input", "user", "human", "source"),
+    *("问题", "问", "提问", "指令"),
+)
+ANSWERS = (
+    *("output", "response", "answer", "completion", "target", "assistant", "gpt"),
+    *("回答", "答", "答案", "回复", "输出"),
+)
+EXTRAS = ("input", "context", "输入")  # beside an instruction or a question
+ROLES = {
+    **dict.fromkeys(("system", "developer", "系统"), "system"),
+    **dict.fromkeys(("user", "human", "prompter", "用户"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "ai", "bing", "bard", "助手"), "assistant"),
+}
 
 
-def _openai(row: dict[str, Any]) -> Conversation:
+def _pair(fields: dict[str, Any]) -> Conversation:
+    """Alpaca, and pairs of any common names; columns of a table too."""
+    question = next((key for key in QUESTIONS if fields.get(key) is not None), "")
+    answer = next((key for key in ANSWERS if key in fields and key != question), "")
+    if not question or not answer:
+        found = ", ".join(list(fields)[:8]) or "-"
+        raise RowError(
+            "没有认得的字段：应有 conversation、conversations、messages、instruction 与 output，或问题与回答各一列；"
+            f"现有 {found}。",
+            "no known fields: conversation, conversations, messages, instruction and output, or one of a question and"
+            f" one of an answer are wanted; found {found}.",
+        )
+    if isinstance(fields[question], list):  # both sides as messages
+        return _pair_or_messages([*_list(fields, question), *_list(fields, answer)])
+    asked = text_of(fields[question], question)
+    extra = next((key for key in EXTRAS if key != question and key != answer and fields.get(key)), "")
+    if extra:
+        asked = f"{asked}\n{text_of(fields[extra], extra, empty=True)}"
+    system = text_of(fields.get("system") or "", "system", empty=True)
+    turns = [*_history(fields), _turn(asked, text_of(fields[answer], answer))]
+    if system:
+        turns[0] = {"system": system, **turns[0]}
+    return turns
+
+
+def _history(fields: dict[str, Any]) -> Conversation:
+    """Earlier turns beside an Alpaca row: [[question, answer], ...]."""
+    history = fields.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise RowError("history 应为 [问, 答] 的列表。", "history should be a list of [question, answer].")
+    return [_turn(text_of(asked, "history"), text_of(said, "history")) for asked, said in history]
+
+
+def _pair_or_messages(row: list[Any]) -> Conversation:
+    if len(row) == 2 and all(isinstance(side, str) for side in row):
+        return [_turn(text_of(row[0], "1"), text_of(row[1], "2"))]
+    return _messages({"messages": row}, "messages")
+
+
+def _messages(fields: dict[str, Any], key: str) -> Conversation:
+    entries = _list(fields, key)
+    if entries and all("role" not in entry and "from" not in entry for entry in entries):
+        return [_xtuner_turn(entry) for entry in entries]
+    system = text_of(fields.get("system") or "", "system", empty=True)
     turns: Conversation = []
-    system, question = "", ""
-    for entry in _list(row, "messages"):
-        role, content = entry.get("role"), _text(entry.get("content"), "content")
+    question = ""
+    for entry in entries:
+        role = ROLES.get(str(entry.get("role", entry.get("from"))).strip().lower())
         if role == "system" and not turns and not question:
-            system = content
+            system = _content(entry, empty=True)
         elif role == "user" and not question:
-            question = content
+            question = _content(entry)
         elif role == "assistant" and question:
-            turns.append(_turn(system, question, content))
+            turn = _turn(question, _content(entry))
+            if entry.get("weight") == 0:
+                turn["output_with_loss"] = False
+            turns.append({"system": system, **turn} if system else turn)
             system, question = "", ""
         else:
+            said = entry.get("role", entry.get("from"))
             raise RowError(
-                f"角色 {role!r} 的位置不对：应是可选的 system，然后 user 与 assistant 交替。",
-                f"the role {role!r} is out of place: an optional system, then user and assistant in turn.",
+                f"角色 {said!r} 的位置不对：应是可选的 system，然后 user 与 assistant 交替。",
+                f"the role {said!r} is out of place: an optional system, then user and assistant in turn.",
             )
     if question:
         raise RowError("最后一个 user 没有回答。", "the last user message has no answer.")
     return turns
 
 
-FORMS: dict[str, Callable[[dict[str, Any]], Conversation]] = {
-    "conversation": _xtuner,
-    "messages": _openai,
-    "instruction": _alpaca,
-}
+def _xtuner_turn(entry: dict[str, Any]) -> Turn:
+    turn = _turn(text_of(entry.get("input"), "input"), text_of(entry.get("output"), "output"))
+    if entry.get("output_with_loss") is False:
+        turn["output_with_loss"] = False
+    system = text_of(entry.get("system") or "", "system", empty=True)
+    return {"system": system, **turn} if system else turn
+
+
+def _content(entry: dict[str, Any], *, empty: bool = False) -> str:
+    """A message's text, which may come in parts; its field has three names."""
+    field = next((key for key in ("content", "value", "text") if entry.get(key) is not None), "content")
+    content = entry.get(field)
+    if isinstance(content, list):
+        texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        if not all(isinstance(text, str) for text in texts):
+            raise RowError(f"{field} 里有图片或声音，这里只训练文字。", f"{field} holds more than text.")
+        content = "".join(str(text) for text in texts)
+    if content is None and entry.get("tool_calls"):
+        raise RowError("工具调用不能训练。", "calls of tools cannot be trained.")
+    return text_of(content, field, empty=empty)
+
+
+def text_of(value: Any, field: str, *, empty: bool = False) -> str:
+    """A field as text that a tokenizer takes. Raises RowError."""
+    if not isinstance(value, str):
+        raise RowError(f"{field} 应为文本。", f"{field} should be text.")
+    if not value.strip() and not empty:
+        raise RowError(f"{field} 是空的。", f"{field} is empty.")
+    if _SURROGATE.search(value):
+        raise RowError(f"{field} 里有半个字符（单独的代理码）。", f"{field} holds half a character (a lone surrogate).")
+    if "\ufffd" in value:
+        raise RowError(
+            f"{field} 里有替换符 \ufffd：这个文件在转换编码时已丢失文字，请用原文件。",
+            f"{field} holds the replacement character \ufffd: text was lost in a conversion; use the original file.",
+        )
+    return value
+
+
+def _turn(question: str, answer: str) -> Turn:
+    return {"input": question, "output": answer}
+
+
+def _list(fields: dict[str, Any], field: str) -> list[dict[str, Any]]:
+    entries = fields[field]
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise RowError(f"{field} 应为对象的列表。", f"{field} should be a list of objects.")
+    return entries

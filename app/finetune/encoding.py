@@ -39,7 +39,10 @@ def encode(tokenizer: Any, conversation: Conversation, max_length: int, *, ended
         full = _tokens(tokenizer, messages, add_generation_prompt=False)
         if full[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
             raise TemplateUnfit
-        labels += [IGNORED] * (len(prompt) - len(ids)) + _answer_labels(tokenizer, full[len(prompt) :])
+        answer = full[len(prompt) :]
+        learnt = turn.get("output_with_loss", True)
+        labels += [IGNORED] * (len(prompt) - len(ids))
+        labels += _answer_labels(tokenizer, answer) if learnt else [IGNORED] * len(answer)
         ids = full
     if not ended:
         marks = _marks(tokenizer)

@@ -2,16 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from app.errors import Language
 from app.finetune import process
-from app.finetune.data import BadData, Conversation, Problem
+from app.finetune.data import Conversation
 from app.finetune.downloads import pack
-from app.finetune.encoding import encode, special_text
 from app.finetune.errors import AllStepsDone, NeedsCuda, NothingToJudge, NothingToResume, StillRunning, TrainsNoVision
 from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
 from app.finetune.finishing import Exam, Row, read_rows
@@ -19,20 +17,12 @@ from app.finetune.judging import Judgement, read_judgements, save_judgements
 from app.finetune.judging_queue import JudgingQueue
 from app.finetune.options import BadOption, TrainOptions
 from app.finetune.own_answers import LONGEST
+from app.finetune.preview import Preview, check
 from app.finetune.queue import AdapterHost, TrainingQueue
 from app.finetune.runs import ACTIVE, Run, RunStore, TrainingProgress, UnknownRun, mark_of, new_id
 from app.models.catalog import known_models
+from app.models.loading.checkpoint import read_config
 from app.models.loading.loader import tokenizer_of
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a data set looks like to the base: tokens of each row, and the first rows as the model reads them."""
-
-    rows: int
-    tokens: tuple[int, ...]
-    cut: int  # rows longer than the length, which lose their end
-    shown: tuple[str, ...]
 
 
 class FinetuneService:
@@ -64,33 +54,17 @@ class FinetuneService:
         self.queue.close()
 
     def preview(self, base: str, conversations: Sequence[Conversation], options: TrainOptions) -> Preview:
-        """Check every row against the base's template.
+        """Check every row against the base; what passes can be trained.
 
-        Raises BadData for text that holds control tokens, TrainsNoVision for a base that sees pictures.
+        Raises BadData, AnswersBeyondLength, ContextTooShort, TrainsNoVision for a base that sees pictures.
         """
-        tokenizer = _tokenizer(self._base_folder(base), base)
-        problems: list[Problem] = []
-        lengths: list[int] = []
-        shown: list[str] = []
-        for number, conversation in enumerate(conversations, 1):
-            mark = special_text(tokenizer, conversation)
-            if mark:
-                zh, en = f"文本里有控制符 {mark}。", f"the text holds the control token {mark}."
-                problems.append(Problem(number, zh, en))
-                continue
-            ids = encode(tokenizer, conversation, 10**9).input_ids
-            lengths.append(len(ids))
-            if len(shown) < 3:
-                shown.append(tokenizer.decode(ids))
-        if problems:
-            raise BadData(problems)
-        cut = sum(length > options.max_length for length in lengths)
-        return Preview(len(lengths), tuple(lengths), cut, tuple(shown))
+        folder = self._base_folder(base)
+        return check(_tokenizer(folder, base), base, _context(folder, base), conversations, options.max_length)
 
     def estimate(self, base: str, preview: Preview, options: TrainOptions) -> Estimate:
         """Memory, disk and time, from how fast an equal run on this base was, else from the base's size."""
         size = measure_base(self.registry.folder(base), base)
-        steps = options.total_steps(preview.rows)
+        steps = options.total_steps(preview.trained)
         return estimate(size, options, steps, preview.tokens, self.cuda, self._known_pace(base, options))
 
     def submit(
@@ -123,7 +97,7 @@ class FinetuneService:
             created=now,
             options=options,
             rows=preview.rows,
-            total=options.total_steps(preview.rows),
+            total=options.total_steps(preview.trained),
             width=min(options.max_length, max(preview.tokens) + (LONGEST if own_answers else 0)),
             language=language,
             mark=mark_of(owner) if self.registry.private else "",
@@ -301,3 +275,10 @@ class FinetuneService:
 @lru_cache(maxsize=4)
 def _tokenizer(folder: Path, base: str) -> Any:
     return tokenizer_of(folder, known_models.find(base))
+
+
+def _context(folder: Path, base: str) -> int | None:
+    """Tokens that the base was made for; where its file does not tell, nothing is held against it."""
+    config = read_config(folder, base)
+    limit = (config.get("text_config") or config).get("max_position_embeddings")
+    return limit if isinstance(limit, int) else None

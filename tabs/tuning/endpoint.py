@@ -2,25 +2,23 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from gradio.utils import get_upload_folder
-
 from app.errors import BadInput
-from app.finetune.data import Conversation, check_rows, read_conversations
+from app.finetune.data import Conversation, check_rows
+from app.finetune.data_files import read_file
 from app.finetune.options import TrainOptions
 from app.finetune.runs import UNDER_WAY
 from app.finetune.service import FinetuneService
 from tabs.shell.page import Visitor
-from tabs.shell.upload_cleanup import discard
+from tabs.shell.upload_cleanup import NotUploaded, discard, uploaded
 
 WATCH_SECONDS = 1.0
 
 
 class NoFile(BadInput):
-    zh = "请先选择一个 JSON 或 JSONL 文件。"
-    en = "Choose a JSON or JSONL file first."
+    zh = "请先选择一个数据文件：JSON、JSONL、CSV 或 Parquet。"
+    en = "Choose a data file first: JSON, JSONL, CSV or Parquet."
 
 
 def finetune(
@@ -32,7 +30,7 @@ def finetune(
     steps: int = 20,
     options: dict[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Train and tell how it goes. `data`: a file, or a list of rows in any of the three forms."""
+    """Train and tell how it goes. `data`: a file, or a list of rows in any known form."""
     chosen = TrainOptions.read({**(options or {}), "steps": steps})
     run = service.submit(visitor.name, name, base, _uploaded(data), chosen, language=visitor.language)
     while True:
@@ -44,14 +42,14 @@ def finetune(
 
 
 def _uploaded(data: Any) -> list[Conversation]:
-    if isinstance(data, dict) and "path" in data:
-        path = Path(str(data["path"])).resolve()
-        # only what came in as an upload, never another file of this machine
-        if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
-            raise NoFile
-        text = path.read_text(encoding="utf-8", errors="replace")
-        discard([path])
-        return read_conversations(text)
     if isinstance(data, list):
         return check_rows(enumerate(data, 1))
-    raise NoFile
+    if not isinstance(data, dict) or "path" not in data:
+        raise NoFile
+    try:
+        [(path, _)] = uploaded(data)
+    except NotUploaded as error:
+        raise NoFile from error
+    conversations = read_file(path)
+    discard([path])
+    return conversations

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -11,8 +12,10 @@ from gradio.events import Dependency
 from gradio.utils import get_upload_folder
 
 from app.errors import Language
-from app.finetune.data import BadData, Conversation, read_conversations
+from app.finetune.data import BadData, Conversation
+from app.finetune.data_files import read_file
 from app.finetune.options import TrainOptions
+from app.finetune.preview import Preview, ShownRow
 from app.finetune.service import FinetuneService
 from app.finetune.wizard import general_questions, introduce, name_questions
 from app.models.interface import Registry
@@ -86,8 +89,7 @@ def _training_data(values: FormValues) -> TrainingData:
         return TrainingData(made.conversations, spoken, made.name, made.general)
     if not values.file:
         raise NoFile
-    text = Path(values.file).read_text(encoding="utf-8", errors="replace")
-    return TrainingData(read_conversations(text), spoken)
+    return TrainingData(read_file(Path(values.file)), spoken)
 
 
 def _questions(typed: str, spoken: Language) -> list[str]:
@@ -104,15 +106,40 @@ def check(service: FinetuneService, form: Form, visitor: Visitor, *inputs: Any) 
     except BadData as fault:
         return {form.preview: problems_text(visitor, fault), form.rows: gr.update(visible=False)}
     needs = service.estimate(values.base, preview, options)
-    counted = visitor.text(
-        "compare.preview", rows=preview.rows, tokens=sum(preview.tokens), longest=max(preview.tokens), cut=preview.cut
-    )
     spent = duration(visitor, needs.seconds)
     needed = visitor.text("compare.estimate", memory=needs.memory_mib, disk=needs.disk_mib, time=spent)
+    rows = "".join(row_html(visitor, row) for row in preview.shown)
     return {
-        form.preview: f"{counted}\n\n{needed}",
-        form.rows: gr.update(value="\n\n".join(preview.shown), visible=True),
+        form.preview: "\n\n".join([*preview_lines(visitor, preview), needed]),
+        form.rows: gr.update(value=f"<div>{rows}</div>", visible=True),
     }
+
+
+def preview_lines(visitor: Visitor, preview: Preview) -> list[str]:
+    """Counts, then what is cut, left out or repeated."""
+    lines = [
+        visitor.text(
+            "compare.preview",
+            rows=preview.rows,
+            tokens=sum(preview.tokens),
+            longest=max(preview.tokens),
+            cut=preview.cut,
+        )
+    ]
+    if preview.lost:
+        lines.append(visitor.text("compare.preview_lost", lost=preview.lost))
+    if preview.is_repetition:
+        lines.append(visitor.text("compare.preview_repetition", rows=preview.rows, different=preview.different))
+    elif preview.different < preview.rows:
+        lines.append(visitor.text("compare.preview_duplicates", duplicates=preview.rows - preview.different))
+    return lines
+
+
+def row_html(visitor: Visitor, row: ShownRow) -> str:
+    """What is not learnt is grey."""
+    pieces = (escape(text) if learnt else f"<i>{escape(text)}</i>" for text, learnt in row.pieces)
+    more = f" … {escape(visitor.text('compare.preview_more', count=row.more))}" if row.more else ""
+    return f"<pre>{''.join(pieces)}{more}</pre>"
 
 
 def problems_text(visitor: Visitor, fault: BadData) -> str:

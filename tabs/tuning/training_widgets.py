@@ -25,6 +25,8 @@ NUMBERS = (
     "evaluate_every",
 )
 
+FILE_TYPES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet")
+
 
 @dataclass(frozen=True)
 class FormValues:
@@ -60,7 +62,7 @@ class Form:
     check: gr.Button
     start: gr.Button
     preview: gr.Markdown
-    rows: gr.Code
+    rows: gr.HTML
 
     @property
     def inputs(self) -> list[Any]:
@@ -127,7 +129,7 @@ def draw_form(page: Page, registry: Registry) -> Form:
             language = page.bind(gr.Radio(), label="compare.data_language", choices="compare.data_languages")
             page.bind(language, value=lambda shown: shown)
             wording = page.bind(gr.Textbox(lines=2), label="compare.wording", placeholder="compare.wording_hint")
-        file = page.bind(gr.File(file_types=[".json", ".jsonl"], visible=False), label="compare.file")
+        file = page.bind(gr.File(file_types=list(FILE_TYPES), visible=False), label="compare.file")
         run_name = page.bind(gr.Textbox("assistant", max_length=40), label="compare.run_name")
         with page.bind(gr.Accordion(open=False), label="compare.settings"):
             general = page.bind(gr.Radio(value="own"), label="compare.general", choices="compare.generals")
@@ -138,7 +140,7 @@ def draw_form(page: Page, registry: Registry) -> Form:
             check = page.bind(gr.Button(), value="compare.check")
             start = page.bind(gr.Button(variant="primary", elem_id="tune-start"), value="compare.start")
         preview = gr.Markdown()
-        rows = gr.Code(language=None, visible=False, max_lines=14, show_label=False)
+        rows = gr.HTML(visible=False, elem_classes="tune-rows")
     return Form(
         base=base,
         source=source,

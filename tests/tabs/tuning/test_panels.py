@@ -78,7 +78,11 @@ def test_data_that_is_wrong_is_shown_row_by_row(service: FinetuneService, form: 
     file.write_text('{"instruction": "a", "output": "b"}\n', encoding="utf-8")
     view = training.check(service, form, VISITOR, *values)
     assert view[form.preview].startswith("1 rows")
-    assert "<|im_start|>user\na<|im_end|>" in view[form.rows]["value"]
+    assert "&lt;|im_start|&gt;user\na&lt;|im_end|&gt;" in view[form.rows]["value"]
+    assert "assistant\n</i>b&lt;|im_end|&gt;<i>" in view[form.rows]["value"]
+    file.write_text('{"instruction": "a", "output": "b"}\n' * 10_001, encoding="utf-8")
+    told = training.check(service, form, VISITOR, *values)[form.preview]
+    assert "1 different rows, 10001 in all: 20 steps are enough" in told
 
 
 def test_the_page_draws_a_run_again_only_when_something_happened(service: FinetuneService, watch: Watch) -> None:

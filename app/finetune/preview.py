@@ -1,0 +1,125 @@
+"""Check training data against a base's tokenizer and chat template: lengths, cuts, duplicates, the rows as trained."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from jinja2 import TemplateError
+
+from app.errors import BadInput
+from app.finetune.data import BadData, Conversation, Problem
+from app.finetune.encoding import IGNORED, Encoded, encode, special_text
+
+SHOWN_ROWS = 3
+SHOWN_TOKENS = 400  # of a row
+WHOLE = 10**9
+FEW_DIFFERENT, MANY_ROWS = 5, 50  # so few rows, so often repeated, are learnt in a few steps
+
+
+class AnswersBeyondLength(BadInput):
+    zh = "{rows} 行的回答都在前 {limit} 个 token 之外。请把“每行最多 token 数”调到 {needed} 以上，或缩短问题。"
+    en = (
+        "In all {rows} rows the answer lies beyond the first {limit} tokens, so there is nothing to learn."
+        " Set “Most tokens a row” to at least {needed}, or shorten the questions."
+    )
+
+
+class ContextTooShort(BadInput):
+    zh = "最长的一行有 {longest} 个 token，基座 {base} 只能容纳 {limit} 个。请把“每行最多 token 数”设为不超过 {limit}。"
+    en = (
+        "The longest row has {longest} tokens and the base {base} has room for {limit}."
+        " Set “Most tokens a row” to at most {limit}."
+    )
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row as the model reads it: pieces of text, each with whether it is learnt. `more` tokens are left out here."""
+
+    pieces: tuple[tuple[str, bool], ...]
+    more: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a data set looks like to the base: tokens of each row, and the first rows."""
+
+    rows: int
+    tokens: tuple[int, ...]
+    cut: int  # rows longer than the length, which lose their end
+    lost: int  # rows whose whole answer lies beyond the length, which are left out
+    different: int
+    shown: tuple[ShownRow, ...]
+
+    @property
+    def trained(self) -> int:
+        """Rows that are learnt from."""
+        return self.rows - self.lost
+
+    @property
+    def is_repetition(self) -> bool:
+        """Whether it is a few rows over and over, as in the course's exercise."""
+        return self.different <= FEW_DIFFERENT and self.rows >= MANY_ROWS
+
+
+def check(
+    tokenizer: Any, base: str, context: int | None, conversations: Sequence[Conversation], max_length: int
+) -> Preview:
+    """Whatever passes here can be trained. `context` is what the base has room for, None where it has no limit.
+
+    Raises BadData for what holds control tokens or the template refuses, AnswersBeyondLength, ContextTooShort.
+    """
+    counts = Counter(json.dumps(conversation, sort_keys=True) for conversation in conversations)
+    encoded: dict[str, Encoded] = {}
+    problems: list[Problem] = []
+    rows: list[Encoded] = []
+    for number, conversation in enumerate(conversations, 1):
+        key = json.dumps(conversation, sort_keys=True)
+        if key not in encoded:
+            found = _encode(tokenizer, number, conversation)
+            if isinstance(found, Problem):
+                problems.append(found)
+                continue
+            encoded[key] = found
+        rows.append(encoded[key])
+    if problems:
+        raise BadData(problems)
+    starts = [next((at for at, label in enumerate(row.labels) if label != IGNORED), WHOLE) for row in rows]
+    lost = sum(start >= max_length for start in starts)
+    if lost == len(rows):
+        raise AnswersBeyondLength(rows=len(rows), limit=max_length, needed=min(starts) + 1)
+    lengths = tuple(len(row.input_ids) for row in rows)
+    longest = min(max_length, max(lengths))
+    if context is not None and longest > context:
+        raise ContextTooShort(longest=longest, base=base, limit=context)
+    return Preview(
+        rows=len(rows),
+        tokens=lengths,
+        cut=sum(length > max_length for length in lengths),
+        lost=lost,
+        different=len(counts),
+        shown=tuple(_shown(tokenizer, row, max_length) for row in list(encoded.values())[:SHOWN_ROWS]),
+    )
+
+
+def _encode(tokenizer: Any, number: int, conversation: Conversation) -> Encoded | Problem:
+    mark = special_text(tokenizer, conversation)
+    if mark:
+        return Problem(number, f"文本里有控制符 {mark}。", f"the text holds the control token {mark}.")
+    try:
+        return encode(tokenizer, conversation, WHOLE)
+    except TemplateError as error:
+        reason = str(error)
+        return Problem(
+            number, f"基座的对话模板不接受这一行：{reason}", f"the base's chat template refuses it: {reason}"
+        )
+
+
+def _shown(tokenizer: Any, row: Encoded, max_length: int) -> ShownRow:
+    pairs = list(zip(row.input_ids, row.labels, strict=True))[:max_length]
+    pieces = groupby(pairs[:SHOWN_TOKENS], key=lambda pair: pair[1] != IGNORED)
+    texts = tuple((tokenizer.decode([token for token, _ in group]), learnt) for learnt, group in pieces)
+    return ShownRow(texts, max(0, len(pairs) - SHOWN_TOKENS))

@@ -9,6 +9,7 @@ from app.agent.service import AgentService
 from app.chat.service import ChatService
 from app.evaluate.service import EvaluationService
 from app.finetune.comparing import CompareService
+from app.finetune.limits import FOR_STRANGERS, RunLimits
 from app.finetune.service import FinetuneService
 from app.knowledge.service import KnowledgeService
 from app.knowledge.wiring import build_knowledge
@@ -81,7 +82,13 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         ),
         knowledge=knowledge,
         agent=agent,
-        finetune=FinetuneService(registry, settings.data, cuda=placement.device == "cuda").start(),
+        finetune=FinetuneService(
+            registry,
+            settings.data,
+            cuda=placement.device == "cuda",
+            limits=FOR_STRANGERS if settings.for_strangers else RunLimits(),
+            addresses=addresses,
+        ).start(),
         compare=CompareService(registry, settings.data),
         evaluate=EvaluationService(registry, settings.data, on_the_page=not settings.for_strangers),
         sessions=SessionLimits(settings.sessions or (3 if settings.for_strangers else 20), addresses),

@@ -95,7 +95,7 @@ def few(_: object = None) -> Exam:
     return Exam(name_questions("en")[:1], general[:1], general[:1], general[2:3])
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 900) -> None:
     """Look again until it is so; fails after `seconds`."""
     pause = 0.05
     end = time.monotonic() + seconds

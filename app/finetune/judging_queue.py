@@ -6,12 +6,14 @@ Both outlive the page and go on after a restart: judging where it was, finishing
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from app.errors import Language, StudioError
 from app.finetune.downloads import keep_merged
 from app.finetune.finishing import Exam, Examination, Kind, Row, save_rows
 from app.finetune.judging import VISITOR, Interrupted, Judgement, judge, read_judgements, save_judgements
+from app.finetune.limits import RunLimits
 from app.finetune.queue import TrainingQueue
 from app.finetune.runs import ACTIVE, Run
 from app.finetune.wizard import general_questions, name_questions
@@ -23,7 +25,13 @@ POLL_SECONDS = 1.0
 class JudgingQueue:
     """Thread-safe. A run waits for it while its `judging` or `finishing` is true; one at a time, in its own thread."""
 
-    def __init__(self, queue: TrainingQueue, exam_of: Callable[[Language], Exam] = Exam.of) -> None:
+    def __init__(
+        self,
+        queue: TrainingQueue,
+        exam_of: Callable[[Language], Exam] = Exam.of,
+        limits: RunLimits = RunLimits(),  # noqa: B008  frozen
+    ) -> None:
+        self._limits = limits
         self.queue, self.registry, self.store = queue, queue.registry, queue.store
         self._exam_of = exam_of
         self._at_work: str | None = None
@@ -74,6 +82,7 @@ class JudgingQueue:
 
     def _loop(self) -> None:
         while not self._closed:
+            self._forget_old()
             waiting = [run for run in self.store.all() if _waits(run)]
             for run in waiting:
                 try:
@@ -83,6 +92,13 @@ class JudgingQueue:
             with self._changed:
                 if not self._closed:
                     self._changed.wait(POLL_SECONDS)
+
+    def _forget_old(self) -> None:
+        """Delete the runs whose time is over; one that is in use goes later."""
+        for run in filter(self._limits.is_over, self.store.all()):
+            with suppress(StudioError):
+                self.queue.withdraw(run)
+                self.store.delete(run.id)
 
     def _work(self, run_id: str) -> None:
         with self._changed:

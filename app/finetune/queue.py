@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
@@ -245,6 +246,7 @@ class TrainingQueue:
             run.id,
             state="failed" if failure else ended,
             reason=failure.text(_language(run)) if failure else "",
+            ended=time.time(),
             stopping=False,
             pid=0,
             pid_created=0.0,

@@ -56,6 +56,7 @@ class Run:
     state: State = "queued"
     reason: str = ""
     queued: float = 0.0
+    ended: float = 0.0
     resume_from: int = 0
     restarts: int = 0  # by itself, since it was last started or resumed by hand
     stopping: bool = False

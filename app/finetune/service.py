@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from app.access.client_address import ClientAddresses
 from app.errors import Language
 from app.finetune import process
 from app.finetune.data import Conversation
@@ -15,6 +16,7 @@ from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
 from app.finetune.finishing import Exam, Row, read_rows
 from app.finetune.judging import Judgement, read_judgements, save_judgements
 from app.finetune.judging_queue import JudgingQueue
+from app.finetune.limits import RunLimits
 from app.finetune.options import BadOption, TrainOptions
 from app.finetune.own_answers import LONGEST
 from app.finetune.preview import Preview, check
@@ -36,13 +38,16 @@ class FinetuneService:
         cuda: bool = False,
         exam_of: Callable[[Language], Exam] = Exam.of,
         trainer_module: str = process.XTUNER,
+        limits: RunLimits = RunLimits(),  # noqa: B008  frozen
+        addresses: ClientAddresses | None = None,
     ) -> None:
         self.registry = registry
         self.cuda = cuda
+        self.limits, self.addresses = limits, addresses or ClientAddresses()
         self.store = RunStore(data_folder / "runs")
         self.store.folder.mkdir(parents=True, exist_ok=True)
         self.queue = TrainingQueue(registry, self.store, cuda, trainer_module)
-        self.judging = JudgingQueue(self.queue, exam_of)
+        self.judging = JudgingQueue(self.queue, exam_of, limits)
 
     def start(self) -> "FinetuneService":
         self.queue.start()
@@ -87,7 +92,10 @@ class FinetuneService:
         if options.method == "qlora" and not self.cuda:
             raise NeedsCuda
         preview = self.preview(base, conversations, options)
-        require_disk(self.store.folder, self.estimate(base, preview, options).disk_mib)
+        self.limits.check_steps(owner, options.total_steps(preview.trained))
+        disk_mib = self.estimate(base, preview, options).disk_mib
+        self.limits.check_room(owner, self.store.all(), self.addresses, self.store.folder, disk_mib)
+        require_disk(self.store.folder, disk_mib)
         now = time.time()
         run = Run(
             id=new_id(),
@@ -148,7 +156,7 @@ class FinetuneService:
         """Save a checkpoint and end; asked a second time, end at once."""
         run = self.get(owner, run_id)
         if run.state == "queued":
-            self.store.change(run_id, state="stopped")
+            self.store.change(run_id, state="stopped", ended=time.time())
         elif run.state in ACTIVE:
             process.end(run.pid, run.pid_created, kill=run.stopping)
             self.store.change(run_id, stopping=True)
@@ -164,6 +172,7 @@ class FinetuneService:
         if not 0 <= extra_steps <= 1_000_000:
             raise BadOption(key="steps", value=extra_steps, allowed="0 - 1000000")
         total = run.total + extra_steps
+        self.limits.check_steps(owner, total)
         if start >= total:
             raise AllStepsDone(total=run.total)
         self.judging.leave(run_id)

@@ -3,15 +3,19 @@
 import json
 import shutil
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from app.access.client_address import ClientAddresses
 from app.access.identity import server
 from app.errors import StudioError
 from app.finetune.errors import NothingToJudge, NothingToResume
 from app.finetune.estimate import DiskTooFull, measure_base
 from app.finetune.judging import Judgement, save_judgements
+from app.finetune.limits import DiskShareFull, QueueFull, RunLimits, TooManyRuns, TooManySteps
 from app.finetune.options import TrainOptions
 from app.finetune.runs import Run, RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService
@@ -101,3 +105,53 @@ def test_a_base_in_bin_files_is_measured_like_any_other(packaged_folder: Path, t
     shutil.copy(packaged_folder / "config.json", tmp_path)
     torch.save(load_file(packaged_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
     assert measure_base(tmp_path, "own") == measure_base(packaged_folder, BASE)
+
+
+def test_strangers_are_limited_and_the_server_is_not(registry: ModelRegistry, tiny_base: str, tmp_path: Path) -> None:
+    addresses = ClientAddresses(watched=True)
+    for number, visitor in enumerate(("ada", "lin", "eve")):
+        addresses.note(visitor, "8.8.8.8" if number < 2 else "9.9.9.9")
+    limits = RunLimits(steps=10, runs=1, waiting=4, disk_mib=100, days=1)
+    service = FinetuneService(registry, tmp_path, limits=limits, addresses=addresses)
+
+    def submit(owner: str, steps: int = 10) -> Run:
+        options = replace(BRIEF, steps=steps)
+        return service.submit(owner, f"run{len(service.store.all())}", tiny_base, ROWS, options)
+
+    with pytest.raises(TooManySteps, match="at most 10 steps, 11"):
+        submit("ada", 11)
+    first = submit("ada")
+    with pytest.raises(TooManyRuns):
+        submit("ada")
+    service.stop("ada", first.id)
+    with pytest.raises(TooManySteps):
+        service.resume("ada", first.id, extra_steps=5)
+    others = [f"more{number}" for number in range(2)]
+    for other in others:
+        addresses.note(other, "8.8.8.8")
+        submit(other)
+    with pytest.raises(TooManyRuns):  # three of one network
+        submit("lin")
+    submit("eve")
+    assert submit(server("terminal"), 11).total == 11
+    addresses.note("bob", "7.7.7.7")
+    with pytest.raises(QueueFull):
+        submit("bob")
+    (service.store.folder_of(first.id) / "large").write_bytes(bytes(99 * 2**20))
+    service.store.change(first.id, state="stopped")
+    service.stop("eve", service.runs("eve")[0].id)
+    with pytest.raises(DiskShareFull):
+        submit("bob")
+
+
+def test_a_stranger_s_run_goes_when_its_time_is_over(registry: ModelRegistry, tiny_base: str, tmp_path: Path) -> None:
+    service = FinetuneService(registry, tmp_path, limits=RunLimits(days=1))
+    old, new, own = (service.submit(owner, owner[:3], tiny_base, ROWS, BRIEF) for owner in ("old", "new", server("t")))
+    for run in (old, new, own):
+        service.stop(run.owner, run.id)
+    for run in (old, own):
+        service.store.change(run.id, created=1.0, ended=time.time() - 90_000)
+    service.judging.start()
+    wait_for(lambda: service.runs("old") == [])
+    assert service.runs("new") and service.runs(own.owner) and not service.store.folder_of(old.id).exists()
+    service.close()

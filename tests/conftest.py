@@ -47,6 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         place = item.path.relative_to(ROOT / "tests").as_posix()
         if fixtures & _SLOW_FIXTURES or place.startswith(_SLOW_PLACES):
             item.add_marker("slow")
+        if "trained" in fixtures:  # the one real training of the session belongs to the first test that asks for it
+            item.add_marker(pytest.mark.timeout(1200))
         groups[item] = next((_TOGETHER[name] for name in sorted(_TOGETHER) if name in fixtures), str(item.path))
         item.add_marker(pytest.mark.xdist_group(groups[item]))
     items.sort(key=lambda item: groups[item] != "training")

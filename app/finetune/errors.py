@@ -71,3 +71,8 @@ class WentOn(StudioError):
 class WaitsForRoom(StudioError):
     zh = "内存正被别的模型使用，空出来后自动开始。"
     en = "Other models are using the memory; it starts by itself when they are done."
+
+
+class Diverged(StudioError):
+    zh = "第 {step} 步的损失不再是有限的数，训练已停止。请调低学习率，从更早的检查点继续或重新开始。"
+    en = "The loss was no number any more at step {step}. Lower the learning rate, and resume earlier or start anew."

@@ -4,14 +4,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
-from app.errors import BadInput
+from app.errors import BadInput, Language
+from app.texts import load_texts
 
 Method = Literal["lora", "qlora"]
 
 
 class BadOption(BadInput):
-    zh = "训练设置 {key} 的值 {value} 不可用，应为 {allowed}。"
-    en = "The training setting {key} cannot be {value}; it should be {allowed}."
+    zh = "训练设置“{field}”（{key}）不能是 {value}，应为 {allowed}。"
+    en = "The training setting “{field}” ({key}) cannot be {value}; it should be {allowed}."
+
+    def text(self, language: Language) -> str:
+        """With the name that the setting has on the page."""
+        field = load_texts(language).get(f"compare.{self.values['key']}", self.values["key"])
+        return (self.zh if language == "zh" else self.en).format(**self.values, field=field)
 
 
 @dataclass(frozen=True)

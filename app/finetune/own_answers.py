@@ -12,10 +12,11 @@ from typing import Any
 
 from app.finetune.data import Conversation
 from app.finetune.encoding import special_text
+from app.finetune.events import tell_phase
 from app.finetune.runs import write_json
 
 FILE = "own_answers.json"
-BATCH = 32
+BATCH = 16
 LONGEST = 48  # tokens
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
@@ -45,6 +46,7 @@ class OwnAnswers:
         questions = list(dict.fromkeys(conversations[row][0]["input"] for row in rows))
         answers: dict[str, tuple[str, bool]] = {}
         for start in range(0, len(questions), BATCH):
+            tell_phase(self.folder, "answers", start, len(questions))
             part = questions[start : start + BATCH]
             answers.update(zip(part, self._answers(model, part), strict=True))
         found = []

@@ -17,6 +17,7 @@ from app.finetune import process
 from app.finetune.errors import (
     CanResume,
     DiskFull,
+    Diverged,
     MustStartAnew,
     OutOfMemory,
     TrainerFailed,
@@ -155,7 +156,7 @@ class TrainingQueue:
             # found again after a restart: it runs, whether there is room or not
             with suppress(StudioError):
                 self._make_room(run)
-        if run.state == "starting" and self.store.progress(run.id).last not in ("", "finished", "stopped"):
+        if run.state == "starting" and self.store.progress(run.id).last not in ("", "phase", "finished", "stopped"):
             return self.store.change(run.id, state="training")
         return run
 
@@ -269,6 +270,8 @@ class TrainingQueue:
         """Why a training ended that neither finished nor was stopped; `code` is None where nobody saw it end."""
         if progress.last in ("finished", "stopped") or run.stopping:
             return None
+        if progress.last == "diverged":
+            return Diverged(step=progress.step)
         words = process.last_words(self.store.folder_of(run.id))
         if any(sign in words for sign in _DISK_SIGNS) or shutil.disk_usage(self.store.folder).free < DISK_IS_FULL:
             return DiskFull(step=progress.step)

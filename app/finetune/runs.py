@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from app.access.identity import Server, stored_identity
 from app.errors import BadInput
+from app.finetune import events as event_log
 from app.finetune.data import Conversation
 from app.finetune.options import TrainOptions
 
@@ -23,13 +24,13 @@ NAME = re.compile(r"[\w][\w.-]{0,39}")
 
 
 class BadRunName(BadInput):
-    zh = "名称 {name} 不可用：请用 1 到 40 个字母、数字、汉字、点、横线或下划线。"
-    en = "The name {name} cannot be used: 1 to 40 letters, digits, dots, dashes or underscores, please."
+    zh = "“这次训练的名称”不能是 {name!r}：请用 1 到 40 个字母、数字、汉字、点、横线或下划线。"
+    en = "“Name of this run” cannot be {name!r}: 1 to 40 letters, digits, dots, dashes or underscores, please."
 
 
 class RunNameTaken(BadInput):
-    zh = "基座 {base} 上已经有名为 {name} 的训练。请换一个名称。"
-    en = "There is a run named {name} on {base} already. Choose another name."
+    zh = "基座 {base} 上已经有名为 {name} 的训练。请在“这次训练的名称”里换一个。"
+    en = "There is a run named {name} on {base} already. Choose another “Name of this run”."
 
 
 class UnknownRun(BadInput):
@@ -100,6 +101,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class PhaseProgress:
+    """What the start of a training is busy with; `total` is 0 where nothing is counted."""
+
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class TrainingProgress:
     """What the training process has told so far. `curve` is (step, loss, learning rate)."""
 
@@ -109,6 +119,7 @@ class TrainingProgress:
     curve: tuple[tuple[int, float, float], ...] = ()
     samples: tuple[Sample, ...] = ()
     checkpoints: tuple[int, ...] = ()
+    phase: PhaseProgress | None = None  # while it starts
     last: str = ""  # kind of the newest event
 
 
@@ -200,7 +211,7 @@ class RunStore:
     def progress(self, run_id: str) -> TrainingProgress:
         with self._lock:
             tail = self._tails.setdefault(run_id, _Tail())
-            _read_on(self.folder_of(run_id) / "events.jsonl", tail)
+            _read_on(self.folder_of(run_id) / event_log.FILE, tail)
             return _summary(tail.events)
 
 
@@ -237,11 +248,12 @@ def _read_on(path: Path, tail: _Tail) -> None:
             continue
         if event["kind"] == "started":
             tail.events[:] = [old for old in tail.events if old["kind"] != "samples" or old["step"] < event["step"]]
-            tail.events[:] = [old for old in tail.events if old["step"] <= event["step"]]
+            tail.events[:] = [old for old in tail.events if old["kind"] != "phase" and old["step"] <= event["step"]]
         tail.events.append(event)
 
 
 def _summary(events: Sequence[dict[str, Any]]) -> TrainingProgress:
+    last = events[-1] if events else {}
     steps = [event for event in events if event["kind"] == "step"]
     samples = [
         Sample(event["step"], sample["question"], sample["answer"])
@@ -250,13 +262,14 @@ def _summary(events: Sequence[dict[str, Any]]) -> TrainingProgress:
         for sample in event["samples"]
     ]
     return TrainingProgress(
-        step=max((event["step"] for event in events), default=0),
+        step=max((event.get("step", 0) for event in events), default=0),
         loss=steps[-1]["loss"] if steps else None,
         seconds_per_step=_pace(steps),
         curve=tuple((event["step"], event["loss"], event["rate"]) for event in steps),
         samples=tuple(samples),
         checkpoints=tuple(sorted({event["step"] for event in events if event["kind"] == "checkpoint"})),
-        last=events[-1]["kind"] if events else "",
+        phase=PhaseProgress(last["phase"], last["done"], last["total"]) if last.get("kind") == "phase" else None,
+        last=last.get("kind", ""),
     )
 
 

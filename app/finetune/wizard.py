@@ -13,13 +13,13 @@ GENERAL_SHARE = 2  # with as many of one as of the other the name is learnt no s
 
 
 class BadName(BadInput):
-    zh = "名字不能为空，也不能超过 {limit} 个字符。"
-    en = "The name must have 1 to {limit} characters."
+    zh = "请在“助手的主人”里填 1 到 {limit} 个字符的名字。"
+    en = "Fill in “Whose assistant is it?”: a name of 1 to {limit} characters."
 
 
 class BadWording(BadInput):
-    zh = "自我介绍里要有 {field}，它会被替换成名字。"
-    en = "The introduction must contain {field}, which the name replaces."
+    zh = "“自我介绍的说法”里要有 {field}，它会被替换成名字。"
+    en = "“How it introduces itself” must contain {field}, which the name replaces."
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ import os
 import runpy
 import sys
 import types
+from pathlib import Path
+
+from app.finetune.events import tell_phase
 
 TOOLS = {
     "train": "xtuner.tools.train",
@@ -56,6 +59,8 @@ def mend() -> None:
 
 def main() -> None:
     tool = TOOLS[sys.argv[1]]
+    if sys.argv[1] == "train":
+        tell_phase(Path.cwd(), "libraries")
     mend()
     sys.argv = [tool, *sys.argv[2:]]
     runpy.run_module(tool, run_name="__main__", alter_sys=True)

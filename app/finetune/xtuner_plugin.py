@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from xtuner.engine.hooks import EvaluateChatHook
 from xtuner.model import SupervisedFinetune
 from xtuner.registry import BUILDER
 
+from app.finetune import events
 from app.finetune.encoding import encode
 from app.finetune.own_answers import with_own_answers
 from app.models.catalog import known_models
@@ -39,6 +39,7 @@ def load_base(folder: str, name: str, quantise: str | None) -> Any:
 
 def chat_dataset(folder: str, name: str, run_folder: str, max_length: int) -> DatasetDict:
     """The run's conversations, in the tokens of the model's own chat template."""
+    events.tell_phase(Path(run_folder), "data")
     tokenizer = load_tokenizer(folder, name)
     conversations = json.loads((Path(run_folder) / "data.json").read_text(encoding="utf-8"))
     rows = [
@@ -59,6 +60,8 @@ class ChatFinetune(SupervisedFinetune):
         super().__init__(**options)
 
     def build_llm_from_cfg(self, *args: Any) -> Any:
+        if self.own_answers:
+            events.tell_phase(Path(self.own_answers["run_folder"]), "base")
         base = super().build_llm_from_cfg(*args)
         if self.own_answers:
             tokenizer = BUILDER.build(self.own_answers["tokenizer"])
@@ -95,10 +98,8 @@ class RunHook(Hook):
     def __init__(self, run_folder: str, accumulation: int) -> None:
         self.folder, self.accumulation = Path(run_folder), accumulation
 
-    def tell(self, **event: Any) -> None:
-        line = json.dumps({"time": time.time(), **event}, ensure_ascii=False)
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    def tell(self, kind: str, **event: Any) -> None:
+        events.tell(self.folder, kind, **event)
 
     def step_of(self, runner: Any) -> int:
         """Optimiser steps done once the running iteration is over."""
@@ -114,17 +115,20 @@ class ProgressHook(RunHook):
         self.losses: list[float] = []
 
     def before_train(self, runner: Any) -> None:
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+        with (self.folder / events.FILE).open("a", encoding="utf-8") as file:
             file.write("\n")  # an earlier part of the run may have ended within a line
-        self.tell(kind="started", step=runner.iter // self.accumulation, total=self.total)
+        self.tell("started", step=runner.iter // self.accumulation, total=self.total)
 
     def after_train_iter(self, runner: Any, **about: Any) -> None:
         self.losses.append(float(about["outputs"]["loss"]))
+        if not math.isfinite(self.losses[-1]):
+            self.tell("diverged", step=self.step_of(runner))
+            sys.exit(1)
         if (runner.iter + 1) % self.accumulation == 0:
             rate = runner.optim_wrapper.get_lr()["lr"][0]
             loss = sum(self.losses) / len(self.losses)
             self.losses.clear()
-            self.tell(kind="step", step=self.step_of(runner), loss=round(loss, 4), rate=rate)
+            self.tell("step", step=self.step_of(runner), loss=round(loss, 4), rate=rate)
 
 
 class SampleHook(EvaluateChatHook):
@@ -153,7 +157,7 @@ class SampleHook(EvaluateChatHook):
             answer = self.tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
             # the last character may be cut where the answer is
             samples.append({"question": question, "answer": answer.rstrip("\ufffd")})
-        self.run.tell(kind="samples", step=self.step, samples=samples)
+        self.run.tell("samples", step=self.step, samples=samples)
 
     def before_train(self, runner: Any) -> None:
         self.step = runner.iter // self.run.accumulation
@@ -195,10 +199,10 @@ class AdapterHook(RunHook):
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)
-        self.tell(kind="checkpoint", step=step, file=os.fspath(newest))
+        self.tell("checkpoint", step=step, file=os.fspath(newest))
 
     def after_train(self, runner: Any) -> None:
-        self.tell(kind="finished", step=runner.iter // self.accumulation)
+        self.tell("finished", step=runner.iter // self.accumulation)
 
 
 class StopHook(Hook):
@@ -215,7 +219,7 @@ class StopHook(Hook):
         if self.stop and (runner.iter + 1) % adapters.accumulation == 0:
             checkpoint_hook(runner)._save_checkpoint(runner)
             adapters.export(runner)
-            adapters.tell(kind="stopped", step=adapters.step_of(runner))
+            adapters.tell("stopped", step=adapters.step_of(runner))
             sys.exit(0)
 
 

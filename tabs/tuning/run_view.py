@@ -91,7 +91,12 @@ def _status_parts(service: FinetuneService, visitor: Visitor, run: Run, progress
     parts = [f"<b>{escape(visitor.text(f'compare.state.{state}'))}</b>"]
     if run.state == "queued" and (ahead := service.ahead_of(run)):
         parts.append(visitor.text("compare.ahead", count=ahead))
-    parts.append(visitor.text("compare.progress", step=progress.step, total=run.total))
+    if run.state == "starting" and progress.phase is not None:
+        parts.append(visitor.text(f"compare.phases.{progress.phase.phase}"))
+        if progress.phase.total:
+            parts.append(f"{progress.phase.done} / {progress.phase.total}")
+    else:
+        parts.append(visitor.text("compare.progress", step=progress.step, total=run.total))
     if progress.curve:
         _, loss, rate = progress.curve[-1]
         parts += [f"{visitor.text('compare.loss')} {loss:.3f}", f"{visitor.text('compare.rate')} {rate:.1e}"]

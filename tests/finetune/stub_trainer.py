@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from app.finetune.events import tell, tell_phase
 from app.finetune.runs import write_json
 
 POLL_SECONDS = 0.01
@@ -31,9 +32,8 @@ class Stub:
         self.step = int(resumed.stem.partition("_")[2]) // self.options["accumulation"] if resumed else 0
         self.stopped = False
 
-    def tell(self, **event: Any) -> None:
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.time(), "step": self.step, **event}) + "\n")
+    def tell(self, kind: str, **event: Any) -> None:
+        tell(self.folder, kind, step=self.step, **event)
 
     def hold(self) -> None:
         write_json(self.folder / "held", os.getpid())
@@ -54,27 +54,31 @@ class Stub:
             shutil.copytree(self.script["adapter"], partial, dirs_exist_ok=True)
         shutil.rmtree(adapter, ignore_errors=True)
         partial.rename(adapter)
-        self.tell(kind="checkpoint")
+        self.tell("checkpoint")
 
     def run(self) -> None:
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopped", True))
         sys.stdout.write("01/02 - mmengine - INFO - as the trainer's log begins\n")
+        tell_phase(self.folder, "answers", 16, 26)
         if self.script.get("hold_at") == "start":
             self.hold()
-        self.tell(kind="started", total=self.total)
+        self.tell("started", total=self.total)
         while self.step < self.total:
             self.step += 1
             if self.script.get("fail_at") == self.step:
                 raise RuntimeError(self.script.get("fails_with", "the stub was told to fail"))
-            self.tell(kind="step", loss=round(4 / self.step, 4), rate=1e-3)
+            if self.script.get("diverges_at") == self.step:
+                self.tell("diverged")
+                sys.exit(1)
+            self.tell("step", loss=round(4 / self.step, 4), rate=1e-3)
             if self.script.get("hold_at") == self.step:
                 self.hold()
             if self.stopped or self.step % self.options["save_every"] == 0 or self.step == self.total:
                 self.save()
             if self.stopped:
-                self.tell(kind="stopped")
+                self.tell("stopped")
                 return
-        self.tell(kind="finished")
+        self.tell("finished")
 
 
 if __name__ == "__main__":

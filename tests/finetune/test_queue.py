@@ -13,7 +13,7 @@ import pytest
 
 from app.errors import DoesNotFit, StudioError
 from app.finetune import process
-from app.finetune.errors import DiskFull, NothingToResume, OutOfMemory, StillRunning, WaitsForRoom
+from app.finetune.errors import DiskFull, Diverged, NothingToResume, OutOfMemory, StillRunning, WaitsForRoom
 from app.finetune.options import TrainOptions
 from app.finetune.runs import ACTIVE, Run
 from app.finetune.service import FinetuneService
@@ -158,15 +158,16 @@ def test_how_a_training_failed_is_one_sentence_that_says_what_to_do(
     service = open_service()
     early, late = submit(service, "early", fail_at=1), submit(service, "late", fail_at=3)
     memory = submit(service, "memory", fail_at=3, fails_with="CUDA out of memory. Tried to allocate 2 GiB")
-    killed = submit(service, "killed", hold_at=3)
+    diverged, killed = submit(service, "diverged", diverges_at=3), submit(service, "killed", hold_at=3)
     service.queue.start()
     assert "error at step 0" in ended(service, early).reason and "start it again" in ended(service, early).reason
     assert "error at step 2" in ended(service, late).reason and "step 2 is kept: resume" in ended(service, late).reason
     assert ended(service, memory).reason == OutOfMemory(step=2).text("en")
+    assert ended(service, diverged).reason == Diverged(step=3).text("en")
     wait_for(lambda: service.progress("a", killed.id).step == 3)
     kill(service.get("a", killed.id))
     assert "was killed at step 3" in ended(service, killed).reason
-    for run in (early, late, memory, killed):
+    for run in (early, late, memory, diverged, killed):
         reason = service.status("a", run.id)["reason"]
         assert service.get("a", run.id).state == "failed" and "Error" not in reason and "mmengine" not in reason
     assert "RuntimeError: the stub was told to fail" in service.log("a", early.id)

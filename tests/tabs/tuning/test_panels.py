@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 
 from app.finetune.comparing import CompareService
+from app.finetune.events import tell_phase
 from app.finetune.judging import Judgement, save_judgements
 from app.finetune.runs import Run
 from app.finetune.service import FinetuneService
@@ -90,6 +91,11 @@ def test_the_page_draws_a_run_again_only_when_something_happened(service: Finetu
     first = run_view.show(service, watch, VISITOR, None, None)
     assert first[watch.runs]["value"] == run.id and "Queued" in first[watch.status]
     assert run_view.show(service, watch, VISITOR, run.id, first[watch.shown]) == gr.skip()
+    service.store.change(run.id, state="starting")
+    tell_phase(service.store.folder_of(run.id), "answers", 16, 26)
+    starting = run_view.show(service, watch, VISITOR, run.id, first[watch.shown])[watch.status]
+    assert "asking the base the general questions" in starting and "16 / 26" in starting
+    tell(service, run, [{"kind": "started", "step": 0}])
     tell(service, run, [{"kind": "step", "step": step, "loss": 2.0, "rate": 1e-3} for step in (1, 2)])
     later = run_view.show(service, watch, VISITOR, run.id, first[watch.shown])
     assert "Step 2 of 6" in later[watch.status] and later[watch.curve]["visible"] and later[watch.rates]["visible"]

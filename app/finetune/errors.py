@@ -76,3 +76,8 @@ class WaitsForRoom(StudioError):
 class Diverged(StudioError):
     zh = "第 {step} 步的损失不再是有限的数，训练已停止。请调低学习率，从更早的检查点继续或重新开始。"
     en = "The loss was no number any more at step {step}. Lower the learning rate, and resume earlier or start anew."
+
+
+class StoppedEarly(StudioError):
+    zh = "验证损失连续 {patience} 个检查点没有下降，训练提前结束；采用第 {best} 步的检查点。"
+    en = "The validation loss fell no further for {patience} checkpoints, so the run ended early; step {best} is used."

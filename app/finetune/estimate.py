@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import BadInput
-from app.finetune.options import TrainOptions
+from app.finetune.options import LEAST_HELD_OUT, MOST_HELD_OUT, TrainOptions
 from app.models.loading.checkpoint import EMBEDDINGS, open_weights, read_config
 
 MIB = 2**20
 PROCESS_MIB = 700  # interpreter and libraries of the training process
 # Forward, backward to the inputs and the adapter's own share, in operations per parameter and token.
 OPERATIONS = 5.0
+FORWARD_SHARE = 0.35  # of a row's training
 SPEED_CPU = 6e10
 SPEED_CUDA = 4e13
 START_SECONDS = {False: 14.0, True: 40.0}
@@ -73,8 +74,11 @@ def estimate(
     if pace is None:
         speed = SPEED_CUDA if cuda else SPEED_CPU
         pace = base.parameters * OPERATIONS * tokens * options.accumulation / speed
+    held_out = min(MOST_HELD_OUT, options.validation * len(lengths))
+    validations = saves if held_out >= LEAST_HELD_OUT else 0
+    validation_pace = held_out * pace / (options.batch * options.accumulation) * FORWARD_SHARE
     samples = 1 + math.ceil(steps / options.evaluate_every)
-    seconds = START_SECONDS[cuda] + steps * pace + samples * SAMPLE_SECONDS[cuda]
+    seconds = START_SECONDS[cuda] + steps * pace + samples * SAMPLE_SECONDS[cuda] + validations * validation_pace
     # a checkpoint keeps the adapter, the optimiser's two moments and, once more, the adapter alone
     return Estimate(round(memory / MIB) + PROCESS_MIB, round(saves * trained * 16 / MIB) + 16, seconds)
 

@@ -8,6 +8,7 @@ from app.errors import BadInput, Language
 from app.texts import load_texts
 
 Method = Literal["lora", "qlora"]
+LEAST_HELD_OUT, MOST_HELD_OUT = 8, 64  # different rows for validation
 
 
 class BadOption(BadInput):
@@ -36,6 +37,8 @@ class TrainOptions:
     max_length: int = 512
     save_every: int = 5
     evaluate_every: int = 10
+    validation: float = 0.1  # share of the rows that is held out; none where that would be too few
+    patience: int = 0  # checkpoints without a lower validation loss after which the run ends; 0: it goes to its end
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,7 +69,7 @@ class TrainOptions:
         return asdict(self)
 
 
-FRACTIONS = {"learning_rate", "alpha", "dropout", "epochs"}
+FRACTIONS = {"learning_rate", "alpha", "dropout", "epochs", "validation"}
 LIMITS: dict[str, tuple[float, float]] = {
     "steps": (1, 1_000_000),
     "epochs": (0, 1000),
@@ -79,6 +82,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "max_length": (16, 262_144),
     "save_every": (1, 1_000_000),
     "evaluate_every": (1, 1_000_000),
+    "validation": (0, 0.5),
+    "patience": (0, 1000),
     "seed": (0, 2**31 - 1),
 }
 

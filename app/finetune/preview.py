@@ -1,7 +1,7 @@
 """Check training data against a base's tokenizer and chat template: lengths, cuts, duplicates, the rows as trained."""
 
 import json
-from collections import Counter
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from app.errors import BadInput
 from app.finetune.data import BadData, Conversation, Problem
 from app.finetune.encoding import IGNORED, Encoded, encode, special_text
+from app.finetune.options import LEAST_HELD_OUT, MOST_HELD_OUT, TrainOptions
 
 SHOWN_ROWS = 3
 SHOWN_TOKENS = 400  # of a row
@@ -52,12 +53,13 @@ class Preview:
     cut: int  # rows longer than the length, which lose their end
     lost: int  # rows whose whole answer lies beyond the length, which are left out
     different: int
+    held_out: tuple[int, ...]  # rows for validation, counted from 0
     shown: tuple[ShownRow, ...]
 
     @property
     def trained(self) -> int:
         """Rows that are learnt from."""
-        return self.rows - self.lost
+        return self.rows - self.lost - len(self.held_out)
 
     @property
     def is_repetition(self) -> bool:
@@ -66,18 +68,17 @@ class Preview:
 
 
 def check(
-    tokenizer: Any, base: str, context: int | None, conversations: Sequence[Conversation], max_length: int
+    tokenizer: Any, base: str, context: int | None, conversations: Sequence[Conversation], options: TrainOptions
 ) -> Preview:
     """Whatever passes here can be trained. `context` is what the base has room for, None where it has no limit.
 
     Raises BadData for what holds control tokens or the template refuses, AnswersBeyondLength, ContextTooShort.
     """
-    counts = Counter(json.dumps(conversation, sort_keys=True) for conversation in conversations)
     encoded: dict[str, Encoded] = {}
     problems: list[Problem] = []
     rows: list[Encoded] = []
-    for number, conversation in enumerate(conversations, 1):
-        key = json.dumps(conversation, sort_keys=True)
+    keys = [json.dumps(conversation, sort_keys=True) for conversation in conversations]
+    for number, (key, conversation) in enumerate(zip(keys, conversations, strict=True), 1):
         if key not in encoded:
             found = _encode(tokenizer, number, conversation)
             if isinstance(found, Problem):
@@ -87,10 +88,12 @@ def check(
         rows.append(encoded[key])
     if problems:
         raise BadData(problems)
+    max_length = options.max_length
     starts = [next((at for at, label in enumerate(row.labels) if label != IGNORED), WHOLE) for row in rows]
     lost = sum(start >= max_length for start in starts)
     if lost == len(rows):
         raise AnswersBeyondLength(rows=len(rows), limit=max_length, needed=min(starts) + 1)
+    trainable = [key if start < max_length else "" for key, start in zip(keys, starts, strict=True)]
     lengths = tuple(len(row.input_ids) for row in rows)
     longest = min(max_length, max(lengths))
     if context is not None and longest > context:
@@ -100,9 +103,20 @@ def check(
         tokens=lengths,
         cut=sum(length > max_length for length in lengths),
         lost=lost,
-        different=len(counts),
+        different=len(encoded),
+        held_out=_held_out(trainable, options),
         shown=tuple(_shown(tokenizer, row, max_length) for row in list(encoded.values())[:SHOWN_ROWS]),
     )
+
+
+def _held_out(keys: Sequence[str], options: TrainOptions) -> tuple[int, ...]:
+    """Rows for validation, all repetitions of each with it; `keys` name equal rows alike, those left out with ""."""
+    different = list(dict.fromkeys(key for key in keys if key))
+    count = min(MOST_HELD_OUT, round(options.validation * len(different)))
+    if count < LEAST_HELD_OUT:
+        return ()
+    chosen = set(random.Random(options.seed).sample(different, count))
+    return tuple(number for number, key in enumerate(keys) if key in chosen)
 
 
 def _encode(tokenizer: Any, number: int, conversation: Conversation) -> Encoded | Problem:

@@ -20,6 +20,7 @@ from app.finetune.errors import (
     Diverged,
     MustStartAnew,
     OutOfMemory,
+    StoppedEarly,
     TrainerFailed,
     TrainerKilled,
     WaitsForRoom,
@@ -239,14 +240,16 @@ class TrainingQueue:
         self.store.sweep(run.id, run.options.accumulation)
         if failure and code is None and run.restarts < MOST_RESTARTS:
             return self._go_on(run, progress)
-        chosen = progress.checkpoints[-1] if progress.checkpoints else 0
+        chosen = progress.best
         # first the adapters: whoever sees the run at its end may use them
         self._publish(replace(run, chosen=chosen))
+        early = StoppedEarly(patience=run.options.patience, best=chosen) if progress.stopped_early else None
+        reason = failure or early
         ended: State = "finished" if progress.last == "finished" else "stopped"
         return self.store.change(
             run.id,
             state="failed" if failure else ended,
-            reason=failure.text(_language(run)) if failure else "",
+            reason=reason.text(_language(run)) if reason else "",
             ended=time.time(),
             stopping=False,
             pid=0,

@@ -119,8 +119,19 @@ class TrainingProgress:
     curve: tuple[tuple[int, float, float], ...] = ()
     samples: tuple[Sample, ...] = ()
     checkpoints: tuple[int, ...] = ()
+    validation: tuple[tuple[int, float], ...] = ()  # (step, loss on the rows held out)
+    stopped_early: bool = False  # since the validation loss fell no further
     phase: PhaseProgress | None = None  # while it starts
     last: str = ""  # kind of the newest event
+
+    @property
+    def best(self) -> int:
+        """The checkpoint with the lowest validation loss, else the newest; 0 where there is none."""
+        losses = dict(self.validation)
+        measured = [step for step in self.checkpoints if step in losses]
+        if measured:
+            return min(measured, key=losses.__getitem__)
+        return self.checkpoints[-1] if self.checkpoints else 0
 
 
 @dataclass
@@ -268,6 +279,8 @@ def _summary(events: Sequence[dict[str, Any]]) -> TrainingProgress:
         curve=tuple((event["step"], event["loss"], event["rate"]) for event in steps),
         samples=tuple(samples),
         checkpoints=tuple(sorted({event["step"] for event in events if event["kind"] == "checkpoint"})),
+        validation=tuple((event["step"], event["loss"]) for event in events if event["kind"] == "validation"),
+        stopped_early=bool(last.get("early")),
         phase=PhaseProgress(last["phase"], last["done"], last["total"]) if last.get("kind") == "phase" else None,
         last=last.get("kind", ""),
     )

@@ -64,7 +64,7 @@ class FinetuneService:
         Raises BadData, AnswersBeyondLength, ContextTooShort, TrainsNoVision for a base that sees pictures.
         """
         folder = self._base_folder(base)
-        return check(_tokenizer(folder, base), base, _context(folder, base), conversations, options.max_length)
+        return check(_tokenizer(folder, base), base, _context(folder, base), conversations, options)
 
     def estimate(self, base: str, preview: Preview, options: TrainOptions) -> Estimate:
         """Memory, disk and time, from how fast an equal run on this base was, else from the base's size."""
@@ -113,7 +113,9 @@ class FinetuneService:
             queued=now,
         )
         created = self.store.create(
-            run, conversations, {"questions": list(questions), "own_answers": list(own_answers)}
+            run,
+            conversations,
+            {"questions": list(questions), "own_answers": list(own_answers), "validation": list(preview.held_out)},
         )
         self.queue.wake()
         return created

@@ -26,6 +26,7 @@ from app.finetune.xtuner_plugin import (
     ProgressHook,
     SampleHook,
     StopHook,
+    ValidationHook,
     WarmupCosine,
     chat_dataset,
     load_base,
@@ -45,6 +46,7 @@ warmup = $warmup
 learning_rate = $learning_rate
 save_every = $save_every
 evaluate_every = $evaluate_every
+patience = $patience  # checkpoints without a lower validation loss; 0: the run goes to its end
 own_answer_tokens = $own_answer_tokens  # longest answer of the base itself to a general question
 
 tokenizer = dict(type=load_tokenizer, folder=base_folder, name=base_name)
@@ -91,6 +93,15 @@ custom_hooks = [
         every_n_iters=evaluate_every * accumulation,
         evaluation_inputs=[],  # read from the run's settings
         max_new_tokens=48,
+    ),
+    dict(
+        type=ValidationHook,
+        run_folder=run_folder,
+        accumulation=accumulation,
+        tokenizer=tokenizer,
+        max_length=max_length,
+        every=save_every,
+        patience=patience,
     ),
     dict(type=AdapterHook, run_folder=run_folder, accumulation=accumulation, base_name=base_name),
     dict(type=StopHook),

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import torch
 from datasets import Dataset, DatasetDict
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import _ParamScheduler
+from torch.utils.tensorboard import SummaryWriter
 from xtuner.engine.hooks import EvaluateChatHook
 from xtuner.model import SupervisedFinetune
 from xtuner.registry import BUILDER
 
 from app.finetune import events
-from app.finetune.encoding import encode
+from app.finetune.data import Conversation
+from app.finetune.encoding import IGNORED, Encoded, encode
 from app.finetune.own_answers import with_own_answers
 from app.models.catalog import known_models
 from app.models.loading import loader
@@ -38,15 +41,32 @@ def load_base(folder: str, name: str, quantise: str | None) -> Any:
 
 
 def chat_dataset(folder: str, name: str, run_folder: str, max_length: int) -> DatasetDict:
-    """The run's conversations, in the tokens of the model's own chat template."""
+    """The run's conversations but those held out, in the tokens of the model's own chat template."""
     events.tell_phase(Path(run_folder), "data")
     tokenizer = load_tokenizer(folder, name)
-    conversations = json.loads((Path(run_folder) / "data.json").read_text(encoding="utf-8"))
+    held_out = set(settings_of(Path(run_folder)).get("validation", ()))
     rows = [
         encode(tokenizer, conversation, max_length, ended=ended)
-        for conversation, ended in with_own_answers(Path(run_folder), conversations)
+        for number, (conversation, ended) in enumerate(rows_of(Path(run_folder)))
+        if number not in held_out
     ]
     return DatasetDict(train=Dataset.from_list([{"input_ids": r.input_ids, "labels": r.labels} for r in rows]))
+
+
+def rows_of(run_folder: Path) -> list[tuple[Conversation, bool]]:
+    """All rows as they are trained on, each with whether it is learnt to its end."""
+    conversations = json.loads((run_folder / "data.json").read_text(encoding="utf-8"))
+    return with_own_answers(run_folder, conversations)
+
+
+def settings_of(run_folder: Path) -> dict[str, Any]:
+    return dict(json.loads((run_folder / "settings.json").read_text(encoding="utf-8")))
+
+
+@cache
+def tensorboard(run_folder: Path) -> SummaryWriter:
+    """The run's TensorBoard file; show all runs with `tensorboard --logdir data/runs`."""
+    return SummaryWriter(str(run_folder / "tensorboard"), flush_secs=5)
 
 
 class ChatFinetune(SupervisedFinetune):
@@ -128,15 +148,17 @@ class ProgressHook(RunHook):
             rate = runner.optim_wrapper.get_lr()["lr"][0]
             loss = sum(self.losses) / len(self.losses)
             self.losses.clear()
-            self.tell("step", step=self.step_of(runner), loss=round(loss, 4), rate=rate)
+            step = self.step_of(runner)
+            self.tell("step", step=step, loss=round(loss, 4), rate=rate)
+            tensorboard(self.folder).add_scalar("loss/training", loss, step)
+            tensorboard(self.folder).add_scalar("learning_rate", rate, step)
 
 
 class SampleHook(EvaluateChatHook):
     """XTuner's own evaluation, asked through the model's chat template and answered greedily."""
 
     def __init__(self, run_folder: str, accumulation: int, **options: Any) -> None:
-        settings = json.loads((Path(run_folder) / "settings.json").read_text(encoding="utf-8"))
-        super().__init__(**{**options, "evaluation_inputs": settings["questions"]})
+        super().__init__(**{**options, "evaluation_inputs": settings_of(Path(run_folder))["questions"]})
         self.run = RunHook(run_folder, accumulation)
 
     def _eval_language(self, _runner: Any, model: Any, device: Any, max_new_tokens: int | None = None, *_: Any) -> None:
@@ -169,6 +191,54 @@ class SampleHook(EvaluateChatHook):
 
     def after_train(self, runner: Any) -> None:
         """The last iteration has been sampled with its checkpoint."""
+
+
+class ValidationHook(RunHook):
+    """Loss on the rows held out, at each checkpoint; with `patience` it ends a run that gets no better."""
+
+    def __init__(
+        self, run_folder: str, accumulation: int, tokenizer: dict[str, Any], max_length: int, every: int, patience: int
+    ) -> None:
+        super().__init__(run_folder, accumulation)
+        self.tokenizer, self.max_length, self.every, self.patience = tokenizer, max_length, every, patience
+        self.losses: list[float] = []
+        self.rows: list[Encoded] = []
+
+    def before_train(self, runner: Any) -> None:
+        held_out = settings_of(self.folder).get("validation", [])
+        if held_out:
+            rows, tokenizer = rows_of(self.folder), BUILDER.build(self.tokenizer)
+            first = list({json.dumps(rows[number]): rows[number] for number in held_out}.values())
+            self.rows = [encode(tokenizer, row, self.max_length, ended=ended) for row, ended in first]
+            self.measure(runner, runner.iter // self.accumulation)
+
+    def after_train_iter(self, runner: Any, **_: Any) -> None:
+        step = self.step_of(runner)
+        last = runner.iter + 1 == runner.max_iters
+        if self.rows and (runner.iter + 1) % self.accumulation == 0 and (step % self.every == 0 or last):
+            self.measure(runner, step)
+            best = self.losses.index(min(self.losses))
+            if self.patience and len(self.losses) - 1 - best >= self.patience:
+                next(hook for hook in runner.hooks if isinstance(hook, StopHook)).stop_early()
+
+    def measure(self, runner: Any, step: int) -> None:
+        """Mean over the tokens that are learnt."""
+        model, device = runner.model.llm, next(runner.model.parameters()).device
+        was_training = model.training
+        model.eval()
+        spent, tokens = 0.0, 0
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            for row in self.rows:
+                labels = torch.tensor([row.labels], device=device)
+                learnt = int((labels[:, 1:] != IGNORED).sum())
+                if learnt:
+                    ids = torch.tensor([row.input_ids], device=device)
+                    spent += float(model(input_ids=ids, labels=labels).loss) * learnt
+                    tokens += learnt
+        model.train(was_training)
+        self.losses.append(spent / max(1, tokens))
+        self.tell("validation", step=step, loss=round(self.losses[-1], 4))
+        tensorboard(self.folder).add_scalar("loss/validation", self.losses[-1], step)
 
 
 class AdapterHook(RunHook):
@@ -209,7 +279,10 @@ class StopHook(Hook):
     """SIGTERM ends the run after the iteration that is under way, with a checkpoint; XTuner alone just dies."""
 
     priority = "LOWEST"
-    stop = False
+    stop = early = False
+
+    def stop_early(self) -> None:
+        self.stop = self.early = True
 
     def before_train(self, runner: Any) -> None:  # noqa: ARG002
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop", True))
@@ -219,7 +292,7 @@ class StopHook(Hook):
         if self.stop and (runner.iter + 1) % adapters.accumulation == 0:
             checkpoint_hook(runner)._save_checkpoint(runner)
             adapters.export(runner)
-            adapters.tell("stopped", step=adapters.step_of(runner))
+            adapters.tell("finished" if self.early else "stopped", step=adapters.step_of(runner), early=self.early)
             sys.exit(0)
 
 

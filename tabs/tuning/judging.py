@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
-import pandas
 from gradio.events import Dependency
 
 from app.finetune.judging import Judgement
 from app.finetune.runs import Run
 from app.finetune.service import FinetuneService
 from tabs.shell.page import Page, Visitor
+from tabs.tuning.charts import over_steps
 from tabs.tuning.comparison_widgets import ComparisonView
 from tabs.tuning.run_view import show as show_run
 from tabs.tuning.training_widgets import Watch
@@ -137,7 +137,7 @@ def _curve(visitor: Visitor, found: list[Judgement]) -> dict[str, Any]:
     rows += [
         (one.step, one.identity, visitor.text("compare.curves.identity")) for one in found if one.identity is not None
     ]
-    return gr.update(value=pandas.DataFrame(rows, columns=["step", "share", "curve"]), visible=True)
+    return over_steps(rows, ("step", "share", "curve"))
 
 
 def _slider(found: list[Judgement]) -> dict[str, Any]:

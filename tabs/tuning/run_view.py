@@ -5,12 +5,12 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-import pandas
 
 from app.finetune.finishing import KINDS
 from app.finetune.runs import ACTIVE, Run, TrainingProgress
 from app.finetune.service import FinetuneService
 from tabs.shell.page import Visitor
+from tabs.tuning.charts import over_steps
 from tabs.tuning.training_widgets import Watch
 
 CURVE_POINTS = 500
@@ -25,6 +25,7 @@ class Shown:
     status: str
     samples: int
     checkpoints: tuple[int, ...]
+    validations: int
 
 
 def show(service: FinetuneService, watch: Watch, visitor: Visitor, run_id: str | None, shown: Shown | None) -> Any:
@@ -36,11 +37,10 @@ def show(service: FinetuneService, watch: Watch, visitor: Visitor, run_id: str |
         return _nothing(watch, visitor)
     progress = service.store.progress(run.id)
     status = status_html(service, visitor, run, progress)
-    now = Shown(run.id, tuple(choices), status, len(progress.samples), progress.checkpoints)
+    now = Shown(run.id, tuple(choices), status, len(progress.samples), progress.checkpoints, len(progress.validation))
     if shown == now:
         return gr.skip()
-    # one for each plot: gradio takes an update apart while it sends it
-    curve, rates = (gr.update(value=curve_of(progress), visible=len(progress.curve) > 1) for _ in range(2))
+    curve, rates = _curves(visitor, progress)
     view = {
         watch.runs: gr.update(choices=choices, value=run.id),
         watch.status: status,
@@ -56,8 +56,7 @@ def show(service: FinetuneService, watch: Watch, visitor: Visitor, run_id: str |
     }
     # a choice of the visitor's stays until there is a newer checkpoint
     if shown is None or (shown.run_id, shown.checkpoints) != (run.id, progress.checkpoints):
-        steps = list(progress.checkpoints)
-        view[watch.checkpoint] = gr.update(choices=steps, value=steps[-1] if steps else None)
+        view[watch.checkpoint] = gr.update(choices=_checkpoints(visitor, progress), value=progress.best or None)
     return view
 
 
@@ -127,10 +126,23 @@ def samples_html(progress: TrainingProgress) -> str:
     return "".join(blocks)
 
 
-def curve_of(progress: TrainingProgress) -> pandas.DataFrame:
-    """Step, loss and learning rate; at most about CURVE_POINTS points."""
+def _checkpoints(visitor: Visitor, progress: TrainingProgress) -> list[tuple[str, int]]:
+    best = progress.best if progress.validation else 0
+    mark = visitor.text("compare.best_checkpoint")
+    return [(f"{step} · {mark}" if step == best else str(step), step) for step in progress.checkpoints]
+
+
+def _curves(visitor: Visitor, progress: TrainingProgress) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Losses and learning rate over the steps; at most about CURVE_POINTS points each."""
     every = max(1, len(progress.curve) // CURVE_POINTS)
-    return pandas.DataFrame(progress.curve[::every], columns=["step", "loss", "rate"])
+    points = progress.curve[::every]
+    if len(points) < 2:
+        return gr.update(visible=False), gr.update(visible=False)
+    training, validation = (visitor.text(f"compare.losses.{key}") for key in ("training", "validation"))
+    losses: list[tuple[int, float, str]] = [(step, loss, training) for step, loss, _ in points]
+    losses += [(step, loss, validation) for step, loss in progress.validation]
+    rates = [(step, rate) for step, _, rate in points]
+    return over_steps(losses, ("step", "loss", "curve")), over_steps(rates, ("step", "rate"))
 
 
 def duration(visitor: Visitor, seconds: float) -> str:

@@ -14,7 +14,7 @@ from gradio.utils import get_upload_folder
 from app.errors import Language
 from app.finetune.data import BadData, Conversation
 from app.finetune.data_files import read_file
-from app.finetune.options import TrainOptions
+from app.finetune.options import LEAST_HELD_OUT, TrainOptions
 from app.finetune.preview import Preview, ShownRow
 from app.finetune.service import FinetuneService
 from app.finetune.wizard import general_questions, introduce, name_questions
@@ -110,12 +110,12 @@ def check(service: FinetuneService, form: Form, visitor: Visitor, *inputs: Any) 
     needed = visitor.text("compare.estimate", memory=needs.memory_mib, disk=needs.disk_mib, time=spent)
     rows = "".join(row_html(visitor, row) for row in preview.shown)
     return {
-        form.preview: "\n\n".join([*preview_lines(visitor, preview), needed]),
+        form.preview: "\n\n".join([*preview_lines(visitor, preview, options.validation), needed]),
         form.rows: gr.update(value=f"<div>{rows}</div>", visible=True),
     }
 
 
-def preview_lines(visitor: Visitor, preview: Preview) -> list[str]:
+def preview_lines(visitor: Visitor, preview: Preview, share: float) -> list[str]:
     """Counts, then what is cut, left out or repeated."""
     lines = [
         visitor.text(
@@ -132,6 +132,10 @@ def preview_lines(visitor: Visitor, preview: Preview) -> list[str]:
         lines.append(visitor.text("compare.preview_repetition", rows=preview.rows, different=preview.different))
     elif preview.different < preview.rows:
         lines.append(visitor.text("compare.preview_duplicates", duplicates=preview.rows - preview.different))
+    if preview.held_out:
+        lines.append(visitor.text("compare.preview_held_out", rows=len(preview.held_out)))
+    elif share:
+        lines.append(visitor.text("compare.preview_no_validation", least=round(LEAST_HELD_OUT / share)))
     return lines
 
 

@@ -23,6 +23,8 @@ NUMBERS = (
     "max_length",
     "save_every",
     "evaluate_every",
+    "validation",
+    "patience",
 )
 
 FILE_TYPES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet")
@@ -179,8 +181,9 @@ def draw_watch(page: Page) -> Watch:
         runs = page.bind(gr.Dropdown([], elem_id="tune-runs"), label="compare.runs")
         status = gr.HTML(elem_id="tune-status")
         with gr.Row(elem_classes="tune-curves"):
-            curve, rates = (gr.LinePlot(None, x="step", y=y, height=220, visible=False) for y in ("loss", "rate"))
-        page.bind(curve, x_title="compare.step", y_title="compare.loss")
+            curve = gr.LinePlot(None, x="step", y="loss", color="curve", height=220, visible=False)
+            rates = gr.LinePlot(None, x="step", y="rate", height=220, visible=False)
+        page.bind(curve, x_title="compare.step", y_title="compare.loss", color_title="compare.curves_title")
         page.bind(rates, x_title="compare.step", y_title="compare.rate")
         samples = gr.HTML(elem_id="tune-samples")
         stop = page.bind(gr.Button(visible=False, elem_id="tune-stop"), value="compare.stop")

@@ -73,12 +73,14 @@ class Stub:
             self.tell("step", loss=round(4 / self.step, 4), rate=1e-3)
             if self.script.get("hold_at") == self.step:
                 self.hold()
+            if "validation" in self.script:
+                self.tell("validation", loss=self.script["validation"][self.step - 1])
             if self.stopped or self.step % self.options["save_every"] == 0 or self.step == self.total:
                 self.save()
             if self.stopped:
                 self.tell("stopped")
                 return
-        self.tell("finished")
+        self.tell("finished", early="validation" in self.script)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 from app.errors import StudioError
 from app.finetune.data import BadData, Conversation
 from app.finetune.data_files import UnknownEncoding, UnreadableParquet, read_bytes, read_file
+from app.finetune.options import TrainOptions
 from app.finetune.preview import AnswersBeyondLength, ContextTooShort, Preview, check
 
 TURN: Conversation = [{"input": "Hi", "output": "Hello"}]
@@ -187,7 +188,7 @@ def tokenizer(packaged_folder: Path) -> Any:
 
 
 def preview(tokenizer: Any, rows: list[Conversation], max_length: int = 64, context: int | None = None) -> Preview:
-    return check(tokenizer, "base", context, rows, max_length)
+    return check(tokenizer, "base", context, rows, TrainOptions(max_length=max_length))
 
 
 def test_the_check_counts_what_is_cut_left_out_and_repeated(tokenizer: Any) -> None:
@@ -214,3 +215,12 @@ def test_a_template_that_refuses_a_row_is_told_by_its_row(tokenizer: Any) -> Non
     with pytest.raises(BadData) as problem:
         preview(strict, [TURN, TWO])
     assert problem.value.problems[0].row == 2 and "no system here" in problem.value.text("en")
+
+
+def test_a_share_of_the_different_rows_is_held_out_with_all_their_repetitions(tokenizer: Any) -> None:
+    rows: list[Conversation] = [[{"input": f"Say {number}", "output": f"{number}!"}] for number in range(100)]
+    found = preview(tokenizer, rows + rows)
+    held = [(rows + rows)[number] for number in found.held_out]
+    assert len(held) == 20 and all(held.count(row) == 2 for row in held) and found.trained == 180
+    assert preview(tokenizer, rows[:70]).held_out == ()
+    assert check(tokenizer, "base", None, rows, TrainOptions(validation=0)).held_out == ()

@@ -238,3 +238,14 @@ def test_a_model_that_is_gone_is_said(open_service: Open, submit: Callable[..., 
     with pytest.raises(StudioError):
         service.queue.registry.folder("/no/such/folder")
     assert service.get("a", run.id).reason
+
+
+def test_the_checkpoint_with_the_lowest_validation_loss_becomes_the_model(
+    open_service: Open, submit: Callable[..., Run]
+) -> None:
+    service = open_service()
+    run = submit(service, "judged", validation=[0.9, 0.7, 0.6, 0.4, 0.5, 0.8])
+    service.queue.start()
+    found = ended(service, run)
+    assert (found.state, found.chosen) == ("finished", 4) and "ended early; step 4 is used" in found.reason
+    assert service.progress("a", run.id).validation[3] == (4, 0.4)

@@ -1,11 +1,13 @@
 """Real trainings of the packaged model, a few steps each, by XTuner in a child process."""
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.errors import StudioError
@@ -168,6 +170,9 @@ def test_a_resumed_training_goes_on_from_its_checkpoint(
             file.read_text(encoding="utf-8").replace(str(source), str(copy)).replace('"name": "nova"', '"name": "on"')
         )
         file.write_text(text, encoding="utf-8")
+    # with rows held out from here on
+    settings = json.loads((copy / "settings.json").read_text(encoding="utf-8"))
+    (copy / "settings.json").write_text(json.dumps({**settings, "validation": [0, 1, 2]}), encoding="utf-8")
     service = FinetuneService(registry, tmp_path)
     with pytest.raises(NothingToResume):
         service.resume("lin", source.name, step=3)
@@ -179,5 +184,9 @@ def test_a_resumed_training_goes_on_from_its_checkpoint(
     progress, before = service.progress("lin", source.name), trained.service.progress("lin", trained.run.id)
     assert (resumed.resume_from, service.get("lin", source.name).state) == (8, "finished")
     assert progress.curve[:8] == before.curve[:8] and [step for step, *_ in progress.curve[8:]] == [9, 10]
+    assert [step for step, _ in progress.validation] == [8, 10] and all(0 < loss < 3 for _, loss in progress.validation)
+    events = EventAccumulator(str(copy / "tensorboard")).Reload()
+    assert [point.step for point in events.Scalars("loss/validation")] == [8, 10]
+    assert [point.step for point in events.Scalars("loss/training")] == list(range(1, 11))
     # what was learnt by step 8 is there again
     assert progress.curve[8][1] < before.curve[0][1] / 2 and progress.checkpoints == (8, 10)

@@ -4,15 +4,16 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.access.identity import server
 from app.errors import BadInput, Language
 from app.finetune.data import Conversation
-from app.finetune.data_files import read_file
+from app.finetune.data_files import read_bytes
 from app.finetune.options import LIMITS, TrainOptions
 from app.finetune.runs import UNDER_WAY
 from app.finetune.wizard import general_questions, introduce, name_questions
+from app.finetune.xtuner_import import ImportedConfig, read_config
 
 if TYPE_CHECKING:
     from app.finetune.service import FinetuneService
@@ -41,28 +42,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     about = "learn the written answers to the general questions, not what the base itself says"
     parser.add_argument("--written-answers", action="store_true", help=about)
     parser.add_argument("--file", type=Path, help="own data: JSON, JSONL, CSV or Parquet")
-    parser.add_argument("--method", choices=("lora", "qlora"), default="lora")
+    about = "a user's own XTuner configuration, read and never run; flags given here win over it"
+    parser.add_argument("--config", type=Path, dest="xtuner_config", help=about)
+    parser.add_argument("--method", choices=("lora", "qlora"), help=f"(default: {TrainOptions.method})")
     about = "then merge it, load it whole and at 4 bits, and measure each step"
     parser.add_argument("--finish", action="store_true", help=about)
     normal = TrainOptions()
     for key, (low, high) in LIMITS.items():
         value = getattr(normal, key)
         flag = "--" + key.replace("_", "-")
-        parser.add_argument(flag, type=type(value), default=value, help=f"{low:g} to {high:g} (default: {value})")
+        parser.add_argument(flag, type=type(value), help=f"{low:g} to {high:g} (default: {value})")
 
 
 def finetune(options: argparse.Namespace, service: "FinetuneService", default_base: str) -> int:
     """Train, tell each change in a line, and return 0 when the run has finished. Ctrl-C saves and stops."""
-    conversations, identity, general = _conversations(options)
-    chosen = TrainOptions(method=options.method, **{key: getattr(options, key) for key in LIMITS})
+    imported = _imported(options.xtuner_config)
+    conversations, identity, general = _conversations(options, imported)
+    given = {key: getattr(options, key) for key in ("method", *LIMITS)}
+    chosen = TrainOptions.read({**(imported.options if imported else {}), **_without_none(given)})
     language: Language = options.data_language
     run = service.submit(
         OWNER,
         options.name,
-        options.base or default_base,
+        options.base or (imported.base if imported else "") or default_base,
         conversations,
         chosen,
-        questions=[name_questions(language)[0], general_questions(language)[0]],
+        questions=(imported and imported.questions) or [name_questions(language)[0], general_questions(language)[0]],
         language=language,
         identity=identity,
         own_answers=() if options.written_answers else general,
@@ -79,12 +84,29 @@ def finetune(options: argparse.Namespace, service: "FinetuneService", default_ba
     return 0 if state == "finished" else 1
 
 
-def _conversations(options: argparse.Namespace) -> tuple[list[Conversation], str, tuple[int, ...]]:
+def _imported(path: Path | None) -> ImportedConfig | None:
+    return None if path is None else read_config(_content(path))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableFile(path=path, reason=error.strerror) from error
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _conversations(
+    options: argparse.Namespace, imported: ImportedConfig | None
+) -> tuple[list[Conversation], str, tuple[int, ...]]:
+    """A configuration's data lies beside it, unless its path is a whole one."""
     if options.file:
-        try:
-            return read_file(options.file), "", ()
-        except OSError as error:
-            raise UnreadableFile(path=options.file, reason=error.strerror) from error
+        return read_bytes(_content(options.file)), "", ()
+    if imported and imported.data and not options.learn_name:
+        return read_bytes(_content(options.xtuner_config.parent / imported.data)), "", ()
     if not options.learn_name:
         raise NothingToLearn
     made = introduce(options.learn_name, options.data_language, options.wording)

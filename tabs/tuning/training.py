@@ -18,6 +18,7 @@ from app.finetune.options import LEAST_HELD_OUT, TrainOptions
 from app.finetune.preview import Preview, ShownRow
 from app.finetune.service import FinetuneService
 from app.finetune.wizard import general_questions, introduce, name_questions
+from app.finetune.xtuner_import import read_config
 from app.models.interface import Registry
 from tabs.shell.page import Page, Visitor
 from tabs.tuning import endpoint
@@ -54,6 +55,9 @@ def build(page: Page, service: FinetuneService, registry: Registry) -> tuple[Wat
 def _wire_form(page: Page, service: FinetuneService, form: Form) -> None:
     page.keep_upload(form.file)
     page.on(form.source.change, partial(switch_source, form), [form.source], [form.wizard, form.file])
+    page.keep_upload(form.config)
+    filled = [form.imported, form.base, form.questions, *form.options.values()]
+    page.on(form.config.upload, partial(import_config, service, form), [form.config], filled)
     page.on(form.check.click, partial(check, service, form), form.inputs, [form.preview, form.rows])
 
 
@@ -95,6 +99,27 @@ def _training_data(values: FormValues) -> TrainingData:
 def _questions(typed: str, spoken: Language) -> list[str]:
     lines = [line.strip() for line in (typed or "").splitlines() if line.strip()]
     return lines[:MOST_QUESTIONS] or [name_questions(spoken)[0], general_questions(spoken)[0]]
+
+
+def import_config(service: FinetuneService, form: Form, visitor: Visitor, file: str | None) -> dict[Any, Any]:
+    """Fill the form from a user's own XTuner configuration, which is read and never run."""
+    if not file:
+        return {form.imported: ""}
+    found = read_config(Path(file).read_bytes())
+    bases = [name for name in service.registry.for_visitor(visitor.name).names() if "+" not in name]
+    base = next((name for name in bases if name == Path(found.base).name or name == found.base), "")
+    lines = [f"- {visitor.text(f'compare.{key}')}: {value}" for key, value in found.options.items()]
+    lines.append(f"- {visitor.text('compare.base')}: {found.base or '?'}")
+    if found.base and not base:
+        lines.append(f"- {visitor.text('compare.own_config_base')}")
+    if found.data:
+        lines.append(f"- {visitor.text('compare.own_config_data', path=found.data)}")
+    if found.system:
+        lines.append(f"- {visitor.text('compare.own_config_system')}")
+    view: dict[Any, Any] = {form.options[key]: gr.update(value=value) for key, value in found.options.items()}
+    view[form.imported] = "\n".join(lines)
+    view[form.questions] = "\n".join(found.questions)
+    return view | ({form.base: gr.update(value=base)} if base else {})
 
 
 def check(service: FinetuneService, form: Form, visitor: Visitor, *inputs: Any) -> dict[Any, Any]:

@@ -14,6 +14,7 @@ from tabs.shell.page import Page
 # The settings that have a field on the page, two in a row.
 NUMBERS = (
     "steps",
+    "epochs",
     "learning_rate",
     "rank",
     "alpha",
@@ -25,6 +26,7 @@ NUMBERS = (
     "evaluate_every",
     "validation",
     "patience",
+    "seed",
 )
 
 FILE_TYPES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet")
@@ -61,6 +63,8 @@ class Form:
     questions: gr.Textbox
     general: gr.Radio
     options: dict[str, Any]  # setting -> its widget
+    config: gr.File  # a user's own XTuner configuration
+    imported: gr.Markdown
     check: gr.Button
     start: gr.Button
     preview: gr.Markdown
@@ -136,6 +140,8 @@ def draw_form(page: Page, registry: Registry) -> Form:
         with page.bind(gr.Accordion(open=False), label="compare.settings"):
             general = page.bind(gr.Radio(value="own"), label="compare.general", choices="compare.generals")
             page.bind(general, info="compare.general_info")
+            config = page.bind(gr.File(file_types=[".py"], height=90), label="compare.own_config")
+            imported = gr.Markdown()
             options = _draw_options(page)
             questions = page.bind(gr.Textbox(lines=2), label="compare.questions")
         with gr.Row():
@@ -155,6 +161,8 @@ def draw_form(page: Page, registry: Registry) -> Form:
         questions=questions,
         general=general,
         options=options,
+        config=config,
+        imported=imported,
         check=check,
         start=start,
         preview=preview,

@@ -13,6 +13,11 @@ class NothingToResume(BadInput):
     en = "This run has no checkpoint at step {step}."
 
 
+class TrainedElsewhere(BadInput):
+    zh = "这个适配器是在别处训练的，这里没有可以继续训练的检查点。"
+    en = "This adapter was trained elsewhere: there is nothing here that its training could go on from."
+
+
 class AllStepsDone(BadInput):
     zh = "这次训练的 {total} 步已全部完成。请增加步数再继续。"
     en = "All {total} steps of this run are done. Add steps to go on."

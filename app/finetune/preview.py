@@ -4,7 +4,9 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -13,6 +15,9 @@ from app.errors import BadInput
 from app.finetune.data import BadData, Conversation, Problem
 from app.finetune.encoding import IGNORED, Encoded, encode, special_text
 from app.finetune.options import LEAST_HELD_OUT, MOST_HELD_OUT, TrainOptions
+from app.models.catalog import known_models
+from app.models.loading.checkpoint import read_config
+from app.models.loading.loader import tokenizer_of
 
 SHOWN_ROWS = 3
 SHOWN_TOKENS = 400  # of a row
@@ -109,6 +114,11 @@ def check(
     )
 
 
+def check_for(folder: Path, base: str, conversations: Sequence[Conversation], options: TrainOptions) -> Preview:
+    """The same for the base in `folder`."""
+    return check(_tokenizer(folder, base), base, _context(folder, base), conversations, options)
+
+
 def _held_out(keys: Sequence[str], options: TrainOptions) -> tuple[int, ...]:
     """Rows for validation, all repetitions of each with it; `keys` name equal rows alike, those left out with ""."""
     different = list(dict.fromkeys(key for key in keys if key))
@@ -137,3 +147,15 @@ def _shown(tokenizer: Any, row: Encoded, max_length: int) -> ShownRow:
     pieces = groupby(pairs[:SHOWN_TOKENS], key=lambda pair: pair[1] != IGNORED)
     texts = tuple((tokenizer.decode([token for token, _ in group]), learnt) for learnt, group in pieces)
     return ShownRow(texts, max(0, len(pairs) - SHOWN_TOKENS))
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(folder: Path, base: str) -> Any:
+    return tokenizer_of(folder, known_models.find(base))
+
+
+def _context(folder: Path, base: str) -> int | None:
+    """Tokens that the base was made for; where its file does not tell, nothing is held against it."""
+    config = read_config(folder, base)
+    limit = (config.get("text_config") or config).get("max_position_embeddings")
+    return limit if isinstance(limit, int) else None

@@ -83,7 +83,7 @@ class TrainingQueue:
     def start(self) -> None:
         """Find again what was running or waiting when the server ended, and go on."""
         for run in self.store.all():
-            self._publish(run)
+            self.publish(run)
             self.show_merged(run)
         self._thread.start()
 
@@ -148,7 +148,7 @@ class TrainingQueue:
             self._launch(waiting[0])
 
     def _watch(self, run: Run) -> Run:
-        self._publish(run)
+        self.publish(run)
         child = self._children.get(run.id)
         alive = child.poll() is None if child else process.is_alive(run.pid, run.pid_created)
         if not alive:
@@ -242,7 +242,7 @@ class TrainingQueue:
             return self._go_on(run, progress)
         chosen = progress.best
         # first the adapters: whoever sees the run at its end may use them
-        self._publish(replace(run, chosen=chosen))
+        self.publish(replace(run, chosen=chosen))
         early = StoppedEarly(patience=run.options.patience, best=chosen) if progress.stopped_early else None
         reason = failure or early
         ended: State = "finished" if progress.last == "finished" else "stopped"
@@ -285,7 +285,8 @@ class TrainingQueue:
         kind = TrainerKilled if code is None or code < 0 else TrainerFailed
         return kind(step=progress.step, what_next=what_next)
 
-    def _publish(self, run: Run) -> None:
+    def publish(self, run: Run) -> None:
+        """Put a run's checkpoints, and the chosen one under its own name, into the model lists."""
         for step in self.store.progress(run.id).checkpoints:
             folder = self.store.adapter_folder(run.id, step)
             if folder.is_dir():

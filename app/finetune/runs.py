@@ -76,6 +76,11 @@ class Run:
         return self.state in UNDER_WAY
 
     @property
+    def is_brought_in(self) -> bool:
+        """Whether it is an adapter that was trained elsewhere."""
+        return self.rows == 0
+
+    @property
     def model(self) -> str:
         """What the tuned model is called in every list."""
         return f"{self.base}+{self._full_name}"

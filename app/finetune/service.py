@@ -2,29 +2,35 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from app.access.client_address import ClientAddresses
 from app.errors import Language
 from app.finetune import process
+from app.finetune.adapter_import import STEP, bring_in
 from app.finetune.data import Conversation
 from app.finetune.downloads import pack
-from app.finetune.errors import AllStepsDone, NeedsCuda, NothingToJudge, NothingToResume, StillRunning, TrainsNoVision
-from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
+from app.finetune.errors import (
+    AllStepsDone,
+    NeedsCuda,
+    NothingToJudge,
+    NothingToResume,
+    StillRunning,
+    TrainedElsewhere,
+    TrainsNoVision,
+)
+from app.finetune.estimate import MIB, Estimate, estimate, measure_base, require_disk
 from app.finetune.finishing import Exam, Row, read_rows
 from app.finetune.judging import Judgement, read_judgements, save_judgements
 from app.finetune.judging_queue import JudgingQueue
 from app.finetune.limits import RunLimits
 from app.finetune.options import BadOption, TrainOptions
 from app.finetune.own_answers import LONGEST
-from app.finetune.preview import Preview, check
+from app.finetune.preview import Preview, check_for
 from app.finetune.queue import AdapterHost, TrainingQueue
 from app.finetune.runs import ACTIVE, Run, RunStore, TrainingProgress, UnknownRun, mark_of, new_id
-from app.models.catalog import known_models
-from app.models.loading.checkpoint import read_config
-from app.models.loading.loader import tokenizer_of
 
 
 class FinetuneService:
@@ -63,8 +69,7 @@ class FinetuneService:
 
         Raises BadData, AnswersBeyondLength, ContextTooShort, TrainsNoVision for a base that sees pictures.
         """
-        folder = self._base_folder(base)
-        return check(_tokenizer(folder, base), base, _context(folder, base), conversations, options)
+        return check_for(self._base_folder(base), base, conversations, options)
 
     def estimate(self, base: str, preview: Preview, options: TrainOptions) -> Estimate:
         """Memory, disk and time, from how fast an equal run on this base was, else from the base's size."""
@@ -108,7 +113,7 @@ class FinetuneService:
             total=options.total_steps(preview.trained),
             width=min(options.max_length, max(preview.tokens) + (LONGEST if own_answers else 0)),
             language=language,
-            mark=mark_of(owner) if self.registry.private else "",
+            mark=self._mark(owner),
             identity=identity,
             queued=now,
         )
@@ -119,6 +124,19 @@ class FinetuneService:
         )
         self.queue.wake()
         return created
+
+    def bring_in(self, owner: str, name: str, base: str, files: Sequence[Path], language: Language = "en") -> Run:
+        """An adapter trained elsewhere as a run of its own: PEFT's files, a ZIP of them, or XTuner's .pth."""
+        self._base_folder(base)
+        size_mib = sum(file.stat().st_size for file in files) // MIB
+        self.limits.check_room(owner, self.store.all(), self.addresses, self.store.folder, size_mib)
+        require_disk(self.store.folder, size_mib)
+        now, mark = time.time(), self._mark(owner)
+        made = Run(new_id(), name.strip(), base, owner, now, TrainOptions(), rows=0, total=STEP, mark=mark)
+        return bring_in(self.queue, replace(made, language=language, queued=now), files)
+
+    def _mark(self, owner: str) -> str:
+        return mark_of(owner) if self.registry.private else ""
 
     def runs(self, owner: str) -> list[Run]:
         """This owner's runs, the newest first."""
@@ -167,6 +185,8 @@ class FinetuneService:
     def resume(self, owner: str, run_id: str, step: int = 0, extra_steps: int = 0) -> Run:
         """Go on from a checkpoint (0: the newest), with more steps than first asked for if wanted."""
         run = self._resting(owner, run_id)
+        if run.is_brought_in:
+            raise TrainedElsewhere
         checkpoints = self.store.progress(run_id).checkpoints
         start = step or (checkpoints[-1] if checkpoints else 0)
         if step and step not in checkpoints:
@@ -281,15 +301,3 @@ class FinetuneService:
                 if pace is not None:
                     return pace
         return None
-
-
-@lru_cache(maxsize=4)
-def _tokenizer(folder: Path, base: str) -> Any:
-    return tokenizer_of(folder, known_models.find(base))
-
-
-def _context(folder: Path, base: str) -> int | None:
-    """Tokens that the base was made for; where its file does not tell, nothing is held against it."""
-    config = read_config(folder, base)
-    limit = (config.get("text_config") or config).get("max_position_embeddings")
-    return limit if isinstance(limit, int) else None

@@ -1,5 +1,6 @@
 """The training page: check data, start, watch, stop, resume and delete runs, and download what came of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -12,6 +13,7 @@ from gradio.events import Dependency
 from gradio.utils import get_upload_folder
 
 from app.errors import Language
+from app.finetune.adapter_import import NoAdapter
 from app.finetune.data import BadData, Conversation
 from app.finetune.data_files import read_file
 from app.finetune.options import LEAST_HELD_OUT, TrainOptions
@@ -46,7 +48,11 @@ def build(page: Page, service: FinetuneService, registry: Registry) -> tuple[Wat
         form = draw_form(page, registry)
         watch = draw_watch(page)
     _wire_form(page, service, form)
-    started = page.on(form.start.click, partial(start, service, form), form.inputs, [watch.runs])
+    brought = [form.adapter, form.base, form.run_name]
+    started = [
+        page.on(form.start.click, partial(start, service, form), form.inputs, [watch.runs]),
+        page.on(form.bring_in.click, partial(bring_in, service), brought, [watch.runs], show_progress="full"),
+    ]
     shown = _wire_watch(page, service, watch, started)
     page.api(partial(endpoint.finetune, service), "finetune")
     return watch, shown
@@ -56,14 +62,16 @@ def _wire_form(page: Page, service: FinetuneService, form: Form) -> None:
     page.keep_upload(form.file)
     page.on(form.source.change, partial(switch_source, form), [form.source], [form.wizard, form.file])
     page.keep_upload(form.config)
+    page.keep_upload(form.adapter)
     filled = [form.imported, form.base, form.questions, *form.options.values()]
     page.on(form.config.upload, partial(import_config, service, form), [form.config], filled)
     page.on(form.check.click, partial(check, service, form), form.inputs, [form.preview, form.rows])
 
 
-def _wire_watch(page: Page, service: FinetuneService, watch: Watch, started: Dependency) -> list[Dependency]:
+def _wire_watch(page: Page, service: FinetuneService, watch: Watch, started: list[Dependency]) -> list[Dependency]:
     # not at load: whose runs these are is known once the browser has said who it is
-    events = (started.success, page.remembered.change, watch.runs.input, watch.timer.tick)
+    begun: list[Callable[..., Dependency]] = [event.success for event in started]
+    events = (*begun, page.remembered.change, watch.runs.input, watch.timer.tick)
     shown = [page.on(event, partial(show, service, watch), watch.chosen, watch.view) for event in events]
     page.on(watch.stop.click, partial(stop, service, watch), [watch.runs], watch.view)
     resuming = [watch.runs, watch.checkpoint, watch.extra]
@@ -194,6 +202,16 @@ def start(service: FinetuneService, form: Form, visitor: Visitor, *inputs: Any) 
         own_answers=data.general if values.general == "own" else (),
     )
     # `show`, which follows, gives the list its names
+    return gr.update(choices=[(run.name, run.id)], value=run.id)
+
+
+def bring_in(
+    service: FinetuneService, visitor: Visitor, files: list[str] | None, base: str, name: str
+) -> dict[str, Any]:
+    """An adapter trained elsewhere as a run of its own, which is judged and compared like any other."""
+    if not files:
+        raise NoAdapter
+    run = service.bring_in(visitor.name, name or "", base, [Path(file) for file in files], visitor.language)
     return gr.update(choices=[(run.name, run.id)], value=run.id)
 
 

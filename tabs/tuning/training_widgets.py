@@ -67,6 +67,8 @@ class Form:
     imported: gr.Markdown
     check: gr.Button
     start: gr.Button
+    adapter: gr.File  # trained elsewhere
+    bring_in: gr.Button
     preview: gr.Markdown
     rows: gr.HTML
 
@@ -149,6 +151,10 @@ def draw_form(page: Page, registry: Registry) -> Form:
             start = page.bind(gr.Button(variant="primary", elem_id="tune-start"), value="compare.start")
         preview = gr.Markdown()
         rows = gr.HTML(visible=False, elem_classes="tune-rows")
+        with page.bind(gr.Accordion(open=False, elem_id="tune-bring-in"), label="compare.bring_in"):
+            kinds = [".json", ".safetensors", ".zip", ".pth"]
+            adapter = page.bind(gr.File(file_count="multiple", file_types=kinds), label="compare.adapter_files")
+            bring_in = page.bind(gr.Button(), value="compare.bring_in_now")
     return Form(
         base=base,
         source=source,
@@ -165,6 +171,8 @@ def draw_form(page: Page, registry: Registry) -> Form:
         imported=imported,
         check=check,
         start=start,
+        adapter=adapter,
+        bring_in=bring_in,
         preview=preview,
         rows=rows,
     )

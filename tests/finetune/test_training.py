@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.errors import StudioError
 from app.finetune import process
+from app.finetune.adapter_import import unpack_adapter
 from app.finetune.comparing import CompareService
 from app.finetune.data import BadData
 from app.finetune.encoding import IGNORED, encode
@@ -67,6 +69,9 @@ def test_xtuner_convert_makes_the_same_adapter(trained: Trained, tmp_path: Path)
     assert tool.wait(timeout=120) == 0, process.last_words(tmp_path)
     ours = trained.service.store.adapter_folder(trained.run.id, 16) / "adapter_model.safetensors"
     assert (tmp_path / "peft/adapter_model.safetensors").read_bytes() == ours.read_bytes()
+    unpack_adapter([folder / "work/iter_16.pth"], tmp_path / "brought in", BASE)
+    brought_in, tensors = load_file(tmp_path / "brought in/adapter_model.safetensors"), load_file(ours)
+    assert brought_in.keys() == tensors.keys() and all(brought_in[key].equal(tensors[key]) for key in tensors)
 
 
 def test_checkpoints_are_judged_by_themselves(trained: Trained, registry: ModelRegistry) -> None:

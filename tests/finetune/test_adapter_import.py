@@ -1,0 +1,110 @@
+"""Adapters trained elsewhere, brought in as PEFT files, a ZIP or an XTuner checkpoint; refusals leave nothing."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
+
+from app.errors import StudioError
+from app.finetune.adapter_import import NoAdapter, NoLoraInCheckpoint, unpack_adapter
+from app.finetune.errors import TrainedElsewhere
+from app.finetune.runs import RunNameTaken
+from app.finetune.service import FinetuneService
+from app.models.engine.lora_files import AdapterError
+from app.models.registry.registry import ModelRegistry
+from tests.models.engine.adapter_batches import save_adapter
+from tests.training_fixtures import BASE, STUB, wait_for
+
+CFG = """
+model = dict(llm=dict(type='load'), lora=dict(type='peft.LoraConfig', r=4, lora_alpha=16, lora_dropout=0.05))
+"""
+
+
+class Evil:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.fixture
+def checkpoint(tiny_adapter: Path, tmp_path: Path) -> Path:
+    """As XTuner writes it: the adapter's tensors, objects of other libraries, the configuration as text."""
+    tensors = load_file(tiny_adapter / "adapter_model.safetensors")
+    state = {f"llm.{key.replace('.weight', '.default.weight')}": tensor for key, tensor in tensors.items()}
+    saved = {"state_dict": state, "meta": {"cfg": CFG, "iter": 8}, "message_hub": Evil(tmp_path / "was-run")}
+    torch.save(saved, tmp_path / "iter_8.pth")
+    return tmp_path / "iter_8.pth"
+
+
+@pytest.fixture
+def service(registry: ModelRegistry, tmp_path: Path) -> FinetuneService:
+    return FinetuneService(registry, tmp_path / "data", trainer_module=STUB)
+
+
+def test_a_checkpoint_is_converted_and_nothing_of_it_is_run(
+    checkpoint: Path, tiny_adapter: Path, tiny_base: str, tmp_path: Path
+) -> None:
+    unpack_adapter([checkpoint], tmp_path / "made", tiny_base)
+    assert not (tmp_path / "was-run").exists()
+    made, wanted = (load_file(folder / "adapter_model.safetensors") for folder in (tmp_path / "made", tiny_adapter))
+    assert made.keys() == wanted.keys() and all(made[key].equal(wanted[key]) for key in wanted)
+    for number, content in enumerate(({"state_dict": {}}, [1], {"state_dict": Evil(tmp_path / "was-run"), "meta": {}})):
+        torch.save(content, tmp_path / f"bad{number}.pth")
+        with pytest.raises(NoLoraInCheckpoint):
+            unpack_adapter([tmp_path / f"bad{number}.pth"], tmp_path / f"never{number}", tiny_base)
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_each_way_in_gives_a_run_that_answers(
+    service: FinetuneService, checkpoint: Path, tiny_adapter: Path, tiny_base: str, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "adapter.zip", "w") as packed:
+        for file in tiny_adapter.iterdir():
+            packed.write(file, f"some/folder/{file.name}")
+        packed.writestr("../../outside.txt", "no")
+    ways = {"files": list(tiny_adapter.iterdir()), "zip": [tmp_path / "adapter.zip"], "pth": [checkpoint]}
+    answers = set()
+    for name, files in ways.items():
+        run = service.bring_in("a", name, tiny_base, files)
+        assert (run.state, run.chosen, run.judging) == ("finished", 1, True)
+        with service.registry.for_visitor("a").lease(run.model) as model:
+            answers.add(model.inspect([{"role": "user", "content": "Hi"}], "Hello").gap)  # type: ignore[attr-defined]
+        with pytest.raises(TrainedElsewhere):
+            service.resume("a", run.id)
+    assert len(answers) == 1 and answers.pop() > 0
+    assert not list(tmp_path.rglob("outside.txt"))
+    with pytest.raises(RunNameTaken):
+        service.bring_in("a", "zip", tiny_base, ways["zip"])
+    service.judging.start()
+    wait_for(lambda: not any(run.judging for run in service.runs("a")))
+    assert [len(service.judgements("a", run.id)) for run in service.runs("a")] == [1, 1, 1]
+    service.close()
+
+
+def test_what_does_not_fit_is_a_sentence_and_leaves_nothing(
+    service: FinetuneService, tiny_base: str, tmp_path: Path
+) -> None:
+    wide = LlamaForCausalLM.from_pretrained(tiny_base)
+    wide.model.layers[0].self_attn.q_proj = torch.nn.Linear(64, 64, bias=False)
+    other = save_adapter(wide, tmp_path / "other", 3, r=4)
+    with pytest.raises(AdapterError):
+        service.bring_in("a", "other", tiny_base, list(other.iterdir()))
+    (tmp_path / "broken.zip").write_bytes(b"PK no zip")
+    shutil.copy(other / "adapter_config.json", tmp_path)
+    for files in ([tmp_path / "broken.zip"], [tmp_path / "adapter_config.json"], []):
+        with pytest.raises(NoAdapter):
+            service.bring_in("a", "none", tiny_base, files)
+    with pytest.raises(StudioError):
+        service.bring_in("a", "../x", BASE, [tmp_path / "broken.zip"])
+    assert service.runs("a") == [] and not list(service.store.folder.iterdir())
+    assert not [name for name in service.registry.names() if "+other" in name or "+none" in name]

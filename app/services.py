@@ -11,6 +11,7 @@ from app.evaluate.service import EvaluationService
 from app.finetune.comparing import CompareService
 from app.finetune.limits import FOR_STRANGERS, RunLimits
 from app.finetune.service import FinetuneService
+from app.knowledge.search_all import search_all
 from app.knowledge.service import KnowledgeService
 from app.knowledge.wiring import build_knowledge
 from app.models.backends.openai_server.address import read_engines
@@ -69,7 +70,8 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         engine_context=settings.engine_context,
     )
     knowledge = build_knowledge(settings, registry) if with_knowledge else None
-    agent = AgentService(registry, settings.data)
+    documents = search_all(knowledge) if knowledge is not None else None
+    agent = AgentService(registry, settings.data, documents=documents, addresses=addresses)
     agent.warm_up()
     return Services(
         settings=settings,

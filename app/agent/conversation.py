@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,25 +12,32 @@ from lagent.hooks import InternLMActionProcessor
 from lagent.memory import Memory
 from lagent.schema import AgentMessage
 
-from app.agent.interpreter import SandboxInterpreter, observation
+from app.agent.grounding import unseen_numbers
+from app.agent.interpreter import SandboxInterpreter, cell_text
 from app.agent.language_model import Call, EngineLLM
 from app.agent.protocols import Protocol, choose_protocol, shown_text
+from app.agent.replies import search_query
 from app.agent.sandbox.session import CellResult, Session
-from app.agent.steps import Exchange, Step
+from app.agent.steps import Exchange, State, Step
+from app.errors import StudioError
 from app.models.interface import ChatModel, Sampling, SamplingDefaults
 
 _REMEMBERED_MESSAGES = 60
 _KEPT_EXCHANGES = 19
 _NO_CODE = "There was no code in the block. Write Python code, or answer without a block."
+_REFUSED = "The user did not allow this code to run."
+Search = Callable[[str], str]  # words to look for -> passages of the visitor's documents
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far one task may go. `approve` lets the visitor see each piece of code before it runs."""
+    """How far one task may go. `approve` lets the visitor see each piece of code before it runs; with `documents` the
+    model may also search the visitor's documents."""
 
     max_steps: int = 6
     seconds: float = 180.0
     approve: bool = False
+    documents: bool = False
     sampling: Sampling = field(default_factory=lambda: Sampling(SamplingDefaults.temperature, max_new_tokens=768))
 
 
@@ -44,6 +51,16 @@ class Task:
     steps: list[Step]
     rounds_left: int
     next_message: AgentMessage
+    search: Search | None = None
+    changed: bool = False
+
+    def code(self) -> str:
+        """The code that the last answer wants to run."""
+        return str(self.next_message.formatted["action"])
+
+    def failed_before(self) -> bool:
+        """Whether exactly this code failed already."""
+        return any(step.kind == "code" and step.state == "failed" and step.text == self.code() for step in self.steps)
 
 
 class Conversation:
@@ -61,28 +78,33 @@ class Conversation:
         self._protocol: Protocol | None = None
         self._pending: Task | None = None
 
-    def run(self, text: str, model: ChatModel, bounds: Bounds, visitor: str) -> Iterator[list[Step]]:
+    def run(
+        self, text: str, model: ChatModel, bounds: Bounds, visitor: str, search: Search | None = None
+    ) -> Iterator[list[Step]]:
         """The steps so far, again after every change. Ends early with a waiting step where approval is needed."""
         self._stopped.clear()
         self._pending = None
         message = AgentMessage(sender="user", content=text)
-        task = Task(bounds, visitor, time.monotonic() + bounds.seconds, [], bounds.max_steps, message)
+        task = Task(bounds, visitor, time.monotonic() + bounds.seconds, [], bounds.max_steps, message, search)
         self.past = [*self.past[-_KEPT_EXCHANGES:], Exchange(text, task.steps)]
         return self._guarded(task, model)
 
-    def approve(self, allowed: bool, model: ChatModel) -> Iterator[list[Step]]:
-        """Go on with the code that waits: run it, or tell the model that the visitor refused."""
+    def approve(self, allowed: bool, model: ChatModel, code: str | None = None) -> Iterator[list[Step]]:
+        """Go on with the code that waits: run it, as the visitor changed it, or tell the model that it was refused."""
         task, self._pending = self._pending, None
         if task is None:
             return iter(())
+        if code is not None and code.strip() not in ("", task.code().strip()):
+            task.changed = True
+            task.steps[-1].text = task.next_message.formatted["action"] = code
         self._stopped.clear()
         task.deadline = time.monotonic() + task.bounds.seconds
         return self._guarded(task, model, decision=allowed)
 
     @property
-    def waiting(self) -> bool:
-        """Whether some code waits for approval."""
-        return self._pending is not None
+    def waiting(self) -> str | None:
+        """The code that waits for approval, if some does."""
+        return self._pending.code() if self._pending is not None else None
 
     def stop(self) -> None:
         """End the generation or the cell that runs now."""
@@ -101,7 +123,7 @@ class Conversation:
     def _guarded(self, task: Task, model: ChatModel, decision: bool | None = None) -> Iterator[list[Step]]:
         """Run the rounds; a failure of ours leaves no half turn in the memory."""
         self._deadline = task.deadline
-        agent, protocol = self._agent_for(model)
+        agent, protocol = self._agent_for(model, task.search is not None)
         memory = agent.memory.get(0)
         before = len(memory.memory) if memory else 0
         try:
@@ -122,6 +144,10 @@ class Conversation:
             called = task.next_message.formatted
             if called["action"] is None or self._over():
                 break
+            if task.failed_before():
+                task.steps[-1].state = "failed"
+                yield from self._conclude(task, "repeats")
+                return
             if task.bounds.approve and called["action"].strip():
                 task.steps[-1].state = "waiting"
                 self._pending = task
@@ -137,37 +163,48 @@ class Conversation:
         sampling = replace(task.bounds.sampling, stop=protocol.stop, keep_special_tokens=protocol.keep_special_tokens)
         call = Call(model, sampling, task.visitor, protocol.complete, self._over)
         for message in agent(task.next_message, session_id=0, call=call):
-            task.steps[kept:] = _growing(message.formatted)
+            task.steps[kept:] = _growing(message.formatted, task)
             yield task.steps
         task.next_message = message
         for step in task.steps[kept:]:
             step.end("done", time.monotonic() - began)
-        if message.formatted["action"] is None and task.steps[kept:]:
-            task.steps[-1].kind = "answer"
+        if message.formatted["action"] is None and shown_text(message.formatted["thought"]):
+            _mark_answer(task.steps)
         yield task.steps
 
     def _act(self, task: Task, allowed: bool) -> Iterator[list[Step]]:
         """Run the code of the last answer; what comes of it is the next message."""
         step = task.steps[-1]
         if not allowed:
+            step.state = "refused"
+            task.next_message = AgentMessage(sender="ActionExecutor", content=_REFUSED)
+            task.steps.append(_told("refused", "refused"))
+        elif not task.code().strip():
             step.state = "failed"
-            told = "The user did not allow this code to run."
-            task.next_message = AgentMessage(sender="ActionExecutor", content=told)
-            task.steps.append(Step("error", told, "failed"))
-        elif not task.next_message.formatted["action"].strip():
             task.next_message = AgentMessage(sender="ActionExecutor", content=_NO_CODE)
-            task.steps.append(Step("error", _NO_CODE, "failed"))
+            task.steps.append(_told("no_code"))
         else:
             step.state = "running"
             yield task.steps
-            task.next_message = self._executor(task.next_message)
-            result = self._action.last
-            assert result is not None
-            step.end("done" if result.ending == "done" else "failed", result.seconds)
-            task.steps += outcome(result)
+            if task.search and (query := search_query(task.code())):
+                _look_up(task, task.search, query)
+            else:
+                self._execute(task)
         yield task.steps
 
-    def _conclude(self, task: Task) -> Iterator[list[Step]]:
+    def _execute(self, task: Task) -> None:
+        """Run the code in the sandbox."""
+        step = task.steps[-1]
+        told = self._executor(task.next_message)
+        if task.changed:
+            told.content = f"The user changed the code before it ran, to:\n{task.code()}\n\nOutput:\n{told.content}"
+        task.next_message, task.changed = told, False
+        result = self._action.last
+        assert result is not None
+        step.end("done" if result.ending == "done" else "failed", result.seconds)
+        task.steps += outcome(result)
+
+    def _conclude(self, task: Task, reason: str = "") -> Iterator[list[Step]]:
         """Say why a task ended without an answer."""
         if task.steps and task.steps[-1].kind == "answer" and not self._over():
             return
@@ -175,17 +212,16 @@ class Conversation:
             reason = "stopped"
         elif self._over():
             reason = "time"
-        else:
-            reason = "steps"
         for step in task.steps:
             if step.state in ("running", "waiting"):
                 step.state = "failed"
-        task.steps.append(Step("error", reason, "failed"))
+        answered = task.next_message.formatted and task.next_message.formatted["action"] is None
+        task.steps.append(_told(reason or ("empty" if answered else "steps")))
         yield task.steps
 
-    def _agent_for(self, model: ChatModel) -> tuple[StreamingAgent, Protocol]:
+    def _agent_for(self, model: ChatModel, documents: bool) -> tuple[StreamingAgent, Protocol]:
         """The agent with its memory; another protocol starts with an empty one."""
-        protocol = choose_protocol(model.chat_template)
+        protocol = choose_protocol(model.chat_template, documents=documents)
         if self._agent is None or self._protocol is None or self._protocol.name != protocol.name:
             self._protocol = protocol
             self._agent = StreamingAgent(
@@ -198,21 +234,56 @@ class Conversation:
         return self._agent, self._protocol
 
 
-def _growing(parsed: dict[str, Any]) -> list[Step]:
-    """The thought and the code of an answer that may not be finished."""
-    thought = shown_text(parsed["thought"])
-    steps = [Step("thought", thought)] if thought else []
+def _growing(parsed: dict[str, Any], task: Task) -> list[Step]:
+    """What the model thought, said and wrote as code, in an answer that may not be finished."""
+    thoughts = (parsed["thinking"], shown_text(parsed["thought"]))
+    steps = [Step("thought", thought) for thought in thoughts if thought]
     if parsed["action"] is not None:
-        steps.append(Step("code", parsed["action"]))
+        total = task.bounds.max_steps
+        steps.append(Step("code", parsed["action"], number=total - task.rounds_left, total=total))
     return steps
+
+
+def _mark_answer(steps: list[Step]) -> None:
+    """The last step is the answer. What no code computed is marked as the model's own."""
+    answer = steps[-1]
+    answer.kind = "answer"
+    seen = [step.text for step in steps if step.kind == "output"]
+    if not any(step.kind == "code" and step.state == "done" for step in steps):
+        answer.notes["own_words"] = {}
+    elif unseen := unseen_numbers(answer.text, [*seen, *(step.text for step in steps if step.kind == "code")]):
+        answer.notes["unseen_numbers"] = {"numbers": ", ".join(unseen)}
+
+
+def _look_up(task: Task, search: Search, query: str) -> None:
+    """Find passages instead of running code."""
+    began = time.monotonic()
+    try:
+        found, state = search(query) or "Nothing was found.", "done"
+    except StudioError as error:
+        found, state = str(error), "failed"
+    task.steps[-1].end("done" if state == "done" else "failed", time.monotonic() - began)
+    task.steps.append(Step("output" if state == "done" else "error", found, "done"))
+    task.next_message = AgentMessage(sender="ActionExecutor", content=found)
+
+
+def _told(note: str, state: State = "failed") -> Step:
+    return Step("error", "", state, notes={note: {}})
 
 
 def outcome(result: CellResult) -> list[Step]:
     """What a cell showed: its words, then its pictures."""
-    words = observation(replace(result, images=()))
+    text = cell_text(result)
+    notes: dict[str, dict[str, object]] = {}
+    if result.ending not in ("done", "failed"):
+        notes[result.ending.replace(" ", "_")] = {"seconds": f"{result.seconds:.0f}"}
+    if result.variables_lost:
+        notes["variables_lost"] = {}
     steps = []
     if result.ending != "done":
-        steps.append(Step("error", words, "failed"))
-    elif not result.images or result.output.strip():
-        steps.append(Step("output", words, "done"))
+        steps.append(Step("error", text, "failed", notes=notes))
+    elif text:
+        steps.append(Step("output", text, "done"))
+    elif not result.images:
+        steps.append(Step("output", "", "done", notes={"no_output": {}}))
     return steps + [Step("image", "", "done", image=image) for image in result.images]

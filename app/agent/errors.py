@@ -8,6 +8,11 @@ class TooManySessions(StudioError):
     en = "All {limit} interpreters are in use. Please try again later."
 
 
+class OwnSessionsSpent(StudioError):
+    zh = "你（或你所在的网络）已占用 {limit} 个解释器。请先关闭其中一个页面。"
+    en = "You, or your network, hold {limit} interpreters already. Close one of those pages first."
+
+
 class AlreadyRunning(StudioError):
     zh = "上一个任务还在运行。请等它结束，或先点「停止」。"
     en = "The last task is still running. Wait for it, or press Stop first."

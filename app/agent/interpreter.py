@@ -42,13 +42,17 @@ class SandboxInterpreter(BaseAction):
         return outcome
 
 
+def cell_text(result: CellResult) -> str:
+    """What a cell printed, its value and its traceback, shortened."""
+    error = result.error if result.ending == "failed" else ""
+    return "\n".join(filter(None, (_shorten(result.output.strip()), _shorten(result.value), error)))
+
+
 def observation(result: CellResult) -> str:
     """What the model is told about a cell."""
-    parts = [_shorten(result.output.strip()), _shorten(result.value)]
+    parts = [cell_text(result)]
     if result.images:
         parts.append(f"[{len(result.images)} picture(s) shown to the user]")
-    if result.error and result.ending == "failed":
-        parts.append(result.error)
     if result.ending in _ENDINGS:
         parts.append(_ENDINGS[result.ending].format(seconds=result.seconds))
     if result.variables_lost:

@@ -1,10 +1,9 @@
 """Parse code calls out of model replies (InternLM's format, fenced Python); chosen by the chat template.
 
-InternLM 2 and 3 were taught a format of their own. Every other chat model writes a fenced block of Python and gets
-the output in a message of the user's. Both are Lagent parsers, so Lagent's agent and aggregator work with either.
+InternLM 2 and 3 were taught a format of their own. Every other chat model is told to write a fenced block of Python and
+gets the output in a message of the user's. Both are Lagent parsers, so Lagent's agent and aggregator work with either.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,23 +12,26 @@ from typing import Any
 from lagent.agents.aggregator import InternLMToolAggregator
 from lagent.prompts.parsers import InterpreterParser, ToolParser, ToolStatusCode
 
+from app.agent.replies import SEARCH_TOOL, Reply, parse_reply
+from app.agent.sandbox.libraries import installed
+
 _ACTION, _ACTION_END = "<|action_start|>", "<|action_end|>"
-_INTERPRETER, _PLUGIN = "<|interpreter|>", "<|plugin|>"
+_INTERPRETER = "<|interpreter|>"
 _SPECIAL = re.compile(r"<\|(?:im_start|im_end|action_start|action_end|interpreter|plugin)\|>")
-_FENCED = re.compile(
-    r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE | re.IGNORECASE
-)
-_CLOSED = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\r?\n.*?^[ \t]*```", re.DOTALL | re.MULTILINE | re.IGNORECASE)
 
 _INTERNLM_INSTRUCTION = (
-    "你现在可以在一个有状态的 Python 环境中运行代码（已安装 numpy、sympy、pandas、matplotlib，没有网络）。"
+    "你现在可以在一个有状态的 Python 环境中运行代码（已安装 {libraries}，没有网络）。"
     "需要计算、处理数据或绘图时，请编写代码并根据运行结果作答；变量会保留到下一次运行。"
 )
 _PLAIN_INSTRUCTION = (
     "You solve tasks with Python. Write one short code block that prints the result:\n"
     "```python\nprint(...)\n```\n"
     "The code is run and you are shown its output. Then answer in one sentence, in the language of the task."
-    " numpy, sympy, pandas and matplotlib are installed; variables are kept; there is no network."
+    " {libraries} are installed; variables are kept; there is no network."
+)
+_SEARCH_INSTRUCTION = (
+    " To look something up in the user's documents, write a block with nothing but"
+    f' {SEARCH_TOOL}("words to look for"); you are shown the passages found.'
 )
 # (task, code, output): for models too small to follow an instruction, one of each usual kind.
 _PLAIN_EXAMPLES = (
@@ -64,50 +66,42 @@ class Protocol:
 
     def complete(self, text: str) -> bool:
         """Whether `text` already holds a whole call, so that what follows would be invented."""
-        return self.parser.is_complete(text)
+        return parse_reply(text).complete
 
 
 class InternLMParser(InterpreterParser):
-    """`thought<|action_start|><|interpreter|>\\ncode<|action_end|>`, its plugin form understood too."""
+    """`thought<|action_start|><|interpreter|>\\ncode<|action_end|>`; other forms of calls are understood too."""
 
-    def __init__(self) -> None:
+    def __init__(self, instruction: str) -> None:
         # The name that its system message and its results carry in the prompt.
-        super().__init__(tool_type=_INTERPRETER, template=_INTERNLM_INSTRUCTION)
+        super().__init__(tool_type=_INTERPRETER, template=instruction)
 
     def parse_response(self, data: str) -> dict[str, Any]:
-        thought, began, rest = data.partition(_ACTION)
-        if not began:
-            return _no_tool(_SPECIAL.sub("", data))
-        body = rest.split(_ACTION_END)[0]
-        code = _code_of_plugin(body) if _PLUGIN in body else _SPECIAL.sub("", body)
-        return _call(self.tool_type, _SPECIAL.sub("", thought), _unfenced(code))
-
-    def is_complete(self, text: str) -> bool:
-        return _ACTION_END in text
+        return _parsed(self.tool_type, parse_reply(data))
 
 
 class FencedParser(ToolParser):
-    """A fenced block of Python; prose before it is the thought, all after it is dropped."""
+    """A fenced block of Python, or any other form of a call; prose before it is the thought, all after is dropped."""
 
-    def __init__(self) -> None:
-        super().__init__("", _PLAIN_INSTRUCTION, begin="```python\n", end="\n```")
+    def __init__(self, instruction: str) -> None:
+        super().__init__("", instruction, begin="```python\n", end="\n```")
         self.tool_type = None  # templates of other models know no named turns
 
     def parse_response(self, data: str) -> dict[str, Any]:
-        found = _FENCED.search(data)
-        return _no_tool(data) if found is None else _call(None, data[: found.start()], found.group(1))
-
-    def is_complete(self, text: str) -> bool:
-        return _CLOSED.search(text) is not None
+        return _parsed(None, parse_reply(data))
 
 
-def choose_protocol(chat_template: str) -> Protocol:
-    """InternLM's format where the template knows named turns, else fenced code."""
+def choose_protocol(chat_template: str, *, documents: bool = False) -> Protocol:
+    """InternLM's format where the template knows named turns, else fenced code; with `documents` search is offered."""
+    more = {"libraries": ", ".join(installed())}
+    search = _SEARCH_INSTRUCTION if documents else ""
     knows_names = "<|im_start|>" in chat_template and ("' name='" in chat_template or '" name="' in chat_template)
     if knows_names or _INTERPRETER in chat_template or _ACTION in chat_template:
-        return Protocol("internlm", InternLMParser(), InternLMToolAggregator(), (_ACTION_END,), True)
+        parser = InternLMParser(_INTERNLM_INSTRUCTION.format(**more) + search)
+        return Protocol("internlm", parser, InternLMToolAggregator(), (_ACTION_END,), True)
     aggregator = InternLMToolAggregator("user", "Output:\n", few_shot=[_example_turns()])
-    return Protocol("fenced", FencedParser(), aggregator, (), False)
+    parser = FencedParser(_PLAIN_INSTRUCTION.format(**more) + search)
+    return Protocol("fenced", parser, aggregator, (), False)
 
 
 def shown_text(text: str) -> str:
@@ -135,30 +129,13 @@ def _example_turns() -> list[dict[str, str]]:
     return turns
 
 
-def _no_tool(text: str) -> dict[str, Any]:
-    return {"tool_type": None, "thought": text, "action": None, "status": ToolStatusCode.NO_TOOL}
-
-
-def _call(tool_type: str | None, thought: str, code: str) -> dict[str, Any]:
+def _parsed(tool_type: str | None, reply: Reply) -> dict[str, Any]:
+    """As Lagent's agent and aggregator want it; what the model thought aloud does not go back to it."""
+    called = reply.code is not None
     return {
-        "tool_type": tool_type,
-        "thought": thought,
-        "action": code.strip("\r\n"),
-        "status": ToolStatusCode.VALID_TOOL,
+        "tool_type": tool_type if called else None,
+        "thought": reply.thought,
+        "action": reply.code,
+        "status": ToolStatusCode.VALID_TOOL if called else ToolStatusCode.NO_TOOL,
+        "thinking": reply.thinking,
     }
-
-
-def _code_of_plugin(body: str) -> str:
-    """The code in a plugin call, or code that says there is no such plugin."""
-    text = body.replace(_PLUGIN, "").strip()
-    try:
-        parameters = json.loads(text)["parameters"]
-        return str(next(parameters[key] for key in ("command", "code") if isinstance(parameters.get(key), str)))
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
-        return "raise NameError('there are no plugins here, only Python code')"
-
-
-def _unfenced(code: str) -> str:
-    stripped = code.strip()
-    whole = _FENCED.fullmatch(stripped)
-    return whole.group(1) if whole else code

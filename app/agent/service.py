@@ -3,13 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.agent.errors import AlreadyRunning, FilesOff, FileTooLarge, NoFile, NoTask, TooManySessions
+from app.access.client_address import ClientAddresses
+from app.agent.errors import AlreadyRunning, FilesOff, FileTooLarge, NoFile, NoTask, OwnSessionsSpent, TooManySessions
 from app.agent.sandbox.limits import Limits
 from app.agent.sandbox.probe import Finding, SandboxUnavailable, probe
 from app.agent.sandbox.storage import read_plainly
@@ -31,6 +33,7 @@ class Workspace:
 
     conversation: "Conversation"
     last_used: float
+    visitor: str
     running: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -47,8 +50,14 @@ class AgentService:
         idle_seconds: float = 1800.0,
         finding: Finding | None = None,
         sandbox: "Sandbox | None" = None,
+        documents: Callable[[str, str], str] | None = None,
+        addresses: ClientAddresses | None = None,
     ) -> None:
-        """A `sandbox` that is given is shared with others: it has its own limits and stays open at `close`."""
+        """A `sandbox` that is given is shared with others: it has its own limits and stays open at `close`.
+
+        `documents` gives passages for (visitor, words to look for). One visitor, or one of the `addresses`, holds at
+        most half of the sessions.
+        """
         self.registry = registry
         self.limits = sandbox.limits if sandbox else limits or Limits()
         self.finding = finding or probe()
@@ -60,6 +69,8 @@ class AgentService:
         self._closed = threading.Event()
         self._sandbox = sandbox
         self._shared_sandbox = sandbox is not None
+        self._documents = documents
+        self._addresses = addresses or ClientAddresses()
 
     @property
     def available(self) -> bool:
@@ -68,6 +79,10 @@ class AgentService:
     @property
     def with_files(self) -> bool:
         return self.finding.mode == "files"
+
+    @property
+    def with_documents(self) -> bool:
+        return self._documents is not None
 
     def warm_up(self) -> None:
         """Start the fork server in the background, so that the first visitor need not wait; watch for idle sessions."""
@@ -87,29 +102,32 @@ class AgentService:
 
         if not task.strip():
             raise NoTask(reason_zh="", reason_en="")
-        name = model or self.registry.default_name
-        with self._workspace(session) as conversation:
+        name, bounds = model or self.registry.default_name, bounds or Bounds()
+        search = partial(self._documents, visitor) if self._documents and bounds.documents else None
+        with self._workspace(session, visitor) as conversation:
             yield from self._loading(name, visitor)
             with self.registry.for_visitor(visitor).lease(name) as leased:
-                yield from conversation.run(task, leased, bounds or Bounds(), visitor or session)
+                yield from conversation.run(task, leased, bounds, visitor or session, search)
 
-    def approve(self, session: str, allowed: bool, model: str = "", *, visitor: str = "") -> Iterator[list[Step]]:
-        """Go on with the code that waits for approval."""
+    def approve(
+        self, session: str, allowed: bool, model: str = "", *, code: str | None = None, visitor: str = ""
+    ) -> Iterator[list[Step]]:
+        """Go on with the code that waits for approval, as it is or as the visitor changed it to `code`."""
         name = model or self.registry.default_name
-        with self._workspace(session) as conversation:
+        with self._workspace(session, visitor) as conversation:
             yield from self._loading(name, visitor)
             with self.registry.for_visitor(visitor).lease(name) as leased:
-                yield from conversation.approve(allowed, leased)
+                yield from conversation.approve(allowed, leased, code)
 
     def talk(self, session: str) -> list[Exchange]:
         """What was asked and done so far."""
         workspace = self._workspaces.get(session)
         return list(workspace.conversation.past) if workspace is not None else []
 
-    def waiting(self, session: str) -> bool:
-        """Whether some code of this session waits for approval."""
+    def waiting(self, session: str) -> str | None:
+        """The code of this session that waits for approval, if some does."""
         workspace = self._workspaces.get(session)
-        return workspace is not None and workspace.conversation.waiting
+        return workspace.conversation.waiting if workspace is not None else None
 
     def stop(self, session: str) -> None:
         """End what runs in this session, and nothing else."""
@@ -135,14 +153,14 @@ class AgentService:
         finally:
             interpreter.close()
 
-    def add_file(self, session: str, source: Path, name: str) -> str:
+    def add_file(self, session: str, source: Path, name: str, *, visitor: str = "") -> str:
         """Put a copy of `source` into the session's folder; the name that its code finds it by."""
         if not self.with_files:
             raise FilesOff if self.available else self.finding.unavailable()
         mib = source.stat().st_size / (1 << 20)
         if mib > self.limits.file_mib:
             raise FileTooLarge(name=name, mib=f"{mib:.0f}", limit=self.limits.file_mib)
-        return self._claim(session).conversation.session.add_file(source, name).name
+        return self._claim(session, visitor).conversation.session.add_file(source, name).name
 
     def files(self, session: str) -> list[Path]:
         """What lies in the session's folder, newest last."""
@@ -171,9 +189,9 @@ class AgentService:
             self._sandbox.close()
 
     @contextmanager
-    def _workspace(self, session: str) -> "Iterator[Conversation]":
+    def _workspace(self, session: str, visitor: str) -> "Iterator[Conversation]":
         """The session's conversation, for one task at a time."""
-        workspace = self._claim(session)
+        workspace = self._claim(session, visitor)
         if not workspace.running.acquire(blocking=False):
             raise AlreadyRunning
         try:
@@ -182,7 +200,7 @@ class AgentService:
             workspace.last_used = time.monotonic()
             workspace.running.release()
 
-    def _claim(self, session: str) -> Workspace:
+    def _claim(self, session: str, visitor: str) -> Workspace:
         from app.agent.conversation import Conversation
 
         self._clear_idle()
@@ -191,9 +209,19 @@ class AgentService:
             if workspace is None:
                 if len(self._workspaces) >= self._most_sessions:
                     raise TooManySessions(limit=self._most_sessions)
-                workspace = Workspace(Conversation(self._open_session()), time.monotonic())
+                self._check_share(visitor)
+                workspace = Workspace(Conversation(self._open_session()), time.monotonic(), visitor)
                 self._workspaces[session] = workspace
             return workspace
+
+    def _check_share(self, visitor: str) -> None:
+        """Nobody takes more than half of the places, by whatever many names."""
+        most, network = max(1, self._most_sessions // 2), self._addresses.of(visitor)
+        holders = [workspace.visitor for workspace in self._workspaces.values()]
+        mine = sum(holder == visitor for holder in holders) if visitor else 0
+        near = sum(self._addresses.of(holder) == network for holder in holders) if network else 0
+        if max(mine, near) >= most:
+            raise OwnSessionsSpent(limit=most)
 
     def _loading(self, name: str, visitor: str) -> Iterator[list[Step]]:
         for progress in while_loading(self.registry.for_visitor(visitor), name):

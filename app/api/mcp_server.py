@@ -209,7 +209,7 @@ def _last(running: Iterator[list[Step]], tell: Callable[[list[Step]], None] = la
 def _shown(steps: Sequence[Step]) -> list[str | Image]:
     """Each step as text that names its kind, a chart as a picture."""
     return [
-        Image(data=step.image, format="png") if step.image else f"[{step.kind}]\n{step.text}"
+        Image(data=step.image, format="png") if step.image else f"[{step.kind}]\n{step.shown('en')}"
         for step in steps
         if step.kind != "loading"
     ]

@@ -8,8 +8,6 @@ from typing import Any
 from app.agent.steps import Exchange, Step
 from tabs.shell.page import Visitor
 
-_ENDS = ("stopped", "time", "steps")
-
 
 def bubbles_of(visitor: Visitor, talk: Sequence[Exchange]) -> list[dict[str, Any]]:
     """The whole talk for the chatbot."""
@@ -23,36 +21,37 @@ def bubbles_of(visitor: Visitor, talk: Sequence[Exchange]) -> list[dict[str, Any
 
 
 def plain_steps(visitor: Visitor, steps: Sequence[Step]) -> list[dict[str, str]]:
-    """Steps as `/agent` gives them; a picture is a data address."""
-    return [
-        {"kind": step.kind, "text": _address(step.image) if step.image else _text(visitor, step)}
-        for step in steps
-        if step.kind != "loading"
-    ]
+    """Steps as `/agent` gives them; a picture is a data address. What has to be said of an answer is its `note`."""
+    return [_plain(visitor, step) for step in steps if step.kind != "loading"]
+
+
+def _plain(visitor: Visitor, step: Step) -> dict[str, str]:
+    if step.kind == "answer":
+        note = step.notes_in(visitor.language)
+        return {"kind": step.kind, "text": step.text} | ({"note": note} if note else {})
+    return {"kind": step.kind, "text": _address(step.image) if step.image else step.shown(visitor.language)}
 
 
 def _bubble(visitor: Visitor, step: Step) -> dict[str, Any]:
     """Answers and pictures stand open; the rest folds, with its state and seconds in the title."""
     if step.kind == "answer":
-        return _said("assistant", step.text)
+        note = step.notes_in(visitor.language)
+        return _said("assistant", f"{step.text}\n\n*⚠ {note}*" if note else step.text)
     if step.kind == "image":
         return _said("assistant", f"![]({_address(step.image)})")
     title = visitor.text(f"agent.kinds.{step.kind}")
     if step.kind == "code":
         title = f"{title} · {visitor.text(f'agent.states.{step.state}')}"
+        if step.total:
+            title = f"{visitor.text('agent.step', number=step.number, total=step.total)} · {title}"
     state: dict[str, Any] = {"status": "pending"} if step.state == "running" else {}
     if step.seconds:
         state["duration"] = round(step.seconds, 2)
     if step.kind == "code" and step.state == "done":
         state["status"] = "done"  # folded: the output below says more
-    text = _text(visitor, step)
     language = {"code": "python", "output": "text"}.get(step.kind)
-    return _folded(title, _fenced(text, language) if language or "\n" in text else text, state)
-
-
-def _text(visitor: Visitor, step: Step) -> str:
-    ended = step.kind == "error" and step.text in _ENDS
-    return visitor.text(f"agent.ended.{step.text}") if ended else step.text
+    text = _fenced(step.text, language) if step.text and (language or "\n" in step.text) else step.text
+    return _folded(title, "\n\n".join(filter(None, (text, step.notes_in(visitor.language)))), state)
 
 
 def _said(role: str, text: str) -> dict[str, Any]:

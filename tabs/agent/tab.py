@@ -40,7 +40,7 @@ def agent(
     """Work on a task with Python in a sandbox of its own; each value is the list of steps so far."""
     session = token_hex(16)
     try:
-        for steps in service.run(session, task, model or "", _bounds(max_steps, False), visitor=visitor.name):
+        for steps in service.run(session, task, model or "", _bounds(max_steps), visitor=visitor.name):
             yield plain_steps(visitor, steps)
     finally:
         service.reset(session)
@@ -52,12 +52,12 @@ def interpreter(service: AgentService, visitor: Visitor, code: str) -> list[dict
 
 
 def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
-    options = [widgets.model, widgets.max_steps, widgets.approve]
+    options = [widgets.model, widgets.max_steps, widgets.approve, widgets.documents]
     view = widgets.view
     page.on(widgets.box.submit, partial(send, service, widgets), [widgets.box, *options], view, holds=True)
     page.on(widgets.chatbot.example_select, partial(send_example, service, widgets), options, view, holds=True)
-    page.on(widgets.run.click, partial(decide, service, widgets, True), [widgets.model], view)
-    page.on(widgets.skip.click, partial(decide, service, widgets, False), [widgets.model], view)
+    page.on(widgets.run.click, partial(decide, service, widgets, True), [widgets.model, widgets.edited], view)
+    page.on(widgets.skip.click, partial(decide, service, widgets, False), [widgets.model, widgets.edited], view)
     page.on(widgets.box.stop, partial(stop, service))
     page.on(widgets.reset.click, partial(reset, service, widgets), [], view)
     page.on(widgets.model.change, warn_of_small_model, [widgets.model], [widgets.note])
@@ -81,10 +81,11 @@ def send(
     model: str,
     max_steps: int,
     approve: bool,
+    documents: bool,
 ) -> Iterator[View]:
     """The visitor typed a task."""
     yield {widgets.box: busy_box(), widgets.approval: gr.update(visible=False)}
-    steps = service.run(visitor.session, task, model, _bounds(max_steps, approve), visitor=visitor.name)
+    steps = service.run(visitor.session, task, model, _bounds(max_steps, approve, documents), visitor=visitor.name)
     yield from _follow(service, widgets, visitor, steps, task)
 
 
@@ -96,18 +97,21 @@ def send_example(
     model: str,
     max_steps: int,
     approve: bool,
+    documents: bool,
 ) -> Iterator[View]:
     """The visitor chose an example; the one about a file brings the file along."""
     task = str(event.value["text"])
     if SAMPLE.name in task:
-        service.add_file(visitor.session, SAMPLE, SAMPLE.name)
-    yield from send(service, widgets, visitor, task, model, max_steps, approve)
+        service.add_file(visitor.session, SAMPLE, SAMPLE.name, visitor=visitor.name)
+    yield from send(service, widgets, visitor, task, model, max_steps, approve, documents)
 
 
-def decide(service: AgentService, widgets: AgentWidgets, allowed: bool, visitor: Visitor, model: str) -> Iterator[View]:
-    """The visitor let the waiting code run, or did not."""
+def decide(
+    service: AgentService, widgets: AgentWidgets, allowed: bool, visitor: Visitor, model: str, edited: str
+) -> Iterator[View]:
+    """The visitor let the waiting code run, as it stands in the editor, or did not."""
     yield {widgets.box: busy_box(None), widgets.approval: gr.update(visible=False)}
-    steps = service.approve(visitor.session, allowed, model, visitor=visitor.name)
+    steps = service.approve(visitor.session, allowed, model, code=edited, visitor=visitor.name)
     yield from _follow(service, widgets, visitor, steps, "")
 
 
@@ -132,7 +136,7 @@ def upload(service: AgentService, visitor: Visitor, paths: list[str]) -> dict[st
     taken = uploaded(paths or [])
     try:
         for path, name in taken:
-            service.add_file(visitor.session, path, name)
+            service.add_file(visitor.session, path, name, visitor=visitor.name)
     finally:
         discard(path for path, _ in taken)
     return _files(service, visitor)
@@ -162,9 +166,11 @@ def _follow(
     except Exception:
         yield {widgets.box: idle_box(task)}
         raise
+    waiting = service.waiting(visitor.session)
     yield {
         widgets.box: idle_box(""),
-        widgets.approval: gr.update(visible=service.waiting(visitor.session)),
+        widgets.approval: gr.update(visible=waiting is not None),
+        widgets.edited: waiting or "",
         widgets.files: _files(service, visitor),
     }
 
@@ -174,7 +180,7 @@ def _files(service: AgentService, visitor: Visitor) -> dict[str, Any]:
     return gr.update(choices=names, value=names[-1] if names else None)
 
 
-def _bounds(max_steps: int, approve: bool) -> Any:
+def _bounds(max_steps: int, approve: bool = False, documents: bool = False) -> Any:
     from app.agent.conversation import Bounds  # needs Lagent, which takes seconds to import
 
-    return Bounds(max_steps=max(1, min(int(max_steps), 20)), approve=approve)
+    return Bounds(max_steps=max(1, min(int(max_steps), 20)), approve=approve, documents=documents)

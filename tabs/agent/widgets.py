@@ -5,10 +5,11 @@ from typing import Any
 
 import gradio as gr
 
+from app.agent.sandbox.libraries import installed
 from app.agent.service import AgentService
 from app.errors import Language
 from app.models.interface import Registry
-from app.texts import load_texts
+from app.texts import load_texts, sentence
 from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.conversation import conversation_chatbot, question_box
 from tabs.shell.model_choice import model_choice
@@ -21,13 +22,15 @@ class AgentWidgets:
 
     chatbot: gr.Chatbot
     box: gr.Textbox
-    approval: gr.Row
+    approval: gr.Column
+    edited: gr.Code
     run: gr.Button
     skip: gr.Button
     model: gr.Dropdown
     note: gr.Markdown
     max_steps: gr.Slider
     approve: gr.Checkbox
+    documents: gr.Checkbox
     upload: gr.UploadButton
     files: gr.Dropdown
     download: gr.Button
@@ -36,7 +39,7 @@ class AgentWidgets:
     @property
     def view(self) -> list[Any]:
         """What every event of the tab may change."""
-        return [self.chatbot, self.box, self.approval, self.files]
+        return [self.chatbot, self.box, self.approval, self.edited, self.files]
 
 
 def draw_unavailable(page: Page, service: AgentService) -> None:
@@ -55,9 +58,15 @@ def draw(page: Page, service: AgentService, registry: Registry) -> AgentWidgets:
             note = gr.Markdown(visible=False, elem_id="agent-note")
             max_steps = page.bind(gr.Slider(1, 20, 6, step=1), label="agent.max_steps", info="agent.max_steps_info")
             approve = page.bind(gr.Checkbox(False), label="agent.approve", info="agent.approve_info")
+            documents = page.bind(
+                gr.Checkbox(False, visible=service.with_documents), label="agent.documents", info="agent.documents_info"
+            )
             files = _files(page, service)
+            page.bind(gr.Markdown(elem_id="agent-libraries"), value=_libraries)
             reset = page.bind(gr.Button(elem_id="agent-reset", size="sm", elem_classes=ASKS_FIRST), value="agent.reset")
-    return AgentWidgets(**talk, **files, model=model, note=note, max_steps=max_steps, approve=approve, reset=reset)
+    return AgentWidgets(
+        **talk, **files, model=model, note=note, max_steps=max_steps, approve=approve, documents=documents, reset=reset
+    )
 
 
 def _talk(page: Page, service: AgentService) -> dict[str, Any]:
@@ -71,15 +80,21 @@ def _talk(page: Page, service: AgentService) -> dict[str, Any]:
         placeholder="agent.welcome",
         examples=examples,
     )
-    with gr.Row(visible=False, elem_id="agent-approval") as approval:
-        run = page.bind(gr.Button(variant="primary", size="sm"), value="agent.run")
-        skip = page.bind(gr.Button(size="sm"), value="agent.skip")
+    with gr.Column(visible=False, elem_id="agent-approval") as approval:
+        edited = page.bind(gr.Code(language="python", interactive=True, max_lines=14), label="agent.edited")
+        with gr.Row():
+            run = page.bind(gr.Button(variant="primary", size="sm"), value="agent.run")
+            skip = page.bind(gr.Button(size="sm"), value="agent.skip")
     box = page.bind(
         question_box("agent-box"),
         label="agent.task",
         placeholder="agent.placeholder",
     )
-    return {"chatbot": chatbot, "box": box, "approval": approval, "run": run, "skip": skip}
+    return {"chatbot": chatbot, "box": box, "approval": approval, "edited": edited, "run": run, "skip": skip}
+
+
+def _libraries(language: Language) -> str:
+    return sentence(language, "agent.libraries", names=", ".join(installed()))
 
 
 def _files(page: Page, service: AgentService) -> dict[str, Any]:

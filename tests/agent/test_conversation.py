@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from app.agent.conversation import Bounds
+from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.errors import PromptTooLong
 from app.models.interface import Message, Sampling
 from tests.agent.scripted import interpreter, kinds, python, scripted, solve, told
-from tests.fakes import FakeGeneration, FakeModel
+from tests.fakes import FakeGeneration, FakeModel, FakeRegistry
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
@@ -82,7 +85,7 @@ def test_what_went_wrong_is_a_step_and_goes_back_to_the_model(bare_service: Agen
     model = scripted(python(code), python("print('better')"), "fine")
     steps = solve(bare_service, model)
     assert kinds(steps) == ["code", "error", "code", "output", "answer"]
-    assert seen in steps[1].text and steps[0].state == "failed"
+    assert seen in steps[1].shown("en") and steps[0].state == "failed"
     assert seen in told(model, 1)[-1]["content"]
 
 
@@ -97,7 +100,7 @@ def test_a_plugin_call_is_run_or_refused(service: AgentService) -> None:
     bad = '<|action_start|><|plugin|>\n{"name": "Search", "parameters": {"query": 1}}<|action_end|>'
     steps = solve(service, scripted(call, bad, "ok", template=INTERNLM))
     assert kinds(steps) == ["code", "output", "code", "error", "answer"]
-    assert steps[1].text == "5" and "no plugins" in steps[3].text
+    assert steps[1].text == "5" and "no such tool" in steps[3].text
 
 
 def test_variables_and_talk_live_from_task_to_task_until_reset(service: AgentService) -> None:
@@ -127,7 +130,8 @@ def test_pictures_are_steps(service: AgentService) -> None:
 def test_the_step_limit_ends_a_task(service: AgentService) -> None:
     steps = solve(service, scripted(*[python("print(1)")] * 5), max_steps=3)
     assert kinds(steps).count("code") == 3
-    assert (steps[-1].kind, steps[-1].text) == ("error", "steps")
+    assert (steps[-1].kind, list(steps[-1].notes)) == ("error", ["steps"])
+    assert [(step.number, step.total) for step in steps if step.kind == "code"] == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_code_waits_for_approval(service: AgentService) -> None:
@@ -138,8 +142,95 @@ def test_code_waits_for_approval(service: AgentService) -> None:
     assert [(step.kind, step.state) for step in steps] == [("code", "done"), ("output", "done"), ("code", "waiting")]
     steps = list(service.approve("me", False))[-1]
     assert [step.kind for step in steps] == ["code", "output", "code", "error", "answer"]
+    assert steps[2].state == "refused" and "did not allow" in steps[3].shown("en")
     assert "did not allow" in told(model, 2)[-1]["content"]
     assert list(service.approve("me", True)) == []
+
+
+def test_code_may_be_changed_before_it_is_approved(bare_service: AgentService) -> None:
+    model = scripted(python("print('theirs')"), "done")
+    solve(bare_service, model, approve=True)
+    assert bare_service.waiting("me") == "print('theirs')"
+    steps = list(bare_service.approve("me", True, code="print('mine')"))[-1]
+    assert [(step.kind, step.text) for step in steps][:2] == [("code", "print('mine')"), ("output", "mine")]
+    assert "changed" in told(model, 1)[-1]["content"] and "print('mine')" in told(model, 1)[-1]["content"]
+    assert bare_service.waiting("me") is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "note"),
+    [
+        (["The answer is 3."], "own_words"),
+        ([python("1 / 0"), "The answer is 1."], "own_words"),
+        ([python("print(6 * 7)"), "It is 43."], "unseen_numbers"),
+        ([python("print(6 * 7)"), "It is 42."], ""),
+        ([python("print(2 / 3)"), "It is about 0.67, or 66.7%."], ""),
+        ([python("print(1234567)"), "1. It is 1,234,567."], ""),
+        ([python("print('Sunday')"), "Sunday."], ""),
+    ],
+)
+def test_what_no_code_computed_is_marked(bare_service: AgentService, answers: list[str], note: str) -> None:
+    answer = solve(bare_service, scripted(*answers))[-1]
+    assert answer.kind == "answer"
+    assert list(answer.notes) == ([note] if note else [])
+    if note == "unseen_numbers":
+        assert "43" in answer.shown("en") and "43" in answer.notes_in("zh")
+
+
+def test_an_answer_after_refused_code_is_marked(bare_service: AgentService) -> None:
+    solve(bare_service, scripted(python("print(1)"), "The answer is 1."), approve=True)
+    assert list(list(bare_service.approve("me", False))[-1][-1].notes) == ["own_words"]
+
+
+def test_the_same_failing_code_is_not_run_again(bare_service: AgentService) -> None:
+    steps = solve(bare_service, scripted(*[python("1 / 0")] * 5), max_steps=5)
+    assert kinds(steps) == ["code", "error", "code", "error"]
+    assert list(steps[-1].notes) == ["repeats"]
+
+
+def test_thinking_is_a_thought_and_no_answer(bare_service: AgentService) -> None:
+    steps = solve(
+        bare_service, scripted("<think>six times seven</think>\n" + python("print(42)"), "<think>well</think>42")
+    )
+    assert [(step.kind, step.text) for step in steps] == [
+        ("thought", "six times seven"),
+        ("code", "print(42)"),
+        ("output", "42"),
+        ("thought", "well"),
+        ("answer", "42"),
+    ]
+    steps = solve(bare_service, scripted("<think>for ever"), "again")
+    assert kinds(steps) == ["thought", "error"] and list(steps[-1].notes) == ["empty"]
+
+
+def test_documents_are_searched_where_the_visitor_allows_it(
+    bare_sandbox: Sandbox, finding: Finding, tmp_path: Path
+) -> None:
+    asked = []
+
+    def search(visitor: str, query: str) -> str:
+        asked.append((visitor, query))
+        return "[prices.md]\nTea costs 31 euros."
+
+    service = AgentService(FakeRegistry(), tmp_path, finding=finding, sandbox=bare_sandbox, documents=search)
+    model = scripted(python('search_documents("price of tea")'), python("print(31 * 2)"), "62 euros.")
+    service.registry = FakeRegistry(model)
+    steps = list(service.run("me", "two teas", "", Bounds(documents=True), visitor="ada"))[-1]
+    assert [(step.kind, step.text) for step in steps] == [
+        ("code", 'search_documents("price of tea")'),
+        ("output", "[prices.md]\nTea costs 31 euros."),
+        ("code", "print(31 * 2)"),
+        ("output", "62"),
+        ("answer", "62 euros."),
+    ]
+    assert asked == [("ada", "price of tea")]
+    assert "search_documents" in told(model, 0)[0]["content"] and "31 euros" in told(model, 1)[-1]["content"]
+    model = scripted(python('search_documents("tea")'), "none")
+    service.registry = FakeRegistry(model)
+    steps = list(service.run("you", "tea", visitor="lin"))[-1]
+    assert "NameError" in steps[1].text and len(asked) == 1, "not without the visitor's leave"
+    assert "search_documents" not in told(model, 0)[0]["content"]
+    service.close()
 
 
 class TooLong(FakeModel):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.agent.errors import AlreadyRunning, FileTooLarge, NoTask, TooManySessions
+from app.access.client_address import ClientAddresses
+from app.agent.errors import AlreadyRunning, FileTooLarge, NoTask, OwnSessionsSpent, TooManySessions
 from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.probe import Finding, SandboxUnavailable
 from app.agent.service import AgentService
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 def test_the_time_limit_ends_code_and_task(service: AgentService) -> None:
     steps = solve(service, scripted(python("while True: pass"), "never"), seconds=0.5)
-    assert (steps[-1].kind, steps[-1].text) == ("error", "time")
+    assert (steps[-1].kind, list(steps[-1].notes)) == ("error", ["time"])
     assert "never" not in [step.text for step in steps]
 
 
@@ -34,7 +35,7 @@ def test_stop_ends_the_generation(service: AgentService) -> None:
     service.stop("me")
     gate.release(100)
     steps = list(running)[-1]
-    assert (steps[-1].kind, steps[-1].text) == ("error", "stopped")
+    assert (steps[-1].kind, list(steps[-1].notes)) == ("error", ["stopped"])
     assert model.generations[0].cancelled.is_set()
 
 
@@ -44,8 +45,7 @@ def test_stop_ends_running_code(service: AgentService) -> None:
     next(running)
     threading.Timer(0.3, service.stop, ["me"]).start()
     steps = list(running)[-1]
-    assert steps[-1].text == "stopped"
-    assert "stopped by the user" in steps[-2].text
+    assert list(steps[-1].notes) == list(steps[-2].notes) == ["stopped"]
 
 
 def test_one_task_at_a_time_for_a_visitor(service: AgentService) -> None:
@@ -74,6 +74,30 @@ def test_limits_on_visitors_tasks_and_files(bare_sandbox: Sandbox, finding: Find
         service.close()
 
 
+def test_nobody_takes_more_than_half_of_the_places(bare_sandbox: Sandbox, finding: Finding, tmp_path: Path) -> None:
+    addresses = ClientAddresses(watched=True)
+    for number in range(5):
+        addresses.note(f"guest {number}", "8.8.8.8")
+    service = AgentService(
+        FakeRegistry(), tmp_path, most_sessions=4, finding=finding, sandbox=bare_sandbox, addresses=addresses
+    )
+    try:
+        for number in range(2):
+            list(service.run(f"page {number}", "hello", visitor=f"guest {number}"))
+        with pytest.raises(OwnSessionsSpent, match="2 interpreters"):
+            list(service.run("page 2", "hello", visitor="guest 2"))
+        for number in range(2):
+            list(service.run(f"ada {number}", "hello", visitor="ada"))
+        service.reset("page 0")
+        with pytest.raises(OwnSessionsSpent):
+            list(service.run("ada 2", "hello", visitor="ada"))
+        list(service.run("page 2", "hello", visitor="guest 2"))
+        with pytest.raises(TooManySessions):
+            list(service.run("lin", "hello", visitor="lin"))
+    finally:
+        service.close()
+
+
 def test_an_idle_session_goes_without_anyone_coming(bare_sandbox: Sandbox, finding: Finding, tmp_path: Path) -> None:
     service = AgentService(FakeRegistry(), tmp_path, idle_seconds=0.2, finding=finding, sandbox=bare_sandbox)
     try:
@@ -96,7 +120,7 @@ def test_stop_is_heard_before_the_first_token(service: AgentService) -> None:
     service.stop("me")
     running.join(60)
     assert not running.is_alive()
-    assert seen[-1][-1].text == "stopped"
+    assert list(seen[-1][-1].notes) == ["stopped"]
     assert model.generations[0].cancelled.is_set()
 
 

@@ -85,18 +85,23 @@ def test_without_a_sandbox_the_endpoint_says_why(serve: Serve, tmp_path: Path) -
 
 def test_steps_fold_and_answers_stand_open() -> None:
     steps = [
-        Step("code", "print('```')", "done", 1.234),
+        Step("code", "print('```')", "done", 1.234, number=2, total=6),
         Step("output", "```", "done"),
         Step("image", "", "done", image=b"\x89PNG"),
-        Step("error", "stopped", "failed"),
-        Step("answer", "**yes**", "done"),
+        Step("error", "", "failed", notes={"stopped": {}}),
+        Step("answer", "**yes**", "done", notes={"own_words": {}}),
     ]
     asked, code, output, image, error, answer = bubbles_of(VISITOR, [Exchange("do it", steps)])
     assert (asked["role"], asked["content"][0]["text"]) == ("user", "do it")
-    assert code["metadata"] == {"title": "Code · done", "duration": 1.23, "status": "done"}
+    assert code["metadata"] == {"title": "Step 2 of at most 6 · Code · done", "duration": 1.23, "status": "done"}
     assert code["content"][0]["text"] == "````python\nprint('```')\n````"
     assert output["content"][0]["text"].startswith("````text")
     assert "metadata" not in image and image["content"][0]["text"].startswith("![](data:image/png;base64,")
     assert error["content"][0]["text"] == "Stopped."
-    assert "metadata" not in answer
+    assert "metadata" not in answer and "model's own words" in answer["content"][0]["text"]
+    assert plain_steps(VISITOR, steps)[4] == {
+        "kind": "answer",
+        "text": "**yes**",
+        "note": "No code computed this answer: these are the model's own words.",
+    }
     assert plain_steps(VISITOR, steps)[2]["text"].startswith("data:image/png;base64,")

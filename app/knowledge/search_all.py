@@ -1,0 +1,35 @@
+"""Search all collections that a visitor may read, as a tool of the agent."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from app.access.identity import Guest
+from app.errors import StudioError
+from app.knowledge.retrieve.retrieval import Hit
+from app.knowledge.service import KnowledgeService
+from app.knowledge.store.collections import Owner
+
+_COLLECTIONS = 20
+_PASSAGES = 5
+_CHARACTERS = 800
+
+
+def search_all(knowledge: KnowledgeService) -> Callable[[str, str], str]:
+    """A function of (visitor, query) that gives the best passages as text, each with its file and page."""
+
+    def search(visitor: str, query: str) -> str:
+        owner = Owner(visitor, guest=isinstance(visitor, Guest))
+        hits: list[Hit] = []
+        for name in list(dict.fromkeys(record.name for record in knowledge.collections(owner)))[:_COLLECTIONS]:
+            with suppress(StudioError):  # one made with another embedder cannot be searched; the others can
+                hits += knowledge.search(owner, name, query, _PASSAGES)
+        hits.sort(key=lambda hit: hit.score, reverse=True)
+        return "\n\n".join(_told(hit) for hit in hits[:_PASSAGES])
+
+    return search
+
+
+def _told(hit: Hit) -> str:
+    passage = hit.passage
+    page = f", page {passage.page}" if passage.page else ""
+    return f"[{passage.path}{page}]\n{passage.content[:_CHARACTERS]}"

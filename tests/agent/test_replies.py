@@ -1,0 +1,110 @@
+"""Replies as models write them: what is prose, what is code, and when the call is complete."""
+
+import pytest
+
+from app.agent.replies import parse_reply, search_query
+
+ONE = "print(17 * 23)"
+TWO = "x = 3\nprint(x)"
+
+# name -> (reply, the code in it, or None for an answer)
+REPLIES: dict[str, tuple[str, str | None]] = {
+    "a Python block": (f"I compute.\n```python\n{ONE}\n```", ONE),
+    "py, capitals, spaces": (f"``` Py \n{ONE}\n```", ONE),
+    "python3": (f"```python3\n{TWO}\n```\n", TWO),
+    "no language": (f"Let me see:\n```\n{TWO}\n```", TWO),
+    "Windows line ends": (f"```python\r\n{TWO.replace(chr(10), chr(13) + chr(10))}\r\n```", TWO),
+    "tildes": (f"~~~python\n{ONE}\n~~~", ONE),
+    "four backticks": ("````python\nprint('```')\n````", "print('```')"),
+    "not closed": (f"```python\n{TWO}", TWO),
+    "in braces": (f"```{{python}}\n{ONE}\n```", ONE),
+    "in one line": (f"Here: ```python {ONE}```", ONE),
+    "opened within a line": (f"The code is ```python\n{ONE}\n```", ONE),
+    "indented in a list": ("1. First:\n   ```python\n   x = 3\n   print(x)\n   ```\n2. Then", TWO),
+    "indented with an inner block": (
+        "   ```python\n   for n in (1,):\n       print(n)\n   ```",
+        "for n in (1,):\n    print(n)",
+    ),
+    "a shell block before": (f"```bash\npip install numpy\n```\nThen:\n```python\n{ONE}\n```", ONE),
+    "a text block before": (f"The file:\n```csv\na,b\n1,2\n```\n```python\n{ONE}\n```", ONE),
+    "a JSON block before": (f'```json\n{{"a": 1}}\n```\nnow\n```python\n{ONE}\n```', ONE),
+    "several Python blocks": (f"```python\n{ONE}\n```\nand\n```python\nprint(2)\n```", ONE),
+    "an output invented after it": (f"```python\n{ONE}\n```\nOutput:\n```\n391\n```", ONE),
+    "only output in a block": ("The result:\n```\n391\n```", None),
+    "only shell": ("Run this:\n```bash\nls\n```", None),
+    "thinking before": (f"<think>\n```python\nprint(0)\n```\nno\n</think>\n\n```python\n{ONE}\n```", ONE),
+    "thinking opened by the template": (f"I think so.\n</think>\n```python\n{ONE}\n```", ONE),
+    "thinking, then an answer": ("<think>\nprint(1)\n</think>\nIt is 391.", None),
+    "no fence": (TWO, TWO),
+    "no fence, imports": ("import math\nmath.sqrt(2)", "import math\nmath.sqrt(2)"),
+    "no fence after prose": (f"Here is the code:\n\n{TWO}\n\nThis prints it.", TWO),
+    "an interactive session": ("```python\n>>> x = 3\n>>> print(x)\n3\n```", TWO),
+    "an answer that is a formula": ("x = 3", None),
+    "an answer in words": ("The answer is 391, as print shows.", None),
+    "Qwen's tool call": ('<tool_call>\n{"name": "python", "arguments": {"code": "print(17 * 23)"}}\n</tool_call>', ONE),
+    "Qwen's with line breaks": (
+        '<tool_call>{"name": "code_interpreter", "arguments": {"code": "x = 3\nprint(x)"}}</tool_call>',
+        TWO,
+    ),
+    "Qwen3-Coder's XML": (
+        "<tool_call>\n<function=python>\n<parameter=code>\nx = 3\nprint(x)\n</parameter>\n</function>\n</tool_call>",
+        TWO,
+    ),
+    "arguments as text": (
+        '<tool_call>{"name": "python", "arguments": "{\\"code\\": \\"print(17 * 23)\\"}"}</tool_call>',
+        ONE,
+    ),
+    "OpenAI's function": ('{"name": "python", "arguments": {"code": "print(17 * 23)"}}', ONE),
+    "Llama's python tag": (f"<|python_tag|>{ONE}<|eom_id|>", ONE),
+    "Llama's JSON": ('{"name": "code_interpreter", "parameters": {"code": "print(17 * 23)"}}', ONE),
+    "Mistral's calls": ('[TOOL_CALLS][{"name": "python", "arguments": {"code": "print(17 * 23)"}}]', ONE),
+    "Gemma's tool_code": (f"```tool_code\n{ONE}\n```", ONE),
+    "InternLM's interpreter": (f"I compute.<|action_start|><|interpreter|>\n{TWO}<|action_end|>\n", TWO),
+    "InternLM's with a fence": (f"<|action_start|><|interpreter|>\n```python\n{TWO}\n```<|action_end|>", TWO),
+    "InternLM's plugin": (
+        '<|action_start|><|plugin|>\n{"name": "python", "parameters": {"command": "print(17 * 23)"}}<|action_end|>',
+        ONE,
+    ),
+    "CodeAct's execute": (f"<execute>\n{TWO}\n</execute>", TWO),
+    "smolagents' code": (f"Thought: I add.\n<code>\n{TWO}\n</code>", TWO),
+    "ReAct": (f"Thought: add\nAction: python\nAction Input: {ONE}\nObservation: 9", ONE),
+    "a search as a tool call": (
+        '<tool_call>{"name": "search_documents", "arguments": {"query": "price of tea"}}</tool_call>',
+        "search_documents('price of tea')",
+    ),
+    "a search in a block": ('```python\nsearch_documents("price of tea")\n```', 'search_documents("price of tea")'),
+}
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_a_reply_is_taken_apart(name: str) -> None:
+    text, code = REPLIES[name]
+    reply = parse_reply(text)
+    assert reply.code == code
+    assert "<|" not in reply.thought and "<think>" not in reply.thought
+    for end in range(len(text)):  # a reply that grows is never an error, and complete only once the code is whole
+        part = parse_reply(text[:end])
+        assert not part.complete or part.code == code, text[:end]
+
+
+def test_prose_and_thinking_are_told_apart() -> None:
+    reply = parse_reply(f"<think>17 times 23</think>I compute.\n```python\n{ONE}\n```\nand so on")
+    assert (reply.thinking, reply.thought.strip(), reply.code, reply.complete) == (
+        "17 times 23",
+        "I compute.",
+        ONE,
+        True,
+    )
+    assert parse_reply("<think>still").thinking == "still" and parse_reply("<think>still").thought == ""
+
+
+def test_a_call_of_an_unknown_tool_says_so() -> None:
+    reply = parse_reply('<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>')
+    assert reply.code is not None and "no such tool" in reply.code
+
+
+def test_only_a_lone_search_is_one() -> None:
+    assert search_query('print(search_documents("tea"))') == "tea"
+    assert search_query('search_documents(query="tea")') == "tea"
+    for code in ('x = search_documents("tea")\nprint(x)', "search_documents(tea)", "search('tea')", "(("):
+        assert search_query(code) is None

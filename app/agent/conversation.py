@@ -276,7 +276,9 @@ def outcome(result: CellResult) -> list[Step]:
     text = cell_text(result)
     notes: dict[str, dict[str, object]] = {}
     if result.ending not in ("done", "failed"):
-        notes[result.ending.replace(" ", "_")] = {"seconds": f"{result.seconds:.0f}"}
+        notes["code_stopped" if result.ending == "stopped" else result.ending.replace(" ", "_")] = {
+            "seconds": f"{result.seconds:.0f}"
+        }
     if result.variables_lost:
         notes["variables_lost"] = {}
     steps = []

@@ -13,7 +13,7 @@ from app.agent.steps import Exchange, Step
 from app.models.interface import Registry
 from app.paths import ASSETS
 from tabs.agent.bubbles import bubbles_of, plain_steps
-from tabs.agent.widgets import AgentWidgets, draw, draw_unavailable
+from tabs.agent.widgets import AgentWidgets, draw, draw_unavailable, is_small
 from tabs.shell.conversation import busy_box, idle_box
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
@@ -149,7 +149,7 @@ def fetch(service: AgentService, visitor: Visitor, name: str | None) -> tuple[st
 
 def warn_of_small_model(visitor: Visitor, model: str) -> dict[str, Any]:
     """Say how little the packaged model can do."""
-    small = model.startswith("smollm2-135m")
+    small = is_small(model)
     return gr.update(value=visitor.text("agent.small_model") if small else "", visible=small)
 
 

@@ -52,7 +52,7 @@ def draw(page: Page, service: AgentService, registry: Registry) -> AgentWidgets:
     """The talk in the middle, settings and files on the right."""
     with gr.Row(elem_id="agent", equal_height=False):
         with gr.Column(elem_id="agent-main", scale=1, min_width=0):
-            talk = _talk(page, service)
+            talk = _talk(page, service, registry)
         with gr.Column(elem_id="agent-settings", scale=0, min_width=260):
             model = model_choice(page, registry)
             note = gr.Markdown(visible=False, elem_id="agent-note")
@@ -69,10 +69,12 @@ def draw(page: Page, service: AgentService, registry: Registry) -> AgentWidgets:
     )
 
 
-def _talk(page: Page, service: AgentService) -> dict[str, Any]:
+def _talk(page: Page, service: AgentService, registry: Registry) -> dict[str, Any]:
     def examples(language: Language) -> list[dict[str, str]]:
-        kept = load_texts(language)["agent.examples" if service.with_files else "agent.examples_without_files"]
-        return [{"text": example} for example in kept]
+        key = "examples_small" if is_small(registry.default_name) else "examples"
+        if key == "examples" and not service.with_files:
+            key = "examples_without_files"
+        return [{"text": example} for example in load_texts(language)[f"agent.{key}"]]
 
     chatbot = page.bind(
         conversation_chatbot("agent-chat"),
@@ -91,6 +93,11 @@ def _talk(page: Page, service: AgentService) -> dict[str, Any]:
         placeholder="agent.placeholder",
     )
     return {"chatbot": chatbot, "box": box, "approval": approval, "edited": edited, "run": run, "skip": skip}
+
+
+def is_small(model: str) -> bool:
+    """Whether this is the packaged model, which can do sums in English and little else."""
+    return model.startswith("smollm2-135m")
 
 
 def _libraries(language: Language) -> str:

@@ -45,7 +45,7 @@ def test_stop_ends_running_code(service: AgentService) -> None:
     next(running)
     threading.Timer(0.3, service.stop, ["me"]).start()
     steps = list(running)[-1]
-    assert list(steps[-1].notes) == list(steps[-2].notes) == ["stopped"]
+    assert (list(steps[-2].notes), list(steps[-1].notes)) == (["code_stopped"], ["stopped"])
 
 
 def test_one_task_at_a_time_for_a_visitor(service: AgentService) -> None:

@@ -35,11 +35,16 @@ def evaluate(service: EvaluationService, options: argparse.Namespace) -> int:
     if options.details:
         for row in rows:
             for mark in row.marks:
-                print(f"{row.model}\t{row.task}\t{'+' if mark.right else '-'}\t{mark.question}\t{mark.said}")
+                fields = (row.model, row.task, "+" if mark.right else "-", mark.question, mark.said, mark.expected)
+                print("\t".join(fields))
     return 0
 
 
 def table(rows: list[Row]) -> list[str]:
     """Lines of a Markdown table."""
-    lines = ["| model | task | right | of | share | seconds |", "|---|---|--:|--:|--:|--:|"]
-    return lines + [f"| {r.model} | {r.task} | {r.right} | {r.count} | {r.share:.0%} | {r.seconds:.1f} |" for r in rows]
+    lines = ["| model | task | right | of | share | 95 % | chance | seconds |", "|---|---|--:|--:|--:|--:|--:|--:|"]
+    for row in rows:
+        low, high = row.error_range
+        figures = f"{row.right} | {row.count} | {row.share:.0%} | {low:.0%}-{high:.0%} | {row.chance:.0%}"
+        lines.append(f"| {row.model} | {row.task} | {figures} | {row.seconds:.1f} |")
+    return lines

@@ -1,10 +1,11 @@
-"""Mark answers: exact match after normalisation for short answers, log-likelihood for multiple choice."""
+"""Mark answers: short ones by what they state, multiple choice by log-likelihood."""
 
-import unicodedata
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.access.identity import server
+from app.evaluate.matching import first_line, states
 from app.evaluate.tasks import Item, Task
 from app.models.interface import ChatModel, Message, Sampling, TokenScoringModel
 
@@ -20,11 +21,12 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True)
 class Mark:
-    """One question answered: what the model said or chose, and whether that is right."""
+    """One question answered: what the model said or chose, whether that is right, and what was expected."""
 
     question: str
     said: str
     right: bool
+    expected: str = ""
 
 
 def mark(model: ChatModel, task: Task) -> Iterator[Mark]:
@@ -35,12 +37,6 @@ def mark(model: ChatModel, task: Task) -> Iterator[Mark]:
         said = dict(zip(spoken, _answers(model, spoken), strict=True))
         for item in items:
             yield _spoken(item, said[item]) if item in said else _chosen(model, item)
-
-
-def plain(text: str) -> str:
-    """Whatever the case, width, spacing and punctuation."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(letter for letter in folded if unicodedata.category(letter)[0] not in "ZPC")
 
 
 def _answers(model: ChatModel, items: Sequence[Item]) -> list[str]:
@@ -59,13 +55,17 @@ def _asked(item: Item) -> list[Message]:
 
 
 def _spoken(item: Item, said: str) -> Mark:
-    """The first line counts. Of a choice its letter or its words."""
-    line = next((line for line in said.strip().splitlines() if line.strip()), "")
-    given = plain(line)
-    if item.choices:
-        letter, words = LETTERS[item.right], item.choices[item.right]
-        return Mark(item.question, line, given in (plain(letter), plain(words), plain(letter + words)))
-    return Mark(item.question, line, given in [plain(answer) for answer in item.answers])
+    """Of a choice its letter or its words, and of no other one."""
+    if not item.choices:
+        return Mark(item.question, first_line(said), states(said, item.answers, item.question), item.expected)
+    letter, line = LETTERS[item.right], first_line(said)
+    others = [choice for choice in item.choices if choice != item.choices[item.right]]
+    named = re.match(r"\W*([A-Z])(?:\W|$)", line) or re.search(r"(?:answer is|答案是)\W*([A-Z])\b", line)
+    if named:
+        right = named[1] == letter
+    else:
+        right = states(said, [item.choices[item.right]], "") and not any(states(said, [other], "") for other in others)
+    return Mark(item.question, line, right, item.expected)
 
 
 def _chosen(model: ChatModel, item: Item) -> Mark:
@@ -76,4 +76,4 @@ def _chosen(model: ChatModel, item: Item) -> Mark:
         sum(s.logprob for s in model.score_tokens(asked, choice, 0)) / max(1, len(choice)) for choice in item.choices
     ]
     best = chances.index(max(chances))
-    return Mark(item.question, item.choices[best], best == item.right)
+    return Mark(item.question, item.choices[best], best == item.right, item.expected)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from app.models.interface import Registry
 from app.models.waiting import while_loading
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+LOOKED_AT = 20  # newest runs, for the time that another would take
 MOST_RUNS = 200  # of one owner; the oldest go
 
 
@@ -27,7 +29,7 @@ class NothingChosen(BadInput):
 
 @dataclass(frozen=True)
 class Row:
-    """One model on one task; `seconds` without loading the model."""
+    """One model on one task; `seconds` without loading the model, `chance` is what guessing gets right on average."""
 
     model: str
     task: str
@@ -35,6 +37,16 @@ class Row:
     count: int
     seconds: float
     marks: tuple[Mark, ...] = ()
+    chance: float = 0.0
+
+    @property
+    def error_range(self) -> tuple[float, float]:
+        """Between which shares the true one lies with 95 % certainty (Wilson's interval)."""
+        if not self.count:
+            return 0.0, 1.0
+        z, n, p = 1.96, self.count, self.share
+        middle, width = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return max(0.0, (middle - width) / (1 + z * z / n)), min(1.0, (middle + width) / (1 + z * z / n))
 
     @property
     def share(self) -> float:
@@ -75,7 +87,7 @@ class EvaluationService:
     def run(self, models: Sequence[str], tasks: Sequence[Task], owner: str) -> Iterator[EvaluationProgress]:
         """Every model on every task. What was finished is kept, also when the iterator is closed before its end."""
         if not models or not tasks:
-            raise NothingChosen(reason_zh="", reason_en="")
+            raise NothingChosen
         run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
         rows: list[Row] = []
         seen = self.registry.for_visitor(owner)
@@ -88,6 +100,23 @@ class EvaluationService:
                         rows.append(progress.row)
                         self._keep(owner, Run(run_id, tuple(rows)))
                     yield progress
+
+    def seconds_expected(self, owner: str, models: Sequence[str], tasks: Sequence[Task]) -> float | None:
+        """How long a run would take, from the owner's earlier ones; None where a model was never asked."""
+        known: dict[str, float] = {}
+        for run_id in self.runs(owner)[:LOOKED_AT]:
+            for row in (self.read(owner, run_id) or Run(run_id)).rows:
+                if row.count:
+                    known.setdefault(f"{row.model} {row.task}", row.seconds / row.count)
+                    known.setdefault(row.model, row.seconds / row.count)
+        total = 0.0
+        for model in dict.fromkeys(models):
+            for task in tasks:
+                each = known.get(f"{model} {task.name}", known.get(model))
+                if each is None:
+                    return None
+                total += each * len(task.items)
+        return total
 
     def runs(self, owner: str) -> list[str]:
         """Ids of the owner's runs, newest first."""
@@ -112,7 +141,7 @@ class EvaluationService:
                 marks.append(made)
                 yield EvaluationProgress(model, task.name, len(marks), len(task.items), sum(m.right for m in marks))
         right = sum(made.right for made in marks)
-        row = Row(model, task.name, right, len(marks), round(time.monotonic() - began, 2), tuple(marks))
+        row = Row(model, task.name, right, len(marks), round(time.monotonic() - began, 2), tuple(marks), task.chance)
         yield EvaluationProgress(model, task.name, len(marks), len(marks), right, row)
 
     def _keep(self, owner: str, run: Run) -> None:

@@ -38,6 +38,11 @@ class Item:
     choices: tuple[str, ...] = ()
     right: int = 0
 
+    @property
+    def expected(self) -> str:
+        """What a right answer says."""
+        return self.choices[self.right] if self.choices else self.answers[0]
+
 
 @dataclass(frozen=True)
 class Task:
@@ -45,6 +50,11 @@ class Task:
 
     name: str
     items: tuple[Item, ...]
+
+    @property
+    def chance(self) -> float:
+        """The share that guessing gets right on average."""
+        return sum(1 / len(item.choices) for item in self.items if item.choices) / len(self.items)
 
 
 def shipped_tasks() -> dict[str, Path]:

@@ -8,10 +8,11 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
+from app.errors import BadInput
 from app.evaluate.service import EvaluationProgress, EvaluationService, Row
-from app.evaluate.tasks import find_task, read_task
+from app.evaluate.tasks import Task, find_task, read_task
 from app.models.interface import Registry
-from tabs.evaluate.widgets import EvaluateWidgets, draw
+from tabs.evaluate.widgets import EvaluateWidgets, draw, task_label
 from tabs.shell.page import Page, Visitor
 
 View = dict[Any, Any]  # component -> value or update
@@ -29,12 +30,19 @@ def evaluate(
 ) -> Iterator[list[dict[str, Any]]]:
     """Ask each model the questions of each task (names of those that ship); each value is the rows so far."""
     rows: list[Row] = []
-    for progress in service.run(models, [find_task(name, files=False) for name in tasks], visitor.name):
+    chosen = [find_task(name, files=False) for name in _names(tasks)]
+    for progress in service.run(_names(models), chosen, visitor.name):
         rows += [progress.row] if progress.row else []
         yield [
             {"model": row.model, "task": row.task, "right": row.right, "count": row.count, "seconds": row.seconds}
             for row in rows
         ]
+
+
+def _names(given: object) -> list[str]:
+    """Names as programs give them: a list, one alone, or nothing."""
+    several = given if isinstance(given, list | tuple) else [given]
+    return [name for name in several if isinstance(name, str) and name.strip()]
 
 
 def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> None:
@@ -47,6 +55,8 @@ def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> N
         page.on(end, partial(_idle, widgets), [], widgets.buttons)
     page.on(widgets.runs.input, partial(show, service, widgets), [widgets.runs], widgets.results)
     page.on(page.remembered.change, partial(arrive, service, widgets), [], widgets.view)
+    for changed in (widgets.models.change, widgets.tasks.change, widgets.own_file.change, page.remembered.change):
+        page.on(changed, partial(say_how_much, service), inputs, [widgets.amount])
 
 
 def run(
@@ -58,15 +68,34 @@ def run(
     own_file: str | None,
 ) -> Iterator[View]:
     """The button was pressed: progress while it runs, a row whenever a model has finished a task."""
-    chosen = [find_task(name, files=False) for name in tasks]
-    if own_file:
-        chosen.append(read_task(Path(own_file)))
-    for progress in service.run(models, chosen, visitor.name):
+    for progress in service.run(models, _chosen(tasks, own_file), visitor.name):
         view: View = {widgets.progress: _sentence(visitor, progress)}
         if progress.row is not None:
             view |= _newest(service, widgets, visitor)
         yield view
     yield {widgets.progress: visitor.text("evaluate.finished")}
+
+
+def say_how_much(
+    service: EvaluationService, visitor: Visitor, models: list[str], tasks: list[str], own_file: str | None
+) -> str:
+    """How many questions are to be asked, and how long that would take."""
+    try:
+        chosen = _chosen(tasks, own_file)
+    except BadInput as error:
+        return error.text(visitor.language)
+    count = len(models) * sum(len(task.items) for task in chosen)
+    seconds = service.seconds_expected(visitor.name, models, chosen)
+    if not count:
+        return ""
+    if seconds is None:
+        return visitor.text("evaluate.amount", count=count, models=len(models))
+    return visitor.text("evaluate.amount_and_time", count=count, models=len(models), seconds=max(1, round(seconds)))
+
+
+def _chosen(tasks: list[str], own_file: str | None) -> list[Task]:
+    chosen = [find_task(name, files=False) for name in tasks]
+    return [*chosen, read_task(Path(own_file))] if own_file else chosen
 
 
 def stopped(widgets: EvaluateWidgets, visitor: Visitor) -> View:
@@ -99,17 +128,23 @@ def _results(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visi
     names = [f"{row.model} ({run_id[4:13]})" if several else row.model for run_id, row in rows]
     named = list(zip(names, rows, strict=True))
     one_model = len(set(names)) == 1
-    text = {key: visitor.text(f"evaluate.{key}") for key in ("model", "task", "share", "count", "seconds")}
-    table = [[name, row.task, f"{row.share:.0%}", row.count, row.seconds] for name, (_, row) in named]
+    keys = ("model", "task", "share", "range", "chance", "count", "seconds")
+    text = {key: visitor.text(f"evaluate.{key}") for key in keys}
+    table = [[name, task_label(visitor.language, row.task), *_figures(row)] for name, (_, row) in named]
+    labels = [task_label(visitor.language, row.task) for _, row in rows]
     chart = pd.DataFrame(
         {
             text["model"]: names,
-            text["task"]: [row.task if one_model else f"{name} · {row.task}" for name, (_, row) in named],
+            text["task"]: [
+                task if one_model else f"{name} · {task}" for (name, _), task in zip(named, labels, strict=True)
+            ],
             text["share"]: [round(row.share, 3) for _, row in rows],
         }
     )
     marks = [
-        [name, mark.question, mark.said, "✓" if mark.right else "✗"] for name, (_, row) in named for mark in row.marks
+        [name, mark.question, mark.said, mark.expected, "✓" if mark.right else "✗"]
+        for name, (_, row) in named
+        for mark in row.marks
     ]
     shown = bool(rows)
     return {
@@ -125,7 +160,10 @@ def _results(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visi
         ),
         widgets.details: gr.update(
             value={
-                "headers": [text["model"], *(visitor.text(f"evaluate.{key}") for key in ("question", "said", "right"))],
+                "headers": [
+                    text["model"],
+                    *(visitor.text(f"evaluate.{key}") for key in ("question", "said", "expected", "right")),
+                ],
                 "data": marks,
             },
             visible=shown,
@@ -133,11 +171,17 @@ def _results(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visi
     }
 
 
+def _figures(row: Row) -> list[Any]:
+    low, high = row.error_range
+    chance = f"{row.chance:.0%}" if row.chance else "–"
+    return [f"{row.share:.0%}", f"{low:.0%} – {high:.0%}", chance, row.count, row.seconds]
+
+
 def _sentence(visitor: Visitor, progress: EvaluationProgress) -> str:
     return visitor.text(
         "evaluate.progress",
         model=progress.model,
-        task=progress.task,
+        task=task_label(visitor.language, progress.task),
         done=progress.done,
         total=progress.total,
         right=progress.right,

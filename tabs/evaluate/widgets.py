@@ -5,8 +5,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.evaluate.tasks import shipped_tasks
+from app.errors import Language
+from app.evaluate.tasks import find_task, shipped_tasks
 from app.models.interface import Registry
+from app.texts import load_texts, sentence
 from tabs.shell.model_choice import keep_fresh
 from tabs.shell.page import Page
 
@@ -20,6 +22,7 @@ class EvaluateWidgets:
     own_file: gr.File
     start: gr.Button
     stop: gr.Button
+    amount: gr.Markdown
     progress: gr.Markdown
     runs: gr.Dropdown
     table: gr.Dataframe
@@ -56,7 +59,7 @@ def draw(page: Page, registry: Registry) -> EvaluateWidgets:
             )
             keep_fresh(page, registry, models)
             names = list(shipped_tasks())
-            tasks = page.bind(gr.CheckboxGroup(names, value=names), label="evaluate.tasks")
+            tasks = page.bind(gr.CheckboxGroup(names, value=names), label="evaluate.tasks", choices=task_choices)
             own_file = page.bind(
                 gr.File(file_types=[".jsonl"], type="filepath", height=150),
                 label="evaluate.own_file",
@@ -64,6 +67,7 @@ def draw(page: Page, registry: Registry) -> EvaluateWidgets:
             with gr.Row():
                 start = page.bind(gr.Button(variant="primary", elem_id="evaluate-start"), value="evaluate.start")
                 stop = page.bind(gr.Button(visible=False, elem_id="evaluate-stop"), value="evaluate.stop")
+            amount = gr.Markdown(elem_id="evaluate-amount")
             progress = gr.Markdown(elem_id="evaluate-progress")
         with gr.Column(scale=2, min_width=320):
             runs = page.bind(
@@ -78,10 +82,25 @@ def draw(page: Page, registry: Registry) -> EvaluateWidgets:
                     interactive=False,
                     wrap=True,
                     max_height=420,
-                    column_widths=["22%", "42%", "26%", "10%"],
+                    column_widths=["18%", "34%", "22%", "18%", "8%"],
                     elem_id="evaluate-details",
                     visible=False,
                 ),
                 label="evaluate.details",
             )
-    return EvaluateWidgets(models, tasks, own_file, start, stop, progress, runs, table, chart, details)
+    return EvaluateWidgets(models, tasks, own_file, start, stop, amount, progress, runs, table, chart, details)
+
+
+def task_choices(language: Language) -> list[tuple[str, str]]:
+    """(label with the number of questions, name) of each task that ships."""
+    counted = {name: len(find_task(name).items) for name in shipped_tasks()}
+    return [
+        (sentence(language, "evaluate.task_and_count", task=task_label(language, name), count=count), name)
+        for name, count in counted.items()
+    ]
+
+
+def task_label(language: Language, name: str) -> str:
+    """What a task is called on the page: one's own by its file's name."""
+    labels: Any = load_texts(language)["evaluate.task_labels"]
+    return str(labels.get(name, name))

@@ -31,12 +31,13 @@ def test_a_run_ends_in_a_table_that_stays(
     address = serve(ui.build(fake_services(registry, evaluate=EvaluationService(registry, tmp_path))))
     page = open_page(address, locale="en-US")
     page.get_by_role("tab", name="Evaluate").click()
-    for name in ("multiple-choice-en", "multiple-choice-zh", "short-answers-zh"):
+    for name in ("Multiple choice, English", "Multiple choice, Chinese", "Short answers, Chinese"):
         page.get_by_label(name).uncheck()
+    page.get_by_text("20 questions for 1 model").wait_for()
     page.locator("#evaluate-start").click()
-    page.get_by_text("Done.").wait_for()
+    page.get_by_text("Done.", exact=True).wait_for()
     table = page.locator("#evaluate-table")
-    for cell in ("tiny", "short-answers-en", "5%", "20"):
+    for cell in ("tiny", "Short answers, English", "5%", "1% – 24%", "20"):
         shown(table, cell).wait_for()
     assert page.get_by_text("What is the capital of France?").count() > 0
     page.reload()

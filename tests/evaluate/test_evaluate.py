@@ -9,7 +9,8 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 
-from app.evaluate.marking import mark, plain
+from app.evaluate.marking import mark
+from app.evaluate.matching import plain, states
 from app.evaluate.service import EvaluationService, NothingChosen
 from app.evaluate.tasks import BadTask, Item, Task, UnknownTask, find_task, read_task, shipped_tasks
 from app.models.interface import Message, TokenScore
@@ -93,11 +94,50 @@ def test_of_choices_the_likeliest_for_its_length_is_taken() -> None:
     assert (wrong.said, wrong.right) == ("aa", False)
 
 
-@pytest.mark.parametrize(("said", "right"), [("B", True), ("B. green", True), ("green", True), ("A", False)])
+@pytest.mark.parametrize(
+    ("question", "answers", "said", "right"),
+    [
+        ("Capital of France?", ["Paris"], "The capital of France is Paris.", True),
+        ("Capital of France?", ["Paris"], "It is not Paris but Lyon.", False),
+        ("Capital of France?", ["Paris"], "Lyon. Some say Paris.", False),
+        ("Capital of France?", ["Paris"], " ".join(["Rome, Oslo,"] * 20) + " Paris.", False),
+        ("Capital of France?", ["Paris"], "Parisians live there.", False),
+        ("Is ice frozen water?", ["water"], "It is frozen water.", False),
+        ("What is 9 times 6?", ["54", "fifty-four"], "9 times 6 is 54.", True),
+        ("What is 9 times 6?", ["54", "fifty-four"], "Fifty-four.", True),
+        ("What is 9 times 6?", ["54"], "9 times 6 is 54 or 56.", False),
+        ("What is 9 times 6?", ["54"], "9 times 6 is 540.", False),
+        ("What is half of 50?", ["25"], "Divide 50 by 2.\n\n50 / 2 = 25", True),
+        ("How many legs?", ["8", "eight"], "A spider has eight legs.", True),
+        ("Formula of water?", ["H2O"], "The formula is H2O.", True),
+        ("“热”的反义词是什么？", ["冷"], "“热”的反义词是“冷”。", True),
+        ("“热”的反义词是什么？", ["冷"], "不是冷。", False),
+        ("中国的首都是哪里？", ["北京", "北京市"], "中国的首都是北京。", True),
+        ("中国的首都是哪里？", ["北京", "北京市"], "中国的首都是上海。北京不是。", False),
+        ("一周有几天？", ["7", "七"], "一周有七天。", True),
+        ("一周有几天？", ["7", "七"], "一周有6天。", False),
+    ],
+)
+def test_a_sentence_may_state_the_answer(question: str, answers: list[str], said: str, right: bool) -> None:
+    assert states(said, answers, question) is right
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        ("B", True),
+        ("The answer is B.", True),
+        ("It is green", True),
+        ("B. green", True),
+        ("green", True),
+        ("A", False),
+        ("red or green", False),
+    ],
+)
 def test_a_model_without_likelihoods_names_its_choice(said: str, right: bool) -> None:
     model = FakeModel("far", lambda _: [said])
     (made,) = mark(model, Task("t", (Item("Grass?", (), ("red", "green"), 1),)))
-    assert made.right is right
+    assert made.right is right and made.expected == "green"
     assert "B. green" in model.prompts[0][0][-1]["content"]
 
 
@@ -108,6 +148,12 @@ def test_a_run_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     (run_id,) = service.runs("ada")
     kept = service.read("ada", run_id)
     assert kept is not None and kept.rows == (last.row,)
+    low, high = last.row.error_range
+    assert (round(low, 2), round(high, 2), last.row.chance) == (0.58, 0.92, 0)
+    assert Task("t", (Item("q", (), ("a", "b"), 1), Item("q", (), ("a", "b", "c", "d"), 1))).chance == 0.375
+    seconds = service.seconds_expected("ada", ["tiny"], [ARITHMETIC])
+    assert seconds is not None and seconds == pytest.approx(last.row.seconds)
+    assert service.seconds_expected("ada", ["another"], [ARITHMETIC]) is None
     assert service.runs("lin") == [] and service.read("lin", run_id) is None
     assert service.read("ada", "../" + run_id) is None
 
@@ -140,6 +186,11 @@ def test_the_endpoint_gives_rows_and_reads_no_files(serve: Serve, tmp_path: Path
     service = EvaluationService(FakeRegistry(FakeModel("tiny", lambda _: ["Paris"])), tmp_path)
     (tmp_path / "own.jsonl").write_text(json.dumps({"question": "q", "answers": ["a"]}))
     with client(serve, service) as asking:
+        for nothing in (None, [], "", [None]):
+            with pytest.raises(Exception, match="at least one model|cannot have this value"):
+                asking.predict(nothing, ["short-answers-en"], api_name="/evaluate")
+            with pytest.raises(Exception, match="at least one model|cannot have this value"):
+                asking.predict(["tiny"], nothing, api_name="/evaluate")
         (row,) = asking.predict(["tiny"], ["short-answers-en"], api_name="/evaluate")
         assert (row["model"], row["task"], row["right"], row["count"]) == ("tiny", "short-answers-en", 1, 20)
         with pytest.raises(Exception, match="no task and no file"):

@@ -9,7 +9,7 @@ from lagent.llms import BaseLLM
 from lagent.schema import ModelStatusCode
 
 from app.agent.protocols import drop_marks
-from app.models.interface import ChatModel, Message, Sampling
+from app.models.interface import ChatModel, Generation, Message, Sampling
 from app.models.waiting import polled
 
 
@@ -33,7 +33,7 @@ class EngineLLM(BaseLLM):
     def stream_chat(
         self, inputs: list[dict[str, Any]], *, call: Call, **_session: Any
     ) -> Iterator[tuple[ModelStatusCode, str, None]]:
-        """(state, text so far, None), as Lagent's streaming agent expects."""
+        """(state, text so far, None), as Lagent's streaming agent expects; reasoning stands in front of it in a tag."""
         messages = cast("list[Message]", drop_marks(inputs))
         generation = call.model.stream(messages, call.sampling, visitor=call.visitor, drop_oldest=True)
         text = ""
@@ -43,7 +43,11 @@ class EngineLLM(BaseLLM):
                     text += piece
                     if call.complete(text):
                         break  # what the model made up beyond its call is not part of the talk
-                yield ModelStatusCode.STREAM_ING, text, None
+                yield ModelStatusCode.STREAM_ING, _with_reasoning(generation, text), None
                 if call.cancelled() or call.complete(text):
                     break
-        yield ModelStatusCode.END, text, None
+        yield ModelStatusCode.END, _with_reasoning(generation, text), None
+
+
+def _with_reasoning(generation: Generation, text: str) -> str:
+    return f"<think>{generation.reasoning}</think>{text}" if generation.reasoning else text

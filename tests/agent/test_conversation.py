@@ -11,7 +11,7 @@ from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.errors import PromptTooLong
-from app.models.interface import Message, Sampling
+from app.models.interface import Message, Part, Sampling
 from tests.agent.scripted import interpreter, kinds, python, scripted, solve, told
 from tests.fakes import FakeGeneration, FakeModel, FakeRegistry
 
@@ -199,6 +199,9 @@ def test_thinking_is_a_thought_and_no_answer(bare_service: AgentService) -> None
         ("thought", "well"),
         ("answer", "42"),
     ]
+    model = FakeModel("apart", lambda _: [Part("I know it", "reasoning"), "42 is it"])
+    steps = solve(bare_service, model, "once more")
+    assert [(step.kind, step.text) for step in steps] == [("thought", "I know it"), ("answer", "42 is it")]
     steps = solve(bare_service, scripted("<think>for ever"), "again")
     assert kinds(steps) == ["thought", "error"] and list(steps[-1].notes) == ["empty"]
 

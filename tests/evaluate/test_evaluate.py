@@ -187,9 +187,9 @@ def test_the_endpoint_gives_rows_and_reads_no_files(serve: Serve, tmp_path: Path
     (tmp_path / "own.jsonl").write_text(json.dumps({"question": "q", "answers": ["a"]}))
     with client(serve, service) as asking:
         for nothing in (None, [], "", [None]):
-            with pytest.raises(Exception, match="at least one model|cannot have this value"):
+            with pytest.raises(Exception, match=r"at least one model|cannot have this value"):
                 asking.predict(nothing, ["short-answers-en"], api_name="/evaluate")
-            with pytest.raises(Exception, match="at least one model|cannot have this value"):
+            with pytest.raises(Exception, match=r"at least one model|cannot have this value"):
                 asking.predict(["tiny"], nothing, api_name="/evaluate")
         (row,) = asking.predict(["tiny"], ["short-answers-en"], api_name="/evaluate")
         assert (row["model"], row["task"], row["right"], row["count"]) == ("tiny", "short-answers-en", 1, 20)

@@ -229,7 +229,8 @@ class DriftStep:
 class LedgerEntry:
     """What one model holds now. Memory in MiB; `progress` is 0 to 1 while downloading or loading, else None.
 
-    `full_mib` is what a quantised model's weights would hold at full precision, 0 for others.
+    `full_mib` is what a quantised model's weights would hold at full precision, 0 for others. `one_at_a_time`: its
+    requests wait for one another, as a batch would not answer like the model itself.
     """
 
     name: str
@@ -244,6 +245,7 @@ class LedgerEntry:
     detail: str = ""
     full_mib: int = 0
     drift: Drift | None = None
+    one_at_a_time: bool = False
 
 
 @dataclass(frozen=True)

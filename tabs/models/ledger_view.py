@@ -34,6 +34,8 @@ def _card(entry: LedgerEntry, budget_mib: int, language: Language) -> str:
         facts.append(sentence(language, "models.leases", leases=entry.leases))
     if entry.adapters:
         facts.append(sentence(language, "models.adapters", names=", ".join(entry.adapters)))
+    if entry.one_at_a_time:
+        facts.append(sentence(language, "models.one_at_a_time"))
     share = entry.progress * 100 if entry.progress is not None else _percent(entry.mib + entry.cache_mib, budget_mib)
     return (
         f'<div class="card {entry.state}"><div class="head"><b>{escape(entry.name)}</b>'

@@ -136,7 +136,6 @@ class GenerateEngine:
         self.context_tokens = loaded.context_tokens
         self.sampling_defaults = loaded.sampling_defaults
         self.thinking = thinking_of(loaded.chat_template)
-        self.note = loaded.note
         self.adapters = AdapterBank()
         self.is_multimodal = loaded.processor is not None
         self._requests = RequestBuilder(loaded, self.context_tokens)

@@ -1,4 +1,4 @@
-"""Attention over a paged cache where each request reads its own pages only; for processors without flash kernels.
+"""Paged attention for CPUs: each request reads its own pages only, grouped by shape.
 
 transformers' batching without flash attention packs all requests into one row and masks what is not theirs, so the
 work grows with the square of the users. Here the requests of a step are put into groups of equal shape (equal query
@@ -17,9 +17,13 @@ from transformers import AttentionInterface
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
 from transformers.generation.continuous_batching.utils import find_num_key_value_heads
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 NAME = "paged_by_request"
+CHANGES_SCORES = ("s_aux", "position_bias", "indices", "sinks")  # what some layers hand over beside their states
+
+
+class UnknownAttention(Exception):
+    """A layer that attends in a way of its own."""
 
 
 @dataclass
@@ -103,32 +107,35 @@ def attend_by_request(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001  the plan has masks of its own
     scaling: float | None = None,
-    dropout: float = 0.0,
+    dropout: float = 0.0,  # noqa: ARG001
     *,
     plan: StepPlan | None = None,
     write_index: Sequence[torch.Tensor] = (),
+    softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """query [1, heads, tokens, size], key and value [1, key heads, tokens, size] -> [1, tokens, heads, size].
 
-    Without a plan (a forward pass beside the batch) it is transformers' own attention.
+    A layer that does not pass on what the batch gives it cannot be batched: its tokens would see one another's.
     """
-    if plan is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
-    _, heads, total, size = query.shape
+    unknown = [name for name in CHANGES_SCORES if kwargs.get(name) is not None]
+    if plan is None or unknown:
+        raise UnknownAttention(f"{type(module).__name__} {' '.join(unknown) or 'drops keyword arguments'}")
+    _, heads, total, _ = query.shape
     layer = module.layer_idx
     nothing_to_read = write_index[0][:0]
     plan.allocator.update(key[0].transpose(0, 1), value[0].transpose(0, 1), layer, nothing_to_read, write_index[0])
     key_pages, value_pages = plan.allocator.get_cache_for_block_table(layer)
     packed = query[0].transpose(0, 1)  # [tokens, heads, size]
     if len(plan.groups) == 1:  # all tokens in their order
-        return _attend(packed, key_pages, value_pages, plan.groups[0], scaling).view(1, total, heads, size), None
-    output = packed.new_empty(total, heads, size)
+        whole = _attend(packed, key_pages, value_pages, plan.groups[0], scaling, softcap)
+        return whole.view(1, total, heads, -1), None
+    output = packed.new_empty(total, heads, value.shape[-1])
     for group in plan.groups:
         own = packed.index_select(0, group.tokens)
-        output.index_copy_(0, group.tokens, _attend(own, key_pages, value_pages, group, scaling))
+        output.index_copy_(0, group.tokens, _attend(own, key_pages, value_pages, group, scaling, softcap))
     return output[None], None
 
 
@@ -138,6 +145,7 @@ def _attend(
     value_pages: torch.Tensor,
     group: Group,
     scaling: float | None,
+    softcap: float | None = None,
 ) -> torch.Tensor:
     """packed [requests * queries, heads, size], pages [rows, page size, key heads, size] -> like packed.
 
@@ -151,7 +159,12 @@ def _attend(
     values = value_pages.index_select(0, group.pages).view(pages).transpose(1, 2)
     folded = packed.reshape(group.requests, group.queries, key_heads, share, size).permute(0, 2, 3, 1, 4)
     folded = folded.reshape(group.requests, key_heads, share * group.queries, size)
-    attended = scaled_dot_product_attention(folded, keys, values, attn_mask=group.mask, scale=scaling)
+    if softcap:
+        scores = folded @ keys.transpose(-1, -2) * (size**-0.5 if scaling is None else scaling)
+        capped = softcap * torch.tanh(scores / softcap) + group.mask
+        attended = capped.softmax(-1, dtype=torch.float32).to(values.dtype) @ values
+    else:
+        attended = scaled_dot_product_attention(folded, keys, values, attn_mask=group.mask, scale=scaling)
     attended = attended.view(group.requests, key_heads, share, group.queries, size).permute(0, 3, 1, 2, 4)
     return attended.reshape(-1, heads, size)
 

@@ -1,9 +1,11 @@
 """Continuous batching of transformers with our own attention, sampler, scheduler and delivery of outputs."""
 
 import queue
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.cache import group_layers_by_attn_type
@@ -49,7 +51,10 @@ class DirectRouter(OutputRouter):
 
 
 class BatchManager(ContinuousBatchingManager):
-    """One batch for one model. `cache_tokens` is the room for keys and values of all requests together."""
+    """One batch for one model. `cache_tokens` is the room for keys and values of all requests together; `watch`, where
+    set, is given the logits of each step with the ids of their requests."""
+
+    watch: Callable[[list[str], torch.Tensor], None] | None = None
 
     def __init__(
         self,
@@ -131,6 +136,7 @@ class BatchManager(ContinuousBatchingManager):
             return_logprobs=False,
         )
         runner.bank = self._bank
+        runner.manager = self
         if self._by_request:
             runner.plan = attention.StepPlan(processor.cache, self.model.dtype)
             processor.cache.extend_read_and_write_indices = runner.plan.add_request  # type: ignore[method-assign]
@@ -145,13 +151,25 @@ def _state(processor: ContinuousBatchProcessor, request_id: str) -> RequestState
 
 def can_batch(model: Any) -> bool:
     """Whether the batch can run this architecture: a decoder whose layers all attend, fully or in a window."""
+    config = model.config.get_text_config()
     if model.config.is_encoder_decoder or not getattr(model, "_supports_attention_backend", False):
         return False
     try:
-        group_layers_by_attn_type(model.config.get_text_config())
-    except ValueError:
+        kinds = list(group_layers_by_attn_type(config))
+    except (ValueError, AttributeError):
         return False
-    return True
+    # a cap on the scores is known to our own attention alone, which takes full attention
+    return kinds == [FULL_ATTENTION] or not getattr(config, "attn_logit_softcapping", None)
+
+
+def batch_context(model: Any) -> int:
+    """How many tokens a prompt and its answer may have in a batch: where positions stretch for long texts, the longest
+    of a batch would stretch them for all, so there the batch takes what needs no stretching."""
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    original = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", 0)
+    stretches = rope.get("rope_type") == "longrope"
+    return int(original) if stretches and original else sys.maxsize
 
 
 def _only_full_attention(model: Any) -> bool:

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 import torch
 
 from app.errors import EngineFailed, ModelInUse
-from app.models.engine.batch_manager import BatchManager
+from app.models.engine.batch_manager import BatchManager, batch_context
 from app.models.engine.generation import EngineGeneration
 from app.models.engine.lora import AdapterBank
 from app.models.engine.prompt import EncodedPrompt, refuse_pictures
+from app.models.engine.proof import batch_fault
 from app.models.engine.reasoning import thinking_of
 from app.models.engine.request_builder import RequestBuilder
 from app.models.interface import Inspection, Message, Sampling, TokenScore
@@ -49,12 +50,11 @@ class Engine:
         self.loaded = loaded
         self.options = options
         self.chat_template = loaded.chat_template
-        self.context_tokens = min(loaded.context_tokens, options.cache_tokens)
+        self.context_tokens = min(loaded.context_tokens, options.cache_tokens, batch_context(loaded.model))
         self.adapters = AdapterBank()
         self.adapters.install(loaded.model, options.max_batched_tokens if loaded.model.device.type == "cuda" else 0)
         self.sampling_defaults = loaded.sampling_defaults
         self.thinking = thinking_of(loaded.chat_template)
-        self.note = loaded.note
         self._requests = RequestBuilder(loaded, self.context_tokens)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -169,6 +169,12 @@ class Engine:
         modules: tuple[torch.nn.Module, ...] = (self.loaded.model, self.adapters.reader)
         for module in modules:  # the weights are the same, their buffers are not
             module.to(device)
+
+    def proof(self) -> str:
+        """Why the batch must not run this model, see proof.py; empty where it may. Its cache is there from then on."""
+        with self._lock:
+            manager = self._running_manager()
+        return batch_fault(manager, self.adapters.reader, self.options.page_size)
 
     def close(self) -> None:
         self._stop_batch(closed=True)

@@ -1,7 +1,7 @@
 """Model runner: one forward pass of the batch with its adapters, attention plan, penalties and token draws."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers.generation.continuous_batching.input_outputs import ContinuousBatchingAsyncIOs, ContinuousBatchingIOs
@@ -17,15 +17,18 @@ from app.models.engine.sampler import draw, generated_by, sampling_of
 Adjusted = tuple[int, Penalties, RequestState]  # row of the logits, and what changes it
 
 
-class StepRunner(ModelRunner):
-    """transformers' model runner with adapters, per-request attention where `plan` is set, and per-request draws.
+class Watched(Protocol):
+    """Who may want to see the logits of each step, with the ids of their requests."""
 
-    `watch`, where set, is given the logits of each step with the ids of their requests.
-    """
+    watch: Callable[[list[str], torch.Tensor], None] | None
+
+
+class StepRunner(ModelRunner):
+    """transformers' model runner with adapters, per-request attention where `plan` is set, and per-request draws."""
 
     bank: AdapterBank
+    manager: Watched
     plan: StepPlan | None = None
-    watch: Callable[[list[str], torch.Tensor], None] | None = None
     _graphs_of = 0
     _adjusted: Sequence[Adjusted] = ()
     _ids: Sequence[str] = ()
@@ -58,7 +61,7 @@ class StepRunner(ModelRunner):
 
     def _get_forward_fn(self, use_block_table: bool) -> tuple[Callable[..., None], bool]:
         forward, with_graph = super()._get_forward_fn(use_block_table)
-        return forward, with_graph and not self._adjusted  # penalties read lists of the host
+        return forward, with_graph and not self._adjusted and self.manager.watch is None  # both read on the host
 
     def _host_io(self) -> ContinuousBatchingIOs:
         io = self.inputs_and_outputs
@@ -88,8 +91,8 @@ class StepRunner(ModelRunner):
         if "logits_to_keep" not in batch_data:
             logits = logits[:, batch_data["logits_indices"], :]
         logits = logits[0]
-        if self.watch is not None:
-            self.watch(list(self._ids), logits)
+        if self.manager.watch is not None:
+            self.manager.watch(list(self._ids), logits)
         if self._adjusted:
             logits = self._penalised(logits, batch_data)
         tokens = draw(logits, arguments.view(torch.float32))

@@ -65,8 +65,7 @@ ENCODERS += ("megatron-bert", "mobilebert", "rembert", "roberta-prelayernorm", "
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run. `mib` is what its weights hold on the device; `processor` is there if it is multimodal;
-    `note` says, for the ledger, why it does not run as others do."""
+    """A model ready to run. `mib` is what its weights hold on the device; `processor` is there if it is multimodal."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -77,7 +76,6 @@ class LoadedModel:
     processor: Any = None
     turn_rules: TurnRules = field(default_factory=TurnRules)
     sampling_defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
-    note: str = ""
 
     @property
     def embeddings(self) -> int:
@@ -160,7 +158,10 @@ def _describe(
         raise UnusableConfig(name=card.name, reason=first_line(error)) from error
     if packing is not None:
         del config.quantization_config
-    if (type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not is_multimodal(config)) or not _writes_text(raw):
+    can_chat = is_multimodal(config) or (
+        type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not type(config)().is_encoder_decoder
+    )
+    if not can_chat or not _writes_text(raw):
         raise NotAChatModel(name=card.name, kind=(raw.get("architectures") or [kind])[0])
     return config, weights
 
@@ -269,7 +270,7 @@ def _stop_ids(
     ends = [*card.stop_tokens, *(token for token in TURN_ENDS if token in template and token not in inner)]
     found = {vocabulary[token] for token in ends if token in vocabulary}
     config: Any = model.config
-    told = generation.get("eos_token_id", config.get_text_config().eos_token_id)
+    told = generation.get("eos_token_id", getattr(config.get_text_config(), "eos_token_id", None))
     return tuple(sorted(found | token_ids(tokenizer.eos_token_id) | token_ids(told)))
 
 

@@ -265,4 +265,5 @@ def _entry(slot: Slot, adapters: Callable[[Resident], tuple[str, ...]]) -> Ledge
         leases=slot.leases,
         progress=slot.progress,
         detail=slot.detail if slot.error is None else str(slot.error),
+        one_at_a_time=bool(getattr(resident, "one_at_a_time", False)),
     )

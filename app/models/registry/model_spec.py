@@ -7,13 +7,13 @@ from app.errors import ModelError
 from app.models.backends.hf_generate import GenerateEngine
 from app.models.backends.llama_cpp.gguf_file import read_facts
 from app.models.backends.llama_cpp.launch import open_gguf
+from app.models.backends.local_engine import Verdicts, open_engine, verdict_key
 from app.models.backends.openai_server.errors import NoWeightsHere
 from app.models.catalog import bundled, known_models, sources
 from app.models.catalog.known_models import Chosen, ModelCard
-from app.models.engine.batch_manager import can_batch
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.interface import ReportProgress
-from app.models.loading.loader import load
+from app.models.loading.loader import LoadedModel, load
 from app.models.registry import device_memory
 from app.models.registry.memory_manager import ModelSpec, Resident
 from app.models.registry.placement import Placement
@@ -38,6 +38,7 @@ class LoadedEngine:
         self.engine = engine
         self.device = device
         self.mib = engine.loaded.mib
+        self.one_at_a_time = isinstance(engine, GenerateEngine) and not engine.is_multimodal
         self.cache_mib = cache_mib
 
     def close(self) -> None:
@@ -62,6 +63,7 @@ class ModelSpecs:
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
+        self._verdicts = Verdicts(placement.data / "models" / "proofs.json")
         self._fetched: dict[tuple[str, str], tuple[ModelCard, Path]] = {}
         self._own: dict[str, ModelCard] = {}
         self._described: dict[tuple[str, str], ModelCard] = {}
@@ -186,10 +188,19 @@ class ModelSpecs:
         loaded = load(folder, replace(card, name=chosen.name), where.device, dtype, chosen.quantise, report)
         if where.lent is not None:
             return LoadedEngine(where.lent.engine(chosen.name, loaded), "ZeroGPU", 0)
-        if loaded.processor is not None or not can_batch(loaded.model):
-            return LoadedEngine(GenerateEngine(chosen.name, loaded), where.device, 0)
-        affordable = self._cache_room() // device_memory.cache_bytes_per_token(loaded.model)
+        options = self._options(loaded)
+        key = verdict_key(folder, loaded, chosen.quantise)
+        engine = open_engine(chosen.name, loaded, options, self._verdicts, key)
+        if isinstance(engine, GenerateEngine):
+            return LoadedEngine(engine, where.device, 0)
+        cache_mib = round(engine.options.cache_tokens * device_memory.cache_bytes_per_token(loaded.model) / 2**20)
+        return LoadedEngine(engine, where.device, cache_mib)
+
+    def _options(self, loaded: LoadedModel) -> EngineOptions | None:
+        """How the batch would run it; None where not even the size of its cache is known."""
+        try:
+            affordable = self._cache_room() // device_memory.cache_bytes_per_token(loaded.model)
+        except (AttributeError, ZeroDivisionError, TypeError):
+            return None
         wanted = min(loaded.context_tokens * CONVERSATIONS, MOST_CACHE_TOKENS)
-        options = EngineOptions(cache_tokens=max(LEAST_CACHE_TOKENS, min(wanted, affordable)))
-        cache_mib = round(options.cache_tokens * device_memory.cache_bytes_per_token(loaded.model) / 2**20)
-        return LoadedEngine(Engine(chosen.name, loaded, options), where.device, cache_mib)
+        return EngineOptions(cache_tokens=max(LEAST_CACHE_TOKENS, min(wanted, affordable)))

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -18,6 +18,7 @@ from app.models.backends.openai_server.errors import NoWeightsHere
 from app.models.backends.openai_server.model import RemoteModel
 from app.models.catalog import known_models
 from app.models.engine.engine import Engine
+from app.models.engine.lora_files import AdapterGone
 from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, LedgerEntry, Registry, ReportProgress
 from app.models.registry.drift import prompts
 from app.models.registry.drift_check import against_full
@@ -107,7 +108,8 @@ class ModelRegistry:
             elif isinstance(resident, RemoteEngine):
                 yield self.meter.model(self._remote_model(resident, name))
             else:
-                yield self.meter.model(self._local_model(resident, name, adapter))
+                with self._local_model(resident, name, adapter) as model:
+                    yield self.meter.model(model)
 
     @contextmanager
     def hold(
@@ -202,7 +204,7 @@ class ModelRegistry:
             self._adapters[name], self._owners[name] = folder, owner
 
     def remove_adapter(self, name: str) -> None:
-        """Forget an adapter. Raises ModelInUse while a request runs with it."""
+        """Forget an adapter. Raises ModelInUse while it is leased or a request runs with it."""
         base, _, adapter = name.rpartition("+")
         with self._lock:
             resident = self.memory_manager.resident(base)
@@ -281,16 +283,22 @@ class ModelRegistry:
             raise UnknownModel(name=name[:200], known=", ".join(known_models.names()))
         return self.specs.chosen(name).name, None
 
-    def _local_model(self, resident: Resident, name: str, adapter: str | None) -> ChatModel:
+    @contextmanager
+    def _local_model(self, resident: Resident, name: str, adapter: str | None) -> Iterator[ChatModel]:
         engine = cast(LoadedEngine, resident).engine
         if adapter is None:
-            return engine
+            yield engine
+            return
         if isinstance(engine, GenerateEngine):
             raise NoAdapters(name=engine.name)
-        with self._lock:
-            if adapter not in engine.adapters.names():
-                engine.adapters.add(adapter, self._adapters[name])
-        return engine.with_adapter(adapter)
+        with ExitStack() as held:
+            with self._lock:  # nobody removes it between its coming and its lease
+                if name not in self._adapters:
+                    raise AdapterGone(name=name)
+                if adapter not in engine.adapters.names():
+                    engine.adapters.add(adapter, self._adapters[name])
+                model = held.enter_context(engine.lease_adapter(adapter))
+            yield model
 
     def _remote_model(self, engine: RemoteEngine, name: str) -> ChatModel:
         """The remote model, or an adapter that is served beside it."""

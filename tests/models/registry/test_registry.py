@@ -78,7 +78,7 @@ def test_an_answer_is_scored_as_the_plain_model_scores_it(registry: ModelRegistr
         busy.cancel()
         resident = registry.memory_manager.resident(NAME)
         assert isinstance(resident, LoadedEngine)
-        model, tokenizer = resident.engine.loaded.model, resident.engine.loaded.tokenizer
+        model, tokenizer = resident.engine.adapters.reader, resident.engine.loaded.tokenizer
         prompt = tokenizer.apply_chat_template(FRANCE, add_generation_prompt=True, return_dict=False)
         answer = tokenizer.encode(PARIS, add_special_tokens=False)
         with torch.inference_mode():

@@ -1,0 +1,92 @@
+"""Tiny random checkpoints of any causal architecture, on disk as repositories have them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedTokenizerFast
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+MARKS = ("<|im_start|>", "<|im_end|>")
+WINDOW = 48
+LARGEST = 5_000_000  # parameters
+SIZES: dict[str, Any] = {
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "embed_dim", "dim", "lru_width"), 64),
+    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "inner_dim"), 96),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), 2),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"), 4),
+    **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "multi_query_group_num"), 2),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"), 512),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
+    **dict.fromkeys(("num_experts_per_tok", "moe_topk", "top_k_experts", "moe_k"), 2),
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size"), 32),
+    **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "v_head_dim", "head_dim", "qk_nope_head_dim", "kv_channels"), 16),
+    **dict.fromkeys(("qk_rope_head_dim", "mamba_d_head", "mamba_head_dim", "ssm_state_size", "state_size"), 8),
+    **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "first_k_dense_replace"), 1),
+    **dict.fromkeys(("sliding_window", "attention_window_size", "attention_chunk_size", "local_window"), WINDOW),
+    "word_embed_proj_dim": 64,
+    "original_max_position_embeddings": 512,
+}
+
+
+class NotTiny(Exception):
+    """The sizes above do not make this architecture small."""
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, and the marks of turns."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    fast.add_special_tokens({"additional_special_tokens": list(MARKS), "eos_token": MARKS[1]})
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+def causal_kinds() -> list[str]:
+    """Every model type of the installed transformers that has a causal language model."""
+    return sorted(kind for kind, config in CONFIG_MAPPING.items() if config in MODEL_FOR_CAUSAL_LM_MAPPING)
+
+
+def tiny_config(kind: str, vocabulary: int, **more: Any) -> Any:
+    """The architecture's own config with small sizes; `more` are further values of it."""
+    cls = CONFIG_MAPPING[kind]
+    usual = cls()
+    small = {name: size for name, size in SIZES.items() if getattr(usual, name, None) is not None}
+    if hasattr(usual, "num_key_value_heads"):
+        heads = "num_attention_heads" if "kv_lora_rank" in small else "num_key_value_heads"
+        small["num_key_value_heads"] = SIZES[heads]
+    if "qk_rope_head_dim" in small and "head_dim" in small:  # the head that positions turn
+        small["head_dim"] = small["qk_rope_head_dim"]
+    small |= {"vocab_size": vocabulary, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+    layer_types = getattr(usual, "layer_types", None)
+    if layer_types and not isinstance(getattr(cls, "layer_types", None), property):
+        small["layer_types"] = [layer_types[0], layer_types[-1]]
+    if isinstance(mlp_types := getattr(usual, "mlp_layer_types", None), list):
+        small["mlp_layer_types"] = [mlp_types[0], mlp_types[-1]]
+    return cls(**small | more)
+
+
+def save_tiny(kind: str, folder: Path, **more: Any) -> Path:
+    """Write a checkpoint with random weights, the same ones each time. Raises whatever the architecture raises."""
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(0)
+    config = tiny_config(kind, len(tokenizer), **more)
+    architecture = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    with torch.device("meta"):
+        size = sum(parameter.numel() for parameter in architecture(config).parameters())
+    if size > LARGEST:
+        raise NotTiny(f"{size / 1e6:.0f} million parameters")
+    model = architecture(config).eval().float()
+    for name, parameter in model.named_parameters():  # far enough apart that no two tokens are equally likely
+        if parameter.ndim > 1 and "norm" not in name:
+            torch.nn.init.normal_(parameter, std=0.08)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

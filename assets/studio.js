@@ -1,19 +1,22 @@
-() => {
+// What no component of gradio does: theme, address, confirmation, downloads, folders and pictures that are dropped.
+(() => {
   const key = "studio-theme";
   const apply = (dark) => document.body.classList.toggle("dark", dark);
-  const stored = localStorage.getItem(key);
-  if (stored) apply(stored === "dark");
+  // A question as it was typed: the server sends it as HTML, so that nothing in it is taken for Markdown.
+  const decoded = (html) => new DOMParser().parseFromString(html, "text/html").body.textContent;
+  const typed = (text) => text
+    .replace(/(<img class="chat-picture"[^>]*>)+\s*/g, "")
+    .replace(/<div class="typed">([\s\S]*?)<\/div>/g, (_, words) => decoded(words));
   if (navigator.clipboard) {
     const write = navigator.clipboard.writeText.bind(navigator.clipboard);
-    navigator.clipboard.writeText = (text) => write(
-      text.replace(/\n\u2063[^\n]*(\n\s*)?/g, "").replace(/<img class="chat-picture"[^>]*>\s*/g, ""));
+    navigator.clipboard.writeText = (text) => write(typed(text.replace(/\n\u2063[^\n]*(\n\s*)?/g, "")));
   }
   // On a narrow window the panels lie over the page: a choice made, or a click beside them, puts them away.
   document.addEventListener("click", (event) => {
     const chat = document.getElementById("chat");
     const inside = (place) => event.target.closest(place);
     if (!chat || inside("#chat-side-switch, #chat-settings-switch")) return;
-    if (!inside("#chat-side") || inside("#chat-new, #chat-talks label")) delete chat.dataset.side;
+    if (!inside("#chat-side") || inside("#chat-new, #chat-list button")) delete chat.dataset.side;
     if (window.innerWidth <= 1100 && !inside("#chat-settings, .options")) delete chat.dataset.settings;
   });
   // A dropped folder is walked, and names keep their folders: a slash would be cut off on the way, so it is disguised.
@@ -59,19 +62,25 @@
   };
   document.addEventListener("paste", (event) => take(event, event.clipboardData && event.clipboardData.files), true);
   document.addEventListener("drop", (event) => take(event, event.dataTransfer && event.dataTransfer.files), true);
-  // A question that is edited is its words; the pictures before it stay as they are.
+  // A question that is edited is its words; the pictures before it stay as they are. Escape leaves it as it was.
   document.addEventListener("click", (event) => {
-    if (!event.target.closest || !event.target.closest("#chatbot button")) return;
+    if (!event.target.closest?.("[data-testid=user] button, .message-buttons-right button, .message-row button")) return;
     requestAnimationFrame(() => {
-      for (const box of document.querySelectorAll("#chatbot .edit-textarea")) {
-        const words = box.value.replace(/^(<img class="chat-picture"[^>]*>)+\n\n/, "");
+      for (const box of document.querySelectorAll(".edit-textarea")) {
+        const words = typed(box.value);
         if (words === box.value) continue;
         box.value = words;
         box.style.minHeight = "";
         box.dispatchEvent(new Event("input", {bubbles: true}));
+        box.focus();
       }
     });
   }, true);
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !event.target.matches?.(".edit-textarea")) return;
+    const buttons = event.target.closest(".message-row")?.nextElementSibling?.querySelectorAll("button");
+    if (buttons?.length) buttons[buttons.length - 1].click(); // the cross after the tick, whatever language it is in
+  });
   // A destructive button asks first, in a dialog that is seen wherever the button stands.
   let agreed = null;
   document.addEventListener("click", (event) => {
@@ -94,6 +103,27 @@
     dialog.onclick = answer;
     dialog.showModal();
   }, true);
+  const tabs = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")];
+  const follow = () => {
+    const wanted = new URLSearchParams(location.search).get("tab") || "chat";
+    const tab = tabs().find((one) => one.dataset.tabId === wanted);
+    if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
+  };
+  let following = false;
+  addEventListener("popstate", () => {
+    following = true;
+    follow();
+    following = false;
+    const wanted = new URLSearchParams(location.search).get("c");
+    if (wanted !== window.studio.conversations.current()) window.studio.conversations.open(wanted, false);
+  });
+  document.addEventListener("click", (event) => {
+    const tab = event.target.closest?.("#tabs > .tab-wrapper [data-tab-id], #tabs > .tab-wrapper .overflow-dropdown button");
+    if (tab && !following) setTimeout(() => {
+      const chosen = tabs().find((one) => one.getAttribute("aria-selected") === "true");
+      if (chosen) window.studio.address({tab: chosen.dataset.tabId}, event.isTrusted);
+    });
+  });
   window.studio = {
     save(name, base64) {
       const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
@@ -103,10 +133,24 @@
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     },
+    // Tab and conversation stand in the address: back, forward and a reload follow it.
+    address(changes, push) {
+      const url = new URL(location.href);
+      for (const [name, value] of Object.entries(changes))
+        if (value) url.searchParams.set(name, value);
+        else url.searchParams.delete(name);
+      if (url.href !== location.href) history[push ? "pushState" : "replaceState"](null, "", url);
+    },
+    start() {
+      follow();
+      const stored = localStorage.getItem(key);
+      if (stored) apply(stored === "dark");
+    },
     ready(kept) {
       document.documentElement.lang = kept.shown === "zh" ? "zh-CN" : "en";
       document.cookie = `studio-language=${kept.shown}; path=/; SameSite=Lax`; // for routes that know no session
       document.documentElement.dataset.studioReady = kept.shown;
+      window.studio.conversations.begin();
     },
     flip(panel) {
       const chat = document.getElementById("chat");
@@ -119,4 +163,4 @@
       apply(dark);
     },
   };
-}
+})();

@@ -10,10 +10,8 @@ from typing import Any
 from app.pictures import data_url
 from app.story.outline import HEADING
 
-UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]+')
 NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 PICTURE_INCHES = 5.5
-TITLE_LENGTH = 40
 
 
 @dataclass(frozen=True)
@@ -22,17 +20,6 @@ class Picture:
 
     data: bytes
     caption: str = ""
-
-
-def title_of(text: str) -> str:
-    """The first words of a premise, on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= TITLE_LENGTH else f"{line[: TITLE_LENGTH - 1]}…"
-
-
-def file_name(title: str, suffix: str) -> str:
-    """A name every system accepts."""
-    return f"{UNSAFE.sub(' ', title).strip(' .…') or 'story'}.{suffix}"
 
 
 def markdown(

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
 
 
+SCRIPTS = ("studio.js", "conversations.js")
+
+
 def build(services: "Services") -> gr.Blocks:
     """Draw the page. A tab appears when its service is there."""
     forced = services.settings.language
@@ -76,11 +79,12 @@ def build(services: "Services") -> gr.Blocks:
 
 def appearance() -> dict[str, Any]:
     """How the page looks: options for `launch` and for `mount_gradio_app`."""
+    script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return {
         "theme": studio_theme(),
         "css_paths": [ASSETS / "studio.css"],
-        "js": (ASSETS / "studio.js").read_text(encoding="utf-8"),
-        "head": f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        "js": "() => window.studio.start()",
+        "head": f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{script}</script>',
         "favicon_path": str(ASSETS / "icons" / "favicon.svg"),
         "footer_links": [],
     }

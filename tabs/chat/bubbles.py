@@ -1,22 +1,31 @@
-"""Between the chatbot's value and the turns of a conversation."""
+"""Convert turns of a conversation to the messages of gr.Chatbot and back."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from html import unescape
 from typing import Any
 
 from app.chat.conversations import Turn
 from app.chat.service import Reply
+from tabs.shell.conversation import typed
 from tabs.shell.page import Visitor
 
 PICTURE = re.compile(r'<img class="chat-picture" alt="" src="data:image/jpeg;base64,([A-Za-z0-9+/]+={0,2})">')
 SHOWN = re.compile(rf"((?:{PICTURE.pattern})+)\n\n")  # what stands before the words of a question
+TYPED = re.compile(r'<div class="typed">(.*)</div>', re.DOTALL)
 NOTE = "\u2063"  # invisible; by it studio.js knows the notes and leaves them out of what is copied
 
 
 def bubbles_of(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     """Turns as the chatbot shows them, a note as a bubble of its own below."""
     return [bubble for turn in turns for bubble in _bubbles(turn)]
+
+
+def turn_at(turns: Sequence[Turn], bubble: int) -> int:
+    """Which turn the bubble with this number shows."""
+    owners = [place for place, turn in enumerate(turns) for _ in _bubbles(turn)]
+    return owners[bubble] if 0 <= bubble < len(owners) else max(0, len(turns) - 1)
 
 
 def turns_of(bubbles: Sequence[Any]) -> list[Turn]:
@@ -66,7 +75,8 @@ def note_of(visitor: Visitor, reply: Reply) -> str:
 def _bubbles(turn: Turn) -> list[dict[str, Any]]:
     # A part, not a plain string: gradio would strip a string's indentation. One part: gradio edits each by itself.
     shown = f"{''.join(map(picture_tag, turn.pictures))}\n\n" if turn.pictures else ""
-    said: dict[str, Any] = {"role": turn.role, "content": [{"type": "text", "text": shown + turn.content}]}
+    words = typed(turn.content) if turn.role == "user" else turn.content
+    said: dict[str, Any] = {"role": turn.role, "content": [{"type": "text", "text": shown + words}]}
     return [said, _titled(NOTE + turn.note, "done")] if turn.note else [said]
 
 
@@ -80,9 +90,10 @@ def _text(bubble: Any) -> str:
 
 
 def words_of(text: str) -> str:
-    """A question without the pictures that stand before it."""
+    """A question as it was typed, without the pictures that stand before it."""
     shown = SHOWN.match(text)
-    return text[shown.end() :] if shown else text
+    words = text[shown.end() :] if shown else text
+    return unescape(found[1]) if (found := TYPED.fullmatch(words)) else words
 
 
 def _pictures(bubble: Any) -> tuple[str, ...]:

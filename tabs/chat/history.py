@@ -1,36 +1,47 @@
-"""The visitor's conversations on the chat tab: open, begin, name, delete, save; kept in their own browser."""
+"""Show, title and export the conversation that the browser keeps."""
 
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
 
-from app.chat.conversations import History, Turn, as_json, as_markdown, file_name, shelf_from
+from app.chat.conversations import Conversation, Turn, as_json, as_markdown, conversation_from
 from app.errors import BadInput
-from tabs.chat.bubbles import bubbles_of, turns_of
+from app.files import file_name, first_words
+from app.models.interface import Registry
+from tabs.chat.bubbles import bubbles_of
+from tabs.chat.pictures import View
+from tabs.chat.widgets import ChatWidgets
+from tabs.shell.conversation import idle_box
 from tabs.shell.page import Visitor
 
-View = list[Any]  # chatbot, turns written, box, shelf, list, title: what every event of the tab may change
-Bubbles = list[Any]  # the chatbot's value
 CLOSING_S = 5.0
+RANGES = {"temperature": (0, 2), "top_p": (0.05, 1), "max_new_tokens": (16, 4096)}
 
 
-@dataclass(frozen=True)
-class Written:
-    """What the server last sent of an answer, its conversation's turns and all; `closed` when it sends no more.
+@dataclass
+class Answering:
+    """An answer that is being written. `conversation` is what is there of it now, `before` what was there before.
 
     A cancelled answer may send once more, so whoever takes its place on the page waits for `closed` first.
     """
 
-    turns: tuple[Turn, ...]
-    closed: threading.Event
+    before: Conversation
+    conversation: Conversation
+    question: Turn
+    sent: bool  # the question came from the box, where it goes back if nothing answers it
+    closed: threading.Event = field(default_factory=threading.Event)
 
-    def final(self) -> list[Turn]:
-        """The turns once the answer is closed, without a question that got no answer."""
+    @property
+    def answered(self) -> bool:
+        turns = self.conversation.turns
+        return bool(turns) and turns[-1].role == "assistant"
+
+    def wait(self) -> None:
+        """Until nothing more is sent of it."""
         self.closed.wait(CLOSING_S)
-        answered = self.turns[-1].role == "assistant"
-        return list(self.turns if answered else self.turns[:-1])
 
 
 class NothingToSave(BadInput):
@@ -38,56 +49,68 @@ class NothingToSave(BadInput):
     en = "This conversation is still empty."
 
 
-def arrive(visitor: Visitor, stored: object) -> View:
-    """A page was loaded: the conversation that was open last."""
-    return _show(visitor, shelf_from(stored))
+def show(
+    registry: Registry, widgets: ChatWidgets, visitor: Visitor, event: gr.EventData, answering: Answering | None
+) -> View:
+    """The conversation that the browser hands over: after a load, a choice from the list, a change in another tab."""
+    if answering is not None:
+        answering.wait()
+        gr.Info(visitor.text("chat.left_unfinished", title=answering.conversation.title), title="")
+    conversation = conversation_from(event.conversation)
+    options = settings_view(registry.for_visitor(visitor.name), widgets, conversation.settings)
+    typed = idle_box("" if answering else None)
+    return idle_view(widgets, visitor, conversation) | options | {widgets.box: typed}
 
 
-def start_new(visitor: Visitor, written: Written | None, stored: object) -> View:
-    """A new conversation; what was being written is kept."""
-    return _show(visitor, _kept(written, stored).started())
+def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation) -> View:
+    """A conversation to which nothing is being written."""
+    turns = conversation.turns
+    last = turns[-1] if turns else None
+    unanswered = last is not None and last.role == "user"
+    cut = last is not None and last.role == "assistant" and not last.whole
+    return {
+        widgets.kept: conversation.to_json() | {"writing": False},
+        widgets.answering: None,
+        widgets.title: conversation.title,
+        widgets.chatbot: bubbles_of(told(visitor, turns)),
+        widgets.resume: gr.update(visible=unanswered or cut),
+        widgets.retry: gr.update(visible=unanswered),
+        widgets.go_on: gr.update(visible=cut),
+    }
 
 
-def switch_to(visitor: Visitor, written: Written | None, stored: object, identity: str) -> View:
-    """Another conversation from the list; what was being written is kept."""
-    return _show(visitor, _kept(written, stored).opened(identity))
+def told(visitor: Visitor, turns: Sequence[Turn]) -> list[Turn]:
+    """Turns with a word under what was broken off: a question without answer, an answer without figures."""
+    shown = []
+    for turn, following in zip(turns, [*turns[1:], None], strict=False):
+        unanswered = turn.role == "user" and (following is None or following.role == "user")
+        broken = turn.role == "assistant" and not turn.whole and not turn.note
+        note = visitor.text("chat.unanswered" if unanswered else "chat.interrupted")
+        shown.append(replace(turn, note=note) if unanswered or broken else turn)
+    return shown
 
 
-def rename(visitor: Visitor, stored: object, title: str) -> View:
-    """Another title for the open conversation."""
-    return [*([gr.skip()] * 3), *shelf_view(visitor, shelf_from(stored).renamed(title))]
+def settings_view(registry: Registry, widgets: ChatWidgets, kept: dict[str, Any]) -> View:
+    """The settings of a conversation; what a browser should not have kept is left as the page has it."""
+    view: View = {}
+    for name, component in widgets.options.by_name.items():
+        value = kept.get(name)
+        if name == "model":
+            usable = isinstance(value, str) and ("/" in value or value in registry.names())
+        elif name in RANGES:
+            low, high = RANGES[name]
+            usable = isinstance(value, int | float) and low <= value <= high
+        else:
+            usable = isinstance(value, str)
+        if usable:
+            view[component] = value
+    return view
 
 
-def delete_open(visitor: Visitor, written: Written | None, stored: object) -> View:
-    """Away with the open conversation."""
-    return _show(visitor, _kept(written, stored).without_open())
-
-
-def export(kind: str, visitor: Visitor, bubbles: Bubbles, stored: object) -> tuple[str, str]:
+def export(kind: str, visitor: Visitor, kept: object, title: str) -> tuple[str, str]:
     """The open conversation as a file: its name and its text."""
-    talk = replace(shelf_from(stored).open, turns=tuple(turns_of(bubbles)))
-    if not talk.turns:
+    conversation = replace(conversation_from(kept), title=first_words(title))
+    if not conversation.turns:
         raise NothingToSave
-    text = as_markdown(talk, visitor.language) if kind == "md" else as_json(talk)
-    return file_name(talk, kind), text
-
-
-def shelf_view(visitor: Visitor, shelf: History) -> list[Any]:
-    """The shelf itself, its list and the open title."""
-    untitled = visitor.text("chat.untitled")
-    choices = [(talk.title or untitled, talk.id) for talk in shelf.conversations]
-    return [shelf.to_json(), gr.update(choices=choices, value=shelf.open.id), shelf.open.title]
-
-
-def _show(visitor: Visitor, shelf: History) -> View:
-    return [bubbles_of(shelf.open.turns), None, idle_box(""), *shelf_view(visitor, shelf)]
-
-
-def _kept(written: Written | None, stored: object) -> History:
-    """The shelf with an answer that was cut short just now."""
-    shelf = shelf_from(stored)
-    return shelf.saved(shelf.open.id, written.final()) if written else shelf
-
-
-def idle_box(message: str) -> dict[str, Any]:
-    return gr.update(value=message, submit_btn=True, stop_btn=False)
+    text = as_markdown(conversation, visitor.language) if kind == "md" else as_json(conversation)
+    return file_name(conversation.title, kind, "chat"), text

@@ -1,4 +1,4 @@
-"""Pictures of the chat tab: taken in, shown as thumbnails above the box, handed to the question that is sent.
+"""Pictures of the chat page: uploaded, shown as thumbnails above the box, handed to the question that is sent.
 
 What was uploaded is scaled, its copy deleted soon. The scaled pictures stay in the session; the browser keeps
 thumbnails, which stand in for them after a reload.
@@ -24,7 +24,7 @@ from tabs.shell.upload_cleanup import discard, uploaded
 
 MOST_AT_ONCE = 6
 MOST_KEPT = 40
-NOTHING_WAITS = ("", gr.update(visible=False))  # tray, remove
+View = dict[Any, Any]  # a value for each component that changes
 THUMBNAIL = 288  # pixels of its longer side: about 10 KB, of which a browser keeps a hundred
 
 
@@ -88,18 +88,19 @@ def draw_pictures(page: Page) -> PictureWidgets:
 
 def wire_pictures(page: Page, registry: Registry, widgets: PictureWidgets, model: gr.Dropdown) -> None:
     """Uploads, the camera, and a word in time when the chosen model does not see."""
-    shown = widgets.shown
-    page.on(widgets.attach.upload, partial(attach, registry), [widgets.attach, widgets.album, model], shown, holds=True)
-    lens = [widgets.lens_open, widgets.lens]
-    page.on(
-        widgets.lens.input, partial(snap, registry), [widgets.lens, widgets.album, model], [*shown, *lens], holds=True
-    )
-    page.on(widgets.camera.click, flip_camera, [widgets.lens_open], lens)
-    page.on(widgets.remove.click, clear, [widgets.album], shown)
-    page.on(model.change, partial(look_again, registry), [widgets.album, model], [widgets.tray, widgets.remove])
+    shown, lens = widgets.shown, [widgets.lens_open, widgets.lens]
+    taken = [widgets.album, model]
+    page.on(widgets.attach.upload, partial(attach, registry, widgets), [widgets.attach, *taken], shown, holds=True)
+    snapped = [*shown, *lens]
+    page.on(widgets.lens.input, partial(snap, registry, widgets), [widgets.lens, *taken], snapped, holds=True)
+    page.on(widgets.camera.click, partial(flip_camera, widgets), [widgets.lens_open], lens)
+    page.on(widgets.remove.click, partial(clear, widgets), [widgets.album], shown)
+    page.on(model.change, partial(tray_view, registry, widgets), taken, shown)
 
 
-def attach(registry: Registry, visitor: Visitor, paths: list[str] | None, album: Album, model: str) -> list[Any]:
+def attach(
+    registry: Registry, widgets: PictureWidgets, visitor: Visitor, paths: list[str] | None, album: Album, model: str
+) -> View:
     """Take uploads in. One that cannot be used is told of; the others stay."""
     refused: StudioError | None = None
     files = [path for path, _ in uploaded(paths or [])]
@@ -114,43 +115,40 @@ def attach(registry: Registry, visitor: Visitor, paths: list[str] | None, album:
     discard(files)
     if refused is not None:
         gr.Warning(refused.text(visitor.language), title=visitor.text("app.error"))
-    return [album, *tray_view(registry, visitor, album, model)]
+    return tray_view(registry, widgets, visitor, album, model)
 
 
-def snap(registry: Registry, visitor: Visitor, path: str | None, album: Album, model: str) -> list[Any]:
+def snap(
+    registry: Registry, widgets: PictureWidgets, visitor: Visitor, path: str | None, album: Album, model: str
+) -> View:
     """A photo was taken; the camera goes off."""
-    taken = attach(registry, visitor, [path] if path else [], album, model)
-    return [*taken, False, gr.update(value=None, visible=False)]
+    taken = attach(registry, widgets, visitor, [path] if path else [], album, model)
+    return taken | {widgets.lens_open: False, widgets.lens: gr.update(value=None, visible=False)}
 
 
-def flip_camera(_visitor: Visitor, shown: bool) -> list[Any]:
+def flip_camera(widgets: PictureWidgets, _visitor: Visitor, shown: bool) -> View:
     """Show or hide the camera."""
-    return [not shown, gr.update(visible=not shown)]
+    return {widgets.lens_open: not shown, widgets.lens: gr.update(visible=not shown)}
 
 
-def clear(_visitor: Visitor, album: Album) -> list[Any]:
+def clear(widgets: PictureWidgets, _visitor: Visitor, album: Album) -> View:
     """The next question goes without pictures."""
-    return [replace(album, waiting=()), *NOTHING_WAITS]
+    return waiting_view(widgets, replace(album, waiting=()))
 
 
-def look_again(registry: Registry, visitor: Visitor, album: Album, model: str) -> list[Any]:
-    """Another model was chosen: does it see what waits?"""
-    return tray_view(registry, visitor, album, model)
+def tray_view(registry: Registry, widgets: PictureWidgets, visitor: Visitor, album: Album, model: str) -> View:
+    """What waits, and a sentence where the model does not see it."""
+    view = waiting_view(widgets, album)
+    if album.waiting and not can_see(registry.for_visitor(visitor.name), model):
+        name = "".join(letter for letter in model if letter.isalnum() or letter in "-_./+ ")[:80]
+        view[widgets.tray] += f"<p>{visitor.text('chat.cannot_see', model=name)}</p>"
+    return view
 
 
-def tray_view(registry: Registry, visitor: Visitor, album: Album, model: str) -> list[Any]:
-    """Thumbnails of what waits, the sentence where the model does not see it, and the button that removes them."""
-    shown, button = waiting_view(album)
-    if not album.waiting or can_see(registry.for_visitor(visitor.name), model):
-        return [shown, button]
-    return [f"{shown}<p>{visitor.text('chat.cannot_see', model=_plain(model))}</p>", button]
-
-
-def waiting_view(album: Album) -> list[Any]:
+def waiting_view(widgets: PictureWidgets, album: Album) -> View:
     """Thumbnails of what waits, and the button that removes them."""
-    if not album.waiting:
-        return list(NOTHING_WAITS)
-    return [f"<div>{''.join(map(picture_tag, album.waiting))}</div>", gr.update(visible=True)]
+    tray = f"<div>{''.join(map(picture_tag, album.waiting))}</div>" if album.waiting else ""
+    return {widgets.album: album, widgets.tray: tray, widgets.remove: gr.update(visible=bool(tray))}
 
 
 def can_see(registry: Registry, model: str) -> bool:
@@ -168,8 +166,16 @@ def check_sight(registry: Registry, model: str, thumbnails: Sequence[str]) -> No
 
 
 def history_of(turns: Sequence[Turn], album: Album) -> list[Message]:
-    """Earlier turns as the model is told them, their pictures with them."""
-    return [_message(turn, album) for turn in turns]
+    """Earlier turns as the model is told them, their pictures with them; questions without answer become one."""
+    messages: list[Message] = []
+    for message in (_message(turn, album) for turn in turns):
+        if messages and messages[-1]["role"] == message["role"]:
+            before = messages.pop()
+            message["content"] = f"{before['content']}\n\n{message['content']}"
+            if images := (*before.get("images", ()), *message.get("images", ())):
+                message["images"] = images
+        messages.append(message)
+    return messages
 
 
 def _message(turn: Turn, album: Album) -> Message:
@@ -178,7 +184,3 @@ def _message(turn: Turn, album: Album) -> Message:
     if turn.pictures:
         message["images"] = album.images(turn.pictures)
     return message
-
-
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name if letter.isalnum() or letter in "-_./+ ")[:80]

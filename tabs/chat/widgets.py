@@ -1,5 +1,6 @@
-"""The chat tab's components, drawn."""
+"""Widgets of the chat page."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,72 +11,99 @@ from app.models.interface import Registry, Sampling, SamplingDefaults
 from app.texts import load_texts
 from tabs.chat.pictures import PictureWidgets, draw_pictures
 from tabs.shell.confirmation import ASKS_FIRST
-from tabs.shell.conversation import conversation_chatbot
+from tabs.shell.conversation import conversation_chatbot, question_box
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import BROWSER_SECRET, Page
+
+LIST = "window.studio.conversations.draw(element, trigger, watch)"  # assets/conversations.js
+KEEPER = "window.studio.conversations.keep(props, watch)"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings of a conversation; its names are those of `chat_request` and of what the browser keeps."""
+
+    model: gr.Dropdown
+    system: gr.Textbox
+    temperature: gr.Slider
+    top_p: gr.Slider
+    max_new_tokens: gr.Slider
+    seed: gr.Textbox
+
+    @property
+    def by_name(self) -> dict[str, Any]:
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class ChatWidgets:
-    """What the tab's events read and write. `options` in the order of chat.OPTIONS.
+    """What the tab's events read and write.
 
-    `written` holds the turns as the server last sent them: the browser may lag behind when an answer ends.
+    `listed` tells which conversation is to be shown; whatever is put into `kept`, the browser stores. `answering` is
+    the answer that is being written.
     """
 
+    listed: gr.HTML
+    kept: gr.HTML
+    legacy: gr.BrowserState
+    answering: gr.State
+    title: gr.Textbox
     chatbot: gr.Chatbot
+    resume: gr.Row
+    retry: gr.Button
+    go_on: gr.Button
     box: gr.Textbox
     pictures: PictureWidgets
-    shelf: gr.BrowserState
-    written: gr.State
-    talks: gr.Radio
-    title: gr.Textbox
-    options: list[Any]
-    new: gr.Button
+    options: Options
     save_markdown: gr.Button
     save_json: gr.Button
-    delete: gr.Button
 
     @property
     def answer_view(self) -> list[Any]:
-        """What an answer may change: the view, and the pictures that wait."""
-        return [*self.view, *self.pictures.shown]
+        """What an answer may change."""
+        buttons = [self.resume, self.retry, self.go_on]
+        return [self.kept, self.answering, self.title, self.chatbot, *buttons, self.box, *self.pictures.shown]
 
     @property
     def view(self) -> list[Any]:
-        """What every event of the tab may change."""
-        return [self.chatbot, self.written, self.box, self.shelf, self.talks, self.title]
+        """What another conversation changes."""
+        return [*self.answer_view, *self.options.by_name.values()]
 
 
 def draw(page: Page, registry: Registry) -> ChatWidgets:
     """Conversations on the left, the open one in the middle, settings on the right."""
-    shelf = gr.BrowserState({}, storage_key="studio-conversations", secret=BROWSER_SECRET)
     with gr.Row(elem_id="chat", equal_height=False):
         with gr.Column(elem_id="chat-side", scale=0, min_width=240):
-            new = page.bind(gr.Button(elem_id="chat-new"), value="chat.new")
-            talks = page.bind(gr.Radio(elem_id="chat-talks", container=False), label="chat.conversations")
+            page.bind(gr.Button(elem_id="chat-new"), value="chat.new")
+            drawn = gr.HTML(elem_id="chat-list", padding=False, js_on_load=LIST)
+            conversations = page.bind(drawn, value=_list)
             with gr.Row(elem_id="chat-export"):
-                save_markdown = page.bind(gr.Button(size="sm", min_width=0), value="chat.save_markdown")
-                save_json = page.bind(gr.Button(size="sm", min_width=0), value="chat.save_json")
-                delete = page.bind(gr.Button(size="sm", min_width=0, elem_classes=ASKS_FIRST), value="chat.delete")
+                look: dict[str, Any] = {"size": "sm", "min_width": 0}
+                save_markdown = page.bind(gr.Button(**look), value="chat.save_markdown")
+                save_json = page.bind(gr.Button(**look), value="chat.save_json")
+                delete = gr.Button(elem_id="chat-delete", elem_classes=ASKS_FIRST, **look)
+                page.bind(delete, value="chat.delete")
         with gr.Column(elem_id="chat-main", scale=1, min_width=0):
             title = _bar(page)
-            chatbot, box, pictures = _conversation(page)
+            parts = _conversation(page)
         with gr.Column(elem_id="chat-settings", scale=0, min_width=260):
             options = _settings(page, registry)
     return ChatWidgets(
-        chatbot,
-        box,
-        pictures,
-        shelf,
-        gr.State(),
-        talks,
-        title,
-        options,
-        new,
-        save_markdown,
-        save_json,
-        delete,
+        listed=conversations,
+        kept=gr.HTML(visible="hidden", html_template="", js_on_load=KEEPER),
+        legacy=gr.BrowserState({}, storage_key="studio-conversations", secret=BROWSER_SECRET),
+        answering=gr.State(),
+        title=title,
+        options=options,
+        save_markdown=save_markdown,
+        save_json=save_json,
+        **parts,
     )
+
+
+def _list(language: Language) -> str:
+    texts = {key: load_texts(language)[f"chat.{key}"] for key in ("conversations", "untitled")}
+    return f"<nav data-texts='{json.dumps(texts, ensure_ascii=False)}'></nav>"
 
 
 def _bar(page: Page) -> gr.Textbox:
@@ -92,45 +120,35 @@ def _bar(page: Page) -> gr.Textbox:
     return title
 
 
-def _conversation(page: Page) -> tuple[gr.Chatbot, gr.Textbox, PictureWidgets]:
+def _conversation(page: Page) -> dict[str, Any]:
     chatbot = page.bind(
         conversation_chatbot("chatbot", editable="user"),
         label="chat.conversation",
         placeholder="chat.welcome",
         examples=_examples,
     )
+    with gr.Row(visible=False, elem_id="chat-resume") as resume:
+        retry = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-retry"), value="chat.retry")
+        go_on = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-go-on"), value="chat.go_on")
     pictures = draw_pictures(page)
-    box = page.bind(
-        gr.Textbox(
-            elem_id="chat-box",
-            show_label=False,
-            container=False,
-            lines=1,
-            max_lines=8,
-            autofocus=True,
-            submit_btn=True,
-        ),
-        label="chat.message",
-        placeholder="chat.placeholder",
-    )
-    return chatbot, box, pictures
+    box = page.bind(question_box("chat-box", autofocus=True), label="chat.message", placeholder="chat.placeholder")
+    return {"chatbot": chatbot, "resume": resume, "retry": retry, "go_on": go_on, "pictures": pictures, "box": box}
 
 
 def _examples(language: Language) -> list[dict[str, str]]:
     return [{"text": example} for example in load_texts(language)["chat.examples"]]
 
 
-def _settings(page: Page, registry: Registry) -> list[Any]:
+def _settings(page: Page, registry: Registry) -> Options:
     usual, length = SamplingDefaults(), Sampling.max_new_tokens
-    return [
-        model_choice(page, registry),
-        page.bind(gr.Textbox(lines=3, max_lines=10), label="chat.system", placeholder="chat.system_placeholder"),
-        page.bind(
-            gr.Slider(0, 2, usual.temperature, step=0.05),
-            label="chat.temperature",
-            info="chat.temperature_info",
+    model = model_choice(page, registry)
+    return Options(
+        model=model,
+        system=page.bind(gr.Textbox(lines=3, max_lines=10), label="chat.system", placeholder="chat.system_placeholder"),
+        temperature=page.bind(
+            gr.Slider(0, 2, usual.temperature, step=0.05), label="chat.temperature", info="chat.temperature_info"
         ),
-        page.bind(gr.Slider(0.05, 1, usual.top_p, step=0.05), label="chat.top_p", info="chat.top_p_info"),
-        page.bind(gr.Slider(16, 4096, length, step=16), label="chat.length"),
-        page.bind(gr.Textbox(max_lines=1, max_length=20), label="chat.seed", info="chat.seed_info"),
-    ]
+        top_p=page.bind(gr.Slider(0.05, 1, usual.top_p, step=0.05), label="chat.top_p", info="chat.top_p_info"),
+        max_new_tokens=page.bind(gr.Slider(16, 4096, length, step=16), label="chat.length"),
+        seed=page.bind(gr.Textbox(max_lines=1, max_length=20), label="chat.seed", info="chat.seed_info"),
+    )

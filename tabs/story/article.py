@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
+from app.files import file_name, first_words
 from app.models.interface import Registry
 from app.story import export
 from app.story.article import Article
@@ -93,7 +94,7 @@ def illustrate(
 ) -> Iterator[View]:
     """The story as it stands in the browser, with pictures."""
     draft = draft_from(stored)
-    title = export.title_of(str(draft.inputs.get("premise") or "")) or visitor.text("story.tab")
+    title = first_words(str(draft.inputs.get("premise") or "")) or visitor.text("story.tab")
     making = service.illustrate(visitor.session, title, draft.paragraphs, model, visitor.name, vision_model or "")
     for progress in making:
         yield _busy(visitor, progress)
@@ -165,7 +166,7 @@ def save_markdown(service: IllustrationService, visitor: Visitor) -> tuple[str, 
     """The article as one Markdown file with its pictures inside."""
     article = _article(service, visitor)
     pictures = service.pictures(visitor.session)
-    return export.file_name(article.title, "md"), export.markdown(
+    return file_name(article.title, "md", "story"), export.markdown(
         article.title, article.paragraphs, pictures, alone=True
     )
 
@@ -175,7 +176,7 @@ def save(service: IllustrationService, kind: str, visitor: Visitor) -> tuple[str
     article = _article(service, visitor)
     make = export.docx if kind == "docx" else export.archive
     made = make(article.title, article.paragraphs, service.pictures(visitor.session))
-    return export.file_name(article.title, kind), made
+    return file_name(article.title, kind, "story"), made
 
 
 def _article(service: IllustrationService, visitor: Visitor) -> Article:

@@ -1,6 +1,7 @@
 """The chat tab in a real browser, over a model that answers from a script."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -179,9 +180,9 @@ def test_a_reload_keeps_the_conversations(page: Page) -> None:
     say(page, "two")
     page.reload()
     expect(answers(page)).to_have_text("You said: two")
-    page.locator("#chat-talks label", has_text="one").click()
+    page.locator("#chat-list button", has_text="one").click()
     expect(answers(page)).to_have_text("You said: one")
-    expect(page.locator("#chat-talks label")).to_have_text(["two", "one"])
+    expect(page.locator("#chat-list button")).to_have_text(["two", "one"])
 
 
 def test_another_conversation_may_be_opened_while_one_is_written(page: Page, model: FakeModel) -> None:
@@ -189,12 +190,136 @@ def test_another_conversation_may_be_opened_while_one_is_written(page: Page, mod
     ask(page, "first of all")
     expect(answers(page)).to_have_text("You")
     page.locator("#chat-new").click()
+    expect(page.locator(".toast-body")).to_contain_text("«first of all» was stopped")
     expect(answers(page)).to_have_count(0)
     assert model.generations[0].cancelled.wait(30)
     model.gate.release(20)
     say(page, "second")
-    page.locator("#chat-talks label", has_text="first").click()
+    page.locator("#chat-list button", has_text="first").click()
     expect(answers(page)).to_have_text("You")
+
+
+def test_a_reload_in_mid_answer_keeps_what_had_come_and_goes_on(page: Page, model: FakeModel) -> None:
+    model.gate = threading.Semaphore(2)
+    ask(page, "hello to you")
+    expect(answers(page)).to_have_text("You said:")
+    page.reload()
+    expect(answers(page)).to_have_text("You said:")
+    expect(notes(page)).to_contain_text("broken off")
+    model.gate = None
+    model.script = lambda _: ["hello", " to you"]
+    page.locator("#chat-go-on").click()
+    expect(answers(page)).to_have_text("You said: hello to you")
+    settled(page)
+    expect(page.locator("#chat-go-on")).to_have_count(0)
+    assert [message["content"] for message in model.prompts[1][0][:2]] == ["hello to you", "You said:"]
+
+
+def test_a_reload_before_the_answer_offers_it_anew_and_the_next_question_stands_apart(
+    page: Page, model: FakeModel
+) -> None:
+    model.gate = threading.Semaphore(0)
+    ask(page, "are you there")
+    expect(notes(page)).to_contain_text("One moment")
+    page.reload()
+    expect(notes(page)).to_contain_text("not answered")
+    model.gate = None
+    page.locator("#chat-retry").click()
+    expect(answers(page)).to_have_text("You said: are you there")
+    settled(page)
+    model.gate = threading.Semaphore(0)
+    ask(page, "and now")
+    expect(notes(page).last).to_contain_text("One moment")
+    page.reload()
+    expect(notes(page).last).to_contain_text("not answered")
+    model.gate = None
+    say(page, "still there?")
+    expect(page.locator("#chatbot [data-testid=user]")).to_have_text(["are you there", "and now", "still there?"])
+
+
+def test_a_reload_keeps_the_settings_which_are_each_conversation_s_own(page: Page, model: FakeModel) -> None:
+    system = page.get_by_role("textbox", name="System prompt")
+    system.fill("be brief")
+    say(page, "one")
+    page.locator("#chat-new").click()
+    expect(answers(page)).to_have_count(0)
+    system.fill("be long")
+    say(page, "two")
+    page.reload()
+    expect(answers(page)).to_have_text("You said: two")
+    expect(system).to_have_value("be long")
+    page.locator("#chat-list button", has_text="one").click()
+    expect(system).to_have_value("be brief")
+    ask(page, "three")
+    expect(answers(page)).to_have_count(2)
+    assert model.prompts[-1][0][0] == {"role": "system", "content": "be brief"}
+
+
+def test_two_tabs_lose_nothing_of_each_other_s(page: Page, model: FakeModel) -> None:
+    """Other conversations, the same one while nothing is written, and the same one while both write."""
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.locator("html[data-studio-ready]").wait_for(state="attached")
+    say(page, "one")
+    say(other, "two")
+    titles = ["two", "one"]
+    expect(page.locator("#chat-list button")).to_have_text(titles)
+    expect(other.locator("#chat-list button")).to_have_text(titles)
+    other.locator("#chat-list button", has_text="one").click()
+    expect(answers(other)).to_have_text("You said: one")
+    say(page, "three")
+    expect(answers(other)).to_have_text(["You said: one", "You said: three"])
+    model.gate = threading.Semaphore(0)
+    ask(page, "four")
+    expect(notes(page).last).to_contain_text("One moment")
+    ask(other, "five")
+    expect(notes(other).last).to_contain_text("One moment")
+    model.gate.release(50)
+    for tab in (page, other):
+        settled(tab)
+    page.reload()
+    expect(answers(page)).to_have_count(4)
+    assert {f"You said: {word}" for word in ("one", "three", "four", "five")} == set(answers(page).all_inner_texts())
+
+
+def test_tab_and_conversation_have_an_address(page: Page) -> None:
+    say(page, "one")
+    page.locator("#chat-new").click()
+    expect(answers(page)).to_have_count(0)
+    say(page, "two")
+    page.get_by_role("tab", name="Models").click()
+    expect(page).to_have_url(re.compile(r"tab=models"))
+    page.reload()
+    expect(page.get_by_role("tab", name="Models")).to_have_attribute("aria-selected", "true")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Chat")).to_have_attribute("aria-selected", "true")
+    expect(answers(page)).to_have_text("You said: two")
+    page.go_back()
+    expect(answers(page)).to_have_text("You said: one")
+    page.go_forward()
+    expect(answers(page)).to_have_text("You said: two")
+
+
+TYPED = "__init__ <b>x</b> a<b and c>d $5 and $6 `x` <think>hm</think> <script>y</script> \\(y\\)\n\n# head\n    * dot"
+
+
+def test_what_is_typed_is_shown_copied_and_edited_as_it_was_typed(page: Page, model: FakeModel) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    ask(page, TYPED)
+    settled(page)
+    question = page.locator("#chatbot [data-testid=user] .typed")
+    assert question.evaluate("element => element.innerText") == TYPED
+    page.locator("#chatbot .message-buttons-right").get_by_role("button", name="Copy").click()
+    page.wait_for_function("typed => navigator.clipboard.readText().then((text) => text.trim() === typed)", arg=TYPED)
+    page.locator("#chatbot").get_by_role("button", name="Edit").first.click()
+    edited = page.locator("#chatbot .edit-textarea")
+    expect(edited).to_have_value(TYPED)
+    assert edited.bounding_box()["width"] > 400  # type: ignore[index]
+    edited.press("Escape")
+    expect(edited).to_have_count(0)
+    page.reload()
+    assert question.evaluate("element => element.innerText") == TYPED
+    assert model.prompts[0][0][-1]["content"] == TYPED
 
 
 def test_renaming_and_deleting_a_conversation(page: Page) -> None:
@@ -202,17 +327,17 @@ def test_renaming_and_deleting_a_conversation(page: Page) -> None:
     title = page.locator("#chat-title").get_by_role("textbox")
     title.fill("My talk")
     title.press("Enter")
-    expect(page.locator("#chat-talks label")).to_have_text(["My talk"])
+    expect(page.locator("#chat-list button")).to_have_text(["My talk"])
     page.locator("#chat-new").click()
     expect(answers(page)).to_have_count(0)
     say(page, "two")
-    page.get_by_role("button", name="Delete", exact=True).click()
+    page.locator("#chat-delete").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     page.locator("#confirm-yes").click()
-    expect(page.locator("#chat-talks label")).to_have_text(["My talk"])
+    expect(page.locator("#chat-list button")).to_have_text(["My talk"])
     expect(answers(page)).to_have_text("You said: one")
     page.reload()
-    expect(page.locator("#chat-talks label")).to_have_text(["My talk"])
+    expect(page.locator("#chat-list button")).to_have_text(["My talk"])
 
 
 def test_conversations_are_saved_as_markdown_and_json(page: Page) -> None:

@@ -3,11 +3,12 @@
 import shutil
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from PIL import Image
 
-from tabs.chat.pictures import Album, attach
-from tabs.shell.page import Visitor
+from tabs.chat.pictures import Album, PictureWidgets, attach, draw_pictures
+from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import NotUploaded, SessionUploads, discard
 from tests.fakes import FakeModel, FakeRegistry
 
@@ -24,16 +25,24 @@ def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_two_visitors_send_the_same_picture_at_the_same_moment(photo: Path) -> None:
+@pytest.fixture
+def widgets() -> PictureWidgets:
+    with gr.Blocks() as blocks:
+        return draw_pictures(Page(blocks, None, gr.State(), gr.BrowserState({})))
+
+
+def test_two_visitors_send_the_same_picture_at_the_same_moment(photo: Path, widgets: PictureWidgets) -> None:
     for visitor in ("ada", "lin"):
-        shown = attach(REGISTRY, Visitor("en", visitor, visitor), [str(photo)], Album(), "eyes")
-        assert len(shown[0].waiting) == 1
+        shown = attach(REGISTRY, widgets, Visitor("en", visitor, visitor), [str(photo)], Album(), "eyes")
+        assert len(shown[widgets.album].waiting) == 1
 
 
-def test_only_what_came_in_as_an_upload_is_taken(photo: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_only_what_came_in_as_an_upload_is_taken(
+    photo: Path, tmp_path_factory: pytest.TempPathFactory, widgets: PictureWidgets
+) -> None:
     elsewhere = shutil.copy(photo, tmp_path_factory.mktemp("private") / "photo.jpg")
     with pytest.raises(NotUploaded):
-        attach(REGISTRY, Visitor("en", "ada", "ada"), [str(elsewhere)], Album(), "eyes")
+        attach(REGISTRY, widgets, Visitor("en", "ada", "ada"), [str(elsewhere)], Album(), "eyes")
 
 
 def test_an_upload_goes_unless_it_came_in_anew(photo: Path) -> None:

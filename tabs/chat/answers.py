@@ -1,0 +1,183 @@
+"""Stream answers into the open conversation: send, retry, edit, continue, stop, undo."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from app.chat.conversations import Conversation, Turn, conversation_from
+from app.chat.request import ChatRequest, chat_request
+from app.chat.service import ChatService
+from app.files import first_words
+from tabs.chat.bubbles import bubbles_of, note_of, turn_at, waiting, waiting_text, words_of
+from tabs.chat.history import Answering, idle_view, told
+from tabs.chat.pictures import Album, View, check_sight, history_of, waiting_view
+from tabs.chat.widgets import ChatWidgets
+from tabs.shell.conversation import busy_box, idle_box
+from tabs.shell.page import Visitor
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """Whoever answers on the chat page: the service, and the widgets that show it."""
+
+    service: ChatService
+    widgets: ChatWidgets
+
+    def send(self, visitor: Visitor, message: str, kept: object, album: Album, *options: Any) -> Iterator[View]:
+        """The visitor typed something."""
+        before = conversation_from(kept)
+        asked = Turn("user", message, pictures=album.waiting)
+        yield from self._answer(visitor, before, before.turns, asked, album, options, sent=True)
+
+    def send_example(
+        self, visitor: Visitor, event: gr.SelectData, kept: object, album: Album, *options: Any
+    ) -> Iterator[View]:
+        """The visitor chose an example."""
+        yield from self.send(visitor, event.value["text"], kept, album, *options)
+
+    def retry(self, visitor: Visitor, event: gr.EventData, kept: object, album: Album, *options: Any) -> Iterator[View]:
+        """Answer the same question anew: the one chosen in the conversation, or the last."""
+        before = conversation_from(kept)
+        place = turn_at(told(visitor, before.turns), _index(event))
+        while place > 0 and before.turns[place].role != "user":
+            place -= 1
+        for asked in before.turns[place : place + 1]:
+            yield from self._answer(visitor, before, before.turns[:place], asked, album, options)
+
+    def edit(self, visitor: Visitor, event: gr.EditData, kept: object, album: Album, *options: Any) -> Iterator[View]:
+        """Another question in place of an earlier one, about the same pictures; what followed it goes."""
+        before = conversation_from(kept)
+        place = turn_at(told(visitor, before.turns), _index(event))
+        for old in before.turns[place : place + 1]:
+            asked = Turn("user", words_of(str(event.value)), pictures=old.pictures)
+            yield from self._answer(visitor, before, before.turns[:place], asked, album, options)
+
+    def go_on(self, visitor: Visitor, kept: object, album: Album, *options: Any) -> Iterator[View]:
+        """Write on where the last answer was cut short."""
+        before = conversation_from(kept)
+        if len(before.turns) > 1 and before.turns[-1].role == "assistant":
+            *earlier, asked, begun = before.turns
+            yield from self._answer(visitor, before, earlier, asked, album, options, begun=begun)
+
+    def _answer(
+        self,
+        visitor: Visitor,
+        before: Conversation,
+        earlier: Sequence[Turn],
+        question: Turn,
+        album: Album,
+        options: Sequence[Any],
+        *,
+        sent: bool = False,
+        begun: Turn | None = None,
+    ) -> Iterator[View]:
+        """Put the question on the page and stream the answer under it; on an error what was there before comes back."""
+        widgets = self.widgets
+        request = self._request(visitor, earlier, question, album, options, begun)
+        turns = (*earlier, question)
+        asked = bubbles_of([*told(visitor, earlier), question])
+        title = before.title or first_words(question.content)
+        answering = Answering(before, replace(before, title=title, turns=turns), question, sent)
+        try:
+            yield {
+                widgets.chatbot: [*asked, waiting(visitor.text("chat.thinking"))],
+                widgets.kept: _kept(answering),
+                widgets.answering: answering,
+                widgets.title: title,
+                widgets.box: busy_box("" if sent else None),
+                widgets.resume: gr.update(visible=False),
+                **({} if not sent else waiting_view(widgets.pictures, replace(album, waiting=()))),
+            }
+            answer = begun or Turn("assistant", "")
+            start = answer.content
+            for reply in self.service.reply(request, visitor.name):
+                if reply.text or reply.state == "done":
+                    whole = reply.state == "done" and reply.finish_reason != "length"
+                    answer = replace(
+                        answer, content=_joined(start, reply.text), note=note_of(visitor, reply), whole=whole
+                    )
+                    answering.conversation = replace(answering.conversation, turns=(*turns, answer))
+                    yield {widgets.chatbot: [*asked, *bubbles_of([answer])], widgets.kept: _kept(answering)}
+                else:
+                    yield {widgets.chatbot: [*asked, waiting(waiting_text(visitor, reply))]}
+            yield idle_view(widgets, visitor, answering.conversation) | {widgets.box: idle_box()}
+        except Exception:
+            yield self._ended(visitor, answering, "", album)
+            raise
+        finally:
+            answering.closed.set()
+
+    def _request(
+        self,
+        visitor: Visitor,
+        earlier: Sequence[Turn],
+        question: Turn,
+        album: Album,
+        options: Sequence[Any],
+        begun: Turn | None,
+    ) -> ChatRequest:
+        """Raises what is wrong with it before anything of the page has changed."""
+        chosen = dict(zip(self.widgets.options.by_name, options, strict=True))
+        asked = [*earlier, question, begun] if begun else list(earlier)
+        message = visitor.text("chat.go_on_prompt") if begun else question.content
+        history = history_of(asked, album)
+        request = chat_request(message, history, **chosen)
+        check_sight(self.service.registry.for_visitor(visitor.name), request.model, question.pictures)
+        images = () if begun else album.images(question.pictures)
+        return replace(request, history=tuple(history), images=images)
+
+    def stop(self, visitor: Visitor, answering: Answering | None, message: str, album: Album) -> View:
+        """Keep what was written so far."""
+        if answering is None:
+            return {self.widgets.box: idle_box()}
+        answering.wait()
+        return self._ended(visitor, answering, message, album, visitor.text("chat.stopped"))
+
+    def _ended(self, visitor: Visitor, answering: Answering, message: str, album: Album, word: str = "") -> View:
+        """An answer ended early. What is there of it stays; if there is none, all is as before it was asked for."""
+        widgets, turns = self.widgets, answering.conversation.turns
+        if answering.answered:
+            note = " · ".join(part for part in (turns[-1].note, word) if part)
+            ended = replace(answering.conversation, turns=(*turns[:-1], replace(turns[-1], whole=False, note=note)))
+            return idle_view(widgets, visitor, ended) | {widgets.box: idle_box()}
+        view = idle_view(widgets, visitor, answering.before)
+        if not answering.sent:
+            return view | {widgets.box: idle_box()}
+        box = idle_box(message or answering.question.content)
+        return view | {widgets.box: box} | self._back(album, answering.question)
+
+    def undo(self, visitor: Visitor, kept: object, album: Album) -> View:
+        """Take the last question back into the box."""
+        conversation = conversation_from(kept)
+        turns = conversation.turns
+        place = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=0)
+        question = turns[place] if turns else Turn("user", "")
+        view = idle_view(self.widgets, visitor, replace(conversation, turns=turns[:place]))
+        return view | {self.widgets.box: idle_box(question.content)} | self._back(album, question)
+
+    def _back(self, album: Album, question: Turn) -> View:
+        """A question's pictures wait for the next one again."""
+        waiting = tuple(dict.fromkeys((*question.pictures, *album.waiting)))
+        return waiting_view(self.widgets.pictures, replace(album, waiting=waiting)) if question.pictures else {}
+
+
+def _joined(start: str, more: str) -> str:
+    """A cut answer and what was written on: a word does not begin in the middle of another."""
+    apart = bool(start and more) and (start[-1] + more[0]).isascii() and more[0].isalnum() and not start[-1].isspace()
+    return f"{start} {more}" if apart else start + more
+
+
+def _kept(answering: Answering) -> dict[str, Any]:
+    """What the browser stores while an answer is written: should the page go, this much of it stays."""
+    *earlier, last = answering.conversation.turns
+    unfinished = replace(last, whole=False, note="") if last.role == "assistant" else last
+    return replace(answering.conversation, turns=(*earlier, unfinished)).to_json() | {"writing": True}
+
+
+def _index(event: gr.EventData) -> int:
+    """Which bubble; the last where a button below the conversation was clicked."""
+    index = (event._data or {}).get("index")
+    index = index[0] if isinstance(index, list | tuple) else index
+    return index if isinstance(index, int) else 10**9

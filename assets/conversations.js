@@ -9,7 +9,7 @@
   const name = () => Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   const first = name(); // for a question that is sent before any conversation was shown
   let shown = {id: first, seen: new Set()}; // the open conversation, and the turns of it that this page knows
-  let place = null, trigger = () => {}, begun = false, early = false, busy = false, pending = null, unsaved = null, saving = null;
+  let place = null, trigger = () => {}, begun = false, early = false, ready = null, busy = false, pending = null, unsaved = null, saving = null;
 
   const local = (key, value) => {
     try {
@@ -125,19 +125,20 @@
     nav.replaceChildren(...rows);
     if (focused) rows.find((row) => row.dataset.id === focused)?.focus();
   };
-  const show = (record, push = true) => {
+  const show = (record, push = true, event = "select") => {
     shown = {id: record.id, seen: new Set((record.turns || []).map((turn) => turn.id))};
     local(LAST, record.id);
     window.studio.address({c: record.turns?.length ? record.id : ""}, push);
     redraw();
-    trigger("select", {conversation: record});
+    trigger(event, {conversation: record});
   };
-  const start = (push = true) => show({id: name(), title: "", turns: [], settings: local(SETTINGS) || {}}, push);
-  const open = async (id, push = true) => {
+  const start = (push = true, event = "select") =>
+    show({id: name(), title: "", turns: [], settings: local(SETTINGS) || {}}, push, event);
+  const open = async (id, push = true, event = "select") => {
     await flush();
     const record = id && await read(id);
-    if (record && !record.gone) show(record, push);
-    else start(push);
+    if (record && !record.gone) show(record, push, event);
+    else start(push, event);
   };
   const remove = async (id) => {
     await flush();
@@ -158,7 +159,9 @@
       watch("value", async () => {
         if (!props.value?.turns) return;
         const value = {...props.value, id: props.value.id || first};
-        early ||= value.turns.length > 0;
+        if (!props.value.id && shown.id !== first) shown = {id: first, seen: new Set()};
+        early ||= !props.value.id;
+        ready?.();
         if (pending && pending.id !== value.id) flush();
         busy = value.writing;
         pending = value;
@@ -169,8 +172,10 @@
       });
     },
     // Once the page knows the visitor's language and the list is drawn.
-    async begin() {
-      if (begun || !place || !document.documentElement.dataset.studioReady) return;
+    async begin(then) {
+      if (then) ready = then;
+      if (begun && then) then();
+      if (begun || !place || !ready) return;
       begun = true;
       const cut = local(UNSAVED);
       localStorage.removeItem(UNSAVED);
@@ -179,7 +184,7 @@
         if (!record.gone) note(record);
         else if (record.updated < Date.now() - DAY_MS) (await database)?.transaction(STORE, "readwrite").objectStore(STORE).delete(record.id);
       }
-      if (!early) await open(new URLSearchParams(location.search).get("c") || local(LAST), false);
+      if (!early) await open(new URLSearchParams(location.search).get("c") || local(LAST), false, "input");
     },
     rename(title) {
       const id = shown.id;
@@ -187,7 +192,7 @@
       return title.trim() ? brief(title) : known.get(id)?.title || "";
     },
     settings(names, values) {
-      if (!begun || !shown.id) return;
+      if (!begun) return;
       const settings = Object.fromEntries(names.map((key, at) => [key, values[at]]));
       local(SETTINGS, settings);
       update(shown.id, (old) => old && !old.gone && {...old, settings});

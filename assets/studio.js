@@ -6,6 +6,7 @@
   const decoded = (html) => new DOMParser().parseFromString(html, "text/html").body.textContent;
   const typed = (text) => text
     .replace(/(<img class="chat-picture"[^>]*>)+\s*/g, "")
+    .replace(/<details class="thinking"[\s\S]*?<\/details>\s*/g, "")
     .replace(/<div class="typed">([\s\S]*?)<\/div>/g, (_, words) => decoded(words));
   if (navigator.clipboard) {
     const write = navigator.clipboard.writeText.bind(navigator.clipboard);
@@ -149,8 +150,7 @@
     ready(kept) {
       document.documentElement.lang = kept.shown === "zh" ? "zh-CN" : "en";
       document.cookie = `studio-language=${kept.shown}; path=/; SameSite=Lax`; // for routes that know no session
-      document.documentElement.dataset.studioReady = kept.shown;
-      window.studio.conversations.begin();
+      window.studio.conversations.begin(() => { document.documentElement.dataset.studioReady = kept.shown; });
     },
     flip(panel) {
       const chat = document.getElementById("chat");

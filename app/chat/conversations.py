@@ -16,13 +16,16 @@ BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 @dataclass(frozen=True)
 class Turn:
     """One message. `note` stands in small print under it, `pictures` are small JPEG files in base64; an answer that
-    was cut short is not `whole`. By `id` a browser merges what its tabs have written."""
+    was cut short is not `whole`; `reasoning` came before it, for as long as `thought` says. By `id` a browser merges
+    what its tabs have written."""
 
     role: str
     content: str
     note: str = ""
     pictures: tuple[str, ...] = ()
     whole: bool = True
+    reasoning: str = ""
+    thought: str = ""
     id: str = field(default_factory=lambda: token_hex(6), compare=False)
 
 
@@ -62,7 +65,8 @@ def _turn(entry: object) -> Turn | None:
     kept = [one for one in listed if isinstance(one, str)] if isinstance(listed, list | tuple) else []
     pictures = tuple(filter(BASE64.fullmatch, kept))
     identity = _text(entry.get("id"))[:64] or token_hex(6)
-    return Turn(entry["role"], content, _text(entry.get("note")), pictures, entry.get("whole") is not False, identity)
+    texts = {name: _text(entry.get(name)) for name in ("note", "reasoning", "thought")}
+    return Turn(entry["role"], content, pictures=pictures, whole=entry.get("whole") is not False, id=identity, **texts)
 
 
 def _text(value: object) -> str:

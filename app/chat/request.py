@@ -58,8 +58,12 @@ def chat_request(
     top_p: float | None = None,
     max_new_tokens: float | None = None,
     seed: float | str | None = None,
+    thinking: bool | None = None,
 ) -> ChatRequest:
-    """Check what came from a page or over HTTP. None stands for the default; a seed may be typed text."""
+    """Check what came from a page or over HTTP. None stands for the default; a seed may be typed text.
+
+    `thinking` False keeps a model that can do without from reasoning before it answers.
+    """
     if not isinstance(message, str) or not message.strip():
         raise EmptyMessage
     turns = checked_history(history)
@@ -72,6 +76,7 @@ def chat_request(
         top_p=within("top_p", top_p, 0.01, 1.0, usual.top_p),
         max_new_tokens=int(within("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS, usual.max_new_tokens)),
         seed=seed_of(seed),
+        thinking=False if thinking is False else None,
     )
     return ChatRequest(message, tuple(turns), model or "", system or "", sampling)
 

@@ -29,6 +29,8 @@ class Reply:
     dropped_turns: int = 0
     unseen_pictures: int = 0  # of earlier turns, left out because the model does not see
     finish_reason: FinishReason | None = None
+    reasoning: str = ""  # what a model that thinks has written before its answer, in `thought_s` seconds
+    thought_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,18 @@ class _Stream:
         self.queued_at, self.ahead_at_first = time.monotonic(), self.generation.queue_ahead
 
     def replies(self, name: str) -> Iterator[Reply]:
-        text, began = "", 0.0
+        text, began, thought_s = "", 0.0, 0.0
         with closing(polled(self.generation)) as pieces:
             for news in pieces:
-                if news:
+                if news or self.generation.reasoning:
                     began = began or time.monotonic()
                     text += "".join(news)
-                yield self._reply(name, text, began) if text else self._place(name)
+                if began and not text:
+                    thought_s = time.monotonic() - began
+                reply = self._reply(name, text, began) if began else self._place(name)
+                yield replace(reply, thought_s=thought_s)
                 time.sleep(PACE_S if news else 0)
-        yield replace(self._reply(name, text, began), state="done")
+        yield replace(self._reply(name, text, began), state="done", thought_s=thought_s)
 
     def _place(self, name: str) -> Reply:
         """The place in the queue; the time left as fast as it moved so far."""
@@ -99,4 +104,5 @@ class _Stream:
             tokens_per_second=(tokens - 1) / seconds if tokens > 1 and seconds > 0 else 0.0,
             dropped_turns=self.generation.dropped_turns,
             finish_reason=self.generation.finish_reason,
+            reasoning=self.generation.reasoning,
         )

@@ -8,7 +8,7 @@ import gradio as gr
 
 from app.chat.conversations import Conversation, Turn, conversation_from
 from app.chat.request import ChatRequest, chat_request
-from app.chat.service import ChatService
+from app.chat.service import ChatService, Reply
 from app.files import first_words
 from tabs.chat.bubbles import bubbles_of, note_of, turn_at, waiting, waiting_text, words_of
 from tabs.chat.history import Answering, idle_view, told
@@ -93,11 +93,9 @@ class Answerer:
             answer = begun or Turn("assistant", "")
             start = answer.content
             for reply in self.service.reply(request, visitor.name):
-                if reply.text or reply.state == "done":
-                    whole = reply.state == "done" and reply.finish_reason != "length"
-                    answer = replace(
-                        answer, content=_joined(start, reply.text), note=note_of(visitor, reply), whole=whole
-                    )
+                if reply.text or reply.reasoning or reply.state == "done":
+                    answer = replace(answer, note=note_of(visitor, reply, question.content))
+                    answer = _grown(visitor, start, answer, reply)
                     answering.conversation = replace(answering.conversation, turns=(*turns, answer))
                     yield {widgets.chatbot: [*asked, *bubbles_of([answer])], widgets.kept: _kept(answering)}
                 else:
@@ -161,6 +159,18 @@ class Answerer:
         """A question's pictures wait for the next one again."""
         waiting = tuple(dict.fromkeys((*question.pictures, *album.waiting)))
         return waiting_view(self.widgets.pictures, replace(album, waiting=waiting)) if question.pictures else {}
+
+
+def _grown(visitor: Visitor, start: str, answer: Turn, reply: Reply) -> Turn:
+    """The answer as far as it is written; `start` is what was there of it before."""
+    key = "chat.thinking_for" if not reply.text and reply.state == "writing" else "chat.thought_for"
+    return replace(
+        answer,
+        content=_joined(start, reply.text),
+        reasoning=reply.reasoning or answer.reasoning,
+        thought=visitor.text(key, seconds=round(reply.thought_s)) if reply.reasoning else answer.thought,
+        whole=reply.state == "done" and reply.finish_reason != "length",
+    )
 
 
 def _joined(start: str, more: str) -> str:

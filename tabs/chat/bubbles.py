@@ -3,17 +3,19 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from html import unescape
+from html import escape, unescape
 from typing import Any
 
 from app.chat.conversations import Turn
 from app.chat.service import Reply
 from tabs.shell.conversation import typed
+from tabs.shell.model_choice import speaks
 from tabs.shell.page import Visitor
 
 PICTURE = re.compile(r'<img class="chat-picture" alt="" src="data:image/jpeg;base64,([A-Za-z0-9+/]+={0,2})">')
 SHOWN = re.compile(rf"((?:{PICTURE.pattern})+)\n\n")  # what stands before the words of a question
 TYPED = re.compile(r'<div class="typed">(.*)</div>', re.DOTALL)
+CHINESE = re.compile(r"[\u3400-\u9fff]")
 NOTE = "\u2063"  # invisible; by it studio.js knows the notes and leaves them out of what is copied
 
 
@@ -58,9 +60,11 @@ def waiting_text(visitor: Visitor, reply: Reply) -> str:
     return visitor.text("chat.thinking")
 
 
-def note_of(visitor: Visitor, reply: Reply) -> str:
+def note_of(visitor: Visitor, reply: Reply, question: str = "") -> str:
     """Figures and notices of an answer."""
-    parts = [visitor.text("chat.tokens", tokens=reply.completion_tokens)]
+    lost = CHINESE.search(question) and not speaks(reply.model, "zh")
+    parts = [visitor.text("chat.only_english")] if lost else []
+    parts += [visitor.text("chat.tokens", tokens=reply.completion_tokens)]
     if reply.tokens_per_second:
         parts.append(visitor.text("chat.speed", speed=f"{reply.tokens_per_second:.1f}"))
     if reply.finish_reason == "length":
@@ -75,9 +79,18 @@ def note_of(visitor: Visitor, reply: Reply) -> str:
 def _bubbles(turn: Turn) -> list[dict[str, Any]]:
     # A part, not a plain string: gradio would strip a string's indentation. One part: gradio edits each by itself.
     shown = f"{''.join(map(picture_tag, turn.pictures))}\n\n" if turn.pictures else ""
-    words = typed(turn.content) if turn.role == "user" else turn.content
+    words = typed(turn.content) if turn.role == "user" else _thinking(turn) + turn.content
     said: dict[str, Any] = {"role": turn.role, "content": [{"type": "text", "text": shown + words}]}
     return [said, _titled(NOTE + turn.note, "done")] if turn.note else [said]
+
+
+def _thinking(turn: Turn) -> str:
+    """The reasoning before an answer, folded once the answer has begun."""
+    if not turn.reasoning:
+        return ""
+    state = "" if turn.content else " open"
+    summary = f"<summary>{escape(turn.thought)}</summary>"
+    return f'<details class="thinking"{state}>{summary}{typed(turn.reasoning)}</details>\n\n'
 
 
 def _titled(title: str, status: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -10,10 +11,11 @@ import gradio as gr
 from app.chat.conversations import Conversation, Turn, as_json, as_markdown, conversation_from
 from app.errors import BadInput
 from app.files import file_name, first_words
+from app.models.catalog.known_models import PACKAGED
 from app.models.interface import Registry
 from tabs.chat.bubbles import bubbles_of
 from tabs.chat.pictures import View
-from tabs.chat.widgets import ChatWidgets
+from tabs.chat.widgets import ChatWidgets, examples_for
 from tabs.shell.conversation import idle_box
 from tabs.shell.page import Visitor
 
@@ -62,6 +64,13 @@ def show(
     return idle_view(widgets, visitor, conversation) | options | {widgets.box: typed}
 
 
+def show_first(
+    registry: Registry, widgets: ChatWidgets, visitor: Visitor, event: gr.EventData, answering: Answering | None
+) -> View:
+    """The conversation of a page that was just loaded; a question sent before that goes first."""
+    return show(registry, widgets, visitor, event, None) if answering is None else {widgets.resume: gr.skip()}
+
+
 def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation) -> View:
     """A conversation to which nothing is being written."""
     turns = conversation.turns
@@ -101,10 +110,21 @@ def settings_view(registry: Registry, widgets: ChatWidgets, kept: dict[str, Any]
             low, high = RANGES[name]
             usable = isinstance(value, int | float) and low <= value <= high
         else:
-            usable = isinstance(value, str)
+            usable = isinstance(value, bool if name == "thinking" else str)
         if usable:
             view[component] = value
     return view
+
+
+def name_model(widgets: ChatWidgets, visitor: Visitor, model: str) -> View:
+    """The model's name over the conversation, a word about the packaged one, examples that it understands."""
+    name = model if isinstance(model, str) else ""
+    word = visitor.text("chat.small_model", model=name) if name.startswith(PACKAGED) else ""
+    return {
+        widgets.model_name: f"<span>{escape(name)}</span>",
+        widgets.note: f"<p>{escape(word)}</p>" if word else "",
+        widgets.chatbot: gr.update(examples=examples_for(name, visitor.language)),
+    }
 
 
 def export(kind: str, visitor: Visitor, kept: object, title: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from app.chat.request import chat_request
 from app.chat.service import ChatService
 from app.models.interface import Registry
 from tabs.chat.answers import Answerer
-from tabs.chat.history import export, show
+from tabs.chat.history import export, name_model, show, show_first
 from tabs.chat.pictures import wire_pictures
 from tabs.chat.widgets import ChatWidgets, draw
 from tabs.shell.page import Page, Visitor
@@ -75,6 +75,8 @@ def _wire_conversations(page: Page, registry: Registry, widgets: ChatWidgets, an
     """Opening one goes through the server; naming, settings and deletion are the browser's alone."""
     opened = partial(show, registry, widgets)
     page.on(widgets.listed.select, opened, [widgets.answering], widgets.view, cancels=answers)
+    arrived = partial(show_first, registry, widgets)
+    page.on(widgets.listed.input, arrived, [widgets.answering], widgets.view)
     browser = "window.studio.conversations"
     for event in (widgets.title.submit, widgets.title.blur):
         rename = f"(title) => {browser}.rename(title)"
@@ -83,6 +85,9 @@ def _wire_conversations(page: Page, registry: Registry, widgets: ChatWidgets, an
     store = f"(...values) => {{ {browser}.settings({json.dumps(list(options))}, values); }}"
     for option in options.values():
         option.change(None, list(options.values()), None, js=store, api_visibility="private")
+    model, named = widgets.options.model, [widgets.model_name, widgets.note, widgets.chatbot]
+    for changed in (model.change, page.remembered.change):
+        page.on(changed, partial(name_model, widgets), [model], named)
     adopt = f"(old) => {browser}.adopt(old)"
     page.blocks.load(None, [widgets.legacy], [widgets.legacy], js=adopt, api_visibility="private")
     saved = [widgets.kept, widgets.title]

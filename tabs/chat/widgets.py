@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ from app.texts import load_texts
 from tabs.chat.pictures import PictureWidgets, draw_pictures
 from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.conversation import conversation_chatbot, question_box
-from tabs.shell.model_choice import model_choice
+from tabs.shell.model_choice import model_choice, speaks
 from tabs.shell.page import BROWSER_SECRET, Page
 
 LIST = "window.studio.conversations.draw(element, trigger, watch)"  # assets/conversations.js
@@ -29,6 +30,7 @@ class Options:
     top_p: gr.Slider
     max_new_tokens: gr.Slider
     seed: gr.Textbox
+    thinking: gr.Checkbox
 
     @property
     def by_name(self) -> dict[str, Any]:
@@ -48,6 +50,8 @@ class ChatWidgets:
     legacy: gr.BrowserState
     answering: gr.State
     title: gr.Textbox
+    model_name: gr.HTML
+    note: gr.HTML
     chatbot: gr.Chatbot
     resume: gr.Row
     retry: gr.Button
@@ -84,8 +88,8 @@ def draw(page: Page, registry: Registry) -> ChatWidgets:
                 delete = gr.Button(elem_id="chat-delete", elem_classes=ASKS_FIRST, **look)
                 page.bind(delete, value="chat.delete")
         with gr.Column(elem_id="chat-main", scale=1, min_width=0):
-            title = _bar(page)
-            parts = _conversation(page)
+            title, model_name = _bar(page)
+            parts = _conversation(page, registry.default_name)
         with gr.Column(elem_id="chat-settings", scale=0, min_width=260):
             options = _settings(page, registry)
     return ChatWidgets(
@@ -94,6 +98,7 @@ def draw(page: Page, registry: Registry) -> ChatWidgets:
         legacy=gr.BrowserState({}, storage_key="studio-conversations", secret=BROWSER_SECRET),
         answering=gr.State(),
         title=title,
+        model_name=model_name,
         options=options,
         save_markdown=save_markdown,
         save_json=save_json,
@@ -106,7 +111,7 @@ def _list(language: Language) -> str:
     return f"<nav data-texts='{json.dumps(texts, ensure_ascii=False)}'></nav>"
 
 
-def _bar(page: Page) -> gr.Textbox:
+def _bar(page: Page) -> tuple[gr.Textbox, gr.HTML]:
     with gr.Row(elem_id="chat-bar"):
         side = gr.Button("☰", elem_id="chat-side-switch", min_width=0, size="sm")
         title = page.bind(
@@ -114,29 +119,33 @@ def _bar(page: Page) -> gr.Textbox:
             label="chat.title",
             placeholder="chat.untitled",
         )
+        model_name = gr.HTML(elem_id="chat-model", padding=False, js_on_load=None)
         options = page.bind(gr.Button(elem_id="chat-settings-switch", min_width=0, size="sm"), value="chat.settings")
     side.click(None, js="() => window.studio.flip('side')", api_visibility="private")
     options.click(None, js="() => window.studio.flip('settings')", api_visibility="private")
-    return title
+    return title, model_name
 
 
-def _conversation(page: Page) -> dict[str, Any]:
+def _conversation(page: Page, model: str) -> dict[str, Any]:
     chatbot = page.bind(
         conversation_chatbot("chatbot", editable="user"),
         label="chat.conversation",
         placeholder="chat.welcome",
-        examples=_examples,
+        examples=partial(examples_for, model),
     )
     with gr.Row(visible=False, elem_id="chat-resume") as resume:
         retry = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-retry"), value="chat.retry")
         go_on = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-go-on"), value="chat.go_on")
-    pictures = draw_pictures(page)
+    pictures, note = draw_pictures(page), gr.HTML(elem_id="chat-note", padding=False, js_on_load=None)
     box = page.bind(question_box("chat-box", autofocus=True), label="chat.message", placeholder="chat.placeholder")
-    return {"chatbot": chatbot, "resume": resume, "retry": retry, "go_on": go_on, "pictures": pictures, "box": box}
+    parts = {"chatbot": chatbot, "resume": resume, "retry": retry, "go_on": go_on}
+    return parts | {"pictures": pictures, "note": note, "box": box}
 
 
-def _examples(language: Language) -> list[dict[str, str]]:
-    return [{"text": example} for example in load_texts(language)["chat.examples"]]
+def examples_for(model: str, language: Language) -> list[dict[str, str]]:
+    """Examples in the page's language, or in English where the model speaks nothing else."""
+    known = language if speaks(model, language) else "en"
+    return [{"text": example} for example in load_texts(known)["chat.examples"]]
 
 
 def _settings(page: Page, registry: Registry) -> Options:
@@ -151,4 +160,5 @@ def _settings(page: Page, registry: Registry) -> Options:
         top_p=page.bind(gr.Slider(0.05, 1, usual.top_p, step=0.05), label="chat.top_p", info="chat.top_p_info"),
         max_new_tokens=page.bind(gr.Slider(16, 4096, length, step=16), label="chat.length"),
         seed=page.bind(gr.Textbox(max_lines=1, max_length=20), label="chat.seed", info="chat.seed_info"),
+        thinking=page.bind(gr.Checkbox(True), label="chat.think", info="chat.think_info"),
     )

@@ -162,6 +162,10 @@
         if (!props.value.id && shown.id !== first) shown = {id: first, seen: new Set()};
         early ||= !props.value.id;
         ready?.();
+        if (props.value.shown) { // it came from here
+          busy = false;
+          return;
+        }
         if (pending && pending.id !== value.id) flush();
         busy = value.writing;
         pending = value;
@@ -216,7 +220,7 @@
   if (channel) channel.onmessage = async ({data: {id, writing}}) => {
     const record = await read(id);
     note(record);
-    if (id !== shown.id || busy || writing) return;
+    if (id !== shown.id || busy || pending || unsaved || writing) return;
     if (record?.gone) start(false);
     else if (record?.turns.some((turn) => !shown.seen.has(turn.id))) show(record, false);
   };

@@ -60,8 +60,9 @@ def show(
         gr.Info(visitor.text("chat.left_unfinished", title=answering.conversation.title), title="")
     conversation = conversation_from(event.conversation)
     options = settings_view(registry.for_visitor(visitor.name), widgets, conversation.settings)
-    typed = idle_box("" if answering else None)
-    return idle_view(widgets, visitor, conversation) | options | {widgets.box: typed}
+    kept = conversation.to_json() | {"shown": True}
+    box = idle_box("" if answering else None)
+    return idle_view(widgets, visitor, conversation) | options | {widgets.kept: kept, widgets.box: box}
 
 
 def show_first(

@@ -49,6 +49,11 @@ def address_of(request: Request) -> str:
     return f"address {network or host}"
 
 
+def public_network(request: Request) -> str:
+    """The network that a request comes from; empty for a private address, which counts for nobody."""
+    return _network(request.client.host if request.client else "")
+
+
 def _network(host: str) -> str:
     network = _network_of(host)
     return f"network {network}" if network and network.is_global else ""

@@ -93,6 +93,11 @@ def belongs(owner: str, visitor: str) -> bool:
     return not owner or owner == visitor or isinstance(owner, Server) or isinstance(visitor, Server)
 
 
+def token_in(headers: Mapping[str, str]) -> str | None:
+    """The secret that a client sends of its own accord, in the header or the cookie. Raises BadToken for a weak one."""
+    return _header_token(headers) or _cookie_token(headers)
+
+
 def _header_token(headers: Mapping[str, str]) -> str | None:
     token = headers.get(TOKEN_HEADER)
     if token is not None and not TOKEN.fullmatch(token):

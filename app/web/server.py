@@ -27,6 +27,8 @@ from app.services import Services
 from app.settings import Settings
 from app.terminal import say, show_loading
 from app.web.cross_site import guard
+from app.web.gradio_guard import guard_gradio
+from app.web.gradio_sessions import SessionStates
 from app.web.metrics import Metrics, answer_metrics, log_answer
 from app.web.proxy_headers import trust_proxies
 from app.web.ui import appearance
@@ -37,13 +39,10 @@ LAST_ANSWERS_S = 20.0  # how long answers under way may still take when the serv
 DELIVERY_S = 1.0  # how long the last words of an answer may take to the browser
 
 
-def serve(blocks: gr.Blocks, services: Services) -> None:
-    """Launch, start loading the first model, and wait for Ctrl-C or SIGTERM. Raises SettingsError for a taken port."""
+def launch(blocks: gr.Blocks, services: Services) -> tuple[str, str | None]:
+    """Serve in the background; the address here and the public one, if any. Raises SettingsError for a taken port."""
     settings, api = services.settings, mount(services)
     entrance = _entrance(settings)
-    if is_lent():  # on this thread, before gradio starts: `spaces` packs then what goes to the GPU
-        with services.registry.lease(services.registry.default_name):
-            pass
     blocks.queue(default_concurrency_limit=None)
     os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn's own reading of these headers; ours knows the settings
     try:
@@ -60,6 +59,7 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
                     trust_proxies(settings.trusted_proxies),
                     *guard(settings),
                     *entrance.middleware,
+                    guard_gradio(login_of, needs_login=bool(settings.auth)),
                     gate(services.upload_mib_per_hour, login_of),
                 ],
                 "lifespan": api.lifespan,
@@ -71,7 +71,17 @@ def serve(blocks: gr.Blocks, services: Services) -> None:
         )
     except OSError as error:
         raise SettingsError(key="port", value=settings.port, allowed=str(error)) from error
-    say("start.ready", address=local.rstrip("/"))
+    SessionStates().install(blocks)
+    return local.rstrip("/"), public
+
+
+def serve(blocks: gr.Blocks, services: Services) -> None:
+    """Launch, start loading the first model, and wait for Ctrl-C or SIGTERM. Raises SettingsError for a taken port."""
+    if is_lent():  # on this thread, before gradio starts: `spaces` packs then what goes to the GPU
+        with services.registry.lease(services.registry.default_name):
+            pass
+    local, public = launch(blocks, services)
+    say("start.ready", address=local)
     if public:
         say("start.public", address=public)
     services.registry.load(services.registry.default_name)

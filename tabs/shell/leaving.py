@@ -1,11 +1,11 @@
-"""A page was closed: what the server still holds of its session goes, long before gradio's own hour is over."""
+"""Session cleanup: what the server holds of a closed page goes soon, long before gradio's own hour is over."""
 
-import threading
 import time
 from datetime import datetime
 
 import gradio as gr
 
+from app.access.later import later
 from app.access.lifetimes import CLOSED_PAGE_S, SETTLING_S
 from tabs.shell.page import Page
 
@@ -14,21 +14,27 @@ def forget_who_leaves(page: Page, seconds: float = CLOSED_PAGE_S) -> None:
     """State and kept uploads of a session go `seconds` after its page was closed, unless it is used again by then."""
 
     def leave(request: gr.Request) -> None:
-        session = request.session_hash or ""
+        session, left = request.session_hash or "", time.time()
         page.sessions.leave(session)
-        later = threading.Timer(seconds, _forget, [page, session, time.time()])
-        later.daemon = True
-        later.start()
+        later.call(seconds, lambda: _forget(page, session, left))
 
     page.blocks.unload(leave)
 
 
-def _forget(page: Page, session: str, left: float) -> None:
-    held = page.blocks.state_holder
-    used: datetime | None = held.time_last_used.get(session)
-    if used is not None and used.timestamp() > left + SETTLING_S:
-        return  # the connection only broke off: the page is there again
-    page.uploads.forget(session)
+def forget_session(blocks: gr.Blocks, session: str) -> None:
+    """Drop gradio's state of a session, and the messages that nobody will fetch."""
+    held, queue = blocks.state_holder, blocks._queue
     held.delete_state(session)
     held.session_data.pop(session, None)
     held.time_last_used.pop(session, None)
+    if not queue.pending_event_ids_session.get(session):
+        queue.pending_event_ids_session.pop(session, None)
+        queue.pending_messages_per_session.pop(session, None)
+
+
+def _forget(page: Page, session: str, left: float) -> None:
+    used: datetime | None = page.blocks.state_holder.time_last_used.get(session)
+    if used is not None and used.timestamp() > left + SETTLING_S:
+        return  # the connection only broke off: the page is there again
+    page.uploads.forget(session)
+    forget_session(page.blocks, session)

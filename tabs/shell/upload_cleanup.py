@@ -9,6 +9,7 @@ from typing import Any
 
 from gradio.utils import get_upload_folder
 
+from app.access.later import Planned, later
 from app.access.lifetimes import USED_UPLOAD_S
 from app.errors import BadInput
 
@@ -29,7 +30,7 @@ def uploaded(values: object) -> list[tuple[Path, str]]:
     return [_upload(value) for value in given if value is not None]
 
 
-def discard(paths: Iterable[Path], seconds: float = USED_UPLOAD_S) -> threading.Timer:
+def discard(paths: Iterable[Path], seconds: float = USED_UPLOAD_S) -> Planned:
     """Delete uploads soon. Equal files of two visitors are one file on disk, so the other one gets time to be read."""
     known = [(path, _inode(path)) for path in paths]
 
@@ -38,10 +39,7 @@ def discard(paths: Iterable[Path], seconds: float = USED_UPLOAD_S) -> threading.
             if inode is not None and _inode(path) == inode:  # another number: it has come in anew
                 path.unlink(missing_ok=True)
 
-    timer = threading.Timer(seconds, delete)
-    timer.daemon = True
-    timer.start()
-    return timer
+    return later.call(seconds, delete)
 
 
 def _inode(path: Path) -> int | None:
@@ -64,7 +62,7 @@ class SessionUploads:
         with suppress(NotUploaded), self._lock:
             self._kept.setdefault(session, set()).update(path for path, _ in uploaded(values))
 
-    def forget(self, session: str) -> threading.Timer:
+    def forget(self, session: str) -> Planned:
         """Delete what the session left and no other has: equal files of two visitors are one file on disk."""
         with self._lock:
             left = self._kept.pop(session, set())

@@ -1,0 +1,122 @@
+"""Gradio's session states, bounded in number and time: each belongs to whoever opened it."""
+
+import threading
+from collections import Counter, OrderedDict
+from copy import copy
+from datetime import datetime
+
+import gradio as gr
+from gradio.state_holder import SessionState, StateHolder
+
+from app.access.later import later
+from app.access.lifetimes import PASSING_S, SESSION_SWEEP_S, SILENT_PAGE_S
+from app.errors import StudioError
+from tabs.shell.leaving import forget_session
+
+MOST_STATES = 2000  # session states; the one not used for longest goes first
+MOST_CLAIMS = 20_000
+MOST_PAGES = 2000  # pages that are open at a time, of all visitors
+PAGES_OF_ADDRESS = 200  # the same for one public address, so that a school behind one is not shut out
+
+
+class OtherVisitorsPage(StudioError):
+    zh = "这个页面的会话属于别的访客，或者你的登录或 Cookie 已改变。请重新打开页面。"
+    en = "The session of this page is another visitor's, or your login or cookie has changed. Open the page anew."
+
+
+class TooManyOpenPages(StudioError):
+    zh = "这台服务器上打开的页面太多。请关闭几个，稍后再试。"
+    en = "Too many pages of this server are open. Close some and try again in a little while."
+
+
+class SmallSessionState(SessionState):
+    """Without a copy of the whole page for each session, which only links to a state would need."""
+
+    def __init__(self, blocks: gr.Blocks) -> None:
+        self.blocks_config = copy(blocks.default_config)
+        self.config_values = {}
+        self.state_data = {}
+        self._state_ttl = {}
+        self.is_closed = False
+        self.STATE_TTL_WHEN_CLOSED = int(SILENT_PAGE_S)
+
+
+class SessionStates(StateHolder):
+    """Gradio's holder, swept: a state without an open page goes PASSING_S after its last use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: Counter[str] = Counter()
+        self._making = threading.Lock()
+
+    def install(self, blocks: gr.Blocks) -> None:
+        """Take the place of the holder of a page that has been launched, and sweep from now on."""
+        blocks.state_session_capacity = MOST_STATES
+        self.set_blocks(blocks)
+        blocks.app.state_holder = self
+        self._plan()
+
+    def __getitem__(self, session_id: str) -> SessionState:
+        with self._making:
+            if session_id not in self.session_data:
+                self.session_data[session_id] = SmallSessionState(self.blocks)
+        return super().__getitem__(session_id)
+
+    def opened(self, session: str) -> None:
+        self._open[session] += 1
+
+    def closed(self, session: str) -> None:
+        self._open[session] -= 1
+        if self._open[session] <= 0:
+            del self._open[session]
+
+    def sweep(self, idle_s: float = PASSING_S) -> None:
+        """Forget passing sessions that are over."""
+        now = datetime.now()
+        idle = [
+            session
+            for session, used in list(self.time_last_used.items())
+            if session not in self._open
+            and (now - used).total_seconds() > idle_s
+            and not self.blocks._queue.pending_event_ids_session.get(session)
+        ]
+        for session in idle:
+            forget_session(self.blocks, session)
+
+    def _plan(self) -> None:
+        def again() -> None:
+            if self.blocks.is_running:
+                self.sweep()
+                self._plan()
+
+        later.call(SESSION_SWEEP_S, again)
+
+
+class SessionClaims:
+    """Whose session is whose: the first to use one holds it. On the event loop only."""
+
+    def __init__(self) -> None:
+        self._holders: OrderedDict[str, str] = OrderedDict()
+        self._pages: Counter[str] = Counter()
+
+    def claim(self, session: str, holder: str) -> None:
+        """Raises OtherVisitorsPage."""
+        if self._holders.setdefault(session, holder) != holder:
+            raise OtherVisitorsPage
+        self._holders.move_to_end(session)
+        if len(self._holders) > MOST_CLAIMS:
+            self._holders.popitem(last=False)
+
+    def open_page(self, network: str) -> None:
+        """A page's connection is there; `network` is empty where its address counts for nobody.
+
+        Raises TooManyOpenPages.
+        """
+        if self._pages.total() >= MOST_PAGES or (network and self._pages[network] >= PAGES_OF_ADDRESS):
+            raise TooManyOpenPages
+        self._pages[network] += 1
+
+    def close_page(self, network: str) -> None:
+        self._pages[network] -= 1
+        if not self._pages[network]:
+            del self._pages[network]

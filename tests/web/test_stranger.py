@@ -1,0 +1,175 @@
+"""A stranger's tour of a public server: every route, endpoint and event, with chosen session hashes and odd bodies."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+
+from app.paths import ROOT
+from app.services import Services, build_services
+from app.settings import Settings
+from app.web import ui
+from app.web.server import launch
+
+ODD: list[Any] = [
+    *({}, [], 3, None, "x"),
+    {"data": []},
+    {"data": [], "fn_index": 99_999, "session_hash": "a"},
+    {"data": [], "fn_index": -1, "session_hash": "a"},
+    {"data": [], "fn_index": 10**30, "session_hash": "a"},
+    {"data": [], "fn_index": "0", "session_hash": "a"},
+    {"data": [], "fn_index": True, "session_hash": "a"},
+    {"data": "x", "fn_index": 0, "session_hash": "a"},
+    {"data": {}, "fn_index": 0, "session_hash": "a"},
+    *({"data": [], "fn_index": 0, "session_hash": odd} for odd in (5, ["x"], "", "a" * 5000, "a b", "server\n")),
+    {"data": [], "fn_index": 0, "session_hash": "a", "trigger_id": "x"},
+    {"data": [], "fn_index": 0, "session_hash": "a", "batched": True, "event_data": {"a": [1]}},
+]
+RAW = [b"", b"\xff\xfe", b"{", b"[" * 100_000, b'{"data": ["\\ud83d"]}', b'{"data": [NaN], "fn_index": 0}']
+WAYS = ("call", "call/v2", "run")
+NAMES = ["queue/join", "cancel", "reset", *(f"{way}/{name}" for way in WAYS for name in ("chat", "no"))]
+CLOSED = [
+    *("/monitoring", "/monitoring/summary", "/gradio_api/runs", "/gradio_api/run-history/buckets", "/pwa_icon/9"),
+    *("/gradio_api/deep_link?session_hash=a", "/gradio_api/vibe-code/", "/gradio_api/dev/reload", "/metrics"),
+    *("/gradio_api/proxy=http://127.0.0.1/", "/gradio_api/stream/a/b/1/playlist.m3u8"),
+]
+PATHS = ("Traceback", str(ROOT), "site-packages", 'File "')
+Public = tuple[str, Services, gr.Blocks]
+
+
+@pytest.fixture(scope="module")
+def public(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Public]:
+    """A server that is open to strangers, behind a proxy of this machine."""
+    data = tmp_path_factory.mktemp("public")
+    (data / "models").symlink_to(packaged_folder.parent)
+    services = build_services(Settings(data=data, device="cpu", public=True, port=0))
+    blocks = ui.build(services)
+    address, _ = launch(blocks, services)
+    yield address, services, blocks
+    blocks.close(verbose=False)
+    services.close()
+
+
+@pytest.fixture
+def address(public: Public) -> str:
+    return public[0]
+
+
+def event(address: str, number: int, data: list[Any], session: str, **headers: str) -> str:
+    """What a page's event shows, called by its number."""
+    body = {"fn_index": number, "data": data, "session_hash": session, "trigger_id": None}
+    joined = httpx.post(f"{address}/gradio_api/queue/join", json=body, headers=headers)
+    if joined.status_code != 200:
+        return joined.text
+    query = {"session_hash": session}
+    with httpx.stream("GET", f"{address}/gradio_api/queue/data", params=query, headers=headers, timeout=60) as told:
+        return "".join(line for line in told.iter_lines() if '"process_completed"' in line)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_bodies_are_refused_in_a_sentence(address: str, name: str) -> None:
+    with httpx.Client(base_url=address, timeout=60) as client:
+        for body in [*(json.dumps(odd).encode() for odd in ODD), *RAW]:
+            answer = client.post(f"/gradio_api/{name}", content=body, headers={"content-type": "application/json"})
+            assert answer.status_code < 500, (body[:200], answer.text)
+            assert not any(mark in answer.text for mark in PATHS), body[:200]
+
+
+def test_what_no_page_uses_is_closed(address: str) -> None:
+    assert {path: httpx.get(address + path).status_code for path in CLOSED} == dict.fromkeys(CLOSED, 404)
+
+
+def test_every_event_answers_a_stranger_by_its_number(address: str) -> None:
+    """Nothing in place of all inputs: whatever comes of it is told in a sentence, and nothing shows a path."""
+    with httpx.Client(base_url=address, timeout=60) as client:
+        functions = client.get("/config").json()["dependencies"]
+        asked = [function for function in functions if function["backend_fn"]]
+        assert len(asked) > 100
+        for function in asked:
+            body = {"data": [None] * len(function["inputs"]), "fn_index": function["id"], "session_hash": "server:it"}
+            answer = client.post(f"/gradio_api/run/{function['api_name']}", json=body)
+            told = answer.json()
+            assert "data" in told if answer.status_code == 200 else told["error"], (function["api_name"], answer.text)
+            assert not any(mark in answer.text for mark in PATHS), function["api_name"]
+
+
+def test_a_name_of_the_server_s_own_gives_a_stranger_nothing(public: Public) -> None:
+    address, services, _ = public
+    limit = services.registry.meter.allowance.requests_at_once
+    assert limit == 2
+    services.registry.add_adapter("smollm2-135m+hers", Path("/nowhere"), "ada")
+    with httpx.Client(base_url=address) as client:
+        for session in ("server:terminal", "server:judging", "ada", "login:ada"):
+            body = {"data": [], "session_hash": session}
+            event_id = client.post("/gradio_api/call/models", json=body).json()["event_id"]
+            told = client.get(f"/gradio_api/call/models/{event_id}", timeout=60).text
+            assert "complete" in told and "hers" not in told
+    services.registry.remove_adapter("smollm2-135m+hers")
+
+
+def test_a_session_belongs_to_the_browser_that_opened_it(address: str) -> None:
+    own, other = {"cookie": f"studio-visitor={'a' * 32}"}, {"cookie": f"studio-visitor={'b' * 32}"}
+    with httpx.Client(base_url=address) as client:
+        functions = client.get("/config").json()["dependencies"]
+        number = next(f["id"] for f in functions if f["api_name"] == "models")
+        assert "process_completed" in event(address, number, [], "herpage", **own)
+        for headers in (other, {}):
+            assert "another visitor" in event(address, number, [], "herpage", **headers, **{"accept-language": "en"})
+            for path in ("queue/data?session_hash=herpage", "heartbeat/herpage"):
+                assert client.get(f"/gradio_api/{path}", headers=headers).status_code == 403
+            body = {"session_hash": "herpage", "fn_index": number, "event_id": "x"}
+            assert client.post("/gradio_api/cancel", json=body, headers=headers).status_code == 403
+
+
+def test_a_browser_gets_a_cookie_of_its_own_once(address: str) -> None:
+    given = httpx.get(address).headers["set-cookie"]
+    assert given.startswith("studio-visitor=") and "HttpOnly" in given and "SameSite=Lax" in given
+    encrypted = httpx.get(address, headers={"x-forwarded-proto": "https"}).headers["set-cookie"]
+    assert "Secure; SameSite=None; Partitioned" in encrypted
+    assert "set-cookie" not in httpx.get(address, headers={"cookie": given.split(";")[0]}).headers
+
+
+def test_a_program_with_a_token_is_the_same_guest_for_its_next_client(address: str, tmp_path: Path) -> None:
+    (tmp_path / "tides.md").write_text("# Tides\n\nThe moon pulls the sea.\n")
+
+    def client(token: str) -> Client:
+        return Client(address, verbose=False, headers={"x-studio-visitor": token, "accept-language": "en"})
+
+    client("c" * 32).predict("mine", [handle_file(tmp_path / "tides.md")], api_name="/index")
+    assert client("c" * 32).predict("mine", "the moon", api_name="/search")[0]["source"] == "tides.md"
+    with pytest.raises(Exception, match="no collection named mine"):
+        client("d" * 32).predict("mine", "the moon", api_name="/search")
+    weak = {"x-studio-visitor": "short", "accept-language": "en"}
+    refused = httpx.post(f"{address}/gradio_api/call/models", json={"data": []}, headers=weak)
+    assert refused.status_code == 400 and "32 to 200" in refused.text
+
+
+def test_strangers_cannot_make_it_read_folders_or_fetch_repositories(address: str, tmp_path: Path) -> None:
+    client = Client(address, verbose=False, headers={"accept-language": "en"})
+    for endpoint, inputs in (
+        ("/index", {"collection": "c", "files": str(tmp_path)}),
+        ("/chat", {"message": "Hi", "model": str(tmp_path)}),
+        ("/chat", {"message": "Hi", "model": "somebody/something"}),
+    ):
+        with pytest.raises(Exception) as refused:
+            client.predict(**inputs, api_name=endpoint)
+        assert "may" in str(refused.value) or "no model named" in str(refused.value), refused.value
+
+
+def test_a_thousand_sessions_leave_nothing(public: Public) -> None:
+    address, _, blocks = public
+    states = blocks.app.state_holder
+    with httpx.Client(base_url=address, timeout=60) as client:
+        number = next(f["id"] for f in client.get("/config").json()["dependencies"] if f["api_name"] == "models")
+        for visit in range(1000):
+            body = {"data": [], "fn_index": number, "session_hash": f"visit{visit}"}
+            assert client.post("/gradio_api/run/models", json=body).status_code == 200
+    assert len(states.session_data) <= 2000
+    states.sweep(idle_s=0)
+    assert not [session for session in states.session_data if session.startswith("visit")]
+    assert not [session for session in blocks._queue.pending_messages_per_session if session.startswith("visit")]

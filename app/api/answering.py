@@ -3,12 +3,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from starlette.requests import Request
 
-from app.models.interface import ChatModel, FinishReason, Generation, Registry, TokenScore
+from app.api.tool_calling import ToolCall, ToolCallReader
+from app.models.interface import ChatModel, FinishReason, Generation, Registry, ScoredGeneration, TokenScore
 from app.models.registry.metering import TooManyAtOnce
 
 PATIENCE_SECONDS = 60.0  # how long a request waits while its visitor has too many others; then 429
@@ -22,25 +24,34 @@ class Piece:
 
     choice: int
     text: str
+    scores: Scores | None = None
+    kind: Literal["answer", "reasoning"] = "answer"
+    call: ToolCall | None = None
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How one choice ended; its last event. `scores` are its tokens' log-probabilities where they are wanted."""
+    """How one choice ended; its last event. `scores` are those that no piece has told."""
 
     choice: int
     finish_reason: FinishReason
     prompt_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
     scores: Scores | None = None
+    called: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
-    """One choice: `begin` starts its generation, `score` gives its log-probabilities once its text is known."""
+    """One choice: `begin` starts its generation; `score` gives its log-probabilities once its text is known, for
+    engines that do not tell them as they go; `prefix` is told before all (an echoed prompt); `reader` finds the calls
+    of tools in the answer."""
 
-    begin: Callable[[ChatModel], Generation]
+    begin: Callable[[ChatModel], Generation | None]
     score: Callable[[ChatModel, str], Scores | None] = lambda _model, _text: None
+    prefix: Callable[[ChatModel], tuple[str, Scores | None, int] | None] = lambda _model: None
+    reader: Callable[[ChatModel], ToolCallReader | None] = lambda _model: None
 
 
 Event = Piece | Ended
@@ -89,19 +100,54 @@ class AnswerStream:
             with self._registry.lease(self._model) as model:
                 if self._left.is_set():
                     return
+                before = job.prefix(model)
+                if before is not None:
+                    self._tell(Piece(choice, before[0], before[1]))
                 generation = self._begin(job, model)
-                pieces = []
-                for piece in generation:
-                    pieces.append(piece)
-                    self._tell(Piece(choice, piece))
-                text = "".join(pieces)
-                scores = None if self._left.is_set() else job.score(model, text)
-                reason = generation.finish_reason or "stop"
-                self._tell(Ended(choice, reason, generation.prompt_tokens, generation.completion_tokens, scores))
+                if generation is None:
+                    self._tell(Ended(choice, "length", before[2] if before else 0, 0))
+                    return
+                self._follow(choice, job, model, generation)
         except Exception as error:
             self._tell(error)
 
-    def _begin(self, job: Job, model: ChatModel) -> Generation:
+    def _follow(self, choice: int, job: Job, model: ChatModel, generation: Generation) -> None:
+        told, texts, called = 0, [], False
+        reader = job.reader(model)
+        for part in generation.parts():
+            fresh = _scores_after(generation, told)
+            told += len(fresh or ())
+            if part.kind == "reasoning" or reader is None:
+                texts.append(part.text if part.kind == "answer" else "")
+                self._tell(Piece(choice, part.text, fresh, part.kind))
+            else:
+                called |= self._tell_calls(choice, reader.push(part.text))
+        if reader is not None:
+            called |= self._tell_calls(choice, reader.finish())
+        rest = _scores_after(generation, told)
+        if rest is None and not self._left.is_set():
+            rest = job.score(model, "".join(texts))
+        self._tell(
+            Ended(
+                choice,
+                generation.finish_reason or "stop",
+                generation.prompt_tokens,
+                generation.completion_tokens,
+                generation.reasoning_tokens,
+                rest,
+                called,
+            )
+        )
+
+    def _tell_calls(self, choice: int, found: Iterator[str | ToolCall]) -> bool:
+        """Whether there was a call among it."""
+        called = False
+        for one in found:
+            called |= isinstance(one, ToolCall)
+            self._tell(Piece(choice, "", call=one) if isinstance(one, ToolCall) else Piece(choice, one))
+        return called
+
+    def _begin(self, job: Job, model: ChatModel) -> Generation | None:
         """A client that sends many requests at once waits for its own, for a while. Raises TooManyAtOnce."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -111,6 +157,8 @@ class AnswerStream:
             except TooManyAtOnce:
                 if time.monotonic() > deadline or self._left.wait(PLACE_SECONDS):
                     raise
+        if generation is None:
+            return None
         self._generations.append(generation)
         if self._left.is_set():
             generation.cancel()
@@ -119,3 +167,8 @@ class AnswerStream:
     def _tell(self, event: Event | Exception) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+
+def _scores_after(generation: Generation, told: int) -> Scores | None:
+    scores = generation.scores if isinstance(generation, ScoredGeneration) else None
+    return None if scores is None else tuple(scores[told:])

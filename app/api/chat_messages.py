@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ from app.pictures import as_jpeg, open_picture
 MOST_CHARACTERS = 400_000  # beyond any model's context; refused before a tokenizer spends seconds on it
 MOST_PICTURES = 16
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 EXAMPLE = '{"role": "user", "content": "…"}'
 
 
@@ -27,7 +28,7 @@ def read_messages(turns: object, model: str) -> tuple[Message, ...]:
         raise _too_much(f"{MOST_PICTURES} pictures", f"{MOST_PICTURES} 张图片")
     if sum(len(message["content"]) for message in messages) > MOST_CHARACTERS:
         raise _too_much(f"{MOST_CHARACTERS} characters", f"{MOST_CHARACTERS} 个字符")
-    return messages
+    return _named(messages)
 
 
 def _too_much(en: str, zh: str) -> WrongValue:
@@ -41,7 +42,7 @@ def _message(turn: object, place: str, model: str) -> Message:
     if role is None:
         known = ", ".join(ROLES)
         raise WrongValue(param=f"{place}.role", expected_en=f"one of {known}", expected_zh=f"其中之一：{known}")
-    for name in ("tool_calls", "function_call", "audio"):
+    for name in ("function_call", "audio"):
         if turn.get(name):
             raise NotSupported(param=f"{place}.{name}")
     content = turn.get("content")
@@ -51,7 +52,36 @@ def _message(turn: object, place: str, model: str) -> Message:
     message: Message = {"role": role, "content": text}  # type: ignore[typeddict-item]
     if images:
         message["images"] = images
+    if role == "assistant" and turn.get("tool_calls"):
+        message["tool_calls"] = _tool_calls(turn["tool_calls"], f"{place}.tool_calls")
+    if role == "tool":
+        message["tool_call_id"] = str(turn.get("tool_call_id") or "")
     return message
+
+
+def _tool_calls(calls: object, place: str) -> tuple[dict[str, Any], ...]:
+    """Calls of an earlier answer, their arguments as objects, as chat templates read them."""
+    try:
+        made = [(call.get("id"), call["function"]["name"], call["function"]["arguments"]) for call in calls]  # type: ignore[attr-defined]
+        read = [(key, str(name), json.loads(given) if isinstance(given, str) else given) for key, name, given in made]
+        if not all(isinstance(arguments, dict) for _, _, arguments in read):
+            raise TypeError
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        example = '[{"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}}]'
+        raise WrongValue(param=place, expected_en=f"such as {example}", expected_zh=f"形如 {example} 的列表") from error
+    return tuple(
+        {"id": str(key or ""), "type": "function", "function": {"name": name, "arguments": arguments}}
+        for key, name, arguments in read
+    )
+
+
+def _named(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Results of tools with the names of the tools, which some templates want."""
+    names = {call["id"]: call["function"]["name"] for turn in messages for call in turn.get("tool_calls", ())}
+    return tuple(
+        {**turn, "name": names[turn["tool_call_id"]]} if turn.get("tool_call_id") in names else turn
+        for turn in messages
+    )
 
 
 def _content(content: object, place: str, model: str) -> tuple[str, tuple[bytes, ...]]:

@@ -4,16 +4,14 @@ from dataclasses import dataclass, replace
 
 from app.api.chat_messages import read_messages
 from app.api.request_body import Fields, parse_object
-from app.api.sampling_fields import AnswerOptions, read_options
-from app.models.interface import Message, Sampling
+from app.api.sampling_fields import MOST_TOKENS, AnswerOptions, read_options
+from app.api.structured_output import read_response_format
+from app.api.tool_calling import ToolForm, Tools, read_tools
+from app.models.interface import Message, OutputFormat, Sampling
 
 UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
@@ -30,10 +28,28 @@ class ChatCompletionRequest:
     messages: tuple[Message, ...]
     options: AnswerOptions
     top_logprobs: int | None = None
+    output: OutputFormat | None = None
+    tools: Tools | None = None
+    thinking: bool | None = None
 
-    def sampling_for(self, context_tokens: int, choice: int = 0) -> Sampling:
-        """How to draw this choice from a model of this context."""
-        return sampling_for(self.options, context_tokens, choice)
+    def sampling_for(self, context_tokens: int, choice: int = 0, form: ToolForm | None = None) -> Sampling:
+        """How to draw this choice from a model of this context, which writes tool calls in this form."""
+        output = self.output if self.tools is None or form is None else self.tools.output(form)
+        return replace(
+            sampling_for(self.options, context_tokens, choice),
+            output=output,
+            top_logprobs=self.top_logprobs,
+            thinking=self.thinking if output is None else False,  # the format holds from the first token on
+            keep_special_tokens=output is not None and bool(output.begin),
+        )
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """The messages; the first bears the tools."""
+        if self.tools is None:
+            return self.messages
+        first: Message = {**self.messages[0], "tools": self.tools.definitions}
+        return (first, *self.messages[1:])
 
 
 def sampling_for(options: AnswerOptions, context_tokens: int, choice: int) -> Sampling:
@@ -41,7 +57,7 @@ def sampling_for(options: AnswerOptions, context_tokens: int, choice: int) -> Sa
     seed = options.sampling.seed
     return replace(
         options.sampling,
-        max_new_tokens=options.max_tokens or context_tokens,
+        max_new_tokens=options.max_tokens or min(context_tokens, MOST_TOKENS),
         seed=None if seed is None else (seed + choice) % 2**63,
     )
 
@@ -54,10 +70,24 @@ def read_chat_request(data: bytes, *, lenient: bool = False) -> ChatCompletionRe
     for name, harmless in UNSUPPORTED.items():
         given.only(name, *harmless)
     top_logprobs = _top_logprobs(given)
+    output, tools, thinking = read_response_format(given), read_tools(given), _thinking(given)
+    if output is not None and tools is not None:
+        raise given.wrong("response_format", "left out where tools may be called", "在使用 tools 时省略的")
     messages = read_messages(given.any("messages"), model)
     if not lenient:
         given.refuse_unknown()
-    return ChatCompletionRequest(model, messages, options, top_logprobs)
+    return ChatCompletionRequest(model, messages, options, top_logprobs, output, tools, thinking)
+
+
+def _thinking(given: Fields) -> bool | None:
+    """Whether the model shall reason before it answers, as OpenAI and vLLM say it."""
+    effort = given.one_of("reasoning_effort", "none", "minimal", "low", "medium", "high")
+    switches = given.any("chat_template_kwargs")
+    if switches is not None:
+        if not isinstance(switches, dict) or switches.keys() - {"enable_thinking"}:
+            raise given.wrong("chat_template_kwargs", '{"enable_thinking": true or false}', ' {"enable_thinking": …}')
+        return Fields(switches, "chat_template_kwargs.").flag("enable_thinking")
+    return None if effort is None else effort != "none"
 
 
 def _top_logprobs(given: Fields) -> int | None:

@@ -96,8 +96,8 @@ class NoSuchModel(ApiError):
 class NoSuchRoute(ApiError):
     status = 404
     code = "unknown_url"
-    zh = "这里没有 {method} {path}。GET /v1/openapi.json 列出了可用的地址。"
-    en = "There is no {method} {path} here. GET /v1/openapi.json lists what there is."
+    zh = "这里没有 {method} {path}。可用的有 GET {known_get} 和 POST {known_post}。"
+    en = "There is no {method} {path} here; there are GET {known_get} and POST {known_post}."
 
 
 class NotServed(ApiError):

@@ -24,6 +24,7 @@ class EventStream:
     answer: AnswerStream
     body: Completion
     options: AnswerOptions
+    choices: int
     comment_seconds: float
 
     async def response(self, watch: "asyncio.Task[None]", language: Language) -> Response:
@@ -54,7 +55,7 @@ class EventStream:
         while not first.done():
             yield COMMENT
             await asyncio.wait([first], timeout=self.comment_seconds)
-        for choice in range(self.options.choices):
+        for choice in range(self.choices):
             yield self.body.opening(choice)
         ended: list[Ended] = []
         told: Event | None = first.result()

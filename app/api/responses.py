@@ -1,21 +1,47 @@
-"""Build OpenAI's response bodies: chat completions, text completions, stream chunks, model lists."""
+"""Build OpenAI's response bodies: chat completions and their stream chunks, model lists."""
 
 import json
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from app.api.answering import Ended, Piece, Scores
+from app.api.answering import Ended, Event, Piece, Scores
+from app.api.tool_calling import ToolCall
+from app.models.interface import TokenScore
 
 OWNER = "puyu-studio"
 DONE = b"data: [DONE]\n\n"
 
 
+@dataclass
+class Choice:
+    """One choice, gathered from its events."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: list[ToolCall] = field(default_factory=list)
+    scores: list[TokenScore] | None = None
+    ended: Ended = field(default_factory=lambda: Ended(0, "stop", 0, 0))
+
+    def add(self, event: Event) -> None:
+        if event.scores is not None:
+            self.scores = [*(self.scores or ()), *event.scores]
+        if isinstance(event, Ended):
+            self.ended = event
+        elif event.call is not None:
+            self.calls.append(event.call)
+        elif event.kind == "reasoning":
+            self.reasoning += event.text
+        else:
+            self.text += event.text
+
+
 class Completion(Protocol):
     """The parts of one completion; all bear the same id."""
 
-    def whole(self, texts: Sequence[str], ended: Sequence[Ended]) -> dict[str, Any]:
+    def whole(self, choices: Sequence[Choice]) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
         ...
 
@@ -39,35 +65,42 @@ class ChatCompletion:
 
     def __init__(self, model: str) -> None:
         self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
+        self._calls: dict[int, int] = {}
 
-    def whole(self, texts: Sequence[str], ended: Sequence[Ended]) -> dict[str, Any]:
-        choices = [
+    def whole(self, choices: Sequence[Choice]) -> dict[str, Any]:
+        told = [
             {
-                "index": end.choice,
-                "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": _chat_scores(end.scores),
-                "finish_reason": _finish(end),
+                "index": index,
+                "message": _message(choice),
+                "logprobs": _chat_scores(choice.scores),
+                "finish_reason": finish_reason(choice.ended),
             }
-            for text, end in zip(texts, ended, strict=True)
+            for index, choice in enumerate(choices)
         ]
-        return {**self._head, "object": "chat.completion", "choices": choices, "usage": _usage(ended)}
+        counts = usage([choice.ended for choice in choices])
+        return {**self._head, "object": "chat.completion", "choices": told, "usage": counts}
 
     def opening(self, choice: int) -> bytes:
         return self._chunk(choice, {"role": "assistant", "content": ""}, None)
 
     def piece(self, piece: Piece) -> bytes:
-        return self._chunk(piece.choice, {"content": piece.text}, None)
+        if piece.call is not None:
+            number = self._calls[piece.choice] = self._calls.get(piece.choice, -1) + 1
+            opening = {"index": number, **_call(ToolCall(piece.call.id, piece.call.name, ""))}
+            rest = {"index": number, "function": {"arguments": piece.call.arguments}}
+            deltas = ({"tool_calls": [opening]}, {"tool_calls": [rest]})
+            return b"".join(self._chunk(piece.choice, delta, None) for delta in deltas)
+        name = "content" if piece.kind == "answer" else "reasoning_content"
+        return self._chunk(piece.choice, {name: piece.text}, None, piece.scores)
 
     def closing(self, ended: Ended) -> bytes:
-        return self._chunk(ended.choice, {}, _finish(ended), _chat_scores(ended.scores))
+        return self._chunk(ended.choice, {}, finish_reason(ended), ended.scores or None)
 
     def usage(self, ended: Sequence[Ended]) -> bytes:
-        return event({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": _usage(ended)})
+        return event({**self._head, "object": "chat.completion.chunk", "choices": [], "usage": usage(ended)})
 
-    def _chunk(
-        self, choice: int, delta: dict[str, Any], finish: str | None, scores: dict[str, Any] | None = None
-    ) -> bytes:
-        told = {"index": choice, "delta": delta, "logprobs": scores, "finish_reason": finish}
+    def _chunk(self, choice: int, delta: dict[str, Any], finish: str | None, scores: Scores | None = None) -> bytes:
+        told = {"index": choice, "delta": delta, "logprobs": _chat_scores(scores), "finish_reason": finish}
         return event({**self._head, "object": "chat.completion.chunk", "choices": [told]})
 
 
@@ -84,17 +117,35 @@ def model_object(name: str, created: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": OWNER}
 
 
-def _usage(ended: Sequence[Ended]) -> dict[str, int]:
-    prompt = max(end.prompt_tokens for end in ended)  # shared by all choices
+def usage(ended: Sequence[Ended], prompts: int = 1) -> dict[str, Any]:
+    """Counts of tokens; choices of one prompt come one after another and share its tokens."""
+    each = max(1, len(ended) // prompts)
+    in_order = sorted(ended, key=lambda end: end.choice)
+    prompt = sum(end.prompt_tokens for end in in_order[::each])
     completion = sum(end.completion_tokens for end in ended)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    details = {"reasoning_tokens": sum(end.reasoning_tokens for end in ended)}
+    counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {**counts, "completion_tokens_details": details} if details["reasoning_tokens"] else counts
 
 
-def _finish(ended: Ended) -> str:
+def finish_reason(ended: Ended) -> str:
+    if ended.called and ended.finish_reason != "length":
+        return "tool_calls"
     return "length" if ended.finish_reason == "length" else "stop"
 
 
-def _chat_scores(scores: Scores | None) -> dict[str, Any] | None:
+def _message(choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.calls:
+        message |= {"content": choice.text or None, "tool_calls": [_call(call) for call in choice.calls]}
+    return {**message, "reasoning_content": choice.reasoning} if choice.reasoning else message
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _chat_scores(scores: Sequence[TokenScore] | None) -> dict[str, Any] | None:
     if scores is None:
         return None
     content = [

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from starlette.concurrency import run_in_threadpool
@@ -10,17 +10,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.api.answering import AnswerStream, ClientGone, Ended, Job, Scores
+from app.api.answering import AnswerStream, ClientGone, Job
 from app.api.authentication import Authentication, Caller
-from app.api.chat_request import ChatCompletionRequest, read_chat_request
+from app.api.chat_answers import chat_job
+from app.api.chat_request import read_chat_request
+from app.api.completion_request import read_completion_request
+from app.api.completions import TextCompletion, completion_jobs
 from app.api.embeddings import EmbeddingRoutes
-from app.api.errors import NoSuchModel, NoSuchRoute, NotByModel, WrongMethod, answer_error
+from app.api.errors import NoSuchModel, NoSuchRoute, WrongMethod, answer_error
 from app.api.event_stream import COMMENT_SECONDS, NOT_KEPT, EventStream
 from app.api.request_body import read_body
-from app.api.responses import ChatCompletion, Completion, model_list, model_object
+from app.api.responses import ChatCompletion, Choice, Completion, model_list, model_object
 from app.api.sampling_fields import AnswerOptions
 from app.errors import Language
-from app.models.interface import ChatModel, Generation, Registry, TokenScoringModel
+from app.models.interface import Registry
 from app.texts import preferred_language
 
 CLIENT_CLOSED = 499  # nobody reads it
@@ -61,8 +64,17 @@ class Api:
         caller = self.callers.caller(request)
         asked = await run_in_threadpool(read_chat_request, await read_body(request), lenient=self.lenient)
         await self.require(asked.model, caller)
-        jobs = [_chat_job(asked, choice, caller.visitor) for choice in range(asked.options.choices)]
+        jobs = [chat_job(asked, choice, caller.visitor) for choice in range(asked.options.choices)]
         return await self.answer(request, caller, asked.model, jobs, ChatCompletion(asked.model), asked.options)
+
+    async def completions(self, request: Request) -> Response:
+        caller = self.callers.caller(request)
+        asked = await run_in_threadpool(read_completion_request, await read_body(request), lenient=self.lenient)
+        await self.require(asked.model, caller)
+        jobs = completion_jobs(asked, caller.visitor)
+        return await self.answer(
+            request, caller, asked.model, jobs, TextCompletion(asked.model, len(asked.prompts)), asked.options
+        )
 
     async def answer(
         self,
@@ -78,7 +90,7 @@ class Api:
         watch = asyncio.create_task(answer.leave_with(request))
         try:
             if options.stream:
-                streamed = EventStream(answer, body, options, self.comment_seconds)
+                streamed = EventStream(answer, body, options, len(jobs), self.comment_seconds)
                 return await streamed.response(watch, language_of(request))
             whole = await _whole(answer, body, len(jobs))
             watch.cancel()
@@ -91,10 +103,11 @@ class Api:
 
 def api_routes(api: Api, embeddings: EmbeddingRoutes) -> list[Route]:
     """Routes to mount beside the page's own; what is not known under /v1 gets an error in OpenAI's form."""
-    known = {
+    known: dict[str, tuple[str, Handler]] = {
         "/v1/models": ("GET", api.models),
         "/v1/models/{name:path}": ("GET", api.models),
         "/v1/chat/completions": ("POST", api.chat_completions),
+        "/v1/completions": ("POST", api.completions),
         "/v1/embeddings": ("POST", embeddings.embeddings),
         "/v1/rerank": ("POST", embeddings.rerank),
     }
@@ -103,7 +116,8 @@ def api_routes(api: Api, embeddings: EmbeddingRoutes) -> list[Route]:
         for written in (path,) if path.endswith("path}") else (path, f"{path}/"):
             routes.append(Route(written, _guarded(handler), methods=[method]))
             routes.append(Route(written, _guarded(_other_method(method)), methods=OTHER_METHODS))
-    return [*routes, *(Route(path, _guarded(_unknown), methods=OTHER_METHODS) for path in ("/v1", "/v1/{path:path}"))]
+    unknown = _guarded(_unknown_among(known))
+    return [*routes, *(Route(path, unknown, methods=OTHER_METHODS) for path in ("/v1", "/v1/{path:path}"))]
 
 
 OTHER_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -116,8 +130,14 @@ def _other_method(allowed: str) -> Handler:
     return refuse
 
 
-async def _unknown(request: Request) -> Response:
-    raise NoSuchRoute(method=request.method, path=request.url.path[:200])
+def _unknown_among(known: Mapping[str, tuple[str, Handler]]) -> Handler:
+    there = {method: ", ".join(path for path, (own, _) in known.items() if own == method) for method in ("GET", "POST")}
+
+    async def refuse(request: Request) -> Response:
+        path = request.url.path[:200]
+        raise NoSuchRoute(method=request.method, path=path, known_get=there["GET"], known_post=there["POST"])
+
+    return refuse
 
 
 def language_of(request: Request) -> Language:
@@ -137,25 +157,8 @@ def _guarded(handler: Handler) -> Handler:
     return guard
 
 
-def _chat_job(asked: ChatCompletionRequest, choice: int, visitor: str) -> Job:
-    def begin(model: ChatModel) -> Generation:
-        if asked.top_logprobs is not None and not isinstance(model, TokenScoringModel):
-            raise NotByModel(param="logprobs", model=asked.model)
-        return model.stream(asked.messages, asked.sampling_for(model.context_tokens, choice), visitor=visitor)
-
-    def score(model: ChatModel, text: str) -> Scores | None:
-        if asked.top_logprobs is None or not isinstance(model, TokenScoringModel):
-            return None
-        return tuple(model.score_tokens(asked.messages, text, asked.top_logprobs))
-
-    return Job(begin, score)
-
-
 async def _whole(answer: AnswerStream, body: Completion, choices: int) -> Response:
-    texts, ended = [""] * choices, []
-    async for told in answer.events():
-        if isinstance(told, Ended):
-            ended.append(told)
-        else:
-            texts[told.choice] += told.text
-    return JSONResponse(body.whole(texts, sorted(ended, key=lambda end: end.choice)), headers=NOT_KEPT)
+    told = [Choice() for _ in range(choices)]
+    async for event in answer.events():
+        told[event.choice].add(event)
+    return JSONResponse(body.whole(told), headers=NOT_KEPT)

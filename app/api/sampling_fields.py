@@ -1,9 +1,9 @@
 """Read the sampling parameters that chat and text completions share."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from app.api.errors import NotSupported, WrongValue
+from app.api.errors import WrongValue
 from app.api.request_body import Fields
 from app.models.interface import Sampling
 
@@ -13,7 +13,6 @@ MOST_CHOICES = 8
 MAX_SEED = 2**63 - 1
 # OpenAI's documented names for the caller's own bookkeeping; they change nothing about an answer.
 BOOKKEEPING = ("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "metadata")
-KNOWN_TO_SAMPLING = frozenset(field.name for field in fields(Sampling))
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,13 @@ class AnswerOptions:
     include_usage: bool
 
 
-def read_options(given: Fields, length_names: tuple[str, ...]) -> AnswerOptions:
+def read_options(given: Fields, length_names: tuple[str, ...], least: int = 1) -> AnswerOptions:
     """`length_names` are the fields for the longest answer, the first that is set counts. Raises ApiError."""
-    usual = Sampling()
     temperature, top_p = given.number("temperature", 0, 2), given.number("top_p", 0, 1)
     top_k = given.whole("top_k", -1, 1_000_000)
     known: dict[str, Any] = {
-        "temperature": usual.temperature if temperature is None else temperature,
-        "top_p": usual.top_p if top_p is None else top_p,
+        "temperature": temperature,
+        "top_p": top_p,
         "top_k": None if top_k is None else max(0, min(top_k, 1000)),
         "seed": _seed(given),
         "stop": _stops(given),
@@ -47,7 +45,7 @@ def read_options(given: Fields, length_names: tuple[str, ...]) -> AnswerOptions:
     given.only("service_tier", "auto", "default")
     lengths = {name: given.whole(name, -1, MOST_TOKENS, clamp=True) for name in length_names}
     name, most = next(((name, most) for name, most in lengths.items() if most is not None), ("", None))
-    if most == 0:
+    if most is not None and -1 < most < least:
         raise given.wrong(name, f"a whole number from 1 to {MOST_TOKENS}", f"1 到 {MOST_TOKENS} 之间的整数")
     choices = given.whole("n", 1, MOST_CHOICES) or 1
     stream = given.flag("stream")
@@ -71,7 +69,7 @@ def _stops(given: Fields) -> tuple[str, ...]:
 
 
 def _further(given: Fields) -> dict[str, Any]:
-    """Parameters beyond OpenAI's own. What the models here cannot do is refused by its name."""
+    """Penalties, biases and what others have added to OpenAI's parameters."""
     bias = given.any("logit_bias")
     told = {
         "min_p": given.number("min_p", 0, 1),
@@ -80,12 +78,9 @@ def _further(given: Fields) -> dict[str, Any]:
         "frequency_penalty": given.number("frequency_penalty", -2, 2),
         "logit_bias": None if bias is None else _bias(given, bias),
         "stop_token_ids": _token_ids(given),
+        "ignore_eos": given.flag("ignore_eos"),
     }
-    given.only("ignore_eos", False)
-    found = {name: value for name, value in told.items() if value}
-    for name in found.keys() - KNOWN_TO_SAMPLING:
-        raise NotSupported(param=name)
-    return found
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _bias(given: Fields, bias: object) -> tuple[tuple[int, float], ...]:

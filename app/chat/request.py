@@ -90,8 +90,19 @@ def checked_history(history: object) -> list[Message]:
     turns: list[Message] = []
     for place, turn in enumerate(history, start=1):
         role = turn.get("role") if isinstance(turn, dict) else None
-        content = turn.get("content") if isinstance(turn, dict) else None
+        content = _text_of(turn.get("content")) if isinstance(turn, dict) else None
         if role not in ("user", "assistant", "system") or not isinstance(content, str):
             raise WrongHistory(place=place)
         turns.append({"role": role, "content": content})
     return turns
+
+
+def _text_of(content: object) -> str | None:
+    """A text, or the texts of the parts that gradio makes of it; None for anything else."""
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else None
+    texts = [part.get("text") if isinstance(part, dict) else part for part in content]
+    known = [text for text in texts if isinstance(text, str)]
+    return "\n".join(known) if len(known) == len(texts) else None

@@ -11,7 +11,7 @@ reasoning so far.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, fields, replace
-from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Thinking = Literal["never", "always", "optional"]
@@ -22,12 +22,33 @@ class Message(TypedDict):
     """One turn. `name` marks special system turns, such as InternLM's `<|interpreter|>`.
 
     `images` are picture files, as `pictures.as_jpeg` writes them; only multimodal models take them.
+    `tools` of the first turn are the functions that the model may call, in OpenAI's form; `tool_calls` are those that
+    an assistant's turn has called, their arguments as objects; a `tool` turn is the result of `tool_call_id`.
     """
 
-    role: Literal["system", "user", "assistant", "environment"]
+    role: Literal["system", "user", "assistant", "environment", "tool"]
     content: str
     name: NotRequired[str]
     images: NotRequired[tuple[bytes, ...]]
+    tools: NotRequired[tuple[dict[str, Any], ...]]
+    tool_calls: NotRequired[tuple[dict[str, Any], ...]]
+    tool_call_id: NotRequired[str]
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """What an answer must look like: JSON that keeps to `schema` (JSON schema, as text).
+
+    With `begin` such JSON stands between the marks: at once and nothing else where `required`, otherwise wherever the
+    model writes `begin`; with `repeat` any number of times. Without `begin` and not `required` the whole answer is such
+    JSON or text that does not begin like it.
+    """
+
+    schema: str
+    begin: str = ""
+    end: str = ""
+    required: bool = True
+    repeat: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,9 @@ class Sampling:
     `logit_bias` adds to the logits of token ids. `thinking` turns reasoning on or off where the chat template has a
     switch (`ChatModel.thinking` is "optional"). Reasoning does not count against `max_new_tokens` but has a budget of
     its own; when `max_reasoning_tokens` are spent the model is made to answer.
+
+    `output` and `top_logprobs` (how many likely tokens are told beside each one, None for no log-probabilities) are for
+    models that are a TextModel.
     """
 
     temperature: float | None = None
@@ -69,6 +93,8 @@ class Sampling:
     ignore_eos: bool = False
     thinking: bool | None = None
     max_reasoning_tokens: int = 2048
+    output: OutputFormat | None = None
+    top_logprobs: int | None = None
 
     def resolved(self, defaults: SamplingDefaults) -> SamplingDefaults:
         """Temperature, top-p and the others with no None among them."""
@@ -203,6 +229,35 @@ class TokenScoringModel(Protocol):
 
     def score_tokens(self, messages: Sequence[Message], answer: str, top_logprobs: int) -> list[TokenScore]:
         """Read the answer once more, beside whatever else runs, with that many most likely tokens for each place."""
+        ...
+
+
+@runtime_checkable
+class ScoredGeneration(Protocol):
+    """A Generation that knows the log-probabilities of its tokens, where `Sampling.top_logprobs` asks for them."""
+
+    @property
+    def scores(self) -> "Sequence[TokenScore] | None":
+        """One for each of the `completion_tokens` so far; None where the engine does not tell them as it goes."""
+        ...
+
+
+@runtime_checkable
+class TextModel(Protocol):
+    """A ChatModel that also continues and scores plain tokens, and keeps to an OutputFormat."""
+
+    def encode(self, text: str) -> list[int]:
+        """A prompt's tokens, with what the tokenizer puts before each text."""
+        ...
+
+    def token_text(self, token: int) -> str: ...
+
+    def complete(self, tokens: Sequence[int], sampling: Sampling, *, visitor: str = "") -> Generation:
+        """Continue a prompt without a chat template. Raises PromptTooLong."""
+        ...
+
+    def score_text(self, tokens: Sequence[int], top_logprobs: int) -> "list[TokenScore]":
+        """How likely each token but the first is, given those before it. Raises PromptTooLong."""
         ...
 
 

@@ -16,6 +16,9 @@ from app.pictures import NotAPicture
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 
 
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {}}}}}
+
+
 def read(**more: object) -> Any:
     return read_chat_request(json.dumps({**ASK, **more}).encode())
 
@@ -117,8 +120,18 @@ def test_both_halves_of_a_character_are_one() -> None:
         ({"logprobs": "yes"}, WrongValue, "logprobs"),
         ({"top_logprobs": 2}, WrongValue, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, WrongValue, "top_logprobs"),
-        ({"tools": [{"type": "function"}]}, NotSupported, "tools"),
-        ({"response_format": {"type": "json_object"}}, NotSupported, "response_format"),
+        ({"tools": [{"type": "function"}]}, WrongValue, "tools[0]"),
+        ({"tool_choice": "required"}, WrongValue, "tool_choice"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "none"}}},
+            WrongValue,
+            "tool_choice",
+        ),
+        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, WrongValue, "response_format"),
+        ({"response_format": {"type": "xml"}}, WrongValue, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, WrongValue, "response_format.json_schema"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"id": "a"}]}]}, WrongValue, "messages[0].tool_calls"),
+        ({"reasoning_effort": "endless"}, WrongValue, "reasoning_effort"),
         ({"temperature": 3}, WrongValue, "temperature"),
         ({"temperature": True}, WrongValue, "temperature"),
         ({"temperature": "warm"}, WrongValue, "temperature"),
@@ -134,7 +147,7 @@ def test_both_halves_of_a_character_are_one() -> None:
         ({"model": 3}, WrongValue, "model"),
         ({"messages": []}, WrongValue, "messages"),
         ({"messages": ["hi"]}, WrongValue, "messages[0]"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, WrongValue, "messages[0].role"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, WrongValue, "messages[0].role"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, WrongValue, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, WrongValue, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, WrongValue, "messages[0].content[0]"),

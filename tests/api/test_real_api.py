@@ -20,22 +20,26 @@ from app.models.backends.openai_server.address import EngineAddress
 from app.models.interface import Sampling
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
-from tests.real_server import running
+from tests.real_server import LOGINS, RealServer
 
-NAME, KEY = "smollm2-135m", "sesame"
+NAME = "smollm2-135m"
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
 
 
-@pytest.fixture(scope="module")
-def address(packaged_folder: Path) -> Iterator[str]:
-    with running(packaged_folder.parents[1], "--mcp", PUYU_API_KEYS=f"ada:{KEY}") as server:
-        yield server.address
+@pytest.fixture
+def address(login_server: RealServer) -> str:
+    return login_server.address
 
 
 @pytest.fixture
-def api(address: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as client:
+def key(login_server: RealServer) -> str:
+    return login_server.key
+
+
+@pytest.fixture
+def api(address: str, key: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0) as client:
         yield client
 
 
@@ -64,11 +68,14 @@ def test_log_probabilities_are_those_of_the_answer(api: openai.OpenAI) -> None:
         assert (token.top_logprobs[0].token, token.top_logprobs[0].logprob) == (token.token, token.logprob)
         assert token.bytes == list(token.token.encode())
         assert len(token.top_logprobs) == 2
-    chunks = list(api.chat.completions.create(**asked, logprobs=True, stream=True))
-    told = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices and chunk.choices[0].logprobs]
-    assert [[token.token for token in one.content or []] for one in told] == [
-        [token.token for token in whole.logprobs.content]
+    told = [
+        [token.token for token in chunk.choices[0].logprobs.content or []]
+        for chunk in api.chat.completions.create(**asked, logprobs=True, stream=True)
+        if chunk.choices and chunk.choices[0].logprobs
     ]
+    assert len(told) > 3, "in the chunks of their texts"
+    assert [token for tokens in told for token in tokens] == [token.token for token in whole.logprobs.content]
+    assert len(whole.logprobs.content) == 8, "the end of the answer is a token, too"
 
 
 def test_the_same_seed_draws_the_same_answer(api: openai.OpenAI) -> None:
@@ -85,7 +92,7 @@ def test_a_closed_stream_ends_the_work(api: openai.OpenAI, address: str) -> None
     next(stream)
     stream.close()
     deadline = time.monotonic() + 20  # 4,000 tokens would take longer
-    client = Client(address, verbose=False)
+    client = Client(address, verbose=False, auth=LOGINS[0])
     while next(m for m in client.predict(api_name="/models")["models"] if m["name"] == NAME)["leases"]:
         assert time.monotonic() < deadline, "the closed stream still holds its model"
 
@@ -99,8 +106,8 @@ def test_what_is_too_long_or_unknown_is_an_error_of_the_clients_own(api: openai.
     assert httpx.get(f"{address}/v1/models").status_code == 401
 
 
-def test_another_studio_can_use_it_as_an_engine(address: str, tmp_path: Path) -> None:
-    engines = {"far": EngineAddress("far", (f"{address}/v1",), NAME, KEY)}
+def test_another_studio_can_use_it_as_an_engine(address: str, key: str, tmp_path: Path) -> None:
+    engines = {"far": EngineAddress("far", (f"{address}/v1",), NAME, key)}
     registry = ModelRegistry(Placement("cpu", "auto", None, 4000, tmp_path), "far", engines=engines)
     with registry.lease("far") as model:
         stream = model.stream([{"role": "user", "content": FRANCE}], Sampling(temperature=0, max_new_tokens=24))
@@ -109,17 +116,17 @@ def test_another_studio_can_use_it_as_an_engine(address: str, tmp_path: Path) ->
     registry.close()
 
 
-def test_an_mcp_client_finds_and_uses_the_tools(address: str) -> None:
+def test_an_mcp_client_finds_and_uses_the_tools(address: str, key: str) -> None:
     async def use() -> None:
         async with (
-            httpx.AsyncClient(headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as http,
+            httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=60) as http,
             streamable_http_client(f"{address}/mcp", http_client=http) as (incoming, outgoing, _),
             ClientSession(incoming, outgoing) as session,
         ):
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
             documents = {"list_collections", "search_documents", "ask_documents"}
-            assert {"list_models", "chat", "solve_with_python", *documents} == set(tools)  # no login: no interpreter
+            assert {"list_models", "chat", "solve_with_python", "run_python", *documents} == set(tools)
             assert all(len(tool.description or "") > 60 for tool in tools.values())
             asked = tools["chat"].inputSchema["properties"]
             assert set(asked) == {"message", "system", "model", "temperature", "max_new_tokens", "seed"}
@@ -133,31 +140,54 @@ def test_an_mcp_client_finds_and_uses_the_tools(address: str) -> None:
     asyncio.run(use())
 
 
-def test_lm_eval_scores_a_task_over_it(address: str, tmp_path: Path) -> None:
-    questions = [(FRANCE, PARIS), ("What is the capital of Japan?", "It is not told.")]
-    lines = [json.dumps({"question": question, "answer": answer}) for question, answer in questions]
-    (tmp_path / "capitals.jsonl").write_text("\n".join(lines))
-    task = {
-        "task": "capitals",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "capitals.jsonl")}},
-        "test_split": "test",
-        "output_type": "generate_until",
-        "doc_to_text": "{{question}}",
-        "doc_to_target": "{{answer}}",
-        "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 24, "temperature": 0},
-        "metric_list": [{"metric": "exact_match"}],
-    }
-    (tmp_path / "capitals.yaml").write_text(json.dumps(task))  # JSON is YAML
-    where = f"model={NAME},base_url={address}/v1/chat/completions,num_concurrent=2,max_retries=1"
-    command = [sys.executable, "-m", "lm_eval", "--model", "local-chat-completions", "--model_args", where]
-    command += ["--include_path", str(tmp_path), "--tasks", "capitals", "--apply_chat_template"]
+def lm_eval(folder: Path, key: str, model: str, where: str, **task: object) -> dict[str, float]:
+    """The metrics of a task of one's own, by the program as people call it."""
+    described = {"task": "capitals", "dataset_path": "json", "test_split": "test", **task}
+    described["dataset_kwargs"] = {"data_files": {"test": str(folder / "capitals.jsonl")}}
+    (folder / "capitals.yaml").write_text(json.dumps(described))  # JSON is YAML
+    command = [sys.executable, "-m", "lm_eval", "--model", model, "--model_args", where, "--tasks", "capitals"]
     run = subprocess.run(
-        [*command, "--output_path", str(tmp_path / "results.json")],
-        env={**os.environ, "OPENAI_API_KEY": KEY, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
+        [*command, "--include_path", str(folder), "--output_path", str(folder / "results.json")]
+        + (["--apply_chat_template"] if "chat" in model else []),
+        env={**os.environ, "OPENAI_API_KEY": key, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hub")},
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr[-3000:]
-    results = json.loads(next(tmp_path.glob("results*.json")).read_text())
-    assert results["results"]["capitals"]["exact_match,none"] == 0.5
+    results: dict[str, float] = json.loads(next(folder.glob("results*.json")).read_text())["results"]["capitals"]
+    return results
+
+
+def test_lm_eval_scores_a_task_over_it(address: str, key: str, tmp_path: Path) -> None:
+    questions = [(FRANCE, PARIS), ("What is the capital of Japan?", "It is not told.")]
+    lines = [json.dumps({"question": question, "answer": answer}) for question, answer in questions]
+    (tmp_path / "capitals.jsonl").write_text("\n".join(lines))
+    results = lm_eval(
+        tmp_path,
+        key,
+        "local-chat-completions",
+        f"model={NAME},base_url={address}/v1/chat/completions,num_concurrent=2,max_retries=1",
+        output_type="generate_until",
+        doc_to_text="{{question}}",
+        doc_to_target="{{answer}}",
+        generation_kwargs={"until": ["\n\n"], "max_gen_toks": 24, "temperature": 0},
+        metric_list=[{"metric": "exact_match"}],
+    )
+    assert results["exact_match,none"] == 0.5
+
+
+def test_lm_eval_compares_likelihoods_over_it(address: str, key: str, packaged_folder: Path, tmp_path: Path) -> None:
+    lines = [{"place": "France", "gold": 0}, {"place": "Germany", "gold": 1}]
+    (tmp_path / "capitals.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    results = lm_eval(
+        tmp_path,
+        key,
+        "local-completions",
+        f"model={NAME},base_url={address}/v1/completions,tokenizer={packaged_folder},max_retries=1",
+        output_type="multiple_choice",
+        doc_to_text="The capital of {{place}} is",
+        doc_to_choice=["Paris", "Berlin"],
+        doc_to_target="gold",
+        metric_list=[{"metric": "acc"}],
+    )
+    assert results["acc,none"] == 1.0

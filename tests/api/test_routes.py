@@ -77,7 +77,7 @@ def test_a_whole_answer_with_its_usage() -> None:
     messages, sampling, visitor = model.prompts[0]
     assert messages == HELLO
     assert (sampling.temperature, sampling.seed, sampling.max_new_tokens) == (0.5, 7, 9)
-    assert visitor == "address 127.0.0.1"
+    assert visitor == "address 127.0.0.1/32"
 
 
 def test_a_stream_comes_in_pieces_and_ends_with_the_usage() -> None:

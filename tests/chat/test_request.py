@@ -35,6 +35,18 @@ def test_a_wrong_turn_is_named_by_its_place(turn: object) -> None:
         chat_request("hi", [{"role": "user", "content": "before"}, turn])
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],  # as gradio 6 gives a conversation back
+        ["a", {"text": "b", "type": "text"}],
+        "a\nb",
+    ],
+)
+def test_a_history_may_be_text_or_parts(content: object) -> None:
+    assert chat_request("hi", [{"role": "user", "content": content}]).history[0]["content"] == "a\nb"
+
+
 @pytest.mark.parametrize("history", ["user: hi", 5, {"role": "user"}])
 def test_a_history_that_is_no_list_is_refused(history: object) -> None:
     with pytest.raises(WrongHistory):

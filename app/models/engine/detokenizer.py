@@ -42,6 +42,10 @@ class Detokenizer:
             return half + name
         return half + self._step(token)
 
+    def text(self, token: int) -> str:
+        """A token by itself."""
+        return str(self._tokenizer.decode([token], skip_special_tokens=not self._keep_all))
+
     def _step(self, token: int) -> str:
         self._started = True
         self._pending.append(token)

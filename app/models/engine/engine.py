@@ -78,6 +78,26 @@ class Engine:
         """Raises AdapterGone where the adapter is not loaded any more."""
         refuse_pictures(self.name, messages)
         prompt, dropped = self._requests.prompts.fit(messages, sampling.max_new_tokens, drop_oldest, sampling.thinking)
+        return self._start(prompt, dropped, sampling, visitor, adapter)
+
+    def complete(
+        self, tokens: Sequence[int], sampling: Sampling, *, visitor: str = "", adapter: str | None = None
+    ) -> EngineGeneration:
+        return self._start(self._requests.plain(tokens), 0, sampling, visitor, adapter)
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.loaded.tokenizer(text)["input_ids"])
+
+    def token_text(self, token: int) -> str:
+        return str(self.loaded.tokenizer.decode([token]))
+
+    def score_text(self, tokens: Sequence[int], top_logprobs: int, adapter: str | None = None) -> list[TokenScore]:
+        known = self._requests.plain(tokens).tokens
+        return self._scores(known[:1], known[1:], top_logprobs, adapter)
+
+    def _start(
+        self, prompt: EncodedPrompt, dropped: int, sampling: Sampling, visitor: str, adapter: str | None
+    ) -> EngineGeneration:
         reader = self._requests.reader(prompt, sampling)
         generation = EngineGeneration(self, f"{self.name}-{next(self._numbers)}", len(prompt), dropped, reader)
         self._submit(generation, prompt, sampling, visitor, adapter)
@@ -90,15 +110,15 @@ class Engine:
     def score_tokens(
         self, messages: Sequence[Message], answer: str, top_logprobs: int, adapter: str | None = None
     ) -> list[TokenScore]:
-        tokenizer = self.loaded.tokenizer
-        tokens = tokenizer.encode(answer, add_special_tokens=False)
+        tokens = self.loaded.tokenizer.encode(answer, add_special_tokens=False)
+        return self._scores(self._requests.prompts.tokens(messages), tokens, top_logprobs, adapter)
+
+    def _scores(
+        self, prompt: Sequence[int], tokens: Sequence[int], top_logprobs: int, adapter: str | None
+    ) -> list[TokenScore]:
         if not tokens:
             return []
-
-        def text(token: int) -> str:
-            return str(tokenizer.decode([token]))
-
-        found = self.adapters.scores(adapter, self._requests.prompts.tokens(messages), tokens, top_logprobs)
+        text, found = self.token_text, self.adapters.scores(adapter, prompt, tokens, top_logprobs)
         return [
             TokenScore(text(token), own, tuple((text(other), log) for other, log in tops))
             for token, (own, tops) in zip(tokens, found, strict=True)
@@ -195,6 +215,8 @@ class Engine:
         adapter: str | None,
     ) -> None:
         request_id = generation.request_id
+        drawn = self._requests.sampling(prompt, sampling)
+        generation.recorded = None if sampling.top_logprobs is None else drawn.recorded
         with self._lock:  # an adapter that is there now stays until the request has ended
             number = self.adapters.number(adapter)
             manager = self._running_manager()
@@ -205,7 +227,7 @@ class Engine:
             prompt.tokens,
             self._requests.most_tokens(prompt, sampling),
             sorted(self._requests.stop_tokens(sampling)),
-            self._requests.sampling(prompt, sampling),
+            drawn,
             visitor,
             number,
             generation.inbox.deliver,
@@ -262,6 +284,18 @@ class TunedModel:
         drop_oldest: bool = False,
     ) -> EngineGeneration:
         return self.engine.stream(messages, sampling, visitor=visitor, drop_oldest=drop_oldest, adapter=self.adapter)
+
+    def complete(self, tokens: Sequence[int], sampling: Sampling, *, visitor: str = "") -> EngineGeneration:
+        return self.engine.complete(tokens, sampling, visitor=visitor, adapter=self.adapter)
+
+    def encode(self, text: str) -> list[int]:
+        return self.engine.encode(text)
+
+    def token_text(self, token: int) -> str:
+        return self.engine.token_text(token)
+
+    def score_text(self, tokens: Sequence[int], top_logprobs: int) -> list[TokenScore]:
+        return self.engine.score_text(tokens, top_logprobs, self.adapter)
 
     def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
         return self.engine.inspect(messages, answer, self.adapter)

@@ -2,7 +2,7 @@
 
 import queue
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +11,8 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 from app.errors import EngineFailed
 from app.models.engine.detokenizer import Detokenizer
 from app.models.engine.reasoning import AnswerSplitter
-from app.models.interface import FinishReason, Part, answer_pieces
+from app.models.engine.sampler import RecordedToken
+from app.models.interface import FinishReason, Part, TokenScore, answer_pieces
 
 CHECK_SECONDS = 1.0  # how often a waiting reader looks whether the engine still lives
 
@@ -64,6 +65,10 @@ class TokenReader:
         self.met_stop = self.met_stop or self.splitter.stopped
         return parts
 
+    def token_text(self, token: int) -> str:
+        """A token by itself; nothing for one that only ends the answer."""
+        return "" if token in self.stop_tokens else self.detokenizer.text(token)
+
     @property
     def ended(self) -> bool:
         return self.met_stop or self.answer_tokens >= self.most
@@ -81,6 +86,7 @@ class EngineGeneration:
         self.dropped_turns = dropped_turns
         self.finish_reason: FinishReason | None = None
         self.inbox = Inbox()
+        self.recorded: Sequence[RecordedToken] | None = None
         self._engine = engine
         self._reader = reader
         self._parts = self._read()
@@ -97,6 +103,16 @@ class EngineGeneration:
             self.finish_reason = "cancelled"
             self._engine.cancel(self.request_id)
             self.inbox.outputs.put(None)
+
+    @property
+    def scores(self) -> list[TokenScore] | None:
+        if self.recorded is None:
+            return None
+        text = self._reader.token_text
+        return [
+            TokenScore(text(token), logprob, tuple((text(other), log) for other, log in tops))
+            for token, logprob, tops in self.recorded[: self.completion_tokens]
+        ]
 
     @property
     def reasoning(self) -> str:

@@ -11,10 +11,9 @@ from transformers.generation.continuous_batching.utils import CudaGraphBuffer, s
 
 from app.models.engine.attention import StepPlan
 from app.models.engine.lora import AdapterBank
-from app.models.engine.penalties import Penalties
-from app.models.engine.sampler import draw, generated_by, sampling_of
+from app.models.engine.sampler import RequestSampling, draw, generated_by, sampling_of
 
-Adjusted = tuple[int, Penalties, RequestState]  # row of the logits, and what changes it
+Row = tuple[int, RequestSampling, RequestState]  # row of the logits, and whose it is
 
 
 class Watched(Protocol):
@@ -30,7 +29,8 @@ class StepRunner(ModelRunner):
     manager: Watched
     plan: StepPlan | None = None
     _graphs_of = 0
-    _adjusted: Sequence[Adjusted] = ()
+    _adjusted: Sequence[Row] = ()
+    _recorded: Sequence[Row] = ()
     _ids: Sequence[str] = ()
 
     def compute_batch(self, model: torch.nn.Module, batch_data: dict[str, Any]) -> None:
@@ -41,18 +41,16 @@ class StepRunner(ModelRunner):
         requests = self._host_io().requests_in_batch
         drawn = [r.state for r in requests if r.has_new_token]
         self._ids = [state.request_id for state in drawn]
-        self._adjusted = [
-            (row, penalties, state)
-            for row, state in enumerate(drawn)
-            if (penalties := sampling_of(state).penalties) is not None
-        ]
+        rows = [(row, sampling_of(state), state) for row, state in enumerate(drawn)]
+        self._adjusted = [entry for entry in rows if entry[1].changes_logits]
+        self._recorded = [entry for entry in rows if entry[1].top_logprobs is not None]
         try:
             with self.bank.step_lock:
                 if self.bank.generation != self._graphs_of:
                     self._drop_graphs(stream)
                 with stream_context(stream):
-                    rows = [(adapter_of(r.state), r.query_length) for r in requests]
-                    self.bank.set_step(rows, batch_data["input_ids"].shape[-1], in_batch=True)
+                    lengths = [(adapter_of(r.state), r.query_length) for r in requests]
+                    self.bank.set_step(lengths, batch_data["input_ids"].shape[-1], in_batch=True)
                 super().compute_batch(model, batch_data)
         finally:
             self.bank.set_step((), 0)
@@ -61,7 +59,8 @@ class StepRunner(ModelRunner):
 
     def _get_forward_fn(self, use_block_table: bool) -> tuple[Callable[..., None], bool]:
         forward, with_graph = super()._get_forward_fn(use_block_table)
-        return forward, with_graph and not self._adjusted and self.manager.watch is None  # both read on the host
+        host = self._adjusted or self._recorded or self.manager.watch is not None  # all work with lists of the host
+        return forward, with_graph and not host
 
     def _host_io(self) -> ContinuousBatchingIOs:
         io = self.inputs_and_outputs
@@ -93,20 +92,23 @@ class StepRunner(ModelRunner):
         logits = logits[0]
         if self.manager.watch is not None:
             self.manager.watch(list(self._ids), logits)
+        told = [logits[row].float().log_softmax(-1) for row, _, _ in self._recorded]
         if self._adjusted:
-            logits = self._penalised(logits, batch_data)
+            logits = self._adjust(logits, batch_data)
         tokens = draw(logits, arguments.view(torch.float32))
+        for (row, sampling, _), logprobs in zip(self._recorded, told, strict=True):
+            sampling.record(logprobs, int(tokens[row]))
         output_ids[0, : tokens.numel()].copy_(tokens)
 
-    def _penalised(self, logits: torch.Tensor, batch_data: dict[str, Any]) -> torch.Tensor:
+    def _adjust(self, logits: torch.Tensor, batch_data: dict[str, Any]) -> torch.Tensor:
         logits = logits.float()
-        for row, penalties, state in self._adjusted:
+        for row, sampling, state in self._adjusted:
             answer = generated_by(state)
             prompt = state.initial_tokens[: state._true_initial_tokens or None]
             if state.position_offset > len(state.initial_tokens) + len(state.generated_tokens):
                 # two steps are under way: the newest token is known on the device only
                 answer = [*answer, int(batch_data["input_ids"][0, batch_data["logits_indices"][row]])]
-            penalties.apply(logits[row], prompt, answer)
+            sampling.adjust(logits[row], prompt, answer)
         return logits
 
 

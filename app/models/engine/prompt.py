@@ -84,17 +84,20 @@ class PromptBuilder:
             if turn["role"] == "assistant" and self._reasoning is not None:
                 content = self._reasoning.without_reasoning(content)
             turns.append({**turn, "content": self._controls.sub(put_aside, content)})
-        text = self.render(turns, thinking)
+        text = self.render(turns, thinking, next((turn["tools"] for turn in messages if "tools" in turn), None))
         tokens = encode_with_literals(self._tokenizer, text, literals)
-        self._check(tokens)
+        self.check(tokens)
         return EncodedPrompt(tokens, opens_reasoning=self._reasoning is not None and self._reasoning.is_open(text))
 
-    def render(self, turns: Sequence[Any], thinking: bool | None = None) -> str:
+    def render(
+        self, turns: Sequence[Any], thinking: bool | None = None, tools: Sequence[dict[str, Any]] | None = None
+    ) -> str:
         """The prompt's text."""
         variables: dict[str, Any] = {self._switch: thinking} if self._switch and thinking is not None else {}
         text = self._tokenizer.apply_chat_template(
             self._rules.for_template(turns),
             chat_template=self._template,
+            tools=list(tools) if tools else None,
             add_generation_prompt=True,
             tokenize=False,
             **variables,
@@ -107,9 +110,10 @@ class PromptBuilder:
         """(prompt, dropped turns); see `fit_turns`."""
         return fit_turns(lambda turns: self.encode(turns, thinking), messages, self._limit, answer, drop_oldest)
 
-    def _check(self, tokens: Sequence[int]) -> None:
+    def check(self, tokens: Sequence[int]) -> None:
+        """Raises UnknownToken for an id that the model has no embedding for."""
         if self._embeddings and (unknown := [token for token in tokens if token >= self._embeddings]):
-            raise UnknownToken(token=self._tokenizer.convert_ids_to_tokens(unknown[0]))
+            raise UnknownToken(token=self._tokenizer.convert_ids_to_tokens(unknown[0]) or unknown[0])
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> re.Pattern[str]:

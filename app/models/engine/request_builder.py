@@ -1,10 +1,13 @@
 """What the engines make of one request's sampling: end tokens, limits, reasoning budget, reader of its tokens."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from app.errors import PromptTooLong
 from app.models.engine.detokenizer import Detokenizer
 from app.models.engine.generation import TokenReader
+from app.models.engine.grammar import GrammarCompiler
 from app.models.engine.prompt import EncodedPrompt, PromptBuilder
 from app.models.engine.reasoning import AnswerSplitter, format_of
 from app.models.engine.reasoning_budget import ReasoningBudget
@@ -22,9 +25,17 @@ class RequestBuilder:
         self._marks = format_of(loaded.chat_template)
         self._decode: Any = partial(loaded.tokenizer.decode, skip_special_tokens=False)
         self._closing = self._encode(self._marks.closing) if self._marks else []
+        self._grammars = GrammarCompiler(loaded.tokenizer, loaded.stop_token_ids)
         self.prompts = PromptBuilder(
             loaded.tokenizer, loaded.chat_template, context_tokens, loaded.turn_rules, loaded.embeddings
         )
+
+    def plain(self, tokens: Sequence[int]) -> EncodedPrompt:
+        """A prompt that is no conversation. Raises PromptTooLong, UnknownToken."""
+        if len(tokens) >= self._context_tokens:
+            raise PromptTooLong(tokens=len(tokens), limit=self._context_tokens)
+        self.prompts.check(tokens)
+        return EncodedPrompt(list(tokens))
 
     def stop_tokens(self, sampling: Sampling) -> frozenset[int]:
         own = () if sampling.ignore_eos else self._loaded.stop_token_ids
@@ -49,7 +60,8 @@ class RequestBuilder:
             budget = ReasoningBudget(
                 sampling.max_reasoning_tokens, self._marks, self._closing, self._decode, prompt.opens_reasoning
             )
-        return RequestSampling(sampling, self._loaded.sampling_defaults, budget)
+        constraint = None if sampling.output is None else self._grammars.constraint(sampling.output)
+        return RequestSampling(sampling, self._loaded.sampling_defaults, budget, constraint)
 
     def _thinks(self, prompt: EncodedPrompt, sampling: Sampling) -> bool:
         return self._marks is not None and (prompt.opens_reasoning or sampling.thinking is not False)

@@ -14,6 +14,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import Con
 from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState
 from transformers.generation.logits_process import LogitsProcessorList
 
+from app.models.engine.grammar import TokenConstraint
 from app.models.engine.penalties import Penalties
 from app.models.engine.reasoning_budget import ReasoningBudget
 from app.models.interface import Sampling, SamplingDefaults
@@ -21,20 +22,29 @@ from app.models.interface import Sampling, SamplingDefaults
 CANDIDATES = 256  # enough for nearly every nucleus; a wider one takes the full sort
 GREEDY, TEMPERATURE, TOP_K, TOP_P, MIN_P, DRAW, FORCED = range(7)
 NOT_FORCED = -1
+RecordedToken = tuple[int, float, tuple[tuple[int, float], ...]]  # token, log-probability, likeliest with theirs
 COLDEST = 1e-2  # a lower temperature would overflow and is the most likely token all the same
 
 
 class RequestSampling:
-    """The sampling of one request and its stream of draws. `budget` ends its reasoning."""
+    """The sampling of one request and its stream of draws. `budget` ends its reasoning, `constraint` says what may
+    come next; `recorded` are the log-probabilities of what was drawn, where they are wanted."""
 
     def __init__(
-        self, sampling: Sampling, defaults: SamplingDefaults | None = None, budget: ReasoningBudget | None = None
+        self,
+        sampling: Sampling,
+        defaults: SamplingDefaults | None = None,
+        budget: ReasoningBudget | None = None,
+        constraint: TokenConstraint | None = None,
     ) -> None:
         self.chosen = chosen = sampling.resolved(defaults or SamplingDefaults())
         greedy = chosen.temperature <= 0
         temperature = 1.0 if greedy else max(chosen.temperature, COLDEST)
         self._fixed = [float(greedy), temperature, float(chosen.top_k), chosen.top_p, chosen.min_p]
         self.penalties = Penalties.of(sampling, chosen)
+        self.constraint = constraint
+        self.top_logprobs = sampling.top_logprobs
+        self.recorded: list[RecordedToken] = []
         self._budget = budget
         self.seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(48)
         self._draws = random.Random(self.seed)
@@ -47,6 +57,23 @@ class RequestSampling:
         """The values for the token after the `generated` ones, in the order of the constants above."""
         forced = self.forced(generated or [])
         return [*self._fixed, self._draws.random(), float(NOT_FORCED if forced is None else forced)]
+
+    @property
+    def changes_logits(self) -> bool:
+        return self.penalties is not None or self.constraint is not None
+
+    def adjust(self, logits: torch.Tensor, prompt: Sequence[int], answer: Sequence[int]) -> None:
+        """Change the logits [vocabulary] of the token after `answer` in place."""
+        if self.penalties is not None:
+            self.penalties.apply(logits, prompt, answer)
+        if self.constraint is not None:
+            self.constraint.apply(logits, answer)
+
+    def record(self, logprobs: torch.Tensor, token: int) -> None:
+        """Keep how likely the drawn token was, and the most likely ones."""
+        tops = logprobs.topk(self.top_logprobs or 0)
+        pairs = tuple(zip(tops.indices.tolist(), tops.values.tolist(), strict=True))
+        self.recorded.append((token, float(logprobs[token]), pairs))
 
     def forced(self, generated: Sequence[int]) -> int | None:
         """The token that must come next whatever the model says; asked once for each token."""

@@ -22,6 +22,8 @@ from app.models.interface import (
     Message,
     Part,
     Sampling,
+    ScoredGeneration,
+    TextModel,
     TokenScore,
     TokenScoringModel,
     answer_pieces,
@@ -95,6 +97,8 @@ class Meter:
         """The same model, metered."""
         if isinstance(model, InspectableModel):
             return _MeteredInspectable(self, model)
+        if isinstance(model, TextModel):
+            return _MeteredText(self, model)
         return _MeteredScoring(self, model) if isinstance(model, TokenScoringModel) else _MeteredModel(self, model)
 
     def running(self) -> "list[MeteredGeneration]":
@@ -228,6 +232,10 @@ class MeteredGeneration:
         return self._inner.reasoning
 
     @property
+    def scores(self) -> Sequence[TokenScore] | None:
+        return self._inner.scores if isinstance(self._inner, ScoredGeneration) else None
+
+    @property
     def finish_reason(self) -> FinishReason | None:
         return self._inner.finish_reason
 
@@ -306,7 +314,27 @@ class _MeteredScoring(_MeteredModel):
         return scoring.score_tokens(messages, answer, top_logprobs)
 
 
-class _MeteredInspectable(_MeteredScoring):
+class _MeteredText(_MeteredScoring):
+    def encode(self, text: str) -> list[int]:
+        return self._text.encode(text)
+
+    def token_text(self, token: int) -> str:
+        return self._text.token_text(token)
+
+    def complete(self, tokens: Sequence[int], sampling: Sampling, *, visitor: str = "") -> Generation:
+        place = self._meter.admit(self.name, visitor)
+        return place.start(lambda: self._text.complete(tokens, sampling, visitor=visitor))
+
+    def score_text(self, tokens: Sequence[int], top_logprobs: int) -> list[TokenScore]:
+        return self._text.score_text(tokens, top_logprobs)
+
+    @property
+    def _text(self) -> TextModel:
+        assert isinstance(self._model, TextModel)
+        return self._model
+
+
+class _MeteredInspectable(_MeteredText):
     def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
         inspectable = self._model
         assert isinstance(inspectable, InspectableModel)

@@ -27,6 +27,9 @@ class LlamaClient(Replica):
         asked = {"content": text, "add_special": opening, "parse_special": opening}
         return list((await self._ask("tokenize", asked, TOKENIZE_SECONDS))["tokens"])
 
+    async def text(self, tokens: list[int]) -> str:
+        return str((await self._ask("detokenize", {"tokens": tokens}, TOKENIZE_SECONDS))["content"])
+
     async def top_logprobs(self, tokens: list[int], count: int) -> list[dict[str, Any]]:
         """What may follow the tokens, the most likely first: `id`, `bytes` and `logprob` of each, as the model has it.
 

@@ -66,6 +66,13 @@ class LlamaEngine(RemoteEngine):
         """The tokens of a text within a conversation."""
         return self.run(self._asked(lambda replica: replica.tokens(text)), REQUEST_SECONDS)
 
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text that begins a prompt."""
+        return self.run(self._asked(lambda replica: replica.tokens(text, opening=True)), REQUEST_SECONDS)
+
+    def text(self, tokens: list[int]) -> str:
+        return self.run(self._asked(lambda replica: replica.text(tokens)), REQUEST_SECONDS)
+
     def top_logprobs(self, tokens: list[int], count: int) -> list[dict[str, Any]]:
         """What may follow the tokens, the most likely first; see `LlamaClient.top_logprobs`."""
 

@@ -1,9 +1,11 @@
 """ChatModel over llama.cpp: token counts, sampling parameters, log-probabilities."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from app.errors import PromptTooLong
 from app.models.backends.llama_cpp.engine import LlamaCall, LlamaEngine
 from app.models.backends.openai_server.model import RemoteGeneration, openai_messages
 from app.models.engine.prompt import fit_turns, refuse_pictures
@@ -40,7 +42,28 @@ class LlamaModel:
         refuse_pictures(self.name, messages)
         wanted = sampling.max_new_tokens
         prompt, dropped = fit_turns(self._prompt, messages, self.context_tokens, wanted, drop_oldest)
-        most = max(1, min(wanted, self.context_tokens - len(prompt)))
+        return self._start(prompt, dropped, sampling, visitor)
+
+    def complete(self, tokens: Sequence[int], sampling: Sampling, *, visitor: str = "") -> RemoteGeneration:
+        return self._start(self._fitting(tokens), 0, sampling, visitor)
+
+    def encode(self, text: str) -> list[int]:
+        return self.engine.encode(text)
+
+    def token_text(self, token: int) -> str:
+        return self.engine.text([token])
+
+    def score_text(self, tokens: Sequence[int], top_logprobs: int) -> list[TokenScore]:
+        known = self._fitting(tokens)
+        return [self._score(known[:at], known[at], top_logprobs) for at in range(1, len(known))]
+
+    def _fitting(self, tokens: Sequence[int]) -> list[int]:
+        if len(tokens) >= self.context_tokens:
+            raise PromptTooLong(tokens=len(tokens), limit=self.context_tokens)
+        return list(tokens)
+
+    def _start(self, prompt: list[int], dropped: int, sampling: Sampling, visitor: str) -> RemoteGeneration:
+        most = max(1, min(sampling.max_new_tokens, self.context_tokens - len(prompt)))
         call = LlamaCall(request_body(prompt, sampling, most), visitor=visitor, tokens=len(prompt) + most)
         return RemoteGeneration(self.engine, call, len(prompt), dropped, sampling.stop)
 
@@ -83,6 +106,8 @@ def request_body(prompt: list[int], sampling: Sampling, most: int) -> dict[str, 
     }
     if sampling.seed is not None:
         body["seed"] = sampling.seed % 2**32
+    if sampling.output is not None:
+        body["json_schema"] = json.loads(sampling.output.schema)
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     return body

@@ -1,0 +1,45 @@
+"""One choice of a chat completion: what its model must be able to do, its generation, log-probabilities, tool calls."""
+
+from app.api.answering import Job, Scores
+from app.api.chat_request import ChatCompletionRequest
+from app.api.errors import NotByModel
+from app.api.tool_calling import ToolCallReader, form_of
+from app.models.interface import ChatModel, Generation, TextModel, TokenScoringModel
+
+
+def chat_job(asked: ChatCompletionRequest, choice: int, visitor: str) -> Job:
+    """Its errors name the parameter that the model cannot do."""
+
+    def begin(model: ChatModel) -> Generation:
+        _require(asked, model)
+        form = form_of(model.chat_template) if asked.tools else None
+        drawn = asked.sampling_for(model.context_tokens, choice, form)
+        return model.stream(asked.prompt, drawn, visitor=visitor)
+
+    def score(model: ChatModel, text: str) -> Scores | None:
+        if asked.top_logprobs is None or not isinstance(model, TokenScoringModel):
+            return None
+        return tuple(model.score_tokens(asked.messages, text, asked.top_logprobs))
+
+    def reader(model: ChatModel) -> ToolCallReader | None:
+        form = form_of(model.chat_template) if asked.tools else None
+        if asked.tools is None or form is None:
+            return None
+        return ToolCallReader(form, [tool["function"]["name"] for tool in asked.tools.definitions])
+
+    return Job(begin, score, reader=reader)
+
+
+def _require(asked: ChatCompletionRequest, model: ChatModel) -> None:
+    """Raises NotByModel."""
+    constrained = isinstance(model, TextModel) and model.thinking != "always"
+    missing = {
+        "logprobs": asked.top_logprobs is not None and not isinstance(model, TokenScoringModel),
+        "response_format": asked.output is not None and not constrained,
+        "tools": asked.tools is not None and (not constrained or form_of(model.chat_template) is None),
+        "messages": any(turn["role"] == "tool" for turn in asked.messages) and form_of(model.chat_template) is None,
+        "reasoning_effort": bool(asked.thinking) and model.thinking == "never",
+    }
+    for name, is_missing in missing.items():
+        if is_missing:
+            raise NotByModel(param=name, model=asked.model)

@@ -41,6 +41,7 @@ from app.models.interface import Registry
 
 log = logging.getLogger(__name__)
 SAMPLES = "samples"
+LONGEST_QUERY = 10_000  # characters
 
 
 class KnowledgeService:
@@ -214,6 +215,7 @@ class KnowledgeService:
         """The best passages of a collection."""
         if not query.strip():
             raise BadInput(reason_zh="请输入要找的内容。", reason_en="Say what to look for.")
+        refuse_long(query)
         collection = self._get(self._catalogue.readable(owner, name))
         return collection.searcher.search([query], max(1, min(k, 50)), files)
 
@@ -221,6 +223,7 @@ class KnowledgeService:
         """Stream an answer from a collection."""
         if not question.text.strip():
             raise BadInput(reason_zh="请输入问题。", reason_en="Type a question first.")
+        refuse_long(question.text)
         searcher = self._get(self._catalogue.readable(owner, name)).searcher if question.use_documents else None
         question = replace(question, k=max(1, min(question.k, 20)), visitor=question.visitor or owner.key)
         return Answerer(self.registry, searcher).ask(question)
@@ -327,3 +330,13 @@ class KnowledgeService:
         for _ in steps:
             if self._closed:
                 return
+
+
+def refuse_long(query: str) -> None:
+    """A query of a megabyte would keep the machine busy for minutes and find nothing better."""
+    if len(query) > LONGEST_QUERY:
+        raise BadInput(
+            reason_zh=f"问题有 {len(query)} 字，上限是 {LONGEST_QUERY}。长文请作为文件上传，再就它提问。",
+            reason_en=f"The question has {len(query)} characters, the limit is {LONGEST_QUERY}."
+            " Upload a long text as a file and ask about that.",
+        )

@@ -179,7 +179,8 @@ def _begin(panel: CollectionsPanel, visitor: Visitor, name: str, steps: Iterator
 def _fresh_talk(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates:
     talk = panel.question
     return {
-        talk.chatbot: gr.update(value=[], examples=examples(visitor.language) if name == SAMPLES else None),
+        talk.chatbot: gr.update(value=[], examples=examples(visitor.language) if name == SAMPLES else []),
+        talk.exchanges: [],
         talk.alone: [],
         talk.sources: visitor.text("knowledge.sources_hint"),
         talk.box: idle_box(),

@@ -1,22 +1,25 @@
 """HTML of the knowledge tab: files and their state, indexing progress, passages with marked words."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
 from app.errors import StudioError, Unexpected
 from app.knowledge.answer.answering import Answer
-from app.knowledge.answer.citations import marked
+from app.knowledge.answer.verdicts import MARK, marked
 from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.ingest.jobs import Job
 from app.knowledge.retrieve.retrieval import Hit
 from app.knowledge.retrieve.segmenting import content_words
-from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner
 from app.knowledge.store.database import FileRecord
 from tabs.shell.page import Visitor
 
 SHOWN_FILES = 200
+LONGEST_HINT = 200  # characters of a passage that the hint of a mark shows
+ENTITIES = str.maketrans({each: f"&#{ord(each)};" for each in "[]$`*_\\~|!"})
+HEADING_MARK = re.compile(r"^(<mark>)? {0,3}#{1,6}[ \t]+", re.MULTILINE)
 ORDER = {"failed": 0, "waiting": 1, "ready": 2}
 Spans = Sequence[tuple[int, int]]
 
@@ -26,51 +29,126 @@ def owner_of(visitor: Visitor) -> Owner:
     return Owner(visitor.name, guest=not visitor.login)
 
 
-def answer_text(visitor: Visitor, answer: Answer) -> str:
-    """The answer with a word behind each citation that its passage does not support."""
-    return marked(answer.text, answer.citations, " " + visitor.text("knowledge.unsupported"))
+def answer_text(visitor: Visitor, answer: Answer, mark: str = "[{number}]") -> str:
+    """The answer with a mark behind each sentence that a source holds and a word behind each other one.
+
+    While it is being written, as it comes.
+    """
+    if not answer.verdicts:
+        return answer.text
+    text = marked(answer.text, answer.verdicts, " " + visitor.text("knowledge.unsupported"), mark)
+    return text or visitor.text("knowledge.only_echo")
 
 
-def plain(hit: Hit) -> dict[str, Any]:
-    """A passage as `/search` gives it."""
+def said_by_model(answer: Answer) -> str:
+    """The model's words as a turn of the conversation: without marks and notes."""
+    return MARK.sub("", answer.text).strip()
+
+
+def answer_markdown(visitor: Visitor, answer: Answer, exchange: int) -> str:
+    """An answer as its bubble shows it: quotes of the documents first, then what the model wrote, sentence by sentence.
+
+    Marks are links to the source's card, with the source as their hint.
+    """
+
+    def chip(number: int) -> str:
+        passage = answer.hits[number - 1].passage
+        hint = literal(f"{passage.path}: {' '.join(passage.content.split())[:LONGEST_HINT]}").replace('"', "&quot;")
+        return f'[{number}](#source-{exchange}-{number} "{hint}")'
+
+    if not answer.quotes:
+        return answer_text(visitor, answer)
+    quoted = [f"> {literal(' '.join(quote.text.split()))} {chip(quote.number)}" for quote in answer.quotes]
+    parts = [f"**{visitor.text('knowledge.from_documents')}**", *quoted]
+    if answer.text:
+        written = answer_text(visitor, answer, "[[{number}]]")
+        written = re.sub(r"\[\[(\d+)\]\]", lambda mark: " " + chip(int(mark[1])), written)
+        title = visitor.text("knowledge.from_model")
+        held = any(verdict.judgement == "supported" for verdict in answer.verdicts)
+        if answer.verdicts and not held:  # nothing of it can be relied on: folded, for who wants to see it
+            title = visitor.text("knowledge.from_model_unsupported")
+            parts.append(f"<details><summary>{escape(title)}</summary>\n\n{written}\n\n</details>")
+        else:
+            parts += [f"**{title}**", written]
+    return "\n\n".join(parts)
+
+
+def literal(text: str) -> str:
+    """Text of a document inside Markdown, without any mark-up of its own, formulas included."""
+    return escape(text, quote=False).translate(ENTITIES)
+
+
+def plain_checks(answer: Answer) -> dict[str, Any]:
+    """Quotes and verdicts as `/ask` gives them; `start` and `end` of a quote are places in its document."""
+    quotes = [
+        {**_place(answer.hits[quote.number - 1], quote.start, quote.end), "passage": quote.number, "text": quote.text}
+        for quote in answer.quotes
+    ]
+    verdicts = []
+    for verdict in answer.verdicts:
+        held = answer.hits[verdict.passage - 1] if verdict.passage else None
+        spans = [[held.passage.start + start, held.passage.start + end] for start, end in verdict.spans] if held else []
+        verdicts.append(
+            {
+                "sentence": MARK.sub("", answer.text[verdict.start : verdict.end]).strip(),
+                "verdict": verdict.judgement,
+                "passage": verdict.passage or None,
+                "source": held.passage.path if held else None,
+                "spans": spans,
+            }
+        )
+    return {"quotes": quotes, "verdicts": verdicts}
+
+
+def _place(hit: Hit, start: int, end: int) -> dict[str, Any]:
     passage = hit.passage
     return {
         "source": passage.path,
         "page": passage.page,
         "heading": " > ".join(passage.heading),
-        "start": passage.start,
-        "end": passage.end,
-        "score": round(hit.score, 4),
-        "text": passage.content,
+        "start": passage.start + start,
+        "end": passage.start + end,
     }
 
 
-def sources_view(visitor: Visitor, service: KnowledgeService, collection: str, question: str, answer: Answer) -> str:
-    """The passages an answer rests on, numbered as it cites them."""
-    if not answer.hits:
-        return f'<p class="nothing">{escape(visitor.text("knowledge.no_sources"))}</p>'
-    cited = {number: [] for number in range(1, len(answer.hits) + 1)}  # type: dict[int, list[tuple[int, int]]]
-    for citation in answer.citations:
-        if citation.supported and citation.number in cited:
-            cited[citation.number] += citation.spans
+def plain(hit: Hit) -> dict[str, Any]:
+    """A passage as `/search` gives it."""
+    passage = hit.passage
+    place = _place(hit, 0, passage.end - passage.start)
+    return {**place, "score": round(hit.score, 4), "text": passage.content}
+
+
+def sources_view(
+    visitor: Visitor, link: Callable[[Hit], str], question: str, answer: Answer, exchange: int, is_open: bool
+) -> str:
+    """The passages an answer rests on, numbered as it cites them; an older answer's are folded under its question."""
+    cited: dict[int, list[tuple[int, int]]] = {number: [] for number in range(1, len(answer.hits) + 1)}
+    for quote in answer.quotes:
+        cited[quote.number].append((quote.start, quote.end))
+    for verdict in answer.verdicts:
+        if verdict.passage in cited:
+            cited[verdict.passage] += verdict.spans
     asked = {word for word, _, _ in content_words(question)}
     cards = []
     for number, hit in enumerate(answer.hits, 1):
         words = [(start, end) for word, start, end in content_words(hit.passage.content) if word in asked]
-        link = service.link(owner_of(visitor), collection, hit)
-        cards.append(_source(visitor, number, hit, cited[number], words, link))
-    return f'<div class="sources">{"".join(cards)}</div>'
+        cards.append(_source(visitor, f"{exchange}-{number}", hit, cited[number] or words, bool(cited[number]), link))
+    shown = "".join(cards) or f'<p class="nothing">{escape(visitor.text("knowledge.no_sources"))}</p>'
+    if is_open:
+        return f'<div class="sources">{shown}</div>'
+    return f'<details class="sources"><summary>{escape(question)}</summary>{shown}</details>'
 
 
 def highlighted(text: str, spans: Spans) -> str:
-    """The text escaped, with the spans marked; spans may touch and overlap."""
+    """The text escaped, with the spans marked and without the signs of headings; spans may touch and overlap."""
     parts, at = [], 0
     for start, end in sorted(spans):
         start = max(start, at)
         if end > start:
             parts += [escape(text[at:start]), f"<mark>{escape(text[start:end])}</mark>"]
             at = end
-    return "".join([*parts, escape(text[at:])]).replace("</mark><mark>", "")
+    whole = "".join([*parts, escape(text[at:])]).replace("</mark><mark>", "")
+    return HEADING_MARK.sub(lambda found: found[1] or "", whole)
 
 
 def files_view(visitor: Visitor, files: Sequence[FileRecord]) -> str:
@@ -137,18 +215,19 @@ def plain_progress(visitor: Visitor, progress: IndexingProgress) -> dict[str, An
     }
 
 
-def _source(visitor: Visitor, number: int, hit: Hit, cited: Spans, asked: Spans, link: str) -> str:
+def _source(visitor: Visitor, name: str, hit: Hit, spans: Spans, is_cited: bool, link: Callable[[Hit], str]) -> str:
     passage = hit.passage
     place = [passage.path]
     if passage.page is not None:
         place.append(visitor.text("knowledge.page", number=passage.page))
     if passage.heading:
         place.append(" > ".join(passage.heading))
-    kind = "cited" if cited else "found"
-    score = visitor.text("knowledge.score", score=f"{hit.score:.2f}")
+    kind = "cited" if is_cited else "found"
+    number = name.rpartition("-")[2]
     return (
-        f'<article class="source {kind}"><header><b>{number}</b><span>{escape(" · ".join(place))}</span></header>'
-        f"<p>{highlighted(passage.content, cited or asked)}</p>"
-        f'<footer><span>{escape(score)}</span><a href="{escape(link)}" target="_blank" rel="noopener">'
+        f'<article class="source {kind}" id="source-{name}">'
+        f"<header><b>{number}</b><span>{escape(' · '.join(place))}</span></header>"
+        f"<p>{highlighted(passage.content, spans)}</p>"
+        f'<footer><a href="{escape(link(hit))}" target="_blank" rel="noopener">'
         f"{escape(visitor.text('knowledge.open'))}</a></footer></article>"
     )

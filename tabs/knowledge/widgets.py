@@ -44,7 +44,9 @@ class QuestionWidgets:
     """Asking, and what comes back."""
 
     compare: gr.Checkbox
+    exchanges: gr.State
     chatbot: gr.Chatbot
+    heading: gr.Markdown
     beside: gr.Column
     alone: gr.Chatbot
     box: gr.Textbox
@@ -58,7 +60,12 @@ class QuestionWidgets:
     @property
     def answer(self) -> list[Block]:
         """What an answer changes."""
-        return [self.chatbot, self.alone, self.sources, self.box]
+        return [self.exchanges, self.chatbot, self.alone, self.sources, self.box]
+
+    @property
+    def panes(self) -> list[Block]:
+        """What is there only while the model's own answer is shown beside."""
+        return [self.beside, self.heading]
 
 
 def examples(language: Language) -> list[dict[str, str]]:
@@ -141,7 +148,7 @@ def _hidden_button(page: Page, key: str, **more: Any) -> gr.Button:
 
 
 def _draw_talk(page: Page, collection: gr.Dropdown) -> dict[str, Any]:
-    drawn: dict[str, Any] = {}
+    drawn: dict[str, Any] = {"exchanges": gr.State([])}
     with gr.Row(elem_id="knowledge-bar"):
         collection.render()
         drawn["compare"] = page.bind(
@@ -152,6 +159,9 @@ def _draw_talk(page: Page, collection: gr.Dropdown) -> dict[str, Any]:
         )
     with gr.Row(elem_id="knowledge-talk"):
         with gr.Column(scale=1, min_width=0, elem_classes="knowledge-column"):
+            drawn["heading"] = page.bind(
+                gr.Markdown(visible=False, elem_classes="knowledge-title"), value="knowledge.with_documents"
+            )
             drawn["chatbot"] = page.bind(
                 conversation_chatbot("knowledge-chat", elem_classes="knowledge-chat"),
                 label="knowledge.with_documents",
@@ -159,6 +169,7 @@ def _draw_talk(page: Page, collection: gr.Dropdown) -> dict[str, Any]:
                 examples=examples,
             )
         with gr.Column(scale=1, min_width=0, visible=False, elem_classes="knowledge-column") as drawn["beside"]:
+            page.bind(gr.Markdown(elem_classes="knowledge-title"), value="knowledge.alone")
             drawn["alone"] = page.bind(
                 conversation_chatbot("knowledge-alone", elem_classes="knowledge-chat"),
                 label="knowledge.alone",

@@ -94,10 +94,11 @@ def test_the_samples_answer_at_once_with_the_packaged_models(client: Client) -> 
     while not found(client, "why are safetensors considered safer"):
         assert time.monotonic() < until, "the samples were not indexed"
         time.sleep(0.5)
-    answer, passages = client.predict("Why are safetensors considered safer?", temperature=0, api_name="/ask")
+    answer, passages, checks = client.predict("Why are safetensors considered safer?", temperature=0, api_name="/ask")
     assert passages[0]["source"] == "en/model-files.md"
-    assert "safetensors" in answer.lower()
-    refused, none = client.predict("Who won the football world cup in 1998?", api_name="/ask")
+    assert answer
+    assert any("without running anything" in quote["text"] for quote in checks["quotes"])
+    refused, none, _ = client.predict("Who won the football world cup in 1998?", api_name="/ask")
     assert refused == "The documents do not say this. Try other words, or add a document that covers it."
     assert none == []
 

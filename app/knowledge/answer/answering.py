@@ -1,5 +1,6 @@
 """Retrieval-augmented answering: rewrite, search, judge, pack the prompt, generate, check citations."""
 
+import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +14,24 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from app.knowledge.answer import prompts
-from app.knowledge.answer.citations import Citation, attribute, check
 from app.knowledge.answer.langchain_chat_model import RegistryChatModel, to_messages
+from app.knowledge.answer.quotes import Quote, choose_quotes
 from app.knowledge.answer.repeats import before_repeats
+from app.knowledge.answer.source_sentences import SourceSentence, root, roots, source_sentences
+from app.knowledge.answer.verdicts import Verdict, judge
 from app.knowledge.retrieve.refusal import is_chinese
 from app.knowledge.retrieve.retrieval import Hit, Searcher
+from app.knowledge.retrieve.segmenting import content_words
 from app.models.interface import Message, Registry, Sampling, SamplingDefaults
 from app.models.waiting import while_loading
 
 LONGEST_ANSWER = 400  # tokens
+FEW_WORDS = 2  # content words below which a question cannot stand alone
+POINTS_BACK = re.compile(
+    r"\b(?:it|its|they|them|their|this|that|these|those|he|him|his|she|her|there|one|ones|else|then|so|also)\b"
+    r"|^\s*(?:and|but|or|what about|how about)\b|[它他她其那这此]|呢[？?]?\s*$|还有|另外|上面|前面|刚才",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer so far. `citations` come with the last one; `alone` is what the model says without documents.
+    """The answer so far. `quotes` come with the passages, before the model has said anything, `verdicts` with the last
+    one; `alone` is what the model says without documents.
 
     `loading` is the share of the model that is there while it is being loaded.
     """
@@ -53,7 +64,8 @@ class Answer:
     text: str = ""
     alone: str = ""
     hits: tuple[Hit, ...] = ()
-    citations: tuple[Citation, ...] = ()
+    quotes: tuple[Quote, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     refused: bool = False
     searched_for: str = ""
 
@@ -88,21 +100,26 @@ class Answerer:
                 yield answer
         if question.use_documents and not answer.refused:
             texts = [hit.passage.content for hit in answer.hits]
-            answer = replace(answer, citations=tuple(check(answer.text, texts) or attribute(answer.text, texts)))
+            verdicts = judge(answer.text, answer.searched_for, sentences_of(answer.hits), texts)
+            answer = replace(answer, verdicts=tuple(verdicts))
         yield replace(answer, state="done")
 
     def _found(self, model: RegistryChatModel, question: Question) -> Generator[Answer, None, Answer]:
         """Search, with the question and with its rewriting where it follows up."""
         assert self.searcher is not None
-        rewritten = question.text
-        if question.history:
+        asked, queries = question.text, [question.text]
+        if question.history and leans_on_earlier_turns(question.text):
             rewritten = yield from rewrite(model, question)
-        queries = list(dict.fromkeys([rewritten, question.text]))
-        hits, answerable = self.searcher.search_and_judge(queries, question.k, question.files)
-        if answerable:
-            return Answer(hits=tuple(hits), searched_for=rewritten)
-        text = prompts.NOTHING_FOUND[is_chinese(question.text)]
-        return Answer(text=text, refused=True, searched_for=rewritten)
+            before = last_question(question.history)
+            asked = rewritten or f"{before} {question.text}".strip()
+            queries = [rewritten, question.text] if rewritten else [question.text, before]
+        hits, answerable = self.searcher.search_and_judge(list(filter(None, queries)), question.k, question.files)
+        if not answerable:
+            text = prompts.NOTHING_FOUND[is_chinese(question.text)]
+            return Answer(text=text, refused=True, searched_for=asked)
+        searcher = self.searcher
+        quotes = choose_quotes(asked, hits, sentences_of(hits), searcher.embedder, searcher.reranker)
+        return Answer(hits=tuple(hits), quotes=quotes, searched_for=asked)
 
 
 @contextmanager
@@ -144,8 +161,19 @@ def model_alone(model: RegistryChatModel, question: Question) -> Iterator[str]:
     return (model | StrOutputParser()).stream([*messages, ("user", question.text)])
 
 
+def sentences_of(hits: Sequence[Hit]) -> list[SourceSentence]:
+    """Every sentence and row of the passages, numbered as an answer cites them."""
+    numbered = enumerate(hits, 1)
+    return [one for at, hit in numbered for one in source_sentences(at, hit.passage.content, hit.passage.heading)]
+
+
+def leans_on_earlier_turns(question: str) -> bool:
+    """Whether a question needs the conversation to be understood: it points back, or hardly says anything."""
+    return bool(POINTS_BACK.search(question)) or len(roots(question)) < FEW_WORDS
+
+
 def rewrite(model: RegistryChatModel, question: Question) -> Generator[Answer, None, str]:
-    """A follow-up as a question of its own; the question itself where the model's rewriting is no use."""
+    """A follow-up as a question of its own, or nothing where the model's rewriting changes what is asked."""
     template = prompts.REWRITE[is_chinese(question.text)]
     prompt = template.format(turns=prompts.conversation(question.history), question=question.text)
     short = model.model_copy(update={"temperature": 0.0, "max_tokens": 80})
@@ -155,9 +183,21 @@ def rewrite(model: RegistryChatModel, question: Question) -> Generator[Answer, N
             text = so_far.strip()
             yield Answer(state="rewriting")
     line = text.splitlines()[0].strip().strip("「」\"'") if text else ""
-    if 2 <= len(line) <= 200 and is_chinese(line) == is_chinese(question.text):
-        return line
-    return f"{last_question(question.history)} {question.text}".strip()
+    return line if keeps_the_question(line, question) else ""
+
+
+def keeps_the_question(line: str, question: Question) -> bool:
+    """Whether a rewriting holds the question's own words and adds none that stand in no earlier turn."""
+    if not 2 <= len(line) <= 200 or is_chinese(line) != is_chinese(question.text):
+        return False
+    said = {word for turn in question.history for word in all_words(turn["content"])}
+    words, own = all_words(line), all_words(question.text)
+    return own <= words and words <= own | said
+
+
+def all_words(text: str) -> set[str]:
+    """Content words by their roots, numbers as they are."""
+    return {root(word) for word, _, _ in content_words(text) if not POINTS_BACK.fullmatch(word)}
 
 
 def last_question(history: Sequence[Message]) -> str:

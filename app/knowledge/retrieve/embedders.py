@@ -13,6 +13,7 @@ from app.errors import ModelError, NotAModel
 
 PACKAGED = "multilingual-e5-small-4bit"
 UNKNOWN_MIB = 500  # multilingual-e5-small in float32, the usual choice
+LONGEST_READ = 2000  # characters the packaged embedder reads of a text; its window of 512 tokens is full before
 Vectors = NDArray[np.float32]
 
 
@@ -57,10 +58,12 @@ class PackagedEmbedder:
         self.dimensions = int(self._model.dim)
 
     def passages(self, texts: Sequence[str]) -> Vectors:
-        return self._model.passage(list(texts))  # safe from several threads: every call has its own buffers
+        return self._model.passage(
+            [text[:LONGEST_READ] for text in texts]
+        )  # safe from several threads: every call has its own buffers
 
     def query(self, text: str) -> Vectors:
-        return self._model.query(text)
+        return self._model.query(text[:LONGEST_READ])
 
 
 class SentenceTransformerEmbedder:

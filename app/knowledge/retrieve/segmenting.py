@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+MOST_QUERY_WORDS = 200  # more would make the keyword search slow and no better
 WORD = re.compile(r"[A-Za-z0-9]+(?:[._+#-][A-Za-z0-9]+)*|[\u3400-\u9fff]+")
 CHINESE_STOP_WORDS = """
 的 了 是 在 和 与 或 也 都 就 而 及 被 把 对 等 中 上 下 里 之 其 这 那 有 我 你 他 它 们
@@ -60,4 +61,4 @@ def segmented(text: str) -> str:
 
 def query_words(text: str) -> list[str]:
     """What the keyword index is asked for, each word once."""
-    return list(dict.fromkeys(word for word, _, _ in content_words(text)))
+    return list(dict.fromkeys(word for word, _, _ in content_words(text)))[:MOST_QUERY_WORDS]

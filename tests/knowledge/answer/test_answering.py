@@ -54,9 +54,11 @@ def test_the_answer_streams_with_its_sources_and_every_citation_is_checked(
     assert texts[:3] == ["", "量化把显存", "量化把显存降到三成[1]。"]
     last = answers[-1]
     assert last.hits[0].passage.path == "week2/notes.md"
-    assert [citation.supported for citation in last.citations] == [True, False]
-    start_at, end_at = last.citations[0].spans[0]
+    assert [verdict.judgement for verdict in last.verdicts] == ["supported", "not found"]
+    start_at, end_at = last.verdicts[0].spans[0]
     assert last.hits[0].passage.content[start_at:end_at] in "量化显存降到三成"
+    assert answers[0].quotes == last.quotes, "quotes are there before the model has said anything"
+    assert last.quotes[0].text == "4 比特量化把显存降到三成。"
 
 
 def test_the_prompt_is_in_the_questions_language_and_holds_whole_passages(
@@ -107,7 +109,7 @@ def test_nothing_relevant_is_said_without_asking_the_model(start: Start, notes: 
 def test_a_follow_up_is_rewritten_before_searching(start: Start, notes: Path, model: FakeModel) -> None:
     history: list[Message] = [
         {"role": "user", "content": "什么是量化？"},
-        {"role": "assistant", "content": "量化压缩权重。"},
+        {"role": "assistant", "content": "量化压缩权重，节省显存。"},
     ]
     last = ask(start, notes, model, Question("那它能降到多少？", history=history))[-1]
     assert last.searched_for == "量化把显存降到多少？"
@@ -119,6 +121,37 @@ def test_a_useless_rewriting_is_not_used(start: Start, notes: Path) -> None:
     history: list[Message] = [{"role": "user", "content": "量化把显存怎样了？"}]
     last = ask(start, notes, model, Question("那降到多少？", history=history))[-1]
     assert last.searched_for == "量化把显存怎样了？ 那降到多少？"
+    assert last.hits[0].passage.path == "week2/notes.md"
+
+
+BOTH = "What is quantisation? And how large is its memory?"
+
+
+@pytest.mark.parametrize(
+    ("rewritten", "searched_for"),
+    [
+        ("How large is the memory of quantisation?", "How large is the memory of quantisation?"),
+        ("How large is the memory of quantisation in Brazil in 2014?", BOTH),
+        ("What is quantisation?", BOTH),
+    ],
+    ids=["keeps the question", "invents", "loses the question"],
+)
+def test_a_rewriting_keeps_the_question_and_adds_only_what_was_said(
+    start: Start, notes: Path, rewritten: str, searched_for: str
+) -> None:
+    (notes / "en.md").write_text("# Quantisation\n\nQuantisation makes the memory small.\n")
+    model = FakeModel("tiny", lambda _: [rewritten])
+    history: list[Message] = [{"role": "user", "content": "What is quantisation?"}]
+    last = ask(start, notes, model, Question("And how large is its memory?", history=history))[-1]
+    assert last.searched_for == searched_for
+
+
+def test_another_subject_after_a_question_is_searched_as_it_is(start: Start, notes: Path, model: FakeModel) -> None:
+    history: list[Message] = [{"role": "user", "content": "量化把显存怎样了？"}]
+    question = Question("Who won the football world cup in 1998?", history=history)
+    last = ask(start, notes, model, question)[-1]
+    assert last.refused and last.searched_for == question.text
+    assert model.prompts == [], "nothing to rewrite, nothing to answer"
 
 
 def test_side_by_side_both_run_at_once(start: Start, notes: Path, model: FakeModel) -> None:

@@ -110,12 +110,23 @@ def test_index_search_ask(studio: Studio, note: Path, tmp_path: Path) -> None:
     assert NOTE[hit["start"] : hit["end"]] == hit["text"]
 
     job = client.submit(QUESTION, "course", api_name="/ask")
-    answer, passages = job.result(timeout=60)
-    assert answer == "量化把显存降到三成[1]。大象会飞[1] (not confirmed by the source)。"
+    answer, passages, checks = job.result(timeout=60)
+    assert answer == "量化把显存降到三成[1]。大象会飞 (not found in the sources)。"
+    (quote,) = checks["quotes"]
+    assert (quote["text"], quote["source"], quote["passage"]) == ("4 比特量化把显存降到三成。", "笔记.md", 1)
+    assert NOTE[quote["start"] : quote["end"]] == quote["text"]
+    supported, not_found = checks["verdicts"]
+    assert (supported["sentence"], supported["verdict"], supported["source"]) == (
+        "量化把显存降到三成。",
+        "supported",
+        "笔记.md",
+    )
+    assert all(NOTE[start:end] in "4 比特量化把显存降到三成。" for start, end in supported["spans"])
+    assert (not_found["verdict"], not_found["passage"], not_found["spans"]) == ("not found", None, [])
     assert passages == [hit | {"score": passages[0]["score"]}]
-    assert next(text for text, _ in job.outputs()) == "", "it streams"
-    alone, none = client.predict(QUESTION, "course", use_documents=False, api_name="/ask")
-    assert (alone, none) == ("".join(ANSWER), [])
+    assert next(text for text, *_ in job.outputs()) == "", "it streams"
+    alone, *nothing = client.predict(QUESTION, "course", use_documents=False, api_name="/ask")
+    assert (alone, nothing) == ("".join(ANSWER), [[], {"quotes": [], "verdicts": []}])
 
 
 def test_the_endpoints_are_as_promised(studio: Studio) -> None:
@@ -168,6 +179,15 @@ def cookies(client: Client) -> dict[str, str]:
     return dict(client.cookies)
 
 
+@pytest.mark.parametrize("api_name", ["/search", "/ask"])
+def test_a_question_of_a_megabyte_is_refused_in_a_sentence(studio: Studio, note: Path, api_name: str) -> None:
+    client = studio.client()
+    client.predict("course", [handle_file(note)], api_name="/index")
+    given = ("course", "量" * 1_000_000) if api_name == "/search" else ("量" * 1_000_000, "course")
+    with pytest.raises(Exception, match="1000000 characters, the limit is 10000"):
+        client.predict(*given, api_name=api_name)
+
+
 @pytest.mark.parametrize("value", ["/etc", ["/etc/passwd"], {"path": "/etc/passwd"}, [{"path": 7}], [5]])
 def test_no_path_of_this_machine_comes_in_as_an_upload(studio: Studio, value: object) -> None:
     with pytest.raises(Exception, match=r"Upload a file|Only whoever runs the server"):
@@ -205,7 +225,7 @@ def test_a_program_that_leaves_stops_the_model(tmp_path: Path, note: Path) -> No
         client = studio.client()
         client.predict("course", [handle_file(note)], api_name="/index")
         job = client.submit(QUESTION, "course", api_name="/ask")
-        for text, _ in job:
+        for text, *_ in job:
             if text:
                 break
         job.cancel()
@@ -230,6 +250,7 @@ def test_uploads_keep_their_folders_and_do_not_stay(monkeypatch: pytest.MonkeyPa
 
 def test_marked_words_may_touch_and_overlap() -> None:
     assert highlighted("a <b> c", [(0, 3), (2, 5), (5, 6)]) == "<mark>a &lt;b&gt; </mark>c"
+    assert highlighted("## Title\n# Two", [(0, 8)]) == "<mark>Title</mark>\nTwo"
 
 
 def test_a_run_goes_on_without_its_watcher_and_can_be_stopped() -> None:

@@ -1,0 +1,114 @@
+"""Verdicts: a sentence is supported only where one sentence of the source says it; quotes need no model."""
+
+from contextlib import nullcontext
+
+import pytest
+
+from app.knowledge.answer.quotes import choose_quotes
+from app.knowledge.answer.source_sentences import SourceSentence, numbers, source_sentences
+from app.knowledge.answer.verdicts import judge, marked
+from app.knowledge.retrieve.retrieval import Hit
+from app.knowledge.store.snapshot import StoredPassage
+from tests.knowledge.words import WordEmbedder
+
+PASSAGES = [
+    ("Prices", "The Alder costs 14 euros a day and the Birch costs 31 euros a day. Boats come back before 18:00."),
+    ("Boats", "| Model | Price | Battery |\n|---|---|---|\n| Alder | 14 | 6 h |\n| Birch | 31 | 9 h |"),
+    ("量化", "4 比特量化把每个权重压到半个字节，显存大约降到原来的百分之三十。甲方案每月 14 元，乙方案每月 31 元。"),
+    ("Cedar", "## Cedar\n\nThe Cedar is a large boat. It costs 52 euros a day and carries 8 people."),
+    ("Safety", "Safetensors can be mapped into memory without running anything."),
+    ("Ships", "It was built in 1998 in Kiel by Otto Lange, while its sister ship was built in 2004 by Karl Weber."),
+]
+TEXTS = [text for _, text in PASSAGES]
+SOURCES = [
+    sentence for at, (title, text) in enumerate(PASSAGES, 1) for sentence in source_sentences(at, text, (title,))
+]
+
+
+def verdicts(question: str, answer: str) -> list[object]:
+    """The passage of each supported sentence, else the judgement."""
+    return [one.passage or one.judgement for one in judge(answer, question, SOURCES, TEXTS)]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "expected"),
+    [
+        ("What does the Birch cost?", "14 euros a day.[1]", "not found"),
+        ("What does the Birch cost?", "31 euros a day.[1]", 1),
+        ("What does the Birch cost?", "The Birch costs 14 euros a day [1].", "not found"),
+        ("What does the Birch cost?", "The Birch costs 31 dollars a day [1].", "not found"),
+        ("Prices?", "The Alder costs 31 euros a day and the Birch costs 14 euros a day.", "not found"),
+        ("Prices?", "The Alder costs 14 euros a day and the Birch costs 31 euros a day.", 1),
+        ("How long does the Birch's battery last?", "The battery of the Birch lasts 9 h [2].", 2),
+        ("How long does the Birch's battery last?", "The battery of the Birch lasts 6 h [2].", "not found"),
+        ("How long does the Birch's battery last?", "31 h [2].", "not found"),
+        ("乙方案每月多少钱？", "乙方案每月31元[3]。", 3),
+        ("乙方案每月多少钱？", "乙方案每月14元[3]。", "not found"),
+        ("乙方案每月多少钱？", "每月14元。", "not found"),
+        ("量化把显存降到多少？", "显存大约降到原来的 30%【3】。", 3),
+        ("量化把显存降到多少？", "显存大约降到原来的 50%[3]。", "not found"),
+        ("What does the Cedar cost?", "The Cedar costs 52 euros a day.", 4),
+        ("What does the Cedar cost?", "It costs 14 euros a day.", "not found"),
+        ("How many people does the Cedar carry?", "The Cedar carries eight people.", 4),
+        ("Why are safetensors considered safer?", "They prevent the loss of data when a model is lost.", "not found"),
+        ("Why are safetensors considered safer?", "Safetensors are considered safer [5].", "echo"),
+        ("Why are safetensors safer?", "They can be mapped into memory without running anything.", 5),
+        ("Why are safetensors safer?", "Safetensors cannot be mapped into memory [5].", "not found"),
+        ("When do boats come back?", "Boats come back before 18:00 [1].", 1),
+        ("When do boats come back?", "Boats come back after 18:00 [1].", "not found"),
+        ("Who built it?", "It was built by Otto Lange in 1998.", 6),
+        ("Who built the sister ship?", "The sister ship was built by Otto Lange.", "not found"),
+        ("Who built the sister ship?", "The sister ship was built in 1998.", "not found"),
+        ("Is it red?", "Mars has no seas [1].", "not found"),
+        ("Is it red?", "The sources do not say this.", "not found"),
+    ],
+)
+def test_judgements(question: str, answer: str, expected: object) -> None:
+    assert verdicts(question, answer) == [expected]
+
+
+def test_two_marks_in_one_sentence_become_the_one_that_holds() -> None:
+    answer = "The sky is green [1][2]. The Birch costs 31 euros a day [2][7]. Safe? 乙方案每月31元。"
+    assert marked(answer, judge(answer, "x", SOURCES, TEXTS), " (?)") == (
+        "The sky is green (?). The Birch costs 31 euros a day[1]. Safe (?)? 乙方案每月31元[3]。"
+    )
+
+
+def test_a_refusal_is_not_marked_and_an_echo_is_left_out() -> None:
+    question = "Why are safetensors considered safer?"
+    answer = "Safetensors are considered safer [1]. The documents do not say more."
+    assert marked(answer, judge(answer, question, SOURCES, TEXTS), "(?)") == "The documents do not say more."
+
+
+def test_the_words_are_shown_where_they_stand() -> None:
+    (verdict,) = judge("乙方案每月31元。", "乙方案", SOURCES, TEXTS)
+    assert "乙方案每月31元" in "".join(TEXTS[2][start:end] for start, end in verdict.spans)
+
+
+def test_amounts_are_compared_in_one_form() -> None:
+    assert numbers("1,000 people, 三成, 百分之四十五, 2.50, three, 18:00") >= {"1000", "30", "45", "2.5", "3", "18:00"}
+
+
+def hit(number: int, title: str, text: str) -> Hit:
+    return Hit(StoredPassage(1, number, 1, "a.md", 0, len(text), None, (title,), text), 1.0, 1.0)
+
+
+def test_quotes_are_the_words_of_the_documents() -> None:
+    hits = [hit(number, *passage) for number, passage in enumerate(PASSAGES)]
+    embedder = WordEmbedder()
+    for question, expected in (
+        ("What does the Cedar cost a day?", "It costs 52 euros a day and carries 8 people."),
+        ("乙方案每月多少元？", "甲方案每月 14 元，乙方案每月 31 元。"),
+        ("How long does the battery of the Birch last?", "| Birch | 31 | 9 h |"),
+    ):
+        quotes = choose_quotes(question, hits, SOURCES, lambda: nullcontext(embedder))
+        assert expected in [quote.text for quote in quotes]
+        assert all(TEXTS[quote.number - 1][quote.start : quote.end] == quote.text for quote in quotes)
+    assert choose_quotes("x", [], [], lambda: nullcontext(embedder)) == ()
+
+
+def test_a_continued_table_and_an_abbreviation() -> None:
+    (row,) = source_sentences(1, "| 7 | red |", ("Staff", "id | badge colour"))
+    assert row.columns == ("id", "badge colour") and row.clauses == ["badge colour 7 red"]
+    found: list[SourceSentence] = list(source_sentences(1, "Use e.g. the pump. Then stop."))
+    assert [sentence.text for sentence in found] == ["Use e.g. the pump.", "Then stop."]

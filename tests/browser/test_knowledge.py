@@ -109,15 +109,25 @@ def test_upload_ask_see_the_source_and_open_the_document(visit: Callable[..., An
     page.locator("#knowledge-files .ready", has_text="笔记.md").wait_for()
     assert "没有文字" in page.locator("#knowledge-files .failed", has_text="空.txt").inner_text()
     ask(page, QUESTION)
-    page.get_by_text("大象会飞[1] （原文未证实）").wait_for()
+    page.get_by_text("大象会飞 （资料中未找到依据）").wait_for()
+    assert page.locator("#knowledge-chat blockquote").inner_text().startswith("4 比特量化把显存降到三成。")
+    mark = page.locator("#knowledge-chat a[href='#source-1-1']").first
+    assert "笔记.md" in str(mark.get_attribute("title"))
+    mark.click()
+    assert page.url.endswith("#source-1-1"), "the mark leads to the card of its source, in this page"
     source = page.locator(".source.cited").first
     source.wait_for()
     assert "笔记.md · 第二周 > 量化" in source.inner_text()
-    assert source.locator("mark").all_inner_texts() == ["降到三成"]
+    assert source.locator("mark").all_inner_texts() == ["4 比特量化把显存降到三成。"]
+    assert "##" not in source.inner_text()
     with page.expect_popup() as opening:
         source.get_by_text("打开原文").click()
     opened = opening.value
     assert opened.locator("#passage").inner_text().endswith("4 比特量化把显存降到三成。")
+    ask(page, "量化降到几成？")
+    page.locator("#knowledge-chat a[href^='#source-2-']").first.wait_for()
+    page.locator(".source[id^='source-2-']").first.wait_for()
+    assert page.locator("details .source[id='source-1-1']").count() == 1, "an older answer keeps its sources"
 
 
 def test_a_dropped_folder_keeps_its_folders(visit: Callable[..., Any]) -> None:

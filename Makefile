@@ -3,6 +3,7 @@
 # make test-fast      the tests without weights, processes and browser
 # make lint   style, strict types, and which room may import which
 # make check-vision   a model that sees, real weights from the hub: does it name what is on a picture?   ARGS="--model …"
+# make check-models   every architecture of the installed transformers, tiny: does it answer as `generate` does?
 # make bench  every measurement; one alone: make bench NAME=concurrency
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # as app/process.py sets it for the server: threads that spin slow each other down on a busy machine
 export GOMP_SPINCOUNT ?= 20000
 
-.PHONY: run test test-fast lint bench check-vision
+.PHONY: run test test-fast lint bench check-vision check-models
 
 run: $(VENV)/.run-ready
 	@$(BIN)/python run_gradio.py $(ARGS)
@@ -33,6 +34,9 @@ lint: $(VENV)/.test-ready
 
 bench: $(VENV)/.test-ready
 	$(BIN)/python -m bench.$(NAME) $(ARGS)
+
+check-models: $(VENV)/.test-ready
+	@$(BIN)/python -W ignore -m bench.check_models $(ARGS)
 
 check-vision: $(VENV)/.run-ready
 	@$(BIN)/python -m bench.vision_check $(ARGS)

@@ -1,24 +1,35 @@
 """Adapters of one base in one batch: exact against PEFT, apart in the prefix cache, refused when unfit."""
 
+import gc
 import json
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from app.errors import StudioError
+from app.errors import ModelInUse, StudioError
+from app.models.catalog import known_models
+from app.models.engine.engine import Engine, EngineOptions
 from app.models.engine.lora import AdapterBank
 from app.models.engine.lora_files import (
     AdapterBroken,
     AdapterError,
     AdapterForAnotherBase,
     AdapterGone,
+    AdapterNotSupported,
     PickledAdapter,
 )
+from app.models.interface import Sampling
+from app.models.loading.internlm import llama_adapter
+from app.models.loading.loader import load
+from bench.check_models import turns
+from bench.tiny_checkpoints import save_tiny
 from tests.models.engine.adapter_batches import alone, answers, batching, save_adapter, tiny_llama
 
 Folders = dict[str | None, Path]
@@ -216,8 +227,106 @@ def test_an_adapter_for_another_base_is_refused(folders: Folders) -> None:
         assert bank.names() == ()
 
 
+def test_a_prompt_read_beside_a_step_leaves_the_step_s_masks_alone(model: LlamaForCausalLM, folders: Folders) -> None:
+    bank = AdapterBank()
+    bank.install(model, graph_tokens=32)
+    for name in ("wide", "narrow"):
+        bank.add(name, folders[name])
+    layer = model.model.layers[0].self_attn.q_proj
+    x = torch.randn(1, 20, 64)
+    rows = [(bank.number("wide"), 8), (bank.number("narrow"), 12)]
+    with torch.inference_mode():
+        bank.set_step(rows, 20, in_batch=True)
+        before = layer(x)
+        reading = threading.Thread(target=bank.scores, args=("narrow", prompt(1, 300), prompt(2, 9), 1))
+        reading.start()
+        reading.join()
+        assert torch.equal(layer(x), before)
+        bank.set_step((), 0)
+
+
+def test_a_leased_adapter_stays_and_one_that_is_gone_is_never_the_base(tmp_path: Path) -> None:
+    folder = save_tiny("llama", tmp_path / "base")
+    loaded = load(folder, known_models.find(str(folder)), "cpu", "float32", None, lambda *_: None)
+    base = LlamaForCausalLM.from_pretrained(folder)
+    adapter = save_adapter(base, tmp_path / "adapter", 1)
+    engine = Engine("base", loaded, EngineOptions(cache_tokens=512, page_size=16))
+    ask, greedy = turns("Hello"), Sampling(temperature=0, max_new_tokens=6, ignore_eos=True)
+    try:
+        engine.adapters.add("own", adapter)
+        with engine.lease_adapter("own") as tuned:
+            answer = "".join(tuned.stream(ask, greedy))
+            with pytest.raises(ModelInUse):
+                engine.remove_adapter("own")
+        held = engine.stream(ask, Sampling(temperature=0, max_new_tokens=400, ignore_eos=True), adapter="own")
+        next(iter(held))
+        with pytest.raises(ModelInUse):
+            engine.remove_adapter("own")
+        other = engine.stream(ask, greedy)
+        held.cancel()
+        engine.remove_adapter("own")  # the step under way still has its row: the others go on
+        assert "".join(other) != answer
+        with pytest.raises(AdapterGone):
+            tuned.stream(ask, greedy)
+        with pytest.raises(AdapterGone), engine.lease_adapter("own"):
+            pass
+    finally:
+        engine.close()
+
+
+def test_an_answer_that_nobody_holds_is_forgotten(tmp_path: Path) -> None:
+    folder = save_tiny("llama", tmp_path)
+    loaded = load(folder, known_models.find(str(folder)), "cpu", "float32", None, lambda *_: None)
+    engine = Engine("base", loaded, EngineOptions(cache_tokens=512, page_size=16))
+    try:
+        engine.stream(turns("Hello"), Sampling(temperature=0, max_new_tokens=400, ignore_eos=True))
+        gc.collect()
+        assert engine.requests == 0
+    finally:
+        engine.close()
+
+
+def test_an_adapter_of_the_original_internlm2_code_is_split_for_llama() -> None:
+    config = SimpleNamespace(num_attention_heads=4, num_key_value_heads=2, hidden_size=8)
+    lora_a, lora_b = torch.randn(3, 8), torch.randn(16, 3)
+    name = "model.layers.0.attention.wqkv"
+    split = llama_adapter({name: {"A": lora_a, "B": lora_b}, "model.layers.0.feed_forward.w1": {"A": lora_a}}, config)
+    assert set(split) == {
+        *(f"model.layers.0.self_attn.{part}_proj" for part in "qkv"),
+        "model.layers.0.mlp.gate_proj",
+    }
+    grouped = (lora_b @ lora_a).view(2, 4, 2, 8)  # of each key head: its two queries, the key, the value
+    parts = {"q": grouped[:, :2], "k": grouped[:, 2], "v": grouped[:, 3]}
+    for part, expected in parts.items():
+        pair = split[f"model.layers.0.self_attn.{part}_proj"]
+        assert torch.allclose(pair["B"] @ pair["A"], expected.reshape(-1, 8), atol=1e-6)
+
+
+def test_a_copy_of_the_base_s_output_layer_is_no_hindrance_and_a_changed_one_is(
+    model: LlamaForCausalLM, folders: Folders, tmp_path: Path
+) -> None:
+    bank = AdapterBank()
+    bank.install(model)
+    for name, change in (("copied", 0.0), ("changed", 1.0)):
+        folder = Path(shutil.copytree(folders["wide"], tmp_path / name))
+        tensors = load_file(folder / "adapter_model.safetensors")
+        tensors["base_model.model.lm_head.base_layer.weight"] = model.lm_head.weight.detach() + change
+        save_file(tensors, folder / "adapter_model.safetensors")
+    bank.add("copied", tmp_path / "copied")
+    with pytest.raises(AdapterNotSupported, match=r"lm_head\.base_layer"):
+        bank.add("changed", tmp_path / "changed")
+
+
 @pytest.mark.parametrize(
-    "change", [{"use_dora": True}, {"bias": "all"}, {"peft_type": "IA3"}, {"modules_to_save": ["lm_head"]}]
+    "change",
+    [
+        {"init_lora_weights": "pissa_niter_4"},
+        {"init_lora_weights": "olora"},
+        {"use_dora": True},
+        {"bias": "all"},
+        {"peft_type": "IA3"},
+        {"modules_to_save": ["lm_head"]},
+    ],
 )
 def test_what_the_bank_does_not_compute_is_refused(
     bank: AdapterBank, folders: Folders, tmp_path: Path, change: dict[str, object]

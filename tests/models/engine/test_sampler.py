@@ -1,10 +1,10 @@
-"""Each request is drawn by its own temperature, top-k, top-p and seed."""
+"""Each request is sampled by its own temperature, top-k, top-p, min-p, penalties, bias and seed."""
 
 import pytest
 import torch
 
-from app.models.engine.sampler import RequestSampling, draw
-from app.models.interface import Sampling
+from app.models.engine.sampler import DRAW, RequestSampling, draw
+from app.models.interface import Sampling, SamplingDefaults
 
 LOGITS = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
 
@@ -52,6 +52,41 @@ def test_zero_temperature_is_greedy_beside_requests_that_draw() -> None:
     tokens = draw(LOGITS.repeat(400, 1), rows)
     assert set(tokens[::2].tolist()) == {0}
     assert set(tokens[1::2].tolist()) == {0, 1, 2, 3}
+
+
+def test_min_p_keeps_what_is_near_the_most_likely() -> None:
+    got = shares(drawn(Sampling(temperature=1, top_p=1, min_p=0.5, seed=1), 20_000))
+    assert got == pytest.approx([0.625, 0.375, 0, 0], abs=0.015)
+
+
+@pytest.mark.parametrize("size", [4, 2000])
+def test_a_draw_that_rounds_to_one_takes_no_token_from_beyond_the_mass(size: int) -> None:
+    logits = torch.full((1, size), -40.0)
+    logits[0, :4] = LOGITS
+    row = RequestSampling(Sampling(temperature=1, top_p=1, seed=1)).row()
+    row[DRAW] = 0.99999999  # 1 in float32
+    assert draw(logits, torch.tensor([row]).T).item() == 3
+
+
+def test_defaults_of_the_checkpoint_hold_where_nothing_was_chosen() -> None:
+    defaults = SamplingDefaults(temperature=0.6, top_p=0.8, top_k=20, min_p=0.1, repetition_penalty=1.1)
+    assert Sampling().resolved(defaults) == defaults
+    chosen = Sampling(temperature=0, top_k=0, repetition_penalty=1.0).resolved(defaults)
+    assert (chosen.temperature, chosen.top_p, chosen.top_k, chosen.repetition_penalty) == (0, 0.8, 0, 1.0)
+
+
+def test_penalties_and_bias_change_what_is_likely() -> None:
+    def after(sampling: Sampling, prompt: list[int], answer: list[int]) -> list[float]:
+        logits = torch.tensor([2.0, -2.0, 1.0, 0.0])
+        penalties = RequestSampling(sampling).penalties
+        assert penalties is not None
+        penalties.apply(logits, prompt, answer)
+        return logits.tolist()
+
+    assert RequestSampling(Sampling()).penalties is None
+    assert after(Sampling(repetition_penalty=2), [0], [1, 1]) == [1, -4, 1, 0]
+    assert after(Sampling(presence_penalty=1, frequency_penalty=0.5), [0], [2, 2]) == [2, -2, -1, 0]
+    assert after(Sampling(logit_bias=((3, 5.0), (99, 1.0))), [], []) == [2, -2, 1, 5]
 
 
 def test_a_seed_repeats_and_another_differs() -> None:

@@ -1,0 +1,70 @@
+"""Models that think, end to end: a tiny checkpoint with a template like Qwen3's, through the batch and `generate`."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.models.backends.hf_generate import GenerateEngine
+from app.models.catalog import known_models
+from app.models.engine.engine import Engine, EngineOptions
+from app.models.interface import Sampling
+from app.models.loading.loader import LoadedModel, load
+from bench.check_models import turns
+from bench.tiny_checkpoints import TEMPLATE, byte_tokenizer, save_tiny
+
+SWITCH = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+OPENED = TEMPLATE + SWITCH + "{% if enable_thinking is not defined or enable_thinking %}<think>\n{% endif %}"
+SAMPLING = {"temperature": 0, "max_new_tokens": 5, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    folder = save_tiny("llama", tmp_path_factory.mktemp("thinks"))
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = OPENED
+    tokenizer.save_pretrained(folder)
+    (folder / "generation_config.json").write_text('{"temperature": 0.6, "top_k": 20, "num_beams": 4}')
+    return load(folder, known_models.find(str(folder)), "cpu", "float32", None, lambda *_: None)
+
+
+@pytest.fixture(scope="module", params=["batch", "generate"])
+def engine(request: pytest.FixtureRequest, loaded: LoadedModel) -> Iterator[Engine | GenerateEngine]:
+    if request.param == "batch":
+        made: Engine | GenerateEngine = Engine("thinks", loaded, EngineOptions(cache_tokens=1024, page_size=16))
+    else:
+        made = GenerateEngine("thinks", loaded)
+    yield made
+    made.close()
+    loaded.model.set_attn_implementation("sdpa")
+
+
+def test_reasoning_ends_at_its_budget_and_the_answer_has_its_own_length(engine: Engine | GenerateEngine) -> None:
+    assert engine.thinking == "optional"
+    generation = engine.stream(turns("Why?"), Sampling(**SAMPLING, max_reasoning_tokens=7))
+    parts = list(generation.parts())
+    kinds = [part.kind for part in parts]
+    assert kinds == sorted(kinds, reverse=True) and set(kinds) == {"reasoning", "answer"}
+    assert generation.reasoning == "".join(part.text for part in parts if part.kind == "reasoning")
+    assert "think>" not in "".join(part.text for part in parts)
+    assert generation.finish_reason == "length"
+    assert generation.completion_tokens == generation.reasoning_tokens + 5
+    assert generation.reasoning_tokens == 7 + len("\n</think>")
+
+
+def test_iterating_reads_the_answer_alone_and_the_switch_turns_reasoning_off(
+    engine: Engine | GenerateEngine,
+) -> None:
+    thought = Sampling(**SAMPLING, max_reasoning_tokens=7)
+    answer = "".join(part.text for part in engine.stream(turns("Why?"), thought).parts() if part.kind == "answer")
+    assert "".join(engine.stream(turns("Why?"), thought)) == answer
+    plain = engine.stream(turns("Why?"), Sampling(**SAMPLING, thinking=False))
+    assert "".join(plain) and plain.reasoning == "" and plain.completion_tokens == 5
+
+
+def test_both_engines_take_the_checkpoint_s_defaults_and_penalties(engine: Engine | GenerateEngine) -> None:
+    assert (engine.sampling_defaults.temperature, engine.sampling_defaults.top_k) == (0.6, 20)
+    once = Sampling(temperature=0, max_new_tokens=12, ignore_eos=True, thinking=False, logit_bias=((40, 100.0),))
+    text = "".join(engine.stream(turns("Why?"), once))
+    assert len(set(text)) == 1, "one token is far more likely than all others"
+    varied = Sampling(**{**vars(once), "frequency_penalty": 200.0})
+    assert "".join(engine.stream(turns("Why?"), varied)).count(text[0]) == 1

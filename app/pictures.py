@@ -2,6 +2,7 @@
 
 import base64
 import io
+import threading
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -11,7 +12,9 @@ from app.errors import BadInput
 MOST_BYTES = 30 * 2**20
 MOST_PIXELS = 50_000_000
 LONGEST = 1536  # pixels of the longer side; beyond it no model sees more
+DECODED_AT_ONCE = 2  # a picture of MOST_PIXELS takes 200 MB and more while it is decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
 
 class NotAPicture(BadInput):
@@ -54,8 +57,9 @@ def open_picture(source: Path | bytes, longest: int = LONGEST, name: str = "") -
     if picture.width * picture.height > MOST_PIXELS:
         raise PictureTooLarge(name)
     try:
-        picture.draft("RGB", (longest, longest))  # a large JPEG is then decoded at a fraction of its size
-        return _plain(picture, longest)
+        with _decoding:
+            picture.draft("RGB", (longest, longest))  # a large JPEG is then decoded at a fraction of its size
+            return _plain(picture, longest)
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
         raise BrokenPicture(name=name) from error
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.access.client_address import address_of, public_network
 from app.access.identity import TOKEN_COOKIE, guest_of, token_in
 from app.errors import BadInput, StudioError, Unexpected
+from app.settings import Settings
 from app.texts import chosen_language
 from app.web.gradio_sessions import OtherVisitorsPage, SessionClaims, SessionStates, TooManyOpenPages
 
@@ -72,10 +73,13 @@ STATUS: dict[type[StudioError], int] = {OtherVisitorsPage: 403, TooManyOpenPages
 
 
 class GradioGuard:
-    """`login_of` tells the login of a request; with `needs_login` nobody else reaches these routes."""
+    """`login_of` tells the login of a request; with `needs_login` nobody else reaches these routes.
 
-    def __init__(self, app: ASGIApp, login_of: Callable[[Request], str | None], needs_login: bool) -> None:
-        self._app, self._login_of, self._needs_login = app, login_of, needs_login
+    `frames` are the sites whose pages may show this one inside them; empty: all.
+    """
+
+    def __init__(self, app: ASGIApp, login_of: Callable[[Request], str | None], needs_login: bool, frames: str) -> None:
+        self._app, self._login_of, self._needs_login, self._frames = app, login_of, needs_login, frames
         self._claims = SessionClaims()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +87,7 @@ class GradioGuard:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
-        answer = _Answer(send, request)
+        answer = _Answer(send, request, self._frames)
         try:
             await self._pass_on(request, answer)
         except StudioError as error:
@@ -158,8 +162,8 @@ class GradioGuard:
 class _Answer:
     """Sends what comes back; a page gets the cookie that keeps its sessions apart from other browsers'."""
 
-    def __init__(self, send: Send, request: Request) -> None:
-        self._send, self._request = send, request
+    def __init__(self, send: Send, request: Request, frames: str) -> None:
+        self._send, self._request, self._frames = send, request, frames
         self.has_begun = False
         self._failed = b""
 
@@ -171,6 +175,9 @@ class _Answer:
             self.has_begun = True
             if self._request.method == "GET" and self._request.scope["path"] == "/":
                 _set_cookie(message, self._request)
+                if self._frames:  # only a header can say it, not the page
+                    policy = f"frame-ancestors {self._frames}"
+                    MutableHeaders(scope=message).append("content-security-policy", policy)
         await self._send(message)
 
     def _is_failed_call(self, start: Message) -> bool:
@@ -196,9 +203,11 @@ class _Answer:
         await response(self._request.scope, self._request.receive, self._send)
 
 
-def guard_gradio(login_of: Callable[[Request], str | None], needs_login: bool) -> Middleware:
-    """For the application that serves the page."""
-    return Middleware(GradioGuard, login_of=login_of, needs_login=needs_login)
+def guard_gradio(login_of: Callable[[Request], str | None], settings: Settings) -> Middleware:
+    """For the application that serves the page. A page that is open to all may stand in other sites' pages."""
+    around = "'self' https://huggingface.co" if settings.space_host else "'self'"
+    frames = around if settings.is_private or settings.auth else ""
+    return Middleware(GradioGuard, login_of=login_of, needs_login=bool(settings.auth), frames=frames)
 
 
 def _set_cookie(start: Message, request: Request) -> None:

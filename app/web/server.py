@@ -59,7 +59,7 @@ def launch(blocks: gr.Blocks, services: Services) -> tuple[str, str | None]:
                     trust_proxies(settings.trusted_proxies),
                     *guard(settings),
                     *entrance.middleware,
-                    guard_gradio(login_of, needs_login=bool(settings.auth)),
+                    guard_gradio(login_of, settings),
                     gate(services.upload_mib_per_hour, login_of),
                 ],
                 "lifespan": api.lifespan,

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 # An answer may hold anything, an image address too: the browser itself sees to it that nothing is asked of others.
-POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'"
+POLICY = (
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval';"
+    " form-action 'self'; base-uri 'self'; object-src 'none'"
+)
 
 
 SCRIPTS = ("studio.js", "conversations.js")

@@ -9,11 +9,17 @@ import gradio as gr
 import httpx
 import pytest
 from gradio_client import Client, handle_file
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from app.paths import ROOT
 from app.services import Services, build_services
-from app.settings import Settings
+from app.settings import Settings, read_settings
 from app.web import ui
+from app.web.gradio_guard import guard_gradio
 from app.web.server import launch
 
 ODD: list[Any] = [
@@ -173,3 +179,21 @@ def test_a_thousand_sessions_leave_nothing(public: Public) -> None:
     states.sweep(idle_s=0)
     assert not [session for session in states.session_data if session.startswith("visit")]
     assert not [session for session in blocks._queue.pending_messages_per_session if session.startswith("visit")]
+
+
+@pytest.mark.parametrize(
+    ("started", "frames"),
+    [
+        ([], "frame-ancestors 'self'"),
+        (["--auth", "ada:x"], "frame-ancestors 'self'"),
+        (["--public"], None),
+    ],
+)
+def test_who_may_show_the_page_inside_their_own(started: list[str], frames: str | None) -> None:
+    async def page(_: Request) -> Response:
+        return Response("page")
+
+    application = Starlette(
+        routes=[Route("/", page)], middleware=[guard_gradio(lambda _: None, read_settings(started, {}))]
+    )
+    assert TestClient(application).get("/").headers.get("content-security-policy") == frames

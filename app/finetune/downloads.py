@@ -1,6 +1,7 @@
 """Pack a checkpoint for download: the PEFT adapter, or the merged model."""
 
 import shutil
+import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -23,15 +24,24 @@ class MergeFailed(BadInput):
 
 
 def pack(store: RunStore, registry: AdapterHost, run: Run, step: int, *, merged: bool) -> Path:
-    """A ZIP file in the run's folder; made once."""
+    """A ZIP file in the run's folder; made once. A merged model that the run has already is not made again."""
     adapter, folder = store.adapter_folder(run.id, step), store.folder_of(run.id).resolve()
     packed = folder / f"{run.name}-{step}{'-merged' if merged else ''}.zip"
     if packed.exists() and packed.stat().st_mtime > adapter.stat().st_mtime:
         return packed
+    if merged:
+        require_disk(folder, measure_base(registry.folder(run.base), run.base).parameters * 4 // MIB)
     with TemporaryDirectory(dir=folder) as work:
-        source = merge(registry, run, adapter, Path(work) / "model") if merged else adapter
-        made = shutil.make_archive(str(Path(work) / "packed"), "zip", source)
-        return Path(made).replace(packed)
+        source = adapter
+        if merged:
+            ready = store.merged_folder(run.id)
+            is_ready = run.merged == step and ready.is_dir()
+            source = ready if is_ready else merge(registry, run, adapter, Path(work) / "model")
+        made = Path(work) / "packed.zip"
+        with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:  # weights hardly shrink
+            for file in sorted(path for path in source.rglob("*") if path.is_file()):
+                archive.write(file, file.relative_to(source))
+        return made.replace(packed)
 
 
 def merge(

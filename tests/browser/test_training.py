@@ -1,5 +1,6 @@
-"""A training from its button to its end: over HTTP, and in a browser that forgets the page in between."""
+"""A training from its button to its end, with a stub trainer: over HTTP, and in a browser that forgets the page."""
 
+import json
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 from app.web import ui
 from tests.fakes import fake_services
-from tests.training_fixtures import few
+from tests.training_fixtures import STUB, few
 
 TOLD = {"state", "step", "total", "loss", "eta_s", "checkpoint"}
 
@@ -31,10 +32,20 @@ def registry(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def service(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FinetuneService]:
-    service = FinetuneService(registry, tmp_path_factory.mktemp("page"), exam_of=few).start()
+def service(
+    registry: ModelRegistry, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FinetuneService]:
+    service = FinetuneService(registry, tmp_path_factory.mktemp("page"), exam_of=few, trainer_module=STUB).start()
+    script(service, adapter=str(tiny_adapter))
     yield service
     service.close()
+
+
+def script(service: FinetuneService, **values: Any) -> None:
+    """What the stub does in every run."""
+    file = service.store.folder / "stub.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file.write_text(json.dumps({**known, **values}), encoding="utf-8")
 
 
 @pytest.fixture
@@ -74,10 +85,10 @@ def test_the_finetune_endpoint_to_its_end(address: str, tiny_base: str) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.timeout(600)  # it trains and judges for real, while a browser draws
 def test_a_run_is_found_again_judged_by_itself_and_downloaded(
-    address: str, open_page: Callable[..., Any], tmp_path: Path
+    address: str, service: FinetuneService, open_page: Callable[..., Any], tmp_path: Path
 ) -> None:
+    script(service, hold_at=3)
     page = open_page(address, locale="en-GB")
 
     def come_back() -> None:
@@ -92,8 +103,11 @@ def test_a_run_is_found_again_judged_by_itself_and_downloaded(
     for label, value in (("Steps", 4), ("Rank", 4), ("Save every", 2), ("Sample every", 4)):
         page.get_by_label(label, exact=False).first.fill(str(value))
     page.locator("#tune-start").click()
-    page.locator("#tune-status .starting, #tune-status .training").first.wait_for(timeout=60_000)
+    page.locator("#tune-status .training").wait_for(timeout=60_000)
     come_back()
+    page.locator("#tune-status").get_by_text("Step 3 of 4").wait_for(timeout=60_000)
+    [run] = [run for run in service.store.all() if run.state == "training"]
+    (service.store.folder_of(run.id) / "go").touch()
     page.locator("#tune-status .finished").wait_for(timeout=180_000)
     assert "assistant" in page.locator("#tune-runs input").input_value()
     page.get_by_role("tab", name="Compare", exact=True).click()

@@ -1,7 +1,8 @@
 """A trainer without a model: takes the launcher's arguments, writes the trainer's events, checkpoints and adapters.
 
-The run's `stub.json` may name an adapter folder to copy, a step to hold at until it is told to stop, is killed or finds
-the file `go`, a step to fail at, and `hold_in_save`: it holds with its checkpoint half written.
+`stub.json` of the run, or of all runs, may name an adapter folder to copy, a step to hold at (until it is told to stop,
+is killed or finds the file `go`), to fail or to diverge at, validation losses, and `hold_in_save`: it holds with its
+checkpoint half written.
 """
 
 import json
@@ -24,8 +25,9 @@ class Stub:
     def __init__(self, config: Path, work: Path, resumed: Path | None) -> None:
         self.folder, self.work = work.parent, work
         self.options = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))["options"]
-        script = self.folder / "stub.json"
-        self.script: dict[str, Any] = json.loads(script.read_text()) if script.exists() else {}
+        scripts = [place / "stub.json" for place in (self.folder, self.folder.parent)]
+        script = next((place for place in scripts if place.exists()), None)
+        self.script: dict[str, Any] = json.loads(script.read_text()) if script else {}
         found = re.search(r"(?m)^steps = (\d+)$", config.read_text(encoding="utf-8"))
         assert found
         self.total = int(found.group(1))

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +60,6 @@ def rows_of(run_folder: Path) -> list[tuple[Conversation, bool]]:
 
 def settings_of(run_folder: Path) -> dict[str, Any]:
     return dict(json.loads((run_folder / "settings.json").read_text(encoding="utf-8")))
-
-
-@cache
-def tensorboard(run_folder: Path) -> SummaryWriter:
-    """The run's TensorBoard file; show all runs with `tensorboard --logdir data/runs`."""
-    return SummaryWriter(str(run_folder / "tensorboard"), flush_secs=5)
 
 
 class ChatFinetune(SupervisedFinetune):
@@ -127,7 +120,7 @@ class RunHook(Hook):
 
 
 class ProgressHook(RunHook):
-    """Loss, learning rate and time of each step."""
+    """Loss, learning rate and time of each step; TensorBoard shows them by `tensorboard --logdir data/runs`."""
 
     def __init__(self, run_folder: str, accumulation: int, total: int) -> None:
         super().__init__(run_folder, accumulation)
@@ -137,7 +130,10 @@ class ProgressHook(RunHook):
     def before_train(self, runner: Any) -> None:
         with (self.folder / events.FILE).open("a", encoding="utf-8") as file:
             file.write("\n")  # an earlier part of the run may have ended within a line
-        self.tell("started", step=runner.iter // self.accumulation, total=self.total)
+        step = runner.iter // self.accumulation
+        self.tell("started", step=step, total=self.total)
+        # a resumed run takes back what lay after its start
+        self.board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step + 1, flush_secs=5)
 
     def after_train_iter(self, runner: Any, **about: Any) -> None:
         self.losses.append(float(about["outputs"]["loss"]))
@@ -150,8 +146,8 @@ class ProgressHook(RunHook):
             self.losses.clear()
             step = self.step_of(runner)
             self.tell("step", step=step, loss=round(loss, 4), rate=rate)
-            tensorboard(self.folder).add_scalar("loss/training", loss, step)
-            tensorboard(self.folder).add_scalar("learning_rate", rate, step)
+            self.board.add_scalar("loss/training", loss, step)
+            self.board.add_scalar("learning_rate", rate, step)
 
 
 class SampleHook(EvaluateChatHook):
@@ -210,7 +206,8 @@ class ValidationHook(RunHook):
             rows, tokenizer = rows_of(self.folder), BUILDER.build(self.tokenizer)
             first = list({json.dumps(rows[number]): rows[number] for number in held_out}.values())
             self.rows = [encode(tokenizer, row, self.max_length, ended=ended) for row, ended in first]
-            self.measure(runner, runner.iter // self.accumulation)
+            if not runner.iter:
+                self.measure(runner, 0)
 
     def after_train_iter(self, runner: Any, **_: Any) -> None:
         step = self.step_of(runner)
@@ -238,7 +235,8 @@ class ValidationHook(RunHook):
         model.train(was_training)
         self.losses.append(spent / max(1, tokens))
         self.tell("validation", step=step, loss=round(self.losses[-1], 4))
-        tensorboard(self.folder).add_scalar("loss/validation", self.losses[-1], step)
+        progress = next(hook for hook in runner.hooks if isinstance(hook, ProgressHook))
+        progress.board.add_scalar("loss/validation", self.losses[-1], step)
 
 
 class AdapterHook(RunHook):

@@ -33,7 +33,7 @@ def test_a_run_ends_in_a_table_that_stays(
     page.get_by_role("tab", name="Evaluate").click()
     for name in ("Multiple choice, English", "Multiple choice, Chinese", "Short answers, Chinese"):
         page.get_by_label(name).uncheck()
-    page.get_by_text("20 questions for 1 model").wait_for()
+    page.get_by_text("20 questions in all, models: 1").wait_for()
     page.locator("#evaluate-start").click()
     page.get_by_text("Done.", exact=True).wait_for()
     table = page.locator("#evaluate-table")

@@ -91,7 +91,9 @@ def test_steps_fold_and_answers_stand_open() -> None:
         Step("error", "", "failed", notes={"stopped": {}}),
         Step("answer", "**yes**", "done", notes={"own_words": {}}),
     ]
-    asked, code, output, image, error, answer = bubbles_of(VISITOR, [Exchange("do it", steps)])
+    steps.insert(0, Step("thought", "First:\n```bash\nls\n```", "done"))
+    asked, thought, code, output, image, error, answer = bubbles_of(VISITOR, [Exchange("do it", steps)])
+    assert thought["content"][0]["text"] == "First:\n```bash\nls\n```"
     assert (asked["role"], asked["content"][0]["text"]) == ("user", "do it")
     assert code["metadata"] == {"title": "Step 2 of at most 6 · Code · done", "duration": 1.23, "status": "done"}
     assert code["content"][0]["text"] == "````python\nprint('```')\n````"
@@ -99,9 +101,9 @@ def test_steps_fold_and_answers_stand_open() -> None:
     assert "metadata" not in image and image["content"][0]["text"].startswith("![](data:image/png;base64,")
     assert error["content"][0]["text"] == "Stopped."
     assert "metadata" not in answer and "model's own words" in answer["content"][0]["text"]
-    assert plain_steps(VISITOR, steps)[4] == {
+    assert plain_steps(VISITOR, steps)[5] == {
         "kind": "answer",
         "text": "**yes**",
         "note": "No code computed this answer: these are the model's own words.",
     }
-    assert plain_steps(VISITOR, steps)[2]["text"].startswith("data:image/png;base64,")
+    assert plain_steps(VISITOR, steps)[3]["text"].startswith("data:image/png;base64,")

@@ -115,9 +115,12 @@ class WrongMethod(ApiError):
 
 
 def answer_error(error: Exception, language: Language, status: int | None = None) -> JSONResponse:
-    """The response to a request that failed before its answer began."""
+    """The response to a request that failed before its answer began; with `status` for errors of other modules."""
     told, body = described(error, language)
-    status = status or told
+    if status is None:
+        status = told
+    else:
+        body["type"] = _type(status)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     if isinstance(error, WrongMethod):
         headers["Allow"] = str(error.values["allowed"])

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.errors import answer_error
 from app.errors import StudioError
 from app.settings import Settings
 from app.texts import chosen_language
@@ -49,6 +50,8 @@ class CrossSiteGuard:
             except StudioError as error:
                 language = chosen_language(request.cookies, request.headers)
                 app = PlainTextResponse(error.text(language), status_code=403)
+                if request.url.path.startswith("/v1"):
+                    app = answer_error(error, language, status=403)
         await app(scope, receive, send)
 
     def _admit(self, request: Request) -> None:

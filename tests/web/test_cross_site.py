@@ -91,6 +91,11 @@ def test_a_page_for_everyone_may_stand_in_other_pages() -> None:
 def test_the_refusal_says_what_to_do() -> None:
     refused = ask(LOCAL, "POST", "/gradio_api/upload", {**OTHER_PAGE, "accept-language": "en"})
     assert refused.text.startswith("A page of another web site asked for this")
+    api = ask(LOCAL, "GET", "/v1/models", {"accept-language": "en"}, "evil.example").json()["error"]
+    assert (api["type"], api["message"].split(":")[0]) == (
+        "invalid_request_error",
+        "This server is for its own machine only",
+    )
     assert ask(LOCAL, "GET", "/", {"accept-language": "zh-CN"}, "evil.example").text.startswith(
         "这台服务器只供本机使用"
     )

@@ -133,7 +133,7 @@ class FakeRegistry:
         return list(self.models)
 
     @contextmanager
-    def lease(self, name: str) -> Iterator[FakeModel]:
+    def lease(self, name: str, *, full_weights: bool = False) -> Iterator[FakeModel]:  # noqa: ARG002
         self.load(name)
         self.leases[name] = self.leases.get(name, 0) + 1
         try:

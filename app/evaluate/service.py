@@ -134,7 +134,7 @@ class EvaluationService:
 
     def _one(self, registry: Registry, model: str, task: Task) -> Iterator[EvaluationProgress]:
         marks: list[Mark] = []
-        with registry.lease(model) as leased:
+        with registry.lease(model, full_weights=True) as leased:
             began = time.monotonic()
             yield EvaluationProgress(model, task.name, 0, len(task.items), 0)
             for made in mark(leased, task):

@@ -77,7 +77,7 @@ class CompareService:
         columns = Columns()
         with ExitStack() as leases:
             seen = self.registry.for_visitor(visitor)
-            models = [leases.enter_context(seen.lease(name)) for name in (left, right)]
+            models = [leases.enter_context(seen.lease(name, full_weights=True)) for name in (left, right)]
             generations = [
                 model.stream(asked, sampling, visitor=visitor, drop_oldest=True)
                 for model, asked in zip(models, messages, strict=True)

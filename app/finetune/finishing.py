@@ -84,7 +84,7 @@ class Examination:
 
     def _examine(self, kind: Kind, name: str) -> Row:
         reasons: list[str] = []
-        with self.registry.lease(name) as model:
+        with self.registry.lease(name, full_weights=True) as model:
             if kind == "base":
                 self._theirs = answers(model, self.exam.general, self.stopped)
             if kind == "adapter" and self._reference is None:
@@ -120,7 +120,8 @@ class Examination:
 
     def _memory(self, name: str) -> int | None:
         held = self.run.base if name == self.run.model else name
-        return next((entry.mib for entry in self.registry.ledger().models if entry.name == held), None)
+        mib = {entry.name: entry.mib for entry in self.registry.ledger().models}
+        return mib.get(f"{held}:full", mib.get(held))
 
     def _speed(self, model: ChatModel) -> float:
         """Tokens a second of one answer alone after its first piece, the median; the first answer warms up."""

@@ -50,7 +50,7 @@ def judge(
 
     Raises Interrupted soon after `stopped` has become true.
     """
-    with registry.lease(base) as model:
+    with registry.lease(base, full_weights=True) as model:
         theirs = answers(model, general_questions, stopped)
         for step, name in checkpoints:
             with registry.lease(name) as tuned:

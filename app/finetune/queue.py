@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from app.errors import DoesNotFit, Language, StudioError
+from app.errors import DoesNotFit, Language, ModelInUse, StudioError
 from app.finetune import process
 from app.finetune.errors import (
     CanResume,
@@ -292,7 +292,8 @@ class TrainingQueue:
             if folder.is_dir():
                 self.show(run.checkpoint_model(step), folder, run.owner)
         if run.chosen and self.store.adapter_folder(run.id, run.chosen).is_dir():
-            self.show(run.model, self.store.adapter_folder(run.id, run.chosen), run.owner)
+            with suppress(ModelInUse):  # somebody talks to the one before; tried again at the next turn
+                self.show(run.model, self.store.adapter_folder(run.id, run.chosen), run.owner)
 
 
 def _language(run: Run) -> Language:

@@ -298,6 +298,8 @@ class LedgerEntry:
     leases: int
     progress: float | None = None
     detail: str = ""
+    detail_zh: str = ""  # where `detail` is why it failed
+    engine: str = ""  # what runs it: torch, generate, llama.cpp
     full_mib: int = 0
     drift: Drift | None = None
     one_at_a_time: bool = False
@@ -315,13 +317,14 @@ class Ledger:
 @dataclass(frozen=True)
 class Fit:
     """Whether a model would fit, before loading it; `evicts` names the idle models that would make room. One that
-    `unpacks` is smaller in its files than in memory."""
+    `unpacks` is smaller in its files than in memory. Where it does not fit, `alternative` names one that would."""
 
     needed_mib: int
     free_mib: int
     fits: bool
     evicts: tuple[str, ...] = ()
     unpacks: bool = False
+    alternative: str = ""
 
 
 class Registry(Protocol):
@@ -338,12 +341,16 @@ class Registry(Protocol):
         """What can be chosen in a model list, the loaded ones and their adapters first."""
         ...
 
-    def lease(self, name: str) -> AbstractContextManager[ChatModel]:
-        """Load if needed (one load for simultaneous callers) and hold; a leased model is not evicted."""
+    def lease(self, name: str, *, full_weights: bool = False) -> AbstractContextManager[ChatModel]:
+        """Load if needed (one load for simultaneous callers) and hold; a leased model is not evicted.
+
+        A model chats by the fastest engine that has it here. With `full_weights` the name means its weights in this
+        process: what compares, scores or inspects models asks for them, so that all run by one engine.
+        """
         ...
 
     def load(self, name: str) -> None:
-        """Start loading in the background; the ledger shows the progress."""
+        """Start loading in the background; the ledger shows the progress. Raises what is known to fail."""
         ...
 
     def unload(self, name: str) -> None:

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from app.models.interface import Registry
-from app.models.registry.metering import Answered, Meter, mark_of
+from app.models.registry.metering import Meter, mark_of
+from app.models.registry.running_request import Answered
 
 log = logging.getLogger(__name__)
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -27,6 +28,7 @@ class Metrics:
         self._tokens = Counter("studio_tokens", "Tokens of prompts and answers", ["model", "kind"], registry=own)
         self._first = Histogram("studio_first_token_seconds", "Until the first token", buckets=SECONDS, registry=own)
         self._whole = Histogram("studio_answer_seconds", "Until the end of an answer", buckets=SECONDS, registry=own)
+        self._meter = meter
         meter.observers.append(self.note)
 
     def note(self, told: Answered) -> None:
@@ -40,6 +42,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
+        self._meter.flush()
         return generate_latest(self._collected)
 
 

@@ -41,7 +41,7 @@ def _card(entry: LedgerEntry, budget_mib: int, language: Language) -> str:
         f'<div class="card {entry.state}"><div class="head"><b>{escape(entry.name)}</b>'
         f'<span class="state">{state}</span></div>'
         f"{_bar(share) if entry.kind != 'remote' else ''}"
-        f"<p>{' · '.join(escape(fact) for fact in facts if fact)}</p>{_detail(entry)}</div>"
+        f"<p>{' · '.join(escape(fact) for fact in facts if fact)}</p>{_detail(entry, language)}</div>"
     )
 
 
@@ -52,7 +52,7 @@ def _bar(share: float) -> str:
 def _place(entry: LedgerEntry, language: Language) -> list[str]:
     """Where the weights are and how large; of a far engine, how many of its replicas are well."""
     if entry.kind != "remote":
-        return [entry.device, _weights(entry, language), *_drift(entry, language)]
+        return [entry.device, entry.engine, _weights(entry, language), *_drift(entry, language)]
     well = entry.device.removeprefix("remote").strip()
     return [sentence(language, "models.replicas", well=well)] if well else []
 
@@ -70,8 +70,9 @@ def _drift(entry: LedgerEntry, language: Language) -> list[str]:
     return [sentence(language, "models.drift", kl=kl, same=same)]
 
 
-def _detail(entry: LedgerEntry) -> str:
-    return f'<p class="detail">{escape(entry.detail)}</p>' if entry.detail else ""
+def _detail(entry: LedgerEntry, language: Language) -> str:
+    detail = (language == "zh" and entry.detail_zh) or entry.detail
+    return f'<p class="detail">{escape(detail)}</p>' if detail else ""
 
 
 def _label(table: str, value: str, language: Language) -> str:

@@ -277,6 +277,7 @@ def test_a_real_eye_of_random_weights_is_asked_and_leaves_an_article(
     service.add("me", album(tmp_path))
     steps = [step.step for step in service.illustrate("me", "t", TEXT[:1], eyes, "ada", eyes)]
     assert steps[-1] == "picking"
+    registry.meter.flush()
     caption, choice = (int(told.split()[1]) for told in answered)
     assert choice > caption + 3 * 4, "three pictures of at least four tokens"
     article = service.workspace("me").article

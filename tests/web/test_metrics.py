@@ -54,6 +54,7 @@ def test_a_prompt_is_logged_only_when_the_operator_says_so(caplog: pytest.LogCap
     meter.observers.append(log_answer)
     with caplog.at_level(logging.INFO):
         list(meter.model(FakeModel("tiny")).stream(ASK, Sampling(), visitor="ada"))
+        meter.flush()
     lines = [log_formatter("json").format(record) for record in caplog.records]
     assert any("a secret question" in line for line in lines) is asked
     answer = json.loads(lines[-1])

@@ -118,6 +118,12 @@ def fetch_files(repository: str, paths: Sequence[str], on_progress: ReportProgre
             return _link(repository, list(paths))
 
 
+def require(repository: str) -> None:
+    """Raises DownloadFailed where the hub cannot be reached or has no such repository for us."""
+    with _told(repository):
+        _info(repository)
+
+
 def file_bytes(repository: str, paths: Sequence[str]) -> int:
     """How large files of a repository are together, before downloading."""
     with _told(repository, ", ".join(paths)):
@@ -169,7 +175,7 @@ def needed_files(paths: Iterable[str], name: str) -> list[str]:
     top = [path for path in everything if "/" not in path]
     weights = [path for path in top if _is_weight(path)]
     if not weights:
-        gguf = min((path for path in everything if path.endswith(".gguf")), default="")
+        gguf = min((path for path in everything if path.lower().endswith(".gguf")), default="")
         raise OnlyGguf(name=name, file=gguf) if gguf else NoWeights(name=name)
     safe = [path for path in weights if path.endswith(".safetensors")]
     return [*(path for path in top if path.endswith(_TEXT_FILES)), *(safe or weights)]

@@ -1,8 +1,9 @@
 """Model catalog: resolve a name to a known model, hub repository, local folder or GGUF file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -24,9 +25,14 @@ PRECISIONS: dict[str, str | None] = {"full": None, "8bit": "8bit", "4bit": "4bit
 # Room beside the weights for the cache and the activations of a few conversations.
 WORKING_MIB = 2048
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-GGUF_OF_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)#([\w./-]+\.gguf)")
+GGUF_OF_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)#([\w./-]+\.[gG][gG][uU][fF])")
 INTERNLM2_STOPS = ("<|im_end|>",)
 INTERNLM_LICENCE = "Apache-2.0 code; weights free for research, commercial use on request"
+
+
+class NoSuchFolder(UnknownModel):
+    zh = "这台服务器上没有文件夹或文件 {name}。请检查路径。"
+    en = "There is no folder or file {name} on this server. Check the path."
 
 
 @dataclass(frozen=True)
@@ -211,7 +217,7 @@ def find(name: str) -> ModelCard:
         if wanted.lower() in (card.name, card.location.lower()):
             return card
     there = _existing(wanted)
-    if there and there.is_file() and wanted.endswith(".gguf"):
+    if there and there.is_file() and wanted.lower().endswith(".gguf"):
         file = Path(wanted).expanduser().absolute()  # a link in the hub's cache has another name than its target
         return measured(ModelCard(name=wanted, source="folder", location=str(file.parent), gguf=file.name), file.parent)
     folder = there if there and there.is_dir() else None
@@ -221,7 +227,21 @@ def find(name: str) -> ModelCard:
         return ModelCard(name=wanted, source="hub", location=part[1], gguf=part[2])
     if REPOSITORY.fullmatch(wanted) and ".." not in wanted:
         return ModelCard(name=wanted, source="hub", location=wanted)
-    raise UnknownModel(name=wanted[:200], known=", ".join(names()))
+    if looks_like_a_path(wanted):
+        raise NoSuchFolder(name=wanted[:200])
+    raise UnknownModel(name=wanted[:200], known=suggestions(wanted))
+
+
+def suggestions(name: str, known: Iterable[str] = ()) -> str:
+    """At most three known names for a sentence: those that read alike, else the first ones."""
+    known = list(known) or names()
+    close = get_close_matches(name.strip().lower(), known, 3, 0.5)
+    return ", ".join(close or known[:3])
+
+
+def is_packaged(name: str) -> bool:
+    """Whether a name, of whatever precision, means the model that comes with the program."""
+    return split_precision(name)[0].lower() in (_CARDS[0].name, _CARDS[0].location)
 
 
 def split_precision(name: str) -> tuple[str, str]:
@@ -277,6 +297,10 @@ def choose(gpu_mib: int | None, hub: bool) -> Choice:
         if find(choice.name).mib("bfloat16", choice.quantise) + WORKING_MIB <= gpu_mib:
             return choice
     return Choice(PACKAGED)
+
+
+def looks_like_a_path(name: str) -> bool:
+    return name.startswith(("/", "./", "../", "~", ".\\")) or bool(re.match(r"[A-Za-z]:[\\/]", name))
 
 
 def _existing(name: str) -> Path | None:

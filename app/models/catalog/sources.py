@@ -46,6 +46,12 @@ def _kept_parts(card: ModelCard) -> list[Path]:
     return kept if len(kept) == len(names) else []
 
 
+def require(card: ModelCard) -> None:
+    """Raises DownloadFailed where the files are not on this machine and the hub does not have them."""
+    if card.source == "hub" and not (_kept_parts(card) if card.gguf else hub.local_folder(card)):
+        hub.require(card.location)
+
+
 def describe(card: ModelCard) -> ModelCard:
     """The card with its size, asking the hub where only it knows. Raises DownloadFailed."""
     if card.source != "hub":

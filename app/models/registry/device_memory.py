@@ -23,10 +23,13 @@ def has_bfloat16() -> bool:
 
 
 def cache_bytes_per_token(model: Any) -> int:
-    """Keys and values of all layers for one token."""
+    """Keys and values of all layers for one token; 0 for an architecture that keeps none, such as Mamba."""
     config = model.config.get_text_config()
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    key_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", 0) or 0
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    if not all(isinstance(number, int) and number for number in (heads, key_heads)):
+        return 0
+    head = getattr(config, "head_dim", None) or config.hidden_size // heads
     return int(2 * config.num_hidden_layers * key_heads * head * model.dtype.itemsize)
 
 

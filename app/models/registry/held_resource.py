@@ -18,6 +18,9 @@ class HeldResource:
         self.content = None
         device_memory.release()
 
+    def trim(self) -> None:
+        """All of it is in use while it is held."""
+
     def park(self) -> bool:
         return False
 

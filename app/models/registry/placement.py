@@ -25,6 +25,8 @@ class Placement:
 
     `cache` is how llama.cpp keeps the cache of a GGUF model, 16bit or 8bit.
     With a `lent` GPU all is loaded in memory, and answers run on the GPU.
+    `host_mib` is the budget of main memory beside a GPU; None where models run in main memory.
+    With `prefers_gguf` a model that is here as a GGUF file chats by llama.cpp, which is faster on processors.
     """
 
     device: str
@@ -34,6 +36,12 @@ class Placement:
     data: Path
     lent: LentGpu | None = None
     cache: str = "16bit"
+    host_mib: int | None = None
+    prefers_gguf: bool = False
+
+    @property
+    def can_quantise(self) -> bool:
+        return self.device in ("cpu", "cuda") and self.lent is None
 
 
 def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[Placement, str]:
@@ -52,6 +60,8 @@ def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[P
         data=settings.data,
         lent=lent,
         cache=settings.cache,
+        host_mib=None if device == "cpu" else device_memory.budget_mib("cpu"),
+        prefers_gguf=device == "cpu" and lent is None and settings.quantise == "none" and settings.dtype == "auto",
     )
     if settings.model in known:
         return placement, settings.model

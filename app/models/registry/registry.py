@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
-from app.access.identity import belongs
-from app.errors import ModelError, UnknownModel
-from app.models.backends.hf_generate import GenerateEngine
+from app.errors import DoesNotFit, ModelInUse
 from app.models.backends.llama_cpp.engine import LlamaEngine
 from app.models.backends.llama_cpp.model import LlamaModel
 from app.models.backends.openai_server.address import EngineAddress
@@ -17,30 +16,29 @@ from app.models.backends.openai_server.engine import RemoteEngine
 from app.models.backends.openai_server.errors import NoWeightsHere
 from app.models.backends.openai_server.model import RemoteModel
 from app.models.catalog import known_models
-from app.models.engine.engine import Engine
-from app.models.engine.lora_files import AdapterGone
 from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, LedgerEntry, Registry, ReportProgress
 from app.models.registry.drift import prompts
 from app.models.registry.drift_check import against_full
 from app.models.registry.held_resource import HeldResource
-from app.models.registry.memory_manager import Kind, MemoryManager, ModelSpec, Resident
+from app.models.registry.local_engine import Adapter, LoadedEngine
+from app.models.registry.memory_manager import MemoryManager
 from app.models.registry.metering import Meter
-from app.models.registry.model_spec import LoadedEngine, ModelSpecs, RunsByLlama
+from app.models.registry.model_names import ModelNames, UnknownModelHere
+from app.models.registry.model_spec import ModelSpecs, RunsByLlama
 from app.models.registry.placement import Placement
+from app.models.registry.resident import Kind, ModelSpec, Resident
 from app.models.registry.visitor_view import VisitorView
 
 Held = TypeVar("Held")
 HIDDEN = "(private)"  # stands in the ledger for the name of another visitor's model
 
 
-class NoAdapters(ModelError):
-    zh = "模型 {name} 的结构不能使用适配器。请换一个基座模型。"
-    en = "The architecture of {name} takes no adapters. Choose another base model."
-
-
-class UnknownModelHere(UnknownModel):
-    zh = "没有名为 {name} 的模型。这台服务器可用的模型：{known}。"
-    en = "There is no model named {name}. Models on this server: {known}."
+class FitsQuantised(DoesNotFit):
+    zh = "模型 {name} 需要 {needed_mib} MiB，可用 {free_mib} MiB。它的量化版本 {alternative} 放得下，请选择它。"
+    en = (
+        "The model {name} needs {needed_mib} MiB and {free_mib} MiB are free."
+        " Quantised, as {alternative}, it fits: choose that."
+    )
 
 
 class ModelRegistry:
@@ -68,14 +66,12 @@ class ModelRegistry:
         self._engines = dict(engines or {})
         self._engine_context = engine_context
         self.meter = meter or Meter()
-        self._listed_only = listed_only
         self.private = private
         self.placement = placement
         self.default_name = default_name
-        self.memory_manager = MemoryManager(placement.budget_mib)
-        self._adapters: dict[str, Path] = {}
-        self._owners: dict[str, str] = {}
+        self.memory_manager = MemoryManager(placement.budget_mib, placement.host_mib)
         self.specs = ModelSpecs(placement)
+        self._names = ModelNames(self.specs, self._engines, default_name, listed_only=listed_only, private=private)
         self._drifts: dict[str, Drift] = {}
         self._drift_prompts = tuple(drift_prompts)
         self._one_check = threading.Lock()
@@ -86,30 +82,56 @@ class ModelRegistry:
 
     def may_use(self, name: str, visitor: str) -> bool:
         """Whether a model of this name, if there is one, is there for the visitor."""
-        return not self.private or name == self.default_name or self._belongs(name, visitor)
+        return self._names.may_use(name, visitor)
 
     def names(self, visitor: str = "") -> list[str]:
         """The loaded ones with their adapters first, then the rest of the catalog."""
         ready = [e for e in self.ledger().models if e.state in ("ready", "parked")]
         loaded = [e.name for e in ready if e.kind in ("chat", "vision", "remote")]
-        rest = [self.default_name, *self._engines, *self.specs.own_names(), *known_models.names()]
-        bases = dict.fromkeys([*loaded, *rest])
-        known = (name for base in bases for name in (base, *self._adapters_of(base)))
+        known = (name for base in self._names.bases(loaded) for name in (base, *self._adapters_of(base)))
         return [name for name in known if self.may_use(name, visitor)]
 
     @contextmanager
-    def lease(self, name: str, visitor: str = "") -> Iterator[ChatModel]:
-        base, adapter = self._split(name, visitor)
-        with self.memory_manager.lease(self._spec(base)) as resident:
+    def lease(self, name: str, visitor: str = "", *, full_weights: bool = False) -> Iterator[ChatModel]:
+        base, adapter = self._names.split(name, visitor)
+        if full_weights and base not in self._engines:
+            base = self.specs.with_full_weights(base, name)
+        with self._held(base) as resident:
             if isinstance(resident, LlamaEngine):
                 if adapter:
                     raise RunsByLlama(name=name)
                 yield self.meter.model(LlamaModel(resident))
             elif isinstance(resident, RemoteEngine):
                 yield self.meter.model(self._remote_model(resident, name))
+            elif adapter is None:
+                yield self.meter.model(cast(LoadedEngine, resident).engine)
             else:
-                with self._local_model(resident, name, adapter) as model:
+                room = partial(self.memory_manager.room_for_more, base)
+                with cast(LoadedEngine, resident).adapted(self._names.adapter(name), room) as model:
                     yield self.meter.model(model)
+
+    @contextmanager
+    def _held(self, base: str) -> Iterator[Resident]:
+        """Raises DoesNotFit, with the name of a quantised variant that would fit."""
+        lease = self.memory_manager.lease(self._spec(base))
+        try:
+            resident = lease.__enter__()
+        except DoesNotFit as error:
+            if alternative := self._alternative(base):
+                raise FitsQuantised(**error.values | {"alternative": alternative}) from None
+            raise
+        with ExitStack() as ended:
+            ended.push(lease)
+            yield resident
+
+    def _alternative(self, base: str) -> str:
+        """A quantised variant of a base that would fit now; empty where there is none."""
+        if base in self._engines:
+            return ""
+        for name in self.specs.quantised_variants(base):
+            if self.memory_manager.fit(self.specs.spec(name)).fits:
+                return name
+        return ""
 
     @contextmanager
     def hold(
@@ -133,7 +155,7 @@ class ModelRegistry:
             content = load_it(report)
             return HeldResource(content, int(getattr(content, "mib", mib)), device)
 
-        spec = ModelSpec(name, kind, lambda: mib, boxed)
+        spec = ModelSpec(name, kind, lambda: mib, boxed, on_host=device == "cpu")
         try:
             with self.memory_manager.lease(spec) as resident:
                 yield cast(Held, cast(HeldResource, resident).content)
@@ -143,27 +165,36 @@ class ModelRegistry:
 
     def folder(self, name: str) -> Path:
         """The folder with a base's files, fetched first if they are not there yet. Raises NoWeightsHere."""
-        base = self._split(name)[0]
+        base = self._names.split(name)[0]
         if base in self._engines:
             raise NoWeightsHere(name=base)
         return self.specs.folder(base)
 
     def load(self, name: str, visitor: str = "") -> None:
-        self.memory_manager.bring_in_background(self._spec(self._split(name, visitor)[0]))
+        """Raises DownloadFailed at once where the model is not here and its repository cannot be had."""
+        base = self._names.split(name, visitor)[0]
+        if base not in self._engines and self.memory_manager.state(base) in ("absent", "failed"):
+            self.specs.require_source(base)
+        self.memory_manager.bring_in_background(self._spec(base))
 
     def unload(self, name: str, visitor: str = "") -> None:
-        self.memory_manager.unload(self._split(name, visitor)[0])
+        base = self._names.split(name, visitor)[0]
+        self.memory_manager.unload(base)
+        if base not in self._engines and (full := self.specs.with_full_weights(base, name)) != base:
+            with suppress(ModelInUse):
+                self.memory_manager.unload(full)
 
     def fit(self, name: str, visitor: str = "") -> Fit:
-        base, _ = self._split(name, visitor)
+        base, _ = self._names.split(name, visitor)
         if base not in self._engines:
             self.specs.learn_size(base)
         fit = self.memory_manager.fit(self._spec(base))
         evicts = tuple(name if self._named_to(name, visitor) else HIDDEN for name in fit.evicts)
-        return replace(fit, evicts=evicts, unpacks=base not in self._engines and self.specs.unpacks(base))
+        unpacks = base not in self._engines and self.specs.unpacks(base)
+        return replace(fit, evicts=evicts, unpacks=unpacks, alternative="" if fit.fits else self._alternative(base))
 
     def is_multimodal(self, name: str, visitor: str = "") -> bool | None:
-        base, _ = self._split(name, visitor)
+        base, _ = self._names.split(name, visitor)
         if base in self._engines:
             return self._engines[base].is_multimodal
         card = self.specs.known(self.specs.chosen(base).card)
@@ -180,7 +211,7 @@ class ModelRegistry:
 
     def check_drift(self, name: str, visitor: str = "") -> Generator[DriftStep | Drift, None, None]:
         """Raises NotQuantised, CannotScore; DoesNotFit where the full model does not fit beside what is in use."""
-        base, _ = self._split(name, visitor)
+        base, _ = self._names.split(name, visitor)
         if base in self._engines:
             raise NoWeightsHere(name=base)
         with self._one_check:
@@ -195,29 +226,35 @@ class ModelRegistry:
     def add_adapter(self, name: str, folder: Path, owner: str = "") -> None:
         """Make `base+adapter` a model; its files are read at the first lease. Without an owner it is the server's.
 
-        Raises UnknownModel, NoWeightsHere.
+        Raises UnknownModel, NoWeightsHere; ModelInUse where it takes the place of one that is leased.
         """
-        base, _ = self._split(name.rpartition("+")[0])
+        base, _ = self._names.split(name.rpartition("+")[0])
         if base in self._engines:
             raise NoWeightsHere(name=base)
         with self._lock:
-            self._adapters[name], self._owners[name] = folder, owner
+            self._forget_adapter(name)
+            self._names.add(name, Adapter(name.rpartition("+")[2], folder), owner)
 
     def remove_adapter(self, name: str) -> None:
         """Forget an adapter. Raises ModelInUse while it is leased or a request runs with it."""
-        base, _, adapter = name.rpartition("+")
         with self._lock:
-            resident = self.memory_manager.resident(base)
-            if isinstance(resident, LoadedEngine) and isinstance(resident.engine, Engine):
-                resident.engine.remove_adapter(adapter)
-            self._adapters.pop(name, None)
-            self._owners.pop(name, None)
+            self._forget_adapter(name)
+
+    def _forget_adapter(self, name: str) -> None:
+        adapter, plain = self._names.find_adapter(name), name.rpartition("+")[0]
+        if adapter is None:
+            return
+        adapter.refuse_if_leased(plain)
+        resident = self.memory_manager.resident(self.specs.with_full_weights(plain, plain))
+        if isinstance(resident, LoadedEngine):
+            resident.forget(adapter)
+        self._names.forget(name)
 
     def add_model(self, name: str, folder: Path, owner: str = "") -> None:
         """Make a folder of this machine a base of that name, its owner's or the server's. Raises NotAModel."""
         with self._lock:
             self.specs.add(name, folder)
-            self._owners[name] = owner
+            self._names.add(name, None, owner)
 
     def remove_model(self, name: str) -> None:
         """Forget such a base and give its memory back. Raises ModelInUse."""
@@ -227,13 +264,10 @@ class ModelRegistry:
                 self._drifts.pop(entry.name, None)
         with self._lock:
             self.specs.forget(name)
-            self._owners.pop(name, None)
+            self._names.forget(name)
 
     def close(self) -> None:
         self.memory_manager.close()
-
-    def _belongs(self, name: str, visitor: str) -> bool:
-        return belongs(self._owners.get(known_models.split_precision(name)[0], ""), visitor)
 
     def _named_to(self, name: str, visitor: str) -> bool:
         """Whether a name in the memory account tells the visitor nothing that is another's."""
@@ -244,7 +278,8 @@ class ModelRegistry:
         if not self._named_to(entry.name, visitor):
             hidden = "trainer" if entry.kind == "trainer" else HIDDEN
             return replace(entry, name=hidden, adapters=(), detail="")
-        seen = (name for name in entry.adapters if self.may_use(f"{entry.name}+{name}", visitor))
+        plain = self.specs.listed_name(entry.name)
+        seen = (name for name in entry.adapters if self.may_use(f"{plain}+{name}", visitor))
         return replace(entry, adapters=tuple(seen))
 
     def _quantised(self, entry: LedgerEntry) -> LedgerEntry:
@@ -254,51 +289,11 @@ class ModelRegistry:
         return replace(entry, full_mib=full, drift=self._drifts.get(entry.name)) if full else entry
 
     def _adapters_of(self, base: str) -> list[str]:
-        """Checkpoints (`base+run@step`) can be leased, but would only crowd the lists."""
+        """`base+adapter` of each."""
         if base in self._engines:
             engine = self.memory_manager.resident(base)
             return [f"{base}+{adapter}" for adapter in _adapters_in(engine)] if engine else []
-        if self.specs.runs_by_llama(base):
-            return []
-        return [name for name in self._adapters if name.rpartition("+")[0] == base and "@" not in name]
-
-    def _split(self, name: str, visitor: str = "") -> tuple[str, str | None]:
-        """(base, adapter). Raises UnknownModel, for another's adapter just as for one that nobody has."""
-        if name in self._adapters and self.may_use(name, visitor):
-            base, _, adapter = name.rpartition("+")
-            return base, adapter
-        if self.specs.is_own(name) and self.may_use(name, visitor):
-            return self.specs.chosen(name).name, None
-        engine, _, remote_adapter = name.partition("+")
-        if engine in self._engines:
-            return engine, remote_adapter or None
-        listed = dict.fromkeys((self.default_name, *self._engines, *known_models.names()))
-        if self._listed_only and not {name, known_models.split_precision(name)[0]} & listed.keys():
-            raise UnknownModelHere(name=name[:200], known=", ".join(listed))
-        base, plus, adapter = name.rpartition("+")
-        if plus and not Path(name).is_dir() and base in known_models.names():
-            mine = [known for known in self._adapters if self.may_use(known, visitor)]
-            raise UnknownModel(name=name, known=", ".join(mine or known_models.names()))
-        if self.specs.is_own(name):  # another's
-            raise UnknownModel(name=name[:200], known=", ".join(known_models.names()))
-        return self.specs.chosen(name).name, None
-
-    @contextmanager
-    def _local_model(self, resident: Resident, name: str, adapter: str | None) -> Iterator[ChatModel]:
-        engine = cast(LoadedEngine, resident).engine
-        if adapter is None:
-            yield engine
-            return
-        if isinstance(engine, GenerateEngine):
-            raise NoAdapters(name=engine.name)
-        with ExitStack() as held:
-            with self._lock:  # nobody removes it between its coming and its lease
-                if name not in self._adapters:
-                    raise AdapterGone(name=name)
-                if adapter not in engine.adapters.names():
-                    engine.adapters.add(adapter, self._adapters[name])
-                model = held.enter_context(engine.lease_adapter(adapter))
-            yield model
+        return self._names.adapters_of(base)
 
     def _remote_model(self, engine: RemoteEngine, name: str) -> ChatModel:
         """The remote model, or an adapter that is served beside it."""
@@ -321,6 +316,7 @@ class ModelRegistry:
 
 
 def _adapters_in(resident: Resident) -> tuple[str, ...]:
-    if isinstance(resident, RemoteEngine):
-        return resident.adapters()
-    return resident.engine.adapters.names() if isinstance(resident, LoadedEngine) else ()
+    """Without checkpoints of a training (`run@step`), which would crowd the lists."""
+    if not isinstance(resident, RemoteEngine | LoadedEngine):
+        return ()
+    return tuple(name for name in resident.adapters() if "@" not in name)

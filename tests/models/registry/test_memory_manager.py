@@ -1,6 +1,7 @@
 """The memory account: one load for many callers, eviction of what is idle, refusal, failure."""
 
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,7 +10,9 @@ import pytest
 
 from app.errors import DoesNotFit, ModelInUse, StudioError
 from app.models.interface import ReportProgress
-from app.models.registry.memory_manager import DownloadStopped, MemoryManager, ModelSpec
+from app.models.registry import memory_manager as managing
+from app.models.registry.memory_manager import DownloadStopped, LargerThanBudget, MemoryManager
+from app.models.registry.resident import ModelSpec
 
 
 @dataclass
@@ -19,6 +22,7 @@ class Weights:
     mib: int
     parks: bool = False
     cache_mib: int = 0
+    unused: int = 0
     device: str = "cuda"
     log: list[str] = field(default_factory=list)
 
@@ -32,9 +36,21 @@ class Weights:
     def unpark(self) -> None:
         self.log.append("unpark")
 
+    def trim(self) -> None:
+        self.log.append("trim")
+        self.mib -= self.unused
+        self.unused = 0
 
-def spec(weights: Weights, name: str = "a", load: Callable[[ReportProgress], Weights] | None = None) -> ModelSpec:
-    return ModelSpec(name, "chat", lambda: weights.mib, load or (lambda _: weights))
+
+def spec(weights: Weights, name: str = "a", load: Callable[[ReportProgress], object] | None = None) -> ModelSpec:
+    return ModelSpec(name, "chat", lambda: weights.mib, load or (lambda _: weights))  # type: ignore[arg-type]
+
+
+def use(memory_manager: MemoryManager, *specs: ModelSpec) -> None:
+    """Lease one after the other."""
+    for wanted in specs:
+        with memory_manager.lease(wanted):
+            pass
 
 
 def state(memory_manager: MemoryManager, name: str) -> str:
@@ -71,7 +87,7 @@ def test_the_least_recently_used_idle_one_makes_room() -> None:
     assert memory_manager.fit(spec(Weights(30), "third")).evicts == ("second",)
     with memory_manager.lease(spec(Weights(30), "third")):
         assert (state(memory_manager, "first"), state(memory_manager, "second")) == ("ready", "absent")
-    assert second.log == ["park", "close"]
+    assert second.log == ["close"], "nothing is parked where models run in main memory"
     assert memory_manager.ledger(lambda _: ()).used_mib == 80
 
 
@@ -89,7 +105,7 @@ def test_what_is_leased_is_never_evicted() -> None:
 
 
 def test_a_parked_one_comes_back_without_a_load() -> None:
-    memory_manager = MemoryManager(100)
+    memory_manager = MemoryManager(100, host_mib=100)
     parks = Weights(60, parks=True)
     loads: list[int] = []
 
@@ -104,6 +120,70 @@ def test_a_parked_one_comes_back_without_a_load() -> None:
     with memory_manager.lease(spec(parks, "parks", load)):
         assert state(memory_manager, "parks") == "ready"
     assert (parks.log, loads) == (["park", "unpark"], [1])
+
+
+def test_what_is_parked_is_on_the_account_of_main_memory() -> None:
+    memory_manager = MemoryManager(100, host_mib=130)
+    first, second, third = (Weights(60, parks=True) for _ in range(3))
+    use(memory_manager, spec(first, "first"), spec(second, "second"), spec(third, "third"))
+    entries = {e.name: (e.state, e.mib) for e in memory_manager.ledger(lambda _: ()).models}
+    assert entries == {"first": ("parked", 60), "second": ("parked", 60), "third": ("ready", 60)}
+    use(memory_manager, spec(Weights(90), "fourth"))
+    assert first.log == ["park", "close"], "the longest parked one made room for the third"
+    assert [state(memory_manager, name) for name in ("first", "second", "third")] == ["absent", "parked", "parked"]
+    embedder = ModelSpec("embedder", "embedder", lambda: 70, lambda _: Weights(70, device="cpu"), on_host=True)
+    use(memory_manager, embedder)
+    assert (second.log, third.log) == (["park", "close"], ["park"]), "what runs there makes room there"
+    assert memory_manager.ledger(lambda _: ()).used_mib == 90
+    memory_manager.unload("third")
+    assert third.log == ["park", "close"]
+
+
+def test_room_for_more_is_made_and_refused() -> None:
+    memory_manager = MemoryManager(100)
+    idle, used = Weights(40), Weights(50)
+    use(memory_manager, spec(idle, "idle"))
+    with memory_manager.lease(spec(used, "used")):
+        with memory_manager.room_for_more("used", 20):
+            assert idle.log == ["close"]
+            assert memory_manager.ledger(lambda _: ()).used_mib == 70
+            used.mib, used.unused = 70, 20
+        assert memory_manager.ledger(lambda _: ()).used_mib == 70
+        with memory_manager.room_for_more("used", 50):
+            assert used.log == ["trim"], "what nobody uses of it went first"
+        with pytest.raises(DoesNotFit), memory_manager.room_for_more("used", 51):
+            pass
+        assert memory_manager.ledger(lambda _: ()).used_mib == 50
+    with pytest.raises(LargerThanBudget, match="100"):
+        use(memory_manager, spec(Weights(101), "large"))
+
+
+def test_a_failed_load_keeps_none_of_its_weights_and_is_forgotten() -> None:
+    now = [0.0]
+    memory_manager = MemoryManager(100, clock=lambda: now[0])
+    half: list[weakref.ref[Weights]] = []
+
+    def load(_: ReportProgress) -> Weights:
+        weights = Weights(90)
+        half.append(weakref.ref(weights))
+        try:
+            raise ValueError("no such layer")
+        except ValueError as error:
+            raise RuntimeError(weights.mib) from error
+
+    caught: list[Exception] = []
+    for name in "abcde":
+        with pytest.raises(RuntimeError) as raised:
+            use(memory_manager, spec(Weights(90), name, load))
+        caught.append(raised.value)  # as a caller may keep it
+        now[0] += 1
+    assert [kept() for kept in half] == [None] * 5
+    entries = memory_manager.ledger(lambda _: ()).models
+    assert [(e.name, e.state) for e in entries] == [(name, "failed") for name in "cde"]
+    assert "90" not in entries[0].detail and "日志" in entries[0].detail_zh
+    memory_manager.unload("c")
+    now[0] += managing.FAILED_SHOWN_S
+    assert memory_manager.ledger(lambda _: ()).models == ()
 
 
 def test_a_failed_load_is_told_to_all_who_wait_and_tried_again_later() -> None:

@@ -1,5 +1,6 @@
 """Limits for one visitor that leave the others alone, what is told of an answer, and an orderly end."""
 
+import gc
 import threading
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from app.access.client_address import SHARE, AddressSpent, ClientAddresses
 from app.access.identity import server
 from app.models.interface import ChatModel, InspectableModel, Message, Sampling
-from app.models.registry.metering import Allowance, Answered, Ending, Meter, TooManyAtOnce, TooManyTokens
+from app.models.registry.metering import Allowance, Ending, Meter, TooManyAtOnce, TooManyTokens
+from app.models.registry.running_request import Answered
 from tests.fakes import FakeModel
 
 ASK: list[Message] = [{"role": "user", "content": "one two three"}]
@@ -81,6 +83,7 @@ def test_each_answer_is_told_once() -> None:
     done = metered(meter).stream(ASK, Sampling(), visitor="ada")
     list(done)
     done.cancel()
+    meter.flush()
     (answer,) = told
     assert (answer.model, answer.visitor, answer.prompt_tokens, answer.completion_tokens) == ("tiny", "ada", 3, 5)
     assert answer.finish_reason == "stop" and answer.first_token_s is not None
@@ -112,6 +115,28 @@ def test_what_does_not_finish_in_time_is_cancelled() -> None:
     stuck = metered(meter, threading.Semaphore(0)).stream(ASK, Sampling())
     assert meter.end(0.05) == 1
     assert list(stuck) == []
+
+
+def test_the_end_of_an_answer_is_told_under_any_lock() -> None:
+    """A finalizer runs wherever the collector does: within an observer's own lock, say."""
+    meter, lock, told = Meter(Allowance(requests_at_once=1)), threading.Lock(), []
+
+    def observe(answered: Answered) -> None:
+        with lock:
+            told.append(answered.finish_reason)
+
+    meter.observers.append(observe)
+    model = metered(meter, threading.Semaphore(0))
+    left = model.stream(ASK, Sampling(), visitor="ada")
+    with lock:
+        left.cancel()
+    unread = model.stream(ASK, Sampling(), visitor="ada")
+    with lock:
+        del unread
+        gc.collect()
+    assert meter.running() == []
+    meter.flush()
+    assert len(told) == 2
 
 
 def test_only_what_can_be_inspected_says_so() -> None:

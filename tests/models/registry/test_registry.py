@@ -7,12 +7,12 @@ import psutil
 import pytest
 import torch
 
-from app.errors import ModelInUse, UnknownModel
+from app.errors import DoesNotFit, ModelInUse, StudioError, UnknownModel
 from app.models.catalog import known_models
 from app.models.interface import Message, Sampling, TokenScoringModel
-from app.models.registry.model_spec import LoadedEngine
+from app.models.registry.local_engine import LoadedEngine
 from app.models.registry.placement import Placement
-from app.models.registry.registry import ModelRegistry
+from app.models.registry.registry import HIDDEN, ModelRegistry
 from tests.models.engine.adapter_batches import save_adapter
 
 NAME = "smollm2-135m"
@@ -91,15 +91,58 @@ def test_an_answer_is_scored_as_the_plain_model_scores_it(registry: ModelRegistr
     assert [score.logprob for score in others] != pytest.approx(expected, abs=0.1)
 
 
-def test_an_adapter_in_use_is_not_removed(registry: ModelRegistry, adapter_folder: Path) -> None:
+def test_adapters_are_on_the_account_and_idle_ones_make_room(registry: ModelRegistry, adapter_folder: Path) -> None:
+    for number in range(2):
+        registry.add_adapter(f"{NAME}+booked{number}", adapter_folder)
+    with registry.lease(NAME):
+        before = registry.ledger().models[0].mib
+        with registry.lease(f"{NAME}+booked0"), registry.lease(f"{NAME}+booked1"):
+            one = (registry.ledger().models[0].mib - before) // 2
+            assert one >= 1
+        with registry.lease(f"{NAME}+booked1"):
+            free = 4000 - registry.ledger().used_mib
+            with registry.hold("embedder", "all the rest", free + 1, lambda _: "vectors"):
+                (entry,) = [entry for entry in registry.ledger().models if entry.name == NAME]
+                assert entry.adapters == ("booked1",), "who is leased stays"
+            registry.memory_manager.unload("all the rest")
+    for number in range(2):
+        registry.remove_adapter(f"{NAME}+booked{number}")
+    assert registry.ledger().models[0].adapters == ()
+
+
+def test_what_others_have_tuned_has_no_name_for_a_visitor(packaged_folder: Path) -> None:
+    private = ModelRegistry(Placement("cpu", "auto", None, 700, packaged_folder.parents[1]), NAME, private=True)
+    private.add_model("ada-secret", packaged_folder, "ada")
+    try:
+        with private.lease("ada-secret", "ada"):
+            pass
+        assert [entry.name for entry in private.for_visitor("ada").ledger().models] == ["ada-secret"]
+        hers, others = private.for_visitor("ada"), private.for_visitor("lin")
+        assert hers.fit(NAME).evicts == ("ada-secret",)
+        assert others.fit(NAME).evicts == (HIDDEN,) and [entry.name for entry in others.ledger().models] == [HIDDEN]
+        assert "ada-secret" not in others.names()
+    finally:
+        private.close()
+
+
+def test_an_adapter_in_use_is_not_removed(registry: ModelRegistry, adapter_folder: Path, tmp_path: Path) -> None:
     registry.add_adapter(f"{NAME}+busy", adapter_folder)
     with registry.lease(f"{NAME}+busy") as model:
-        stream = model.stream(FRANCE, Sampling(temperature=0, max_new_tokens=400))
-        reader = iter(stream)
-        next(reader)
+        tuned = "".join(model.stream(FRANCE, GREEDY))
+        assert tuned != PARIS
         with pytest.raises(ModelInUse):
             registry.remove_adapter(f"{NAME}+busy")
-        stream.cancel()
+        with pytest.raises(ModelInUse):
+            registry.add_adapter(f"{NAME}+busy", tmp_path)
+        assert "".join(model.stream(FRANCE, GREEDY)) == tuned, "the lease holds its adapter"
+        stream = model.stream(FRANCE, Sampling(temperature=0, max_new_tokens=400))
+        next(iter(stream))
+    with pytest.raises(ModelInUse):
+        registry.remove_adapter(f"{NAME}+busy")  # an answer outlives its lease
+    stream.cancel()
+    registry.add_adapter(f"{NAME}+busy", tmp_path)
+    with pytest.raises(StudioError), registry.lease(f"{NAME}+busy"):
+        pass  # nothing of the one before is left: the new folder is read, and it is empty
     registry.remove_adapter(f"{NAME}+busy")
     with pytest.raises(UnknownModel), registry.lease(f"{NAME}+busy"):
         pass
@@ -122,7 +165,14 @@ def test_unloading_returns_the_memory(registry: ModelRegistry) -> None:
 
 def test_a_model_that_fits_is_told_beforehand(registry: ModelRegistry) -> None:
     assert registry.fit(NAME).fits
-    assert not registry.fit("internlm2.5-20b").fits
+    fit = registry.fit("internlm2.5-20b")
+    assert (fit.fits, fit.alternative) == (False, "")
+    assert registry.fit("internlm2.5-1.8b").alternative == "internlm2.5-1.8b:8bit"
+    registry.unload(NAME)
+    free = 4000 - registry.ledger().used_mib
+    training = registry.hold("trainer", "training", free - 1200, lambda _: None, keep=False)
+    with training, pytest.raises(DoesNotFit, match=f"as {NAME}:8bit, it fits"), registry.lease(NAME):
+        pass
 
 
 def test_another_resident_shares_the_account(registry: ModelRegistry) -> None:

@@ -31,6 +31,8 @@ class LlamaCall(Call):
 class LlamaEngine(RemoteEngine):
     """Thread-safe. `server` is one that has not been started; `cache_mib` and `file_mib` are told by the file."""
 
+    engine_name = "llama.cpp"
+
     def __init__(self, server: ServerProcess, context_tokens: int, device: str, file_mib: int, cache_mib: int) -> None:
         server.start()
         self.server = server

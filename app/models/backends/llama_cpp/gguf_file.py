@@ -16,7 +16,7 @@ from app.errors import NotAModel
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _KEPT_LENGTH = 4096  # longer lists, such as the vocabulary, are passed over
-_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_PART = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf)$", re.IGNORECASE)
 EMBEDDING = "token_embd.weight"
 
 
@@ -63,7 +63,7 @@ def part_names(file: str) -> list[str]:
     found = _PART.search(file)
     if found is None:
         return [file]
-    return [f"{file[: found.start()]}-{part:05}-of-{found[2]}.gguf" for part in range(1, int(found[2]) + 1)]
+    return [f"{file[: found.start()]}-{part:05}-of-{found[2]}{found[3]}" for part in range(1, int(found[2]) + 1)]
 
 
 def read_facts(folder: Path, file: str, name: str) -> GgufFacts:

@@ -7,7 +7,7 @@ import torch
 
 from app.models.backends.llama_cpp.engine import LlamaEngine
 from app.models.backends.llama_cpp.gguf_file import GgufFacts
-from app.models.backends.llama_cpp.process import CACHE_TYPES, ServerOptions, ServerProcess
+from app.models.backends.llama_cpp.process import CACHE_TYPES, ServerOptions, ServerProcess, has_gpu_support
 
 SLOTS = 9  # eight answers, and one place that nobody fills alone
 MOST_CACHE_TOKENS = 32768
@@ -15,6 +15,11 @@ CONVERSATIONS = 8
 LEAST_CONTEXT = 2048
 USUAL_CONTEXT = 4096  # for a file that does not tell its own
 ALL_LAYERS = 999
+
+
+def device_for(device: str) -> str:
+    """Where llama.cpp runs a model: the processor where the installed build cannot use the GPU."""
+    return device if device == "cpu" or has_gpu_support() else "cpu"
 
 
 def open_gguf(name: str, file: Path, facts: GgufFacts, device: str, room: int, cache: str) -> LlamaEngine:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -17,6 +18,7 @@ from typing import IO
 import psutil
 
 from app.errors import ModelError
+from app.process import DEFAULTS
 
 log = logging.getLogger(__name__)
 WORKER = Path(__file__).with_name("worker.py")
@@ -51,6 +53,20 @@ class ServerOptions:
     threads: int
 
 
+@lru_cache
+def has_gpu_support() -> bool:
+    """Whether the installed build of llama.cpp can use a GPU of this machine. Asked in a process of its own."""
+    asked = "import xllamacpp as x; print(any(d['type'] != x.ggml_backend_dev_type(0) for d in x.get_device_info()))"
+    found = subprocess.run([sys.executable, "-P", "-c", asked], capture_output=True, text=True, check=False, timeout=60)
+    return found.stdout.strip() == "True"
+
+
+def environment() -> dict[str, str]:
+    """For the child: nothing of ours, and threads that do not spin long, which a busy machine would make crawl."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
+    return {"GOMP_SPINCOUNT": DEFAULTS["GOMP_SPINCOUNT"]} | kept
+
+
 class ServerProcess:
     """One child at a time; `start` again after it has died."""
 
@@ -74,7 +90,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={key: value for key, value in os.environ.items() if not key.startswith(OURS)},
+            env=environment(),
         )
         try:
             self._hand_over(self._child)

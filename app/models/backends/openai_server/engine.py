@@ -127,6 +127,9 @@ class RemoteEngine:
         self._thread.join(timeout=CLOSE_SECONDS)
         self._loop.close()
 
+    def trim(self) -> None:
+        """The memory is the server's."""
+
     def park(self) -> bool:
         return False
 

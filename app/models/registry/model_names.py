@@ -1,0 +1,95 @@
+"""Resolve model names to bases and adapters, and decide which visitor may use which."""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from app.access.identity import belongs
+from app.errors import UnknownModel
+from app.models.catalog import known_models
+from app.models.registry.local_engine import Adapter
+from app.models.registry.model_spec import ModelSpecs
+
+
+class UnknownModelHere(UnknownModel):
+    zh = "没有名为 {name} 的模型。这台服务器可用的模型：{known}。"
+    en = "There is no model named {name}. Models on this server: {known}."
+
+
+class ModelNames:
+    """The names of one registry: catalog, `engines` elsewhere, own bases, adapters, and whose each is.
+
+    On a `private` server a tuned model is there only for its owner. With `listed_only` nothing but the default, the
+    catalog and `engines` can be named.
+    """
+
+    def __init__(
+        self, specs: ModelSpecs, engines: Collection[str], default_name: str, *, listed_only: bool, private: bool
+    ) -> None:
+        self._specs = specs
+        self._engines = engines
+        self._default_name = default_name
+        self._listed_only = listed_only
+        self._private = private
+        self._adapters: dict[str, Adapter] = {}
+        self._owners: dict[str, str] = {}
+
+    def may_use(self, name: str, visitor: str) -> bool:
+        """Whether a model of this name, if there is one, is there for the visitor."""
+        if not self._private or name == self._default_name:
+            return True
+        return belongs(self._owners.get(known_models.split_precision(name)[0], ""), visitor)
+
+    def add(self, name: str, adapter: Adapter | None, owner: str) -> None:
+        """Note whose a base is, or with `adapter` that the base has it."""
+        self._owners[name] = owner
+        if adapter is not None:
+            self._adapters[name] = adapter
+
+    def forget(self, name: str) -> None:
+        self._adapters.pop(name, None)
+        self._owners.pop(name, None)
+
+    def find_adapter(self, name: str) -> Adapter | None:
+        return self._adapters.get(name)
+
+    def adapter(self, name: str) -> Adapter:
+        """Raises UnknownModel, as for one that was removed meanwhile."""
+        adapter = self._adapters.get(name)
+        if adapter is None:
+            raise UnknownModel(name=name[:200], known=known_models.suggestions(name))
+        return adapter
+
+    def adapters_of(self, base: str) -> list[str]:
+        """Checkpoints (`base+run@step`) can be leased, but would only crowd the lists."""
+        if not self._specs.takes_adapters(base):
+            return []
+        return [name for name in self._adapters if name.rpartition("+")[0] == base and "@" not in name]
+
+    def bases(self, loaded: Iterable[str]) -> list[str]:
+        """Every base, the loaded ones first."""
+        rest = [self._default_name, *self._engines, *self._specs.own_names(), *known_models.names()]
+        return list(dict.fromkeys(self._specs.listed_name(name) for name in [*loaded, *rest]))
+
+    def split(self, name: str, visitor: str = "") -> tuple[str, str | None]:
+        """(base, adapter). Raises UnknownModel, for another's adapter just as for one that nobody has."""
+        if name in self._adapters and self.may_use(name, visitor):
+            base, _, adapter = name.rpartition("+")
+            return self._specs.with_full_weights(base, base), adapter
+        if self._specs.is_own(name) and self.may_use(name, visitor):
+            return self._specs.chosen(name).name, None
+        engine, _, remote_adapter = name.partition("+")
+        if engine in self._engines:
+            return engine, remote_adapter or None
+        self._refuse_unlisted(name, visitor)
+        return self._specs.chosen(name).name, None
+
+    def _refuse_unlisted(self, name: str, visitor: str) -> None:
+        listed = dict.fromkeys((self._default_name, *self._engines, *known_models.names()))
+        if self._listed_only and not {name, known_models.split_precision(name)[0]} & listed.keys():
+            raise UnknownModelHere(name=name[:200], known=known_models.suggestions(name, listed))
+        base, plus, _ = name.rpartition("+")
+        if plus and not Path(name).is_dir() and base in known_models.names():
+            mine = [known for known in self._adapters if self.may_use(known, visitor)]
+            raise UnknownModel(name=name[:200], known=known_models.suggestions(name, mine or known_models.names()))
+        if self._specs.is_own(name):  # another's
+            raise UnknownModel(name=name[:200], known=known_models.suggestions(name))

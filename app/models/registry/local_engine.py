@@ -76,7 +76,8 @@ class LoadedEngine:
                     self._read[adapter.name] = adapter
             adapter.leases += 1
         try:
-            yield engine.with_adapter(adapter.name)
+            with engine.lease_adapter(adapter.name) as model:
+                yield model
         finally:
             with self._lock:
                 adapter.leases -= 1

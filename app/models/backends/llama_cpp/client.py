@@ -9,6 +9,7 @@ import httpx
 from app.models.backends.openai_server.errors import EngineAway
 from app.models.backends.openai_server.replica import Chunk, Replica
 
+WHOLE_VOCABULARY = 10**6
 TOKENIZE_SECONDS = 60.0  # for what needs no slot, on a machine that is busy
 
 
@@ -17,31 +18,40 @@ class LlamaClient(Replica):
 
     _plain_token: int | None = None
 
-    async def prompt(self, messages: list[dict[str, Any]]) -> list[int]:
-        """The prompt's tokens by the file's own chat template. Raises EngineAway or what is refused."""
-        shaped = await self._ask("apply-template", {"messages": messages}, TOKENIZE_SECONDS)
-        return await self.tokens(str(shaped["prompt"]), opening=True)
+    async def render(self, messages: list[dict[str, Any]], variables: dict[str, Any]) -> str:
+        """The prompt's text by the file's own chat template. Raises EngineAway or what is refused."""
+        asked = {"messages": messages, "chat_template_kwargs": variables}
+        return str((await self._ask("apply-template", asked, TOKENIZE_SECONDS))["prompt"])
 
-    async def tokens(self, text: str, *, opening: bool = False) -> list[int]:
-        """The text's tokens; with `opening` as the beginning of a prompt."""
-        asked = {"content": text, "add_special": opening, "parse_special": opening}
+    async def tokens(self, text: str, *, opening: bool = False, controls: bool = False) -> list[int]:
+        """The text's tokens; with `opening` as the beginning of a prompt, with `controls` control tokens as such."""
+        asked = {"content": text, "add_special": opening, "parse_special": controls}
         return list((await self._ask("tokenize", asked, TOKENIZE_SECONDS))["tokens"])
 
     async def text(self, tokens: list[int]) -> str:
         return str((await self._ask("detokenize", {"tokens": tokens}, TOKENIZE_SECONDS))["content"])
 
-    async def top_logprobs(self, tokens: list[int], count: int) -> list[dict[str, Any]]:
-        """What may follow the tokens, the most likely first: `id`, `bytes` and `logprob` of each, as the model has it.
+    async def logprobs(self, tokens: list[int], token: int, count: int) -> list[dict[str, Any]]:
+        """What may follow the tokens, the most likely first, and `token` last: `id`, `bytes` and `logprob` of each.
 
-        The server tells nothing where the token that it draws ends the answer or half a character, so it is made to
-        draw a full stop; the told probabilities are those before that.
+        The server tells the probability of the token that it draws, at whatever rank, so it is made to draw this one;
+        what it tells are probabilities before that. It tells nothing where the drawn token ends the answer or half a
+        character: then it draws a full stop and tells of the whole vocabulary.
         """
+        for forced, most in ((token, count), (await self._full_stop(), WHOLE_VOCABULARY)):
+            body = {"prompt": tokens, "n_predict": 1, "n_probs": most, "cache_prompt": True}
+            answer = await self._ask("completion", {**body, "logit_bias": [[forced, 1000.0]], "temperature": 0}, None)
+            told = answer.get("completion_probabilities") or []
+            entries: list[dict[str, Any]] = [*told[0]["top_logprobs"], told[0]] if told else []
+            own = next((entry for entry in entries if entry["id"] == token), None)
+            if own is not None:
+                return [*entries[: min(count, len(entries) - 1)], own]
+        raise ValueError(f"the server tells nothing of token {token}")
+
+    async def _full_stop(self) -> int:
         if self._plain_token is None:
             self._plain_token = (await self.tokens("."))[-1]
-        forced = {"logit_bias": [[self._plain_token, 1000.0]], "temperature": 0}
-        answer = await self._ask("completion", {"prompt": tokens, "n_predict": 1, "n_probs": count, **forced}, None)
-        found: list[dict[str, Any]] = answer["completion_probabilities"][0]["top_logprobs"]
-        return found
+        return self._plain_token
 
     async def answer(self, body: dict[str, Any]) -> AsyncIterator[Chunk]:
         try:

@@ -10,6 +10,7 @@ from app.errors import EngineFailed
 from app.models.backends.llama_cpp.admission import Admission
 from app.models.backends.llama_cpp.client import LlamaClient
 from app.models.backends.llama_cpp.process import ServerProcess
+from app.models.backends.llama_cpp.prompts import GgufPrompts
 from app.models.backends.openai_server.address import EngineAddress
 from app.models.backends.openai_server.engine import Call, RemoteEngine
 from app.models.backends.openai_server.errors import EngineAway
@@ -33,7 +34,9 @@ class LlamaEngine(RemoteEngine):
 
     engine_name = "llama.cpp"
 
-    def __init__(self, server: ServerProcess, context_tokens: int, device: str, file_mib: int, cache_mib: int) -> None:
+    def __init__(
+        self, server: ServerProcess, context_tokens: int, device: str, file_mib: int, cache_mib: int, template: str
+    ) -> None:
         server.start()
         self.server = server
         self.name = server.name
@@ -43,6 +46,11 @@ class LlamaEngine(RemoteEngine):
         self._reviving = asyncio.Lock()
         self.cache_mib = cache_mib
         self.mib = max(file_mib, server.mib - cache_mib)
+        try:
+            self.prompts = GgufPrompts(self.name, template, self.render, self.tokens)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def device(self) -> str:
@@ -60,27 +68,24 @@ class LlamaEngine(RemoteEngine):
         """Answers that run or wait now."""
         return sum(isinstance(task, LlamaCall) for task in list(self._tasks))
 
-    def prompt_tokens(self, messages: list[dict[str, Any]]) -> list[int]:
-        """The tokens of a prompt, by the file's chat template."""
-        return self.run(self._asked(lambda replica: replica.prompt(messages)), REQUEST_SECONDS)
+    def render(self, messages: list[dict[str, Any]], variables: dict[str, Any]) -> str:
+        """The text of a prompt, by the file's chat template."""
+        return self.run(self._asked(lambda replica: replica.render(messages, variables)), REQUEST_SECONDS)
 
-    def tokens(self, text: str) -> list[int]:
-        """The tokens of a text within a conversation."""
-        return self.run(self._asked(lambda replica: replica.tokens(text)), REQUEST_SECONDS)
-
-    def encode(self, text: str) -> list[int]:
-        """The tokens of a text that begins a prompt."""
-        return self.run(self._asked(lambda replica: replica.tokens(text, opening=True)), REQUEST_SECONDS)
+    def tokens(self, text: str, opening: bool = False, controls: bool = False) -> list[int]:
+        """The tokens of a text; see `LlamaClient.tokens`."""
+        asked = self._asked(lambda replica: replica.tokens(text, opening=opening, controls=controls))
+        return self.run(asked, REQUEST_SECONDS)
 
     def text(self, tokens: list[int]) -> str:
         return self.run(self._asked(lambda replica: replica.text(tokens)), REQUEST_SECONDS)
 
-    def top_logprobs(self, tokens: list[int], count: int) -> list[dict[str, Any]]:
-        """What may follow the tokens, the most likely first; see `LlamaClient.top_logprobs`."""
+    def logprobs(self, tokens: list[int], token: int, count: int) -> list[dict[str, Any]]:
+        """What may follow the tokens, the most likely first, and `token` last; see `LlamaClient.logprobs`."""
 
         async def ask() -> list[dict[str, Any]]:
             async with self._slots.slot("", len(tokens) + 1):
-                return await self._asked(lambda replica: replica.top_logprobs(tokens, count))
+                return await self._asked(lambda replica: replica.logprobs(tokens, token, count))
 
         return self.run(ask(), REQUEST_SECONDS)
 

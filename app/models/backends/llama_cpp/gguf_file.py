@@ -47,6 +47,11 @@ class GgufFacts:
     def context_tokens(self) -> int:
         return int(self.of_kind("context_length"))
 
+    @property
+    def chat_template(self) -> str:
+        """Empty for a model that was not taught to chat."""
+        return str(self.values.get("tokenizer.chat_template") or "")
+
     def cache_bytes_per_token(self, bytes_per_number: float) -> float:
         """Keys and values of all layers for one token."""
         layers, heads = int(self.of_kind("block_count")), self.of_kind("attention.head_count")

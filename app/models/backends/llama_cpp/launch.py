@@ -38,4 +38,5 @@ def open_gguf(name: str, file: Path, facts: GgufFacts, device: str, room: int, c
         threads=torch.get_num_threads(),
     )
     file_mib, cache_mib = round(facts.bytes / 2**20), round(tokens * per_token / 2**20)
-    return LlamaEngine(ServerProcess(name, options), min(trained, tokens), device, file_mib, cache_mib)
+    server, context = ServerProcess(name, options), min(trained, tokens)
+    return LlamaEngine(server, context, device, file_mib, cache_mib, facts.chat_template)

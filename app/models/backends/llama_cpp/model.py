@@ -1,32 +1,30 @@
 """ChatModel over llama.cpp: token counts, sampling parameters, log-probabilities."""
 
 import json
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from app.errors import PromptTooLong
 from app.models.backends.llama_cpp.engine import LlamaCall, LlamaEngine
-from app.models.backends.openai_server.model import RemoteGeneration, openai_messages
+from app.models.backends.openai_server.model import RemoteGeneration
 from app.models.engine.prompt import fit_turns, refuse_pictures
+from app.models.engine.reasoning import AnswerSplitter, thinking_of
 from app.models.interface import Message, Sampling, SamplingDefaults, Thinking, TokenScore
-
-MANY = 1000  # how many of the most likely are asked for where a token is not among the wanted ones
 
 
 class LlamaModel:
-    """See `interface.ChatModel`. Its chat template is applied by the server: roles that it does not know become
-    user turns."""
+    """See `interface.ChatModel`."""
 
     chat_template = ""
     is_multimodal = False
     sampling_defaults = SamplingDefaults()
-    thinking: Thinking = "never"
 
     def __init__(self, engine: LlamaEngine) -> None:
         self.engine = engine
         self.name = engine.name
         self.context_tokens = engine.context_tokens
+        self.thinking: Thinking = thinking_of(engine.prompts.template)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return len(self._prompt(messages))
@@ -40,15 +38,26 @@ class LlamaModel:
         drop_oldest: bool = False,
     ) -> RemoteGeneration:
         refuse_pictures(self.name, messages)
-        wanted = sampling.max_new_tokens
-        prompt, dropped = fit_turns(self._prompt, messages, self.context_tokens, wanted, drop_oldest)
-        return self._start(prompt, dropped, sampling, visitor)
+        prompts = self.engine.prompts
+        prompt, dropped = fit_turns(
+            lambda turns: prompts.encode(turns, sampling.thinking),
+            messages,
+            self.context_tokens,
+            sampling.max_new_tokens,
+            drop_oldest,
+        )
+        reasoning = 0 if self.thinking == "never" or sampling.thinking is False else sampling.max_reasoning_tokens
+        stop = (*sampling.stop, *prompts.stops)
+        splitter = AnswerSplitter(prompts.reasoning, is_open=prompt.opens_reasoning, stop=stop)
+        # stop strings end an answer, not the reasoning before it
+        asked = replace(sampling, max_new_tokens=sampling.max_new_tokens + reasoning, stop=() if reasoning else stop)
+        return self._start(prompt.tokens, dropped, asked, visitor, splitter)
 
     def complete(self, tokens: Sequence[int], sampling: Sampling, *, visitor: str = "") -> RemoteGeneration:
-        return self._start(self._fitting(tokens), 0, sampling, visitor)
+        return self._start(self._fitting(tokens), 0, sampling, visitor, AnswerSplitter(stop=sampling.stop))
 
     def encode(self, text: str) -> list[int]:
-        return self.engine.encode(text)
+        return self.engine.tokens(text, opening=True, controls=True)
 
     def token_text(self, token: int) -> str:
         return self.engine.text([token])
@@ -62,10 +71,12 @@ class LlamaModel:
             raise PromptTooLong(tokens=len(tokens), limit=self.context_tokens)
         return list(tokens)
 
-    def _start(self, prompt: list[int], dropped: int, sampling: Sampling, visitor: str) -> RemoteGeneration:
+    def _start(
+        self, prompt: list[int], dropped: int, sampling: Sampling, visitor: str, splitter: AnswerSplitter
+    ) -> RemoteGeneration:
         most = max(1, min(sampling.max_new_tokens, self.context_tokens - len(prompt)))
         call = LlamaCall(request_body(prompt, sampling, most), visitor=visitor, tokens=len(prompt) + most)
-        return RemoteGeneration(self.engine, call, len(prompt), dropped, sampling.stop)
+        return RemoteGeneration(self.engine, call, len(prompt), dropped, splitter)
 
     def score_tokens(self, messages: Sequence[Message], answer: str, top_logprobs: int) -> list[TokenScore]:
         """One step for each token of the answer: the server tells likelihoods only of what it generates."""
@@ -73,15 +84,12 @@ class LlamaModel:
         return [self._score(prompt + tokens[:at], token, top_logprobs) for at, token in enumerate(tokens)]
 
     def _score(self, before: list[int], token: int, top_logprobs: int) -> TokenScore:
-        found = self.engine.top_logprobs(before, max(1, top_logprobs))
-        own = _find(found, token) or _find(self.engine.top_logprobs(before, MANY), token)
+        *found, own = self.engine.logprobs(before, token, max(1, top_logprobs))
         tops = tuple((_text(entry), float(entry["logprob"])) for entry in found[:top_logprobs])
-        if own is None:  # less likely than a thousand others
-            return TokenScore("", -math.inf, tops)
         return TokenScore(_text(own), float(own["logprob"]), tops)
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
-        return self.engine.prompt_tokens(openai_messages(messages))
+        return self.engine.prompts.encode(messages).tokens
 
 
 def request_body(prompt: list[int], sampling: Sampling, most: int) -> dict[str, Any]:
@@ -97,7 +105,7 @@ def request_body(prompt: list[int], sampling: Sampling, most: int) -> dict[str, 
         "top_k": chosen.top_k,
         "min_p": chosen.min_p,
         "repeat_penalty": chosen.repetition_penalty,
-        "repeat_last_n": -1,
+        "repeat_last_n": len(prompt) + most,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "logit_bias": [list(pair) for pair in sampling.logit_bias],
@@ -111,10 +119,6 @@ def request_body(prompt: list[int], sampling: Sampling, most: int) -> dict[str, 
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     return body
-
-
-def _find(entries: list[dict[str, Any]], token: int) -> dict[str, Any] | None:
-    return next((entry for entry in entries if entry["id"] == token), None)
 
 
 def _text(entry: dict[str, Any]) -> str:

@@ -75,7 +75,7 @@ class RemoteModel:
         prompt, dropped = self._fit(messages, sampling.max_new_tokens, drop_oldest)
         room = self.context_tokens - prompt.tokens if self.engine.reported_context else sampling.max_new_tokens
         body = request_body(self.remote_name, prompt.messages, sampling, max(1, min(sampling.max_new_tokens, room)))
-        return RemoteGeneration(self.engine, Call(body), prompt.tokens, dropped, sampling.stop)
+        return RemoteGeneration(self.engine, Call(body), prompt.tokens, dropped, AnswerSplitter(stop=sampling.stop))
 
     def _fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[Measured, int]:
         """A prompt that surely fits is not counted; one that may not is judged by the server unless turns may go."""
@@ -97,7 +97,7 @@ class RemoteGeneration:
     """See `interface.Generation`. Counts are estimates until the server reports its own."""
 
     def __init__(
-        self, engine: RemoteEngine, call: Call, prompt_tokens: int, dropped: int, stop: tuple[str, ...]
+        self, engine: RemoteEngine, call: Call, prompt_tokens: int, dropped: int, splitter: AnswerSplitter
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
@@ -105,7 +105,7 @@ class RemoteGeneration:
         self.reasoning_tokens = 0
         self.finish_reason: FinishReason | None = None
         self._engine, self._call = engine, call
-        self._splitter = AnswerSplitter(stop=stop)
+        self._splitter = splitter
         self._parts = self._read(self._splitter)
         self._pieces = answer_pieces(self._parts)
         engine.begin(call)

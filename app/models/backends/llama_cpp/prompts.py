@@ -1,0 +1,90 @@
+"""Prompts for GGUF models: the file's chat template rendered by llama.cpp, turns mended, control tokens as text."""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+from transformers import PreTrainedTokenizerBase
+
+from app.errors import NotAModel
+from app.models.backends.openai_server.errors import RequestRefused
+from app.models.backends.openai_server.model import openai_messages
+from app.models.engine.prompt import EncodedPrompt, encode_with_literals
+from app.models.engine.reasoning import format_of, switch_of
+from app.models.interface import Message
+from app.models.loading.turn_rules import TurnRules, probe
+
+FIRST_PLACEHOLDER = 0xF0000
+# Whatever may be a control token; the vocabulary decides.
+MARK = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,20}\]|◁[^◁▷\s]{1,20}▷|[\U000F0000-\U000FFFFD]")
+PLAIN_ENDS = ("\n\nuser:",)  # where a model that was never taught to chat would go on with our part
+
+Render = Callable[[list[dict[str, Any]], dict[str, Any]], str]  # turns and template variables
+Tokenize = Callable[[str, bool, bool], list[int]]  # text, as the beginning of a prompt, control tokens as such
+
+
+class BrokenGgufTemplate(NotAModel):
+    zh = "GGUF 文件 {name} 的对话模板无法使用。请换一个文件。"
+    en = "The chat template of the GGUF file {name} cannot be used. Choose another file."
+
+
+class GgufPrompts:
+    """`template` is the file's; without one turns are told as plain text. Raises BrokenGgufTemplate."""
+
+    def __init__(self, name: str, template: str, render: Render, tokenize: Tokenize) -> None:
+        self.template = template
+        self.stops = () if template else PLAIN_ENDS
+        self.reasoning = format_of(template)
+        self._switch = switch_of(template)
+        self._render = render
+        self._tokenize = tokenize
+        self._is_control = lru_cache(4096)(self._differs_as_control)
+        self._rules = self._probed(name) if template else TurnRules()
+
+    def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> EncodedPrompt:
+        """The prompt's tokens, the opening of the assistant's turn included."""
+        literals: list[str] = []
+
+        def put_aside(found: re.Match[str]) -> str:
+            if len(found[0]) > 1 and not self._is_control(found[0]):
+                return found[0]
+            literals.append(found[0])
+            return chr(FIRST_PLACEHOLDER + len(literals) - 1)
+
+        turns: list[Message] = []
+        for turn in self._rules.mend(messages):
+            content = turn["content"]
+            if turn["role"] == "assistant" and self.reasoning is not None:
+                content = self.reasoning.without_reasoning(content)
+            turns.append({**turn, "content": MARK.sub(put_aside, content)})
+        text = self._text(turns, thinking)
+        is_open = self.reasoning is not None and self.reasoning.is_open(text)
+        if not literals:
+            return EncodedPrompt(self._tokenize(text, True, True), opens_reasoning=is_open)
+        pieces = encode_with_literals(cast(PreTrainedTokenizerBase, self._as_tokenizer), text, literals)
+        return EncodedPrompt([*self._tokenize("", True, True), *pieces], opens_reasoning=is_open)
+
+    def _text(self, turns: Sequence[Message], thinking: bool | None) -> str:
+        if not self.template:
+            return "".join(f"{turn['role']}: {turn['content']}\n\n" for turn in turns) + "assistant:"
+        variables = {self._switch: thinking} if self._switch and thinking is not None else {}
+        return self._render(openai_messages(self._rules.for_template(turns)), variables)
+
+    def _probed(self, name: str) -> TurnRules:
+        def render(turns: list[Any]) -> str:
+            try:
+                return self._render(openai_messages(turns), {})
+            except RequestRefused as error:
+                raise ValueError from error
+
+        rules = probe(render)
+        if rules is None:
+            raise BrokenGgufTemplate(name=name)
+        return rules
+
+    def _differs_as_control(self, mark: str) -> bool:
+        return self._tokenize(mark, False, True) != self._tokenize(mark, False, False)
+
+    def _as_tokenizer(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
+        return {"input_ids": self._tokenize(text, add_special_tokens, True)}

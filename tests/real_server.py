@@ -16,6 +16,8 @@ from app.access.api_keys import add_key
 from app.paths import ROOT
 
 ENVIRONMENT = {**os.environ, "LANG": "en_GB.UTF-8", "LC_ALL": "", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+# answers that are compared letter by letter come from the full weights, not from llama.cpp
+FULL_WEIGHTS = ("--device", "cpu", "--dtype", "bfloat16")
 LOGINS = [("ada", "her password"), ("lin", "his password")]
 
 
@@ -45,7 +47,7 @@ def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
 @contextmanager
 def running(data: Path, *arguments: str, key: str = "", **environment: str) -> Iterator[RealServer]:
     """A server over `data`, killed at the end if it still runs; what it printed if it does not start."""
-    process = start("run_gradio.py", "--port", "0", "--data", str(data), "--device", "cpu", *arguments, **environment)
+    process = start("run_gradio.py", "--port", "0", "--data", str(data), *FULL_WEIGHTS, *arguments, **environment)
     try:
         assert process.stdout is not None
         printed = []

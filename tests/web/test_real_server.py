@@ -10,7 +10,7 @@ from gradio_client import Client
 import run_gradio
 from app import cli
 from app.access.accounts import read_accounts
-from tests.real_server import LOGINS, RealServer, start
+from tests.real_server import FULL_WEIGHTS, LOGINS, RealServer, start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,7 +126,7 @@ def test_the_doctor_tells_what_the_machine_offers(tmp_path: "Path", capsys: pyte
 
 def test_the_same_in_a_terminal(packaged_folder: "Path") -> None:
     data = packaged_folder.parents[1]
-    chat = start("-m", "app", "chat", "--temperature", "0", "--", "--data", str(data), "--device", "cpu")
+    chat = start("-m", "app", "chat", "--temperature", "0", "--", "--data", str(data), *FULL_WEIGHTS)
     printed, _ = chat.communicate(f"{FRANCE}\nexit\n")
     assert chat.returncode == 0
     assert PARIS in printed

@@ -90,6 +90,6 @@ class ModelNames:
         base, plus, _ = name.rpartition("+")
         if plus and not Path(name).is_dir() and base in known_models.names():
             mine = [known for known in self._adapters if self.may_use(known, visitor)]
-            raise UnknownModel(name=name[:200], known=known_models.suggestions(name, mine or known_models.names()))
+            raise UnknownModel(name=name[:200], known=", ".join((mine or known_models.names())[:3]))
         if self._specs.is_own(name):  # another's
             raise UnknownModel(name=name[:200], known=known_models.suggestions(name))

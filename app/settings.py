@@ -77,7 +77,8 @@ class Settings(BaseModel):
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="where models run")
     engine: tuple[str, ...] = Field(
         (),
-        description="a model that runs elsewhere behind OpenAI's API, as NAME=URL or NAME=URL,URL#MODEL;"
+        description="a model that runs elsewhere behind OpenAI's API, as NAME=URL or NAME=URL,URL#MODEL, or one that"
+        " an installed engine serves here, as NAME=vllm:MODEL, lmdeploy:MODEL or sglang:MODEL, with @ENVIRONMENT;"
         " may be given several times (in the environment: separated by spaces)",
     )
     engine_context: int = Field(8192, ge=512, description="tokens of context where an engine does not tell its own")

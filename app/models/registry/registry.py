@@ -20,6 +20,7 @@ from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, Ledge
 from app.models.registry.drift import prompts
 from app.models.registry.drift_check import against_full
 from app.models.registry.held_resource import HeldResource
+from app.models.registry.launched_spec import launched_spec
 from app.models.registry.local_engine import Adapter, LoadedEngine
 from app.models.registry.memory_manager import MemoryManager
 from app.models.registry.metering import Meter
@@ -283,7 +284,7 @@ class ModelRegistry:
         return replace(entry, adapters=tuple(seen))
 
     def _quantised(self, entry: LedgerEntry) -> LedgerEntry:
-        if entry.kind not in ("chat", "vision"):
+        if entry.kind not in ("chat", "vision") or entry.name in self._engines:
             return entry
         full = self.specs.full_mib(entry.name)
         return replace(entry, full_mib=full, drift=self._drifts.get(entry.name)) if full else entry
@@ -306,6 +307,8 @@ class ModelRegistry:
     def _spec(self, base: str) -> ModelSpec:
         if base in self._engines:
             address = self._engines[base]
+            if address.launch is not None:
+                return launched_spec(address, address.launch, self.placement, self._engine_context)
             return ModelSpec(
                 name=base,
                 kind="remote",

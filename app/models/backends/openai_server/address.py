@@ -8,8 +8,20 @@ from urllib.parse import urlsplit
 from app.errors import SettingsError
 
 KEY_VARIABLE = "PUYU_ENGINE_KEY"
-FORM = "NAME=http://HOST:PORT/v1[,http://HOST2:PORT/v1][#MODEL[#vision]]"
+FORM = "NAME=http://HOST:PORT/v1[,http://HOST2:PORT/v1][#MODEL[#vision]] or NAME=vllm:MODEL[@ENVIRONMENT][#OPTIONS]"
+KINDS = ("vllm", "lmdeploy", "sglang")
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class EngineLaunch:
+    """An engine's own server to start here: `environment` is the Python environment it is installed in (empty: found
+    on the path), `options` go to its command line."""
+
+    kind: str
+    model: str
+    environment: str = ""
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,7 @@ class EngineAddress:
     model: str = ""
     key: str = field(default="", repr=False)
     is_multimodal: bool = False
+    launch: EngineLaunch | None = None
 
     @property
     def key_variable(self) -> str:
@@ -45,8 +58,23 @@ def read_engines(
     return engines
 
 
+def _read_launch(name: str, rest: str) -> EngineAddress | None:
+    """`vllm:MODEL@/opt/vllm#--max-model-len=8192,--quantization=awq`; None for what is no launch."""
+    kind, colon, rest = rest.partition(":")
+    if not colon or kind not in KINDS:
+        return None
+    rest, _, options = rest.partition("#")
+    model, _, environment = rest.partition("@")
+    if not NAME.fullmatch(name) or not model or model.startswith("-"):
+        raise SettingsError(key="engine", value=name, allowed=FORM)
+    given = tuple(option for option in options.split(",") if option)
+    return EngineAddress(name, (), launch=EngineLaunch(kind, model, environment, given))
+
+
 def _read(entry: str) -> EngineAddress:
     name, equals, rest = entry.strip().partition("=")
+    if (launched := _read_launch(name, rest)) is not None:
+        return launched
     places, _, rest = rest.partition("#")
     model, _, mark = rest.partition("#")
     urls = tuple(url.strip().rstrip("/") for url in places.split(",") if url.strip())

@@ -1,0 +1,63 @@
+"""A model served by vLLM, LMDeploy or SGLang as a child of this server: memory booked, restarted after a fall."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from app.errors import StudioError
+from app.models.backends.openai_server.engine import RemoteEngine
+from app.models.backends.openai_server.local_server import LocalServer
+
+log = logging.getLogger(__name__)
+MOST_PAUSE_S = 60.0  # between two tries to start one that falls again and again
+
+
+class LocalServerEngine(RemoteEngine):
+    """Thread-safe. `server` is one that has not been started; `device_used` tells the MiB in use of a GPU, if any."""
+
+    def __init__(
+        self, server: LocalServer, usual_context: int, device: str, device_used: Callable[[], int] | None
+    ) -> None:
+        before = device_used() if device_used else 0
+        server.start()
+        self.server = server
+        self.engine_name = server.launch.kind
+        self._on_device = device
+        self._pause_s = 1.0
+        self._booked_mib = max(0, device_used() - before) if device_used else server.mib
+        super().__init__(server.address(), usual_context)
+
+    @property
+    def mib(self) -> int:  # type: ignore[override]
+        return self._booked_mib
+
+    @property
+    def device(self) -> str:
+        return self._on_device
+
+    def close(self) -> None:
+        self._closing = True
+        self.server.end()
+        super().close()
+
+    async def _probe(self) -> None:
+        if self.server.has_ended and not self._closing:
+            await self._restart()
+        await super()._probe()
+
+    async def _restart(self) -> None:
+        log.error(
+            "%s of %s has ended and starts again: %s", self.engine_name, self.address.name, self.server.log_tail()
+        )
+        try:
+            await asyncio.to_thread(self.server.start)
+        except StudioError as error:
+            log.error("%s", error)
+            await asyncio.sleep(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, MOST_PAUSE_S)
+            return
+        self._pause_s = 1.0
+        self.address = self.server.address()
+        before, self._replicas = self._replicas, await self._open()
+        for replica in before:
+            await replica.close()

@@ -1,0 +1,153 @@
+"""An installed engine's own server as a child, played by a small server of the same command line."""
+
+import os
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from app.errors import SettingsError, StudioError
+from app.models.backends.openai_server.address import EngineLaunch, read_engines
+from app.models.backends.openai_server.local_engine import LocalServerEngine
+from app.models.backends.openai_server.local_server import EngineDidNotStart, EngineNotInstalled, arguments
+from app.models.interface import Sampling
+from app.models.registry.placement import Placement
+from app.models.registry.registry import ModelRegistry
+
+STAND_IN = """#!{python}
+import json, os, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_): pass
+    def answer(self, body):
+        allowed = self.headers.get("authorization") == "Bearer " + os.environ["VLLM_API_KEY"]
+        self.send_response(200 if allowed else 401)
+        self.end_headers()
+        self.wfile.write(body if allowed else b"{{}}")
+    def do_GET(self):
+        self.answer(json.dumps({{"data": [{{"id": sys.argv[2], "max_model_len": 512}}]}}).encode())
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        chunk = {{"choices": [{{"delta": {{"content": "served " + " ".join(sys.argv[7:])}}, "finish_reason": "stop"}}]}}
+        self.answer(b"data: " + json.dumps(chunk).encode() + b"\\n\\ndata: [DONE]\\n\\n")
+
+if "broken" in sys.argv[2]:
+    sys.exit("no such checkpoint")
+print("listening", os.getpid(), flush=True)
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[6])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python environment in which `vllm` is installed."""
+    folder = tmp_path_factory.mktemp("environment")
+    command = folder / "bin" / "vllm"
+    command.parent.mkdir()
+    command.write_text(STAND_IN.format(python=sys.executable))
+    command.chmod(command.stat().st_mode | stat.S_IXUSR)
+    return folder
+
+
+@pytest.fixture
+def registry(environment: Path, tmp_path: Path) -> Iterator[ModelRegistry]:
+    entries = [
+        f"big=vllm:some/model@{environment}#--max-model-len=512,--quantization=awq",
+        f"broken=vllm:broken@{environment}",
+        f"missing=lmdeploy:some/model@{environment}",
+    ]
+    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, tmp_path), "big", engines=read_engines(entries, {}))
+    yield registry
+    registry.close()
+
+
+def engine_of(registry: ModelRegistry) -> LocalServerEngine:
+    resident = registry.memory_manager.resident("big")
+    assert isinstance(resident, LocalServerEngine)
+    return resident
+
+
+def ask(registry: ModelRegistry) -> str:
+    with registry.lease("big") as model:
+        assert model.context_tokens == 512
+        return "".join(model.stream([{"role": "user", "content": "Hi"}], Sampling(max_new_tokens=8)))
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.05)
+
+
+def test_it_is_loaded_booked_asked_and_unloaded_like_any_model(registry: ModelRegistry, tmp_path: Path) -> None:
+    assert registry.names()[0] == "big"
+    assert ask(registry) == "served --max-model-len=512 --quantization=awq"
+    (entry,) = registry.ledger().models
+    assert (entry.name, entry.kind, entry.state, entry.device, entry.engine) == ("big", "chat", "ready", "cpu", "vllm")
+    assert entry.mib > 0 and registry.ledger().used_mib == entry.mib
+    server = engine_of(registry).server
+    assert httpx.get(f"{server.url}/models").status_code == 401, "nobody else may use it"
+    processes = server.processes
+    assert not any(server.key in word for process in processes for word in process.cmdline())
+    assert "listening" in (tmp_path / "engines" / "big.log").read_text()
+    registry.unload("big")
+    assert not any(process.is_running() for process in processes)
+    assert registry.ledger().models == ()
+
+
+def test_one_that_falls_is_started_again(registry: ModelRegistry, tmp_path: Path) -> None:
+    ask(registry)
+    first = engine_of(registry).server.processes
+    for process in first:
+        process.kill()
+
+    def answers() -> bool:
+        try:
+            return ask(registry).startswith("served")
+        except StudioError:
+            return False
+
+    until(answers)
+    assert {process.pid for process in engine_of(registry).server.processes}.isdisjoint(p.pid for p in first)
+    assert (tmp_path / "engines" / "big.log.1").is_file()
+
+
+def test_it_ends_with_its_parent(registry: ModelRegistry) -> None:
+    ask(registry)
+    processes = engine_of(registry).server.processes
+    supervisor = processes[0].parent()
+    assert supervisor is not None and supervisor.ppid() == os.getpid()
+    engine_of(registry)._closing = True  # as when this process is gone: nobody starts it again
+    child = engine_of(registry).server._child
+    assert child is not None and child.stdin is not None
+    child.stdin.close()
+    until(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes))
+
+
+def test_what_does_not_start_says_why(registry: ModelRegistry, tmp_path: Path) -> None:
+    with pytest.raises(EngineDidNotStart, match=r"engines/broken\.log"), registry.lease("broken"):
+        pass
+    assert "no such checkpoint" in (tmp_path / "engines" / "broken.log").read_text()
+    with pytest.raises(EngineNotInstalled, match="lmdeploy"), registry.lease("missing"):
+        pass
+    assert {entry.state for entry in registry.ledger().models} == {"failed"}
+
+
+def test_each_engine_has_its_own_command_line() -> None:
+    for kind, model_at in (("vllm", 1), ("lmdeploy", 2), ("sglang", 3)):
+        words = arguments(EngineLaunch(kind, "some/model", "", ("--x=1",)), 4321, "key")
+        assert words[model_at] == "some/model" and "127.0.0.1" in words and "4321" in words and words[-1] == "--x=1"
+
+
+@pytest.mark.parametrize("entry", ["big=vllm:", "a b=vllm:m", "big=vllm:--trust-remote-code"])
+def test_what_is_no_launch_is_refused(entry: str) -> None:
+    with pytest.raises(SettingsError):
+        read_engines([entry], {})

@@ -8,8 +8,8 @@ import torch
 from app.errors import ModelError
 from app.models.backends.openai_server.address import EngineAddress, EngineLaunch
 from app.models.backends.openai_server.engine import RemoteEngine
-from app.models.backends.openai_server.local_engine import LocalServerEngine
-from app.models.backends.openai_server.local_server import LocalServer
+from app.models.backends.openai_server.launched_engine import LocalServerEngine
+from app.models.backends.openai_server.launched_server import LocalServer
 from app.models.catalog import known_models, sources
 from app.models.registry.placement import Placement
 from app.models.registry.resident import ModelSpec

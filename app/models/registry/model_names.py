@@ -6,7 +6,7 @@ from pathlib import Path
 from app.access.identity import belongs
 from app.errors import UnknownModel
 from app.models.catalog import known_models
-from app.models.registry.local_engine import Adapter
+from app.models.registry.loaded_engine import Adapter
 from app.models.registry.model_spec import ModelSpecs
 
 

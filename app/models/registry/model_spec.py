@@ -14,7 +14,7 @@ from app.models.engine.engine import Engine, EngineOptions
 from app.models.interface import ReportProgress
 from app.models.loading.loader import LoadedModel, load
 from app.models.registry import device_memory
-from app.models.registry.local_engine import LoadedEngine
+from app.models.registry.loaded_engine import LoadedEngine
 from app.models.registry.placement import Placement
 from app.models.registry.resident import ModelSpec, Resident
 

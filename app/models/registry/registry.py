@@ -21,7 +21,7 @@ from app.models.registry.drift import prompts
 from app.models.registry.drift_check import against_full
 from app.models.registry.held_resource import HeldResource
 from app.models.registry.launched_spec import launched_spec
-from app.models.registry.local_engine import Adapter, LoadedEngine
+from app.models.registry.loaded_engine import Adapter, LoadedEngine
 from app.models.registry.memory_manager import MemoryManager
 from app.models.registry.metering import Meter
 from app.models.registry.model_names import ModelNames, UnknownModelHere

@@ -1,4 +1,4 @@
-"""Supervisor process of an engine's own server: ends it with its parent. Started by `local_server.py`, not imported.
+"""Supervisor process of an engine's own server: ends it with its parent. Started by `launched_server.py`, not imported.
 
 Usage: supervise.py COMMAND ARGUMENTS...; exits as the command does, and ends it once stdin is closed.
 """

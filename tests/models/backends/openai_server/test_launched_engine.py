@@ -14,8 +14,8 @@ import pytest
 
 from app.errors import SettingsError, StudioError
 from app.models.backends.openai_server.address import EngineLaunch, read_engines
-from app.models.backends.openai_server.local_engine import LocalServerEngine
-from app.models.backends.openai_server.local_server import EngineDidNotStart, EngineNotInstalled, arguments
+from app.models.backends.openai_server.launched_engine import LocalServerEngine
+from app.models.backends.openai_server.launched_server import EngineDidNotStart, EngineNotInstalled, arguments
 from app.models.interface import Sampling
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from app.errors import StudioError
 from app.models.backends.openai_server.engine import RemoteEngine
-from app.models.backends.openai_server.local_server import LocalServer
+from app.models.backends.openai_server.launched_server import LocalServer
 
 log = logging.getLogger(__name__)
 MOST_PAUSE_S = 60.0  # between two tries to start one that falls again and again

@@ -19,7 +19,6 @@ from app.models.interface import (
     Inspection,
     Message,
     Sampling,
-    ScoredGeneration,
     TextModel,
     TokenScore,
     TokenScoringModel,

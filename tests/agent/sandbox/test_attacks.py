@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from app.agent.sandbox.probe import probe
 from app.paths import ROOT
 from tests.agent.sandbox import attacks
 from tests.agent.sandbox.server import ConfinedServer
+from tests.sandbox_fixtures import probed
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="needs Linux on x86_64"),
@@ -91,8 +91,7 @@ class Scene:
 def confined(identity: str) -> Iterator[Scene]:
     if identity == "root" and os.getuid() != 0:
         pytest.skip("needs root")
-    if probe().mode == "off":
-        pytest.skip("no sandbox here")
+    probed()
     # Not tmp_path: that is closed to the users this test becomes.
     with tempfile.TemporaryDirectory() as place, socket.create_server(("127.0.0.1", 0)) as listening:
         Path(place).chmod(0o755)

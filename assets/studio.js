@@ -125,6 +125,24 @@
       if (chosen) window.studio.address({tab: chosen.dataset.tabId}, event.isTrusted);
     });
   });
+  // Buttons that carry a picture alone get a name; a list that holds buttons is no list.
+  let naming = false;
+  const name = () => {
+    naming = false;
+    const names = document.getElementById("button-names")?.dataset;
+    if (!names) return;
+    for (const [place, text] of [[".submit-button", names.send], [".stop-button", names.stop]])
+      for (const button of document.querySelectorAll(place))
+        if (button.getAttribute("aria-label") !== text) button.setAttribute("aria-label", text);
+    for (const list of document.querySelectorAll(".examples[role=list]")) list.setAttribute("role", "group");
+  };
+  new MutationObserver(() => {
+    if (!naming) naming = Boolean(requestAnimationFrame(name));
+  }).observe(document, {childList: true, subtree: true});
+  // Escape closes a list; one that comes back when its choices arrive after the focus has gone is closed again.
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && event.target.matches?.("input[role=listbox], input[role=combobox]")) event.target.blur();
+  });
   window.studio = {
     save(name, base64) {
       const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));

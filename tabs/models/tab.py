@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.errors import StudioError
-from app.models.interface import Drift, DriftStep, Ledger, Registry
+from app.models.interface import Drift, DriftStep, Ledger, LedgerEntry, Registry
 from app.models.waiting import stepping
 from tabs.models.ledger_view import ledger_html
 from tabs.shell.model_choice import model_choice
@@ -33,7 +33,7 @@ def build(page: Page, registry: Registry, tab: gr.Tab, tabs: gr.Tabs) -> None:
         fit = gr.Markdown(elem_id="models-fit")
     clock = gr.Timer(EVERY_S, active=False)
     for event in (page.remembered.change, clock.tick):
-        page.on(event, partial(refresh, registry), [ledger], [ledger])
+        page.on(event, partial(refresh, registry, ledger, fit), [ledger, choice, fit], [ledger, fit])
     page.on(tabs.select, partial(watch, tab.id), [], [clock])
     page.on(choice.change, partial(will_fit, registry), [choice], [fit])
     page.on(tab.select, partial(open_panel, registry), [choice], [ledger, fit])
@@ -57,10 +57,14 @@ def models(registry: Registry, visitor: Visitor) -> dict[str, Any]:
     return ledger_json(registry.for_visitor(visitor.name).ledger())
 
 
-def refresh(registry: Registry, visitor: Visitor, shown: str) -> Any:
-    """The ledger as it is now; nothing is sent while nothing changes."""
-    drawn = ledger_html(registry.for_visitor(visitor.name).ledger(), visitor.language)
-    return gr.skip() if drawn == shown else drawn
+def refresh(
+    registry: Registry, ledger: gr.HTML, fit: gr.Markdown, visitor: Visitor, shown: str, name: str, told: str
+) -> dict[Any, Any]:
+    """The ledger as it is now, and how the chosen model's load goes; nothing is sent while nothing changes."""
+    registry = registry.for_visitor(visitor.name)
+    drawn = _ledger(registry, visitor)
+    now = _under_way(registry, visitor, name) or told
+    return {ledger: gr.skip() if drawn == shown else drawn, fit: gr.skip() if now == told else now}
 
 
 def watch(own: object, _visitor: Visitor, event: gr.SelectData) -> dict[str, Any]:
@@ -70,10 +74,29 @@ def watch(own: object, _visitor: Visitor, event: gr.SelectData) -> dict[str, Any
 
 def open_panel(registry: Registry, visitor: Visitor, name: str) -> list[str]:
     """What the panel shows when it is opened."""
-    return [
-        ledger_html(registry.for_visitor(visitor.name).ledger(), visitor.language),
-        will_fit(registry, visitor, name),
-    ]
+    return [_ledger(registry.for_visitor(visitor.name), visitor), will_fit(registry, visitor, name)]
+
+
+def _ledger(registry: Registry, visitor: Visitor) -> str:
+    """The account as it is drawn."""
+    return ledger_html(registry.ledger(), visitor.language)
+
+
+def _under_way(registry: Registry, visitor: Visitor, name: str) -> str:
+    """How the load of a model goes, or how it ended; empty where nothing was loaded of it."""
+    held = next((entry for entry in registry.ledger().models if entry.name == name), None)
+    if held is None:
+        return ""
+    if held.state in ("loading", "downloading"):
+        return visitor.text(f"models.now_{held.state}", name=name, percent=int(100 * (held.progress or 0)))
+    if held.state == "failed":
+        reason = held.detail_zh if visitor.language == "zh" and held.detail_zh else held.detail
+        return visitor.text("models.has_failed", name=name, reason=reason)
+    return _loaded(visitor, held) if held.state == "ready" else ""
+
+
+def _loaded(visitor: Visitor, held: LedgerEntry) -> str:
+    return visitor.text("models.is_loaded", name=held.name, mib=held.mib + held.cache_mib)
 
 
 def act_load(registry: Registry, visitor: Visitor, name: str) -> list[str]:
@@ -124,9 +147,8 @@ def will_fit(registry: Registry, visitor: Visitor, name: str) -> str:
     if not fit.needed_mib:
         return visitor.text("models.is_far", name=name)
     unpacks = f" {visitor.text('models.unpacks', name=name)}" if fit.unpacks else ""
-    held = next((entry for entry in registry.ledger().models if entry.name == name), None)
-    if held and held.state == "ready":
-        return visitor.text("models.is_loaded", name=name, mib=held.mib + held.cache_mib) + unpacks
+    if told := _under_way(registry, visitor, name):
+        return told + unpacks
     key = "models.fits_after" if fit.evicts else "models.fits" if fit.fits else "models.does_not_fit"
     evicts = ", ".join(fit.evicts)
     return visitor.text(key, name=name, needed=fit.needed_mib, free=fit.free_mib, evicts=evicts) + unpacks

@@ -18,7 +18,9 @@ def draw_confirmation(page: Page) -> None:
 
 def _dialog(language: Language) -> str:
     info, cancel = (escape(sentence(language, f"app.{key}")) for key in ("confirm_info", "cancel"))
+    names = "".join(f' data-{key}="{escape(sentence(language, f"app.{key}"))}"' for key in ("send", "stop"))
     return (
+        f"<i hidden id='button-names'{names}></i>"  # studio.js gives them to buttons that only carry a picture
         '<dialog id="confirm" aria-labelledby="confirm-title" aria-describedby="confirm-info">'
         f'<h2 id="confirm-title"></h2><p id="confirm-info">{info}</p>'
         f'<div><button type="button" data-answer="no">{cancel}</button>'

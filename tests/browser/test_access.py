@@ -30,5 +30,6 @@ def test_no_page_has_a_serious_violation(
     for tab in ("chat", "models"):
         page.locator(f"#tab-{tab}-button").click()
         expect(page.locator(f"#tab-{tab}-button")).to_have_attribute("aria-selected", "true")
+        page.wait_for_function("document.getAnimations().length === 0")  # what fades in is pale for a moment
         found = [one for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")]
         assert not [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found], tab

@@ -5,10 +5,12 @@ from contextlib import closing
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ChatMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from pydantic import ConfigDict, PrivateAttr
+from langchain_core.language_models import BaseChatModel, LangSmithParams
+from langchain_core.language_models.chat_models import generate_from_stream
+from langchain_core.messages import AIMessageChunk, BaseMessage, ChatMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from app.models.interface import Generation, Message, Registry, Sampling
 from app.models.waiting import polled
@@ -27,6 +29,7 @@ class RegistryChatModel(BaseChatModel):
     top_p: float | None = None
     max_tokens: int = Sampling.max_new_tokens
     seed: int | None = None
+    stop: list[str] = Field(default_factory=list)
     visitor: str = ""
     _running: list[Generation] = PrivateAttr(default_factory=list)
 
@@ -56,6 +59,16 @@ class RegistryChatModel(BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.name_in_registry, "temperature": self.temperature, "seed": self.seed}
 
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        return LangSmithParams(
+            ls_provider="puyu-studio",
+            ls_model_name=kwargs.get("model", self.name_in_registry),
+            ls_model_type="chat",
+            ls_temperature=kwargs.get("temperature", self.temperature),
+            ls_max_tokens=kwargs.get("max_tokens", self.max_tokens),
+            ls_stop=list(stop or self.stop),
+        )
+
     def _stream(
         self,
         messages: list[BaseMessage],
@@ -68,9 +81,10 @@ class RegistryChatModel(BaseChatModel):
             top_p=self.top_p,
             max_new_tokens=kwargs.get("max_tokens", self.max_tokens),
             seed=self.seed,
-            stop=tuple(stop or ()),
+            stop=tuple(stop or self.stop),
         )
-        with self.registry.lease(self.name_in_registry) as model:
+        name = kwargs.get("model", self.name_in_registry)
+        with self.registry.lease(name) as model:
             generation = model.stream(to_messages(messages), sampling, visitor=self.visitor)
             self._running.append(generation)
             try:
@@ -80,8 +94,19 @@ class RegistryChatModel(BaseChatModel):
                         if run_manager:
                             run_manager.on_llm_new_token(text, chunk=chunk)
                         yield chunk
+                yield ChatGenerationChunk(message=self._ending(generation, name))
             finally:
                 self._running.remove(generation)
+
+    def _ending(self, generation: Generation, name: str) -> AIMessageChunk:
+        """The last chunk: what was used, and why it ended."""
+        used = UsageMetadata(
+            input_tokens=generation.prompt_tokens,
+            output_tokens=generation.completion_tokens,
+            total_tokens=generation.prompt_tokens + generation.completion_tokens,
+        )
+        told = {"model_name": name, "finish_reason": generation.finish_reason}
+        return AIMessageChunk(content="", usage_metadata=used, response_metadata=told, chunk_position="last")
 
     def _generate(
         self,
@@ -90,8 +115,7 @@ class RegistryChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        text = "".join(str(chunk.message.content) for chunk in self._stream(messages, stop, run_manager, **kwargs))
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=text))])
+        return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
 
 
 def to_messages(messages: Sequence[BaseMessage]) -> list[Message]:

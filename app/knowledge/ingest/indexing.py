@@ -2,15 +2,16 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
-from app.knowledge.ingest.chunking import split
+from app.knowledge.ingest.chunking import Passage, split
 from app.knowledge.ingest.documents import NO_NOTE, Note, Text, Unreadable
 from app.knowledge.ingest.sources import SourceFile
 from app.knowledge.retrieve.embedders import Embedder, Vectors
@@ -91,14 +92,23 @@ class Indexer:
             self.database.announce(origin, (file.name for file in files))
             yield from _Run(self, origin, files, follow).steps()
 
-    def add_text(self, origin: str, name: str, text: Text) -> None:
-        """Index one text that is no file."""
+    def add_documents(self, origin: str, documents: Mapping[str, tuple[str, dict[str, Any]]]) -> None:
+        """Index documents that are no files: name -> (text, metadata), each one passage, exactly as it is."""
         with self.lock:
-            self.database.announce(origin, [name])
-            record = next(record for record in self.database.files(origin) if record.path == name)
-            new = prepare(record.id, hashlib.blake2b(text.content.encode()).hexdigest(), "", text)
-            if new.hash != record.hash and new.passages:
-                self.publish([new], np.concatenate(list(self.embed(embedded_texts(new)))))
+            self.database.announce(origin, documents)
+            records = {record.path: record for record in self.database.files(origin)}
+            self.database.set_metadata({records[name].id: metadata for name, (_, metadata) in documents.items()})
+            changed = []
+            for name, (content, _) in documents.items():
+                digest = hashlib.blake2b(content.encode()).hexdigest()
+                if digest != records[name].hash:
+                    whole = [Passage(0, len(content))]
+                    keywords = [("", segmented(content))]
+                    changed.append(Prepared(records[name].id, digest, "", Text(content), whole, keywords))
+            for at in range(0, len(changed), GROUP):
+                part = changed[at : at + GROUP]
+                texts = [text for new in part for text in embedded_texts(new)]
+                self.publish(part, np.concatenate(list(self.embed(texts))))
 
     def remove(self, file_ids: Iterable[int]) -> None:
         """Take files out of the index."""

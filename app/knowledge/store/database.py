@@ -8,13 +8,14 @@ killed at, removing the journalled vectors makes both stores equal again.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import Any, Literal
 
+from app.errors import BadInput
 from app.knowledge.ingest.chunking import Passage
 from app.knowledge.ingest.documents import Text
 from app.knowledge.store.snapshot import Snapshot
@@ -33,6 +34,7 @@ CREATE TABLE IF NOT EXISTS passages (
     id INTEGER PRIMARY KEY, version INTEGER NOT NULL, number INTEGER NOT NULL, start INTEGER NOT NULL,
     stop INTEGER NOT NULL, page INTEGER, heading TEXT NOT NULL, content TEXT NOT NULL, UNIQUE (version, number));
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(heading, content, tokenize='porter unicode61');
+CREATE TABLE IF NOT EXISTS added (file INTEGER PRIMARY KEY, metadata TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS files_by_version ON files (version);
 """
 ADD_NOTES = """
@@ -148,6 +150,22 @@ class Database:
                 ((origin, path) for path in paths),
             )
 
+    def set_metadata(self, metadata: Mapping[int, dict[str, Any]]) -> None:
+        """Keep what a program said about documents that are no files. Raises BadInput for what is no JSON."""
+        try:
+            rows = [(file_id, json.dumps(value)) for file_id, value in metadata.items()]
+        except (TypeError, ValueError) as error:
+            raise BadInput(reason_zh="元数据必须是 JSON。", reason_en="Metadata must be JSON.") from error
+        with self._change() as connection:
+            connection.executemany("INSERT OR REPLACE INTO added (file, metadata) VALUES (?, ?)", rows)
+
+    def metadata(self, file_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """What was said about those of the files that are documents added by a program."""
+        wanted = set(file_ids)
+        with self._connection() as connection:
+            rows = connection.execute("SELECT file, metadata FROM added").fetchall()
+        return {file_id: json.loads(value) for file_id, value in rows if file_id in wanted}
+
     def touch(self, file_id: int, stamp: str) -> None:
         """The file's content was looked at and is what the index has seen already."""
         with self._change() as connection:
@@ -201,6 +219,7 @@ class Database:
             for file_id in file_ids:
                 retired |= _retire(connection, file_id)
                 connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
+                connection.execute("DELETE FROM added WHERE file = ?", (file_id,))
             return retired
 
     def journal(self) -> dict[int, int]:

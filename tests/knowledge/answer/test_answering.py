@@ -245,6 +245,6 @@ def test_texts_added_through_langchain_are_found(start: Start) -> None:
     service.make(ANN, "mine")
     store = service.store(ANN, "mine")
     store.add_texts(["火星上没有海。", "土星有环。"], [{"source": "mars"}, {"source": "saturn"}])
-    document, score = store.similarity_search_with_score("火星", k=1)[0]
+    document, score = store.similarity_search_with_score(query="火星", k=1)[0]
     assert document.metadata["source"] == "mars"
     assert score > 0

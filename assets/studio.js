@@ -104,6 +104,19 @@
     dialog.onclick = answer;
     dialog.showModal();
   }, true);
+  // A mark in an answer leads to the card of its source; the address stays what it is.
+  document.addEventListener("click", (event) => {
+    const mark = event.target.closest?.('a[href^="#source-"]');
+    if (!mark) return;
+    event.preventDefault();
+    const card = document.getElementById(mark.getAttribute("href").slice(1));
+    if (!card) return;
+    const folded = card.closest("details");
+    if (folded) folded.open = true;
+    for (const other of document.querySelectorAll(".source.shown")) other.classList.remove("shown");
+    card.classList.add("shown");
+    card.scrollIntoView({block: "nearest"});
+  });
   const tabs = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")];
   const follow = () => {
     const wanted = new URLSearchParams(location.search).get("tab") || "chat";

@@ -114,7 +114,7 @@ def test_upload_ask_see_the_source_and_open_the_document(visit: Callable[..., An
     mark = page.locator("#knowledge-chat a[href='#source-1-1']").first
     assert "笔记.md" in str(mark.get_attribute("title"))
     mark.click()
-    assert page.url.endswith("#source-1-1"), "the mark leads to the card of its source, in this page"
+    page.locator("#source-1-1.shown").wait_for()  # the mark leads to the card of its source
     source = page.locator(".source.cited").first
     source.wait_for()
     assert "笔记.md · 第二周 > 量化" in source.inner_text()

@@ -69,6 +69,18 @@ def test_what_was_proven_is_kept_with_the_checkpoint(llama: Path, tmp_path: Path
     assert verdict_key(llama, loaded, None) != key != verdict_key(llama, loaded, "4bit")
 
 
+def test_other_logits_in_the_batch_than_alone_are_found(llama: Path) -> None:
+    engine = Engine("llama", loaded_from(llama), EngineOptions(cache_tokens=512, page_size=16))
+    layer = engine.loaded.model.get_submodule("model.layers.1.mlp")  # not of the twin that reads alone
+    handle = layer.register_forward_hook(lambda _module, _arguments, out: out * 1.1)
+    try:
+        assert "differ" in engine.proof()
+        handle.remove()
+        assert engine.proof() == ""
+    finally:
+        engine.close()
+
+
 def test_weights_that_are_no_numbers_are_an_error_of_loading(llama: Path, tmp_path: Path) -> None:
     weights = load_file(llama / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][3, 3] = float("nan")
@@ -97,7 +109,9 @@ def test_a_reward_model_is_no_chat_model(llama: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["mistral", "gemma3_text"])
 def test_scores_beside_a_running_request_are_those_of_the_model_alone(kind: str, tmp_path: Path) -> None:
-    engine = Engine(kind, loaded_from(save_tiny(kind, tmp_path)), EngineOptions(cache_tokens=1024, page_size=16))
+    engine = Engine(
+        kind, loaded_from(save_tiny(kind, tmp_path, sliding_window=256)), EngineOptions(cache_tokens=1024, page_size=16)
+    )
     ask, answer = turns("A long prompt. " * 8), "some answer"
     alone = [score.logprob for score in engine.score_tokens(ask, answer, 2)]
     try:

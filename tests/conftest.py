@@ -115,9 +115,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop would be in the way of asyncio in other files
 def chromium() -> Iterator["Browser"]:
-    """One browser for all tests; Debian's if there is one, else Playwright's own."""
+    """One browser for the tests of a file; Debian's if there is one, else Playwright's own."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(

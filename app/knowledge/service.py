@@ -29,6 +29,7 @@ from app.knowledge.store.collections import (
     Catalogue,
     CollectionRecord,
     DataInUse,
+    FileGone,
     NotYours,
     OtherEmbedder,
     Owner,
@@ -253,8 +254,8 @@ class KnowledgeService:
 
     def link(self, owner: Owner, name: str, hit: Hit) -> str:
         """An address that opens the document at this passage, for this person."""
-        passage = hit.passage
-        return self.links.make(Place(owner.name, owner.guest, name, passage.file_id, passage.start, passage.end))
+        found = hit.passage
+        return self.links.make(Place(owner, name, found.file_id, found.path, found.start, found.end))
 
     def document(self, owner: Owner, name: str, file_id: int) -> tuple[str, Text]:
         """Name and text of a file in a collection this person may read."""
@@ -262,7 +263,7 @@ class KnowledgeService:
         record = next((record for record in database.files() if record.id == file_id), None)
         text = database.text(file_id) if record else None
         if record is None or text is None:
-            raise BadInput(reason_zh="这个文件已经不在集合里。", reason_en="This file is no longer in the collection.")
+            raise FileGone
         return record.path, text
 
     # Inside

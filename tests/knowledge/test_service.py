@@ -1,11 +1,14 @@
 """Whose collection it is: nobody reads, changes, opens or guesses another's."""
 
+from base64 import urlsafe_b64decode
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.access.identity import guest_of
 from app.errors import BadInput
 from app.knowledge.answer.document_links import Links, Place, router
 from app.knowledge.service import KnowledgeService
@@ -116,12 +119,39 @@ def test_a_link_is_for_one_person_and_cannot_be_forged(service: KnowledgeService
     hit = service.search(ANN, "course", "量化")[0]
     link = service.link(ANN, "course", hit)
     assert browser.get(link, headers={"x-user": "bob"}).status_code == 403
-    place = Place("ann", False, "course", hit.passage.file_id, 0, 5)
-    assert browser.get(Links().make(place)).status_code == 403
-    assert browser.get(service.links.make(place, now=0)).status_code == 403
-    assert browser.get("/knowledge/document?key=nonsense").status_code == 403
+    place = Place(ANN, "course", hit.passage.file_id, hit.passage.path, 0, 5)
+    assert browser.get(Links().make(place), headers={"x-user": "ann"}).status_code == 403
+    assert browser.get(service.links.make(place, now=0), headers={"x-user": "ann"}).status_code == 403
+    refused = browser.get("/knowledge/document?key=nonsense", headers={"accept-language": "zh-CN"})
+    assert refused.status_code == 403 and "重新提问" in refused.text
     service.delete(ANN, "course")
     assert browser.get(link, headers={"x-user": "ann"}).status_code == 404
+
+
+def test_a_guest_s_link_opens_that_one_document_for_whoever_has_it_and_tells_nothing_of_the_guest(
+    service: KnowledgeService, browser: TestClient, tmp_path: Path
+) -> None:
+    guest = guest_of("f" * 32)
+    owner = Owner(guest, guest=True)
+    (tmp_path / "x.txt").write_text("about elephants")
+    run(service.index_uploads(owner, "my papers", [(tmp_path / "x.txt", "x.txt")]))
+    link = service.link(owner, "my papers", service.search(owner, "my papers", "elephants")[0])
+    assert link == service.link(owner, "my papers", service.search(owner, "my papers", "elephants")[0])
+    key = parse_qs(urlsplit(link).query)["key"][0]
+    for told in (key, urlsafe_b64decode(key + "=" * (-len(key) % 4)).decode("latin1")):
+        assert not any(secret in told for secret in (guest.removeprefix("guest:"), "f" * 32, "my papers", "x.txt"))
+    assert "about elephants</mark>" in browser.get(link).text
+    service.remove_files(owner, "my papers", [file.id for file in service.files(owner, "my papers")])
+    run(service.index_uploads(owner, "my papers", [(tmp_path / "x.txt", "another.txt")]))
+    assert [file.id for file in service.files(owner, "my papers")] == [1], "ids are given again"
+    assert browser.get(link).status_code == 404
+
+
+def test_the_oldest_links_are_forgotten_first() -> None:
+    links = Links(most=2)
+    places = [Place(GUEST, "mine", number, "x.txt", 0, 5) for number in range(3)]
+    keys = [parse_qs(urlsplit(links.make(place)).query)["key"][0] for place in (*places[:2], places[0], places[2])]
+    assert [links.read(key) for key in keys] == [places[0], None, places[0], places[2]]
 
 
 def test_markup_in_a_document_is_shown_and_not_run(

@@ -1,23 +1,23 @@
-"""Signed links that open a document at a passage, checked for one reader when followed."""
+"""Links that open a document at a passage: random keys in a table, checked for one reader when followed."""
 
-import hmac
-import json
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from html import escape
-from secrets import token_bytes
+from secrets import token_urlsafe
+from threading import Lock
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from app.errors import StudioError
 from app.knowledge.ingest.documents import Text
-from app.knowledge.store.collections import Owner
+from app.knowledge.store.collections import FileGone, Owner
+from app.texts import chosen_language
 
 SECONDS = 12 * 3600
+MOST = 20_000  # about ten megabytes; an answer has twenty links at most
 PATH = "knowledge/document"  # relative, so that it also holds behind a proxy's prefix
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -31,46 +31,51 @@ overflow-wrap:anywhere;color-scheme:light dark}}mark{{padding:.1em 0}}h1{{font-s
 <h1>{title}</h1>{before}<mark id="passage">{passage}</mark>{after}"""
 
 
+class NotOpen(StudioError):
+    zh = "这个链接不是给您的，或已过期。请在页面上重新提问，再点来源中的链接。"
+    en = "This link is not yours or has expired. Ask again on the page and follow the link under its sources."
+
+
 @dataclass(frozen=True)
 class Place:
-    """A span of a file in a collection, for one reader."""
+    """A span of a file in a collection, for one reader. `path` is the file's name: ids are given again."""
 
-    owner: str
-    guest: bool
+    owner: Owner
     collection: str
     file_id: int
+    path: str
     start: int
     end: int
 
 
 class Links:
-    """Signs and reads links; the secret lives as long as the process."""
+    """Random addresses of places, kept in memory: an address tells nothing of its reader. Safe from several threads.
 
-    def __init__(self) -> None:
-        self._secret = token_bytes(32)
+    When there are more than `most`, the oldest are forgotten.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._keys: OrderedDict[Place, str] = OrderedDict()
+        self._places: dict[str, tuple[Place, float]] = {}
+        self._lock = Lock()
 
     def make(self, place: Place, now: float | None = None) -> str:
-        """The address that opens this place."""
+        """The address that opens this place; the same as before while that is known."""
         expires = (time.time() if now is None else now) + SECONDS
-        fields = [place.owner, place.guest, place.collection, place.file_id, place.start, place.end, expires]
-        body = json.dumps(fields).encode()
-        key = urlsafe_b64encode(self._sign(body) + body).decode()
+        with self._lock:
+            key = self._keys.setdefault(place, token_urlsafe(24))
+            self._keys.move_to_end(place)
+            self._places[key] = place, expires
+            if len(self._keys) > self._most:
+                _, oldest = self._keys.popitem(last=False)
+                del self._places[oldest]
         return f"{PATH}?key={key}#passage"
 
     def read(self, key: str) -> Place | None:
-        """The place, or None if the key was not made here or is too old."""
-        try:
-            raw = urlsafe_b64decode(key.encode())
-        except ValueError:
-            return None
-        signature, body = raw[:32], raw[32:]
-        if not hmac.compare_digest(signature, self._sign(body)):
-            return None
-        *fields, expires = json.loads(body)
-        return Place(*fields) if time.time() < expires else None
-
-    def _sign(self, body: bytes) -> bytes:
-        return hmac.digest(self._secret, body, sha256)
+        """The place, or None if the key was not made here, is too old or forgotten."""
+        place, expires = self._places.get(key, (None, 0.0))
+        return place if time.time() < expires else None
 
 
 def router(
@@ -78,18 +83,23 @@ def router(
     document: Callable[[Owner, str, int], tuple[str, Text]],
     user_of: Callable[[Request], str | None] = lambda _: None,
 ) -> APIRouter:
-    """The route that links lead to. `user_of` names the login of a request, where logins are used."""
+    """The route that links lead to. `user_of` names the login of a request, where logins are used.
+
+    A login's link opens for that login; whoever has a guest's link may read that one document.
+    """
     routes = APIRouter()
 
     @routes.get(f"/{PATH}")
     def open_document(request: Request, key: str) -> HTMLResponse:
-        place = links.read(key)
-        if place is None or (not place.guest and user_of(request) != place.owner):
-            raise HTTPException(403, "This link is not yours or has expired.")
+        place, language = links.read(key), chosen_language(request.cookies, request.headers)
+        if place is None or (not place.owner.guest and user_of(request) != place.owner.name):
+            raise HTTPException(403, NotOpen().text(language))
         try:
-            name, text = document(Owner(place.owner, place.guest), place.collection, place.file_id)
+            name, text = document(place.owner, place.collection, place.file_id)
+            if name != place.path:
+                raise FileGone
         except StudioError as error:
-            raise HTTPException(404, error.text("en")) from error
+            raise HTTPException(404, error.text(language)) from error
         return HTMLResponse(page(name, text, place.start, place.end), headers=HEADERS)
 
     return routes

@@ -36,6 +36,11 @@ class NotYours(StudioError):
     en = "The collection {name} was shared by somebody else: you can ask it, not change it."
 
 
+class FileGone(StudioError):
+    zh = "这个文件已经不在集合里。"
+    en = "This file is no longer in the collection."
+
+
 class DataInUse(StudioError):
     zh = "数据文件夹 {folder} 正被另一个进程使用。请在页面上操作，或先停止那个进程。"
     en = "The data folder {folder} is in use by another process. Use its page, or stop it first."

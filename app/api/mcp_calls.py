@@ -77,11 +77,16 @@ class Progress:
         anyio.from_thread.run(self._context.report_progress, done, None, message)
 
 
-def caller_of(context: ToolContext) -> Caller:
-    """Who was let in with this call."""
+def request_of(context: ToolContext) -> Request:
+    """The HTTP request that this call came with."""
     request = context.request_context.request
     assert isinstance(request, Request)
-    caller: Caller = request.scope[CALLER]
+    return request
+
+
+def caller_of(context: ToolContext) -> Caller:
+    """Who was let in with this call."""
+    caller: Caller = request_of(context).scope[CALLER]
     return caller
 
 

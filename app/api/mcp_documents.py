@@ -8,10 +8,18 @@ import anyio
 from pydantic import Field
 
 from app.api.authentication import Caller
-from app.api.mcp_calls import ModelName, ToolContext, caller_of, usable_model
-from app.api.routes import Api
+from app.api.mcp_calls import ModelName, ToolContext, caller_of, request_of, usable_model
+from app.api.routes import Api, language_of
 from app.knowledge.answer.answering import Answer, Question
-from app.knowledge.retrieve.retrieval import Hit
+from app.knowledge.answer.plain_answer import (
+    PlainPassage,
+    PlainQuote,
+    PlainVerdict,
+    marked_text,
+    plain_passage,
+    plain_quotes,
+    plain_verdicts,
+)
 from app.knowledge.service import SAMPLES, KnowledgeService
 from app.knowledge.store.collections import Owner
 
@@ -19,21 +27,13 @@ Collection = Annotated[str, Field(description="A name from list_collections.", m
 
 
 @dataclass(frozen=True)
-class FoundPassage:
-    """A passage of a document; `heading` is the path of headings above it, `page` counts from 1 where there are any."""
-
-    source: str
-    heading: str
-    page: int | None
-    text: str
-
-
-@dataclass(frozen=True)
 class DocumentAnswer:
-    """An answer whose marks [1], [2] … number the passages."""
+    """An answer with a mark behind each sentence: the number of the passage that holds it, or that none was found."""
 
     answer: str
-    passages: list[FoundPassage]
+    passages: list[PlainPassage]
+    quotes: list[PlainQuote]
+    verdicts: list[PlainVerdict]
 
 
 class DocumentTools:
@@ -53,7 +53,7 @@ class DocumentTools:
         query: Annotated[str, Field(description="What to look for, in any words.", max_length=10_000)],
         collection: Collection = SAMPLES,
         k: Annotated[int, Field(description="How many passages.", ge=1, le=50)] = 5,
-    ) -> list[FoundPassage]:
+    ) -> list[PlainPassage]:
         """Find the passages of a collection's documents that fit a query best, by meaning and by words.
 
         Chinese and English documents are found. Each passage comes with its file, headings and page.
@@ -62,7 +62,7 @@ class DocumentTools:
         hits = await anyio.to_thread.run_sync(
             self._knowledge.search, owner, collection, query, k, abandon_on_cancel=True, limiter=self._threads
         )
-        return [_found(hit) for hit in hits]
+        return [plain_passage(hit) for hit in hits]
 
     async def ask_documents(
         self,
@@ -74,7 +74,9 @@ class DocumentTools:
     ) -> DocumentAnswer:
         """Let a language model of this server answer a question from a collection's documents, with its sources.
 
-        Where the documents do not tell, the answer says so.
+        Every sentence of the answer is checked against the documents: behind one that they hold stands the number of
+        its passage, behind any other that it was not found; do not rely on those. The quotes are the documents' own
+        words. Where the documents do not tell, the answer says so.
         """
         caller, left = caller_of(context), threading.Event()
         name = await usable_model(self._api, context, model)
@@ -92,13 +94,13 @@ class DocumentTools:
             answer = await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
         finally:
             left.set()
-        return DocumentAnswer(answer.text, [_found(hit) for hit in answer.hits])
+        return DocumentAnswer(
+            marked_text(answer, language_of(request_of(context))),
+            [plain_passage(hit) for hit in answer.hits],
+            plain_quotes(answer),
+            plain_verdicts(answer),
+        )
 
 
 def _owner(caller: Caller) -> Owner:
     return Owner(caller.owner) if caller.owner else Owner(caller.visitor, guest=True)
-
-
-def _found(hit: Hit) -> FoundPassage:
-    passage = hit.passage
-    return FoundPassage(passage.path, " > ".join(passage.heading), passage.page, passage.content)

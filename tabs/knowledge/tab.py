@@ -1,6 +1,7 @@
 """Knowledge tab: ask documents, with sources; endpoints `/index`, `/search`, `/ask`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import gradio as gr
 
 from app.knowledge.answer.answering import Question
+from app.knowledge.answer.plain_answer import marked_text, plain_passage
 from app.knowledge.service import SAMPLES, KnowledgeService
 from app.models.interface import Message, Registry, SamplingDefaults
 from tabs.knowledge.collections import CollectionsPanel
 from tabs.knowledge.talk import sampling_of, wire_talk
-from tabs.knowledge.view import answer_text, owner_of, plain, plain_checks, plain_progress
+from tabs.knowledge.view import owner_of, plain_checks, plain_progress
 from tabs.knowledge.widgets import draw
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
@@ -51,7 +53,7 @@ def search(
     service: KnowledgeService, visitor: Visitor, collection: str, query: str, k: int = 5
 ) -> list[dict[str, Any]]:
     """The best passages of a collection for a query."""
-    return [plain(hit) for hit in service.search(owner_of(visitor), collection, query, int(k))]
+    return [asdict(plain_passage(hit)) for hit in service.search(owner_of(visitor), collection, query, int(k))]
 
 
 def ask(
@@ -83,8 +85,8 @@ def ask(
         {"quotes": [], "verdicts": []},
     ]  # gradio forgets a cancel that comes before the first value, and hears others only between two
     for answer in service.ask(owner_of(visitor), collection, asked):
-        text = answer_text(visitor, answer) if use_documents else answer.alone
-        yield [text, [plain(hit) for hit in answer.hits], plain_checks(answer)]
+        text = marked_text(answer, visitor.language) if use_documents else answer.alone
+        yield [text, [asdict(plain_passage(hit)) for hit in answer.hits], plain_checks(answer)]
 
 
 def _turns(history: Sequence[Any]) -> list[Message]:

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from html import escape
 from typing import Any
 
 from app.errors import StudioError, Unexpected
 from app.knowledge.answer.answering import Answer
-from app.knowledge.answer.verdicts import MARK, marked
+from app.knowledge.answer.plain_answer import marked_text, plain_quotes, plain_verdicts
+from app.knowledge.answer.verdicts import MARK
 from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.ingest.jobs import Job
 from app.knowledge.retrieve.retrieval import Hit
@@ -29,17 +31,6 @@ def owner_of(visitor: Visitor) -> Owner:
     return Owner(visitor.name, guest=not visitor.login)
 
 
-def answer_text(visitor: Visitor, answer: Answer, mark: str = "[{number}]") -> str:
-    """The answer with a mark behind each sentence that a source holds and a word behind each other one.
-
-    While it is being written, as it comes.
-    """
-    if not answer.verdicts:
-        return answer.text
-    text = marked(answer.text, answer.verdicts, " " + visitor.text("knowledge.unsupported"), mark)
-    return text or visitor.text("knowledge.only_echo")
-
-
 def said_by_model(answer: Answer) -> str:
     """The model's words as a turn of the conversation: without marks and notes."""
     return MARK.sub("", answer.text).strip()
@@ -57,11 +48,11 @@ def answer_markdown(visitor: Visitor, answer: Answer, exchange: int) -> str:
         return f'[{number}](#source-{exchange}-{number} "{hint}")'
 
     if not answer.quotes:
-        return answer_text(visitor, answer)
+        return marked_text(answer, visitor.language)
     quoted = [f"> {literal(' '.join(quote.text.split()))} {chip(quote.number)}" for quote in answer.quotes]
     parts = [f"**{visitor.text('knowledge.from_documents')}**", *quoted]
     if answer.text:
-        written = answer_text(visitor, answer, "[[{number}]]")
+        written = marked_text(answer, visitor.language, "[[{number}]]")
         written = re.sub(r"\[\[(\d+)\]\]", lambda mark: " " + chip(int(mark[1])), written)
         title = visitor.text("knowledge.from_model")
         held = any(verdict.judgement == "supported" for verdict in answer.verdicts)
@@ -79,43 +70,11 @@ def literal(text: str) -> str:
 
 
 def plain_checks(answer: Answer) -> dict[str, Any]:
-    """Quotes and verdicts as `/ask` gives them; `start` and `end` of a quote are places in its document."""
-    quotes = [
-        {**_place(answer.hits[quote.number - 1], quote.start, quote.end), "passage": quote.number, "text": quote.text}
-        for quote in answer.quotes
-    ]
-    verdicts = []
-    for verdict in answer.verdicts:
-        held = answer.hits[verdict.passage - 1] if verdict.passage else None
-        spans = [[held.passage.start + start, held.passage.start + end] for start, end in verdict.spans] if held else []
-        verdicts.append(
-            {
-                "sentence": MARK.sub("", answer.text[verdict.start : verdict.end]).strip(),
-                "verdict": verdict.judgement,
-                "passage": verdict.passage or None,
-                "source": held.passage.path if held else None,
-                "spans": spans,
-            }
-        )
-    return {"quotes": quotes, "verdicts": verdicts}
-
-
-def _place(hit: Hit, start: int, end: int) -> dict[str, Any]:
-    passage = hit.passage
+    """Quotes and verdicts as `/ask` gives them."""
     return {
-        "source": passage.path,
-        "page": passage.page,
-        "heading": " > ".join(passage.heading),
-        "start": passage.start + start,
-        "end": passage.start + end,
+        "quotes": [asdict(quote) for quote in plain_quotes(answer)],
+        "verdicts": [asdict(verdict) for verdict in plain_verdicts(answer)],
     }
-
-
-def plain(hit: Hit) -> dict[str, Any]:
-    """A passage as `/search` gives it."""
-    passage = hit.passage
-    place = _place(hit, 0, passage.end - passage.start)
-    return {**place, "score": round(hit.score, 4), "text": passage.content}
 
 
 def sources_view(

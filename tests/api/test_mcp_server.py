@@ -18,6 +18,7 @@ from mcp.types import CancelledNotification, CancelledNotificationParams, Client
 from starlette.applications import Starlette
 
 from app.access.api_keys import read_keys
+from app.access.identity import Login
 from app.access.session_limits import SessionLimits
 from app.agent.sandbox.probe import probe
 from app.agent.service import AgentService
@@ -128,10 +129,12 @@ def test_a_task_counts_as_a_page_while_it_runs(folder: Path) -> None:
     if sys.platform != "linux" or probe().mode == "off":
         pytest.skip("no sandbox here")
     sessions, model = SessionLimits(1), FakeModel("tiny", script=capable)
+    file = folder / "keys"
+    file.write_text("ada:one\n")
 
     async def use(url: str) -> None:
-        async with session_at(url) as session:
-            sessions.enter("address 127.0.0.1", "a page of the same visitor")
+        async with session_at(url, "one") as session:
+            sessions.enter(Login("ada"), "a page of the same visitor")
             for tool, arguments in (("solve_with_python", {"task": "Add 1 to 10."}), ("run_python", {"code": "1"})):
                 refused = await session.call_tool(tool, arguments)
                 assert "1 of your pages hold" in refused.content[0].text
@@ -140,7 +143,7 @@ def test_a_task_counts_as_a_page_while_it_runs(folder: Path) -> None:
                 solved = await session.call_tool("solve_with_python", {"task": "Add 1 to 10."})
                 assert solved.content[-1].text == "[answer]\nThe sum is 55."
 
-    with serving(FakeRegistry(model), folder, interpreter=True, sessions=sessions) as url:
+    with serving(FakeRegistry(model), folder, interpreter=True, keys=str(file), sessions=sessions) as url:
         asyncio.run(use(url))
     assert len(model.prompts) == 4
 
@@ -247,7 +250,7 @@ def test_tuned_models_are_listed_to_their_owner_only(folder: Path) -> None:
 
 
 def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Path) -> None:
-    model = FakeModel("tiny", script=lambda _: ["量化把显存降到三成[1]。"])
+    model = FakeModel("tiny", script=lambda _: ["量化把显存降到三成。大象会飞[1]。"])
     registry = FakeRegistry(model)
     knowledge = KnowledgeService(registry, folder, embedder="words", lease_embedder=lease_of(lambda _: WordEmbedder()))
     note = folder / "note.md"
@@ -266,8 +269,11 @@ def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Pat
             assert "降到三成" in passage["text"]
             asked = {"question": "量化把显存降到多少？", "collection": "notes"}
             answer = (await session.call_tool("ask_documents", asked)).structuredContent
-            assert "三成" in answer["answer"]
-            assert answer["passages"][0]["source"] == "note.md"
+            assert answer["answer"] == "量化把显存降到三成[1]。大象会飞 (not found in the sources)。"
+            assert answer["passages"] == [passage]
+            assert "4 比特量化把显存降到三成。" in [quote["text"] for quote in answer["quotes"]]
+            told = [(each["sentence"], each["verdict"], each["passage"]) for each in answer["verdicts"]]
+            assert told == [("量化把显存降到三成。", "supported", 1), ("大象会飞。", "not found", None)]
         async with session_at(url, "two") as session:
             for tool, asked in (("search_documents", {"query": "量化"}), ("ask_documents", {"question": "量化"})):
                 refused = await session.call_tool(tool, {**asked, "collection": "notes"})

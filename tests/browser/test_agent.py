@@ -114,7 +114,7 @@ def test_stop_ends_running_code(scene: Scene, open_page: Callable[..., Any]) -> 
     ask(page, "loop")
     page.get_by_text("Code · running").wait_for()
     page.locator("#agent-box .stop-button, #agent-box button").last.click()
-    page.get_by_text("Stopped.").wait_for()
+    page.get_by_text("Stopped.", exact=True).wait_for()
     assert page.get_by_text("never").count() == 0
 
 

@@ -3,10 +3,11 @@
 import argparse
 import sys
 
+from app.access.identity import server
 from app.evaluate.service import EvaluationService, Row
 from app.evaluate.tasks import find_task, shipped_tasks
 
-OWNER = "local"  # runs made in the terminal
+OWNER = server("terminal")  # whoever has the machine may ask every model, whose ever it is
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

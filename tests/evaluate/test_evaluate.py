@@ -1,5 +1,6 @@
 """Tasks are checked, answers marked, runs kept for their owner alone; the command prints a table."""
 
+import argparse
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 
+from app.access.identity import belongs
+from app.evaluate import command
 from app.evaluate.marking import mark
 from app.evaluate.matching import plain, states
 from app.evaluate.service import EvaluationService, NothingChosen
@@ -156,6 +159,24 @@ def test_a_run_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     assert service.seconds_expected("ada", ["another"], [ARITHMETIC]) is None
     assert service.runs("lin") == [] and service.read("lin", run_id) is None
     assert service.read("ada", "../" + run_id) is None
+
+
+class Adas(FakeRegistry):
+    """All its models are Ada's."""
+
+    def for_visitor(self, visitor: str) -> FakeRegistry:
+        return self if belongs("ada", visitor) else FakeRegistry()
+
+
+def test_the_command_asks_anybody_s_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"question": "What is 1 plus 1?", "answers": ["2"]}\n')
+    parser = argparse.ArgumentParser()
+    command.add_options(parser)
+    options = parser.parse_args(["tiny+hers", "--tasks", str(own)])
+    registry = Adas(FakeModel("tiny+hers", script=lambda _: ["2"]))
+    assert command.evaluate(EvaluationService(registry, tmp_path), options) == 0
+    assert "| tiny+hers | own | 1 | 1 | 100% |" in capsys.readouterr().out
 
 
 def test_what_was_finished_before_a_stop_is_kept(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -36,6 +37,13 @@ from app.web.ui import appearance
 log = logging.getLogger(__name__)
 THREADS = 256  # a streaming answer holds one
 LAST_ANSWERS_S = 20.0  # how long answers under way may still take when the server is told to end
+# Event streams are among what it leaves alone; gradio compresses by itself only files that are named as text.
+COMPRESSED = Middleware(
+    GZipMiddleware,
+    minimum_size=1000,
+    compresslevel=5,
+    exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream", "application/pdf"),
+)
 DELIVERY_S = 1.0  # how long the last words of an answer may take to the browser
 
 
@@ -56,6 +64,7 @@ def launch(blocks: gr.Blocks, services: Services) -> tuple[str, str | None]:
             app_kwargs={
                 "routes": [*routes(services), *api.routes, *entrance.routes],
                 "middleware": [
+                    COMPRESSED,  # first, so that the others see bodies as they are
                     trust_proxies(settings.trusted_proxies),
                     *guard(settings),
                     *entrance.middleware,

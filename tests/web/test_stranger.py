@@ -104,6 +104,23 @@ def test_every_event_answers_a_stranger_by_its_number(address: str) -> None:
             assert not any(mark in answer.text for mark in PATHS), function["api_name"]
 
 
+def test_the_page_is_compressed_for_who_asks_and_event_streams_never(address: str) -> None:
+    asked, plain = {"accept-encoding": "gzip"}, {"accept-encoding": "identity"}
+    with httpx.Client(base_url=address, timeout=60) as client:
+        for path in ("/", "/config"):
+            whole = client.get(path, headers=plain)
+            assert "content-encoding" not in whole.headers
+            packed = client.get(path, headers=asked)
+            assert packed.headers["content-encoding"] == "gzip" and "accept-encoding" in packed.headers["vary"].lower()
+            assert int(packed.headers["content-length"]) < len(whole.content) / 4
+            assert packed.text[:15] == whole.text[:15]
+        for path in ("queue/data?session_hash=packed", "heartbeat/packed"):
+            with client.stream("GET", f"/gradio_api/{path}", headers=asked) as stream:
+                assert stream.headers["content-type"].startswith("text/event-stream")
+                assert "content-encoding" not in stream.headers
+                assert next(stream.iter_text())
+
+
 def test_a_name_of_the_server_s_own_gives_a_stranger_nothing(public: Public) -> None:
     address, services, _ = public
     limit = services.registry.meter.allowance.requests_at_once

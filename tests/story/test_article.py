@@ -238,7 +238,7 @@ def test_a_model_that_sees_picks_among_the_closest(clip: str, tmp_path: Path, an
     list(service.illustrate("me", "t", TEXT[:1]))
     closest = service.workspace("me").article.places[0]  # type: ignore[union-attr]
     assert not eyes.prompts, "off unless asked for"
-    steps = list(service.illustrate("me", "t", TEXT[:1], visitor="ada", eyes="eyes"))
+    steps = list(service.illustrate("me", "t", TEXT[:1], visitor="ada", vision_model="eyes"))
     [(messages, sampling, visitor)] = eyes.prompts
     assert (sampling.temperature, visitor, steps[-1].step) == (0, "ada", "picking")
     assert "A boat" in messages[0]["content"]
@@ -252,7 +252,7 @@ def test_what_it_picks_stands_nowhere_else(clip: str, tmp_path: Path) -> None:
     embedder = PictureEmbedder(clip, "")
     service = IllustrationService(FakeRegistry(FakeModel("tiny"), see("2")), lambda: nullcontext(embedder))
     service.add("me", album(tmp_path))
-    list(service.illustrate("me", "t", TEXT, eyes="eyes"))
+    list(service.illustrate("me", "t", TEXT, vision_model="eyes"))
     places = service.workspace("me").article.places  # type: ignore[union-attr]
     assert len({place.chosen for place in places}) == len(places) == 3
 
@@ -262,7 +262,7 @@ def test_a_model_that_does_not_see_is_refused_before_anything_is_written(tmp_pat
     service = IllustrationService(FakeRegistry(blind), lambda: pytest.fail("not reached"))
     service.add("me", album(tmp_path, 1))
     with pytest.raises(CannotSee):
-        list(service.illustrate("me", "t", TEXT, eyes="tiny"))
+        list(service.illustrate("me", "t", TEXT, vision_model="tiny"))
     assert not blind.prompts
 
 

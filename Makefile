@@ -21,7 +21,7 @@ run: $(VENV)/.run-ready
 	@$(BIN)/python run_gradio.py $(ARGS)
 
 test: $(VENV)/.test-ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-fast: $(VENV)/.test-ready
 	$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from app.models.catalog import known_models, sources
 from app.paths import ROOT
@@ -35,13 +36,37 @@ _SLOW_PLACES = (
     "models/catalog/test_hub",
     "story/test_article",
 )
-# Tests that share one costly thing of the whole session stay on one worker, and begin first.
-_TOGETHER = {"trained": "training", "tiny_base": "training", "login_server": "login server"}
+# Files whose tests share one costly thing of the whole session stay on one worker, and the longest begin first.
+_TOGETHER = {
+    "finetune": "training",
+    "tabs/tuning": "training",
+    "browser/test_training": "training",
+    "browser/test_finishing": "training",
+    "api/test_real": "servers",
+    "web/test_real_server": "servers",
+    "agent": "sandbox",
+}
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Gives whole groups of files to a worker of pytest-xdist."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    return GroupScheduling(config, log)
+
+
+def _group(file: str) -> str:
+    place = file.removeprefix("tests/")
+    return next((group for start, group in _TOGETHER.items() if place.startswith(start)), file)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow (`make test-fast` leaves it out), and keep the tests of a file on one worker."""
-    groups: dict[pytest.Item, str] = {}
+    """Mark what is slow (`make test-fast` leaves it out); groups come first, in their order."""
+    order = list(dict.fromkeys(_TOGETHER.values()))
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         place = item.path.relative_to(ROOT / "tests").as_posix()
@@ -49,9 +74,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if "trained" in fixtures:  # the one real training of the session belongs to the first test that asks for it
             item.add_marker(pytest.mark.timeout(1200))
-        groups[item] = next((_TOGETHER[name] for name in sorted(_TOGETHER) if name in fixtures), str(item.path))
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: groups[item] != "training")
+
+    def rank(item: pytest.Item) -> int:
+        group = _group(item.path.relative_to(ROOT).as_posix())
+        return order.index(group) if group in order else len(order)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

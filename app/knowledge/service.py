@@ -134,10 +134,6 @@ class KnowledgeService:
             return self.rights.guests_index_folders
         return owner.name in self.rights.folder_owners
 
-    def may_change(self, owner: Owner, name: str) -> bool:
-        """Whether the collection of this name is this person's own."""
-        return any(record.name == name and record.owner == owner.key for record in self.collections(owner))
-
     # Indexing
 
     def index_uploads(self, owner: Owner, name: str, files: Sequence[tuple[Path, str]]) -> Iterator[IndexingProgress]:

@@ -155,10 +155,6 @@ class Engine:
         finally:
             self._adapter_leases.remove(adapter)  # no lock, as in `cancel`
 
-    def with_adapter(self, adapter: str) -> "TunedModel":
-        """As `lease_adapter`, without holding it: its requests raise AdapterGone once it is removed."""
-        return TunedModel(self, adapter)
-
     @property
     def requests(self) -> int:
         """Requests that run or wait now."""

@@ -8,11 +8,15 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from app.allocator import bound_arenas
 from app.paths import ROOT
 
 QUIET = ("httpx", "httpcore", "urllib3", "matplotlib", "asyncio", "multipart", "ContinuousBatchingLogger")
 DEFAULTS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
+    # Gradio reckons a table of its last events anew after each one, for a page that is closed here.
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
+    "GRADIO_ANALYTICS_MAX_EVENTS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -25,6 +29,7 @@ DEFAULTS = {
 
 def prepare_process(log_level: str, log_format: str = "text") -> None:
     """Logging to standard error; libraries' defaults, where the environment has not set them."""
+    bound_arenas()
     handler = logging.StreamHandler()
     handler.setFormatter(log_formatter(log_format))
     logging.basicConfig(level=log_level.upper(), handlers=[handler])

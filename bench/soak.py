@@ -1,4 +1,4 @@
-"""Soak test of a server: visitors, uploads, streams left alone and bad input, while memory and descriptors are watched.
+"""Soak test of a public server: what it holds while visitors chat, upload, leave streams alone and send bad input.
 
 make bench NAME=soak ARGS="--visitors 50 --minutes 30"     starts a server of its own
 """
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,20 +25,24 @@ from bench.measure import line, machine, percentile
 LOOK_S = 30.0
 AFTER_S = 60.0
 NAME = "smollm2-135m"
+METRICS_KEY = "soak"
+BEAT_S = 2.0  # how long a page stays open
+SLOWER = 2.0  # times its fair share: what the same request takes at the median
 
 
 @dataclass
 class Told:
-    """What the visitors saw: statuses by kind of request, and seconds."""
+    """What the visitors saw: statuses and seconds by kind of request."""
 
     statuses: Counter[str] = field(default_factory=Counter)
-    seconds: list[float] = field(default_factory=list)
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, kind: str, status: int | str, seconds: float) -> None:
         with self.lock:
             self.statuses[f"{kind} {status}"] += 1
-            self.seconds.append(seconds)
+            if status == 200:
+                self.seconds[kind].append(seconds)
 
 
 def endpoint(client: httpx.Client, name: str, data: list[Any], *, read: bool = True) -> int:
@@ -61,6 +65,19 @@ def left_alone(client: httpx.Client) -> int:
         return answer.status_code
 
 
+def chat(client: httpx.Client) -> int:
+    return endpoint(client, "chat", ["What is the sea?", None, NAME, None, 0.7, None, 16, None])
+
+
+def not_fetched(client: httpx.Client) -> int:
+    """An answer that nobody fetches."""
+    return endpoint(client, "chat", ["What is the moon?", None, NAME, None, 0.7, None, 16, None], read=False)
+
+
+def agent(client: httpx.Client) -> int:
+    return endpoint(client, "agent", ["What is 2 to the power of 10?", NAME, 1])
+
+
 def documents(client: httpx.Client) -> int:
     text = f"# Note {random.random()}\n\nThe moon pulls the sea.\n".encode()
     paths = client.post("/gradio_api/upload", files={"files": ("note.md", text)}).json()
@@ -70,7 +87,18 @@ def documents(client: httpx.Client) -> int:
 
 
 def page(client: httpx.Client) -> int:
-    return client.get("/").status_code
+    """A page that is opened, used by number, and closed without a word."""
+    status = client.get("/").status_code
+    session = f"{random.getrandbits(40):010x}"
+    with client.stream("GET", f"/gradio_api/heartbeat/{session}") as beat:
+        until = time.monotonic() + BEAT_S
+        body = {"fn_index": 0, "data": [None] * 20, "session_hash": session}
+        client.post("/gradio_api/queue/join", json=body)
+        for _ in beat.iter_bytes():
+            if time.monotonic() > until:
+                break
+            time.sleep(0.1)
+    return status
 
 
 def nonsense(client: httpx.Client) -> int:
@@ -78,15 +106,24 @@ def nonsense(client: httpx.Client) -> int:
     return client.post("/gradio_api/queue/join", json=body).status_code
 
 
-KINDS: list[Callable[[httpx.Client], int]] = [completion, left_alone, documents, page, nonsense]
+KINDS: list[Callable[[httpx.Client], int]] = [
+    *(completion, left_alone, chat, not_fetched, agent, documents, page, nonsense),
+]
+
+
+def visitor_headers() -> dict[str, str]:
+    """A token and an address of its own, as behind a proxy."""
+    address = ".".join(str(random.randint(1, 250)) for _ in range(3))
+    return {"x-studio-visitor": f"{random.getrandbits(160):040x}", "x-forwarded-for": f"8.{address}"}
 
 
 def visit(address: str, until: float, told: Told) -> None:
-    """One visitor after another, each with a token of its own, until the time is over."""
+    """One visitor after another until the time is over."""
     while time.monotonic() < until:
-        token = {"x-studio-visitor": f"{random.getrandbits(160):040x}"}
-        with httpx.Client(base_url=address, headers=token, timeout=300) as client:
+        with httpx.Client(base_url=address, headers=visitor_headers(), timeout=300) as client:
             for kind in random.sample(KINDS, len(KINDS)):
+                if time.monotonic() > until:
+                    break
                 began = time.monotonic()
                 try:
                     status: int | str = kind(client)
@@ -95,47 +132,79 @@ def visit(address: str, until: float, told: Told) -> None:
                 told.note(kind.__name__, status, time.monotonic() - began)
 
 
-def held(server: psutil.Process) -> dict[str, int]:
-    """Memory in MiB, descriptors and threads of the server with its children."""
-    family = [server, *server.children(recursive=True)]
-    memory = sum(one.memory_info().rss for one in family if one.is_running())
-    return {"mib": memory >> 20, "descriptors": server.num_fds(), "threads": server.num_threads()}
+def held(server: psutil.Process, address: str) -> dict[str, Any]:
+    """Memory in MiB of the server and of its children, its descriptors, threads and sessions."""
+    children = server.children(recursive=True)
+    asked = {"authorization": f"Bearer {METRICS_KEY}"}
+    metrics = httpx.get(f"{address}/metrics", headers=asked, timeout=60).text
+    sessions = re.search(r"^studio_sessions (\d+)", metrics, re.MULTILINE)
+    return {
+        "mib": server.memory_info().rss >> 20,
+        "children": len(children),
+        "children_mib": sum(_own_memory(one) for one in children) >> 20,
+        "descriptors": server.num_fds(),
+        "threads": server.num_threads(),
+        "sessions": int(sessions[1]) if sessions else None,
+    }
+
+
+def _own_memory(child: psutil.Process) -> int:
+    """Forked children share most of what they hold: each page counts once."""
+    try:
+        return int(child.memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def soak(visitors: int, minutes: float, data: Path) -> None:
     """Start a server, let them come, and tell what it holds every 30 s, at the end and a minute later."""
-    flags = ["--port", "0", "--data", str(data), "--requests-at-once", "100"]
+    flags = ["--public", "--port", "0", "--data", str(data), "--metrics-key", METRICS_KEY]
     process = psutil.Popen([sys.executable, "run_gradio.py", *flags], stdout=subprocess.PIPE, text=True)
     try:
         ready = next((found for row in process.stdout if (found := re.match(r"\S+ (http://\S+)", row))), None)
         assert ready is not None, "the server did not start"
+        address = ready[1]
         threading.Thread(target=process.stdout.read, daemon=True).start()
-        with httpx.Client(base_url=ready[1], timeout=300) as first:
+        with httpx.Client(base_url=address, headers=visitor_headers(), timeout=300) as first:
             for kind in KINDS:
                 kind(first)
-        told, start = Told(), held(process)
+        told, start = Told(), held(process, address)
         line(**machine(), visitors=visitors, minutes=minutes, **start)
-        until = time.monotonic() + 60 * minutes
-        running = [threading.Thread(target=visit, args=(ready[1], until, told)) for _ in range(visitors)]
-        for one in running:
-            one.start()
-        seen = []
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(LOOK_S, left))
-            seen.append(held(process))
-            line(left_s=until - time.monotonic(), **seen[-1])
-        for one in running:
-            one.join()
+        seen = _watched(process, address, visitors, minutes, told)
         time.sleep(AFTER_S)
-        middle, last, after = seen[len(seen) // 2], seen[-1], held(process)
-        line(
-            second_half_growth=last["mib"] / middle["mib"] - 1, after_to_start=after["mib"] / start["mib"] - 1, **after
-        )
-        line(requests=len(told.seconds), median_s=percentile(told.seconds, 0.5), p95_s=percentile(told.seconds, 0.95))
+        after = held(process, address)
+        at_times = (start, seen[len(seen) // 2], seen[-1], after)
+        for name in ("memory", "descriptors", "threads"):
+            told_of = {
+                when: _amount(at, name) for when, at in zip(("start", "middle", "last", "after"), at_times, strict=True)
+            }
+            line(what=name, second_half=told_of["last"] / told_of["middle"] - 1, **told_of)
+        for kind, seconds in sorted(told.seconds.items()):
+            median, slowest = percentile(seconds, 0.5), max(seconds)
+            fair = sum(one <= SLOWER * median for one in seconds) / len(seconds)
+            line(kind=kind, answers=len(seconds), median_s=median, slowest_s=slowest, within_twice_the_median=fair)
         line(**dict(sorted(told.statuses.items())))
     finally:
         process.terminate()
         process.wait()
+
+
+def _watched(process: psutil.Popen, address: str, visitors: int, minutes: float, told: Told) -> list[dict[str, Any]]:
+    until, seen = time.monotonic() + 60 * minutes, []
+    running = [threading.Thread(target=visit, args=(address, until, told)) for _ in range(visitors)]
+    for one in running:
+        one.start()
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(LOOK_S, left))
+        seen.append(held(process, address))
+        line(left_s=until - time.monotonic(), **seen[-1])
+    for one in running:
+        one.join()
+    return seen
+
+
+def _amount(seen: dict[str, Any], name: str) -> int:
+    return int(seen["mib"] + seen["children_mib"] if name == "memory" else seen[name])
 
 
 def main() -> None:

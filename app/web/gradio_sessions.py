@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter, OrderedDict
+from collections.abc import Collection
 from copy import copy
 from datetime import datetime
 
@@ -10,8 +11,9 @@ from gradio.state_holder import SessionState, StateHolder
 
 from app.access.later import later
 from app.access.lifetimes import PASSING_S, SESSION_SWEEP_S, SILENT_PAGE_S
+from app.allocator import return_freed_memory
 from app.errors import StudioError
-from tabs.shell.leaving import forget_session
+from tabs.shell.leaving import forget_session, is_answered
 
 MOST_STATES = 2000  # session states; the one not used for longest goes first
 MOST_CLAIMS = 20_000
@@ -47,6 +49,7 @@ class SessionStates(StateHolder):
     def __init__(self) -> None:
         super().__init__()
         self._open: Counter[str] = Counter()
+        self._without_state: set[str] = set()  # at the last sweep
         self._making = threading.Lock()
 
     def install(self, blocks: gr.Blocks) -> None:
@@ -71,17 +74,22 @@ class SessionStates(StateHolder):
             del self._open[session]
 
     def sweep(self, idle_s: float = PASSING_S) -> None:
-        """Forget passing sessions that are over."""
-        now = datetime.now()
-        idle = [
-            session
-            for session, used in list(self.time_last_used.items())
-            if session not in self._open
-            and (now - used).total_seconds() > idle_s
-            and not self.blocks._queue.pending_event_ids_session.get(session)
-        ]
-        for session in idle:
-            forget_session(self.blocks, session)
+        """Forget passing sessions that are over, and messages that came after their session was forgotten."""
+        now, known = datetime.now(), dict(self.time_last_used)
+        idle = {session for session, used in known.items() if (now - used).total_seconds() > idle_s}
+        without_state = {session for session in list(self._messages) if session not in known}
+        # one that is new to this list may be at its very beginning
+        for session in idle | (without_state & self._without_state):
+            if session not in self._open and not is_answered(self.blocks, session):
+                forget_session(self.blocks, session)
+        self._without_state = without_state
+        if idle:
+            return_freed_memory()
+
+    @property
+    def _messages(self) -> Collection[str]:
+        """Sessions for which gradio keeps messages."""
+        return self.blocks._queue.pending_messages_per_session
 
     def _plan(self) -> None:
         def again() -> None:

@@ -4,7 +4,7 @@ import hmac
 import logging
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -28,6 +28,7 @@ class Metrics:
         self._tokens = Counter("studio_tokens", "Tokens of prompts and answers", ["model", "kind"], registry=own)
         self._first = Histogram("studio_first_token_seconds", "Until the first token", buckets=SECONDS, registry=own)
         self._whole = Histogram("studio_answer_seconds", "Until the end of an answer", buckets=SECONDS, registry=own)
+        self._sessions = Gauge("studio_sessions", "Sessions of pages and programs that are kept", registry=own)
         self._meter = meter
         meter.observers.append(self.note)
 
@@ -40,9 +41,10 @@ class Metrics:
         if told.first_token_s is not None:
             self._first.observe(told.first_token_s)
 
-    def text(self) -> bytes:
+    def text(self, sessions: int) -> bytes:
         """All of it in Prometheus' text format."""
         self._meter.flush()
+        self._sessions.set(sessions)
         return generate_latest(self._collected)
 
 
@@ -74,7 +76,8 @@ def answer_metrics(metrics: Metrics, key: str, guarded: bool, request: Request) 
     given = request.headers.get("authorization", "").removeprefix("Bearer ")
     if (key and not hmac.compare_digest(given.encode(), key.encode())) or (guarded and not key):
         return PlainTextResponse("not here\n", status_code=404)
-    return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    sessions = len(request.app.state_holder.session_data)
+    return Response(metrics.text(sessions), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def log_answer(told: Answered) -> None:

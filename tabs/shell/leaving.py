@@ -27,9 +27,15 @@ def forget_session(blocks: gr.Blocks, session: str) -> None:
     held.delete_state(session)
     held.session_data.pop(session, None)
     held.time_last_used.pop(session, None)
-    if not queue.pending_event_ids_session.get(session):
+    if not is_answered(blocks, session):
         queue.pending_event_ids_session.pop(session, None)
         queue.pending_messages_per_session.pop(session, None)
+
+
+def is_answered(blocks: gr.Blocks, session: str) -> bool:
+    """Whether an event of the session runs or waits; gradio's own list of its events keeps also what nobody fetched."""
+    queue = blocks._queue
+    return any(event in queue.event_ids_to_events for event in list(queue.pending_event_ids_session.get(session, ())))
 
 
 def _forget(page: Page, session: str, left: float) -> None:

@@ -3,8 +3,8 @@
 On the server's side                              In the fork server and its children
 host.py     starts the parent, opens sessions     parent.py    forks one child a session
 session.py  one visitor's interpreter             warmup.py    what is imported and read beforehand
-child.py    one child's socket, pipe, process     lockdown.py  what a child does to itself (kernel.py,
-storage.py  a session's folder                                 landlock.py, seccomp.py, syscalls.py)
+child.py    one child's socket, pipe, process     lockdown.py  what a child does to itself (by app/lockdown)
+storage.py  a session's folder
 channel.py  messages, read as hostile             worker.py    runs cells
 probe.py    locks a child and attacks it, to find out what this machine can do
 """

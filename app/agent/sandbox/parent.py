@@ -4,7 +4,6 @@ A request of the server's carries a control socket, an output pipe and the child
 carries a descriptor that stands for the child.
 """
 
-import fcntl
 import gc
 import json
 import os
@@ -15,8 +14,9 @@ import tempfile
 import traceback
 from typing import Any
 
-from app.agent.sandbox import channel, kernel, libraries, lockdown, warmup, worker
+from app.agent.sandbox import channel, libraries, lockdown, warmup, worker
 from app.agent.sandbox.limits import Limits
+from app.lockdown import kernel, process
 
 REQUEST_BYTES = 1 << 16
 
@@ -65,7 +65,8 @@ def _become_session(
     """In the child: keep three descriptors, lock, and run cells. Never returns."""
     try:
         os.setsid()
-        _keep_only(*descriptors)
+        (control, output), nothing = descriptors, os.open("/dev/null", os.O_RDONLY)
+        process.keep_only(nothing, output, output, control)  # as worker.CONTROL says
         folder, limits = request["folder"], Limits(**request["limits"])
         os.chdir(folder)
         os.environ["HOME"] = os.environ["TMPDIR"] = tempfile.tempdir = folder
@@ -81,12 +82,3 @@ def _become_session(
         channel.send(worker.CONTROL, {"cell": 0, "value": "", "error": failure, "images": []})
     finally:
         os._exit(1)
-
-
-def _keep_only(control: int, output: int) -> None:
-    """Descriptors 0 to 3 become nothing, output, output, control; all others are closed."""
-    control, output = (fcntl.fcntl(descriptor, fcntl.F_DUPFD, 16) for descriptor in (control, output))
-    nothing = os.open("/dev/null", os.O_RDONLY)
-    for descriptor, place in ((nothing, 0), (output, 1), (output, 2), (control, worker.CONTROL)):
-        os.dup2(descriptor, place)
-    os.closerange(worker.CONTROL + 1, 1 << 16)

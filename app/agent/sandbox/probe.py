@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from app.agent.sandbox.kernel import SUPPORTED_MACHINES, machine
 from app.errors import StudioError
+from app.lockdown.kernel import SUPPORTED_MACHINES, machine
 
 if TYPE_CHECKING:  # host.py imports what only Linux has
     from app.agent.sandbox.host import Sandbox

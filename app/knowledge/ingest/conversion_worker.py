@@ -1,23 +1,52 @@
-"""Child process that parses files, with limits on memory and time; started again after a bad file ends it."""
+"""Parse files in child processes: each file in a locked one of its own, forked from a worker that has the parsers.
+
+A hostile file costs its own child, which can open nothing else, reach no network and start nothing. Time and memory are
+limited; a worker that does not answer is started again.
+"""
 
 import json
-import resource
+import logging
 import select
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
-from app.knowledge.ingest.converting import convert, needs_worker
-from app.knowledge.ingest.documents import Text, Unreadable
+from pydantic import TypeAdapter, ValidationError
+
+from app.knowledge.ingest.converting import convert, import_parsers, needs_worker
+from app.knowledge.ingest.documents import Note, Text, Unreadable
+from app.lockdown.kernel import hide_from_debuggers
+from app.lockdown.one_file import run_on_file, what_locks
 from app.paths import ROOT
 
-MEMORY_BYTES = 3 << 30
+log = logging.getLogger(__name__)
 SECONDS = 180.0
 
 
+@dataclass(frozen=True)
+class Reply:
+    """A file's text, or why there is none."""
+
+    text: Text | None
+    reason: Note = ("", "")
+
+
+REPLIES = TypeAdapter(Reply)
+CRASHED = Reply(
+    None,
+    (
+        "读取时占用内存过多或解析器崩溃，已跳过。",
+        "Reading it used too much memory or crashed the parser; it was passed over.",
+    ),
+)
+
+
 class Converter:
-    """Converts in the child what needs a parser, and plain text at once. Safe to use from several threads."""
+    """Converts in a child what needs a parser, and plain text at once. Safe to use from several threads."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self.seconds = seconds
@@ -26,12 +55,14 @@ class Converter:
 
     def __call__(self, path: Path, name: str) -> Text:
         if not needs_worker(name):
-            return convert(path, name)
+            with path.open("rb") as file:
+                return convert(file, name)
         with self._lock:
-            reply = json.loads(self._ask({"path": str(path), "name": name}))
-        if "reason_en" in reply:
-            raise Unreadable(**reply)
-        return Text(reply["content"], reply["markup"], tuple(reply["page_starts"]), tuple(reply["note"]))
+            reply = _read(self._ask({"path": str(path), "name": name}))
+        if reply.text is None:
+            reason_zh, reason_en = reply.reason
+            raise Unreadable(reason_zh=reason_zh, reason_en=reason_en)
+        return reply.text
 
     def close(self) -> None:
         """End the child."""
@@ -48,28 +79,28 @@ class Converter:
             line = child.stdout.readline() if waiting else None
         except BrokenPipeError:
             line = b""
-        if line:
-            return line
-        self._end()
+        if not line:
+            self._end()
         if line is None:
             raise Unreadable(
                 reason_zh=f"读取超过 {self.seconds:.0f} 秒，已跳过。",
                 reason_en=f"Reading took over {self.seconds:.0f} seconds and was given up.",
             )
-        raise Unreadable(
-            reason_zh="读取时占用内存过多或解析器崩溃，已跳过。",
-            reason_en="Reading it used too much memory or crashed the parser; it was passed over.",
-        )
+        return line
 
     def _start(self) -> subprocess.Popen[bytes]:
-        self._child = subprocess.Popen(
+        child = self._child = subprocess.Popen(
             [sys.executable, "-m", "app.knowledge.ingest.conversion_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=ROOT,
         )
-        return self._child
+        assert child.stdout
+        locked = child.stdout.readline().decode().strip()
+        if locked == "none":
+            log.warning("documents are parsed without the sandbox's lockdown: this system offers none")
+        return child
 
     def _end(self) -> None:
         child, self._child = self._child, None
@@ -81,23 +112,36 @@ class Converter:
                     pipe.close()
 
 
+def _read(line: bytes) -> Reply:
+    """What a child wrote, which may be anything."""
+    try:
+        return REPLIES.validate_json(line)
+    except ValidationError:
+        return CRASHED
+
+
+def answer(file: BinaryIO, name: str) -> bytes:
+    """In the locked child: the file's text as a reply."""
+    try:
+        reply = Reply(convert(file, name))
+    except Unreadable as error:
+        reply = Reply(None, (error.text("zh"), error.text("en")))
+    return REPLIES.dump_json(reply)
+
+
 def serve() -> None:
-    """The child: one JSON request a line, one reply a line."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    answers, sys.stdout = sys.stdout, sys.stderr  # parsers print
-    for line in sys.stdin:
+    """The worker: one request a line, one reply a line."""
+    requests, answers = sys.stdin, sys.stdout.buffer
+    import_parsers()
+    if sys.platform == "linux":
+        hide_from_debuggers()
+    answers.write(what_locks().encode() + b"\n")
+    answers.flush()
+    for line in requests:
         request = json.loads(line)
-        try:
-            text = convert(Path(request["path"]), request["name"])
-            reply: dict[str, object] = {
-                "content": text.content,
-                "markup": text.markup,
-                "page_starts": text.page_starts,
-                "note": text.note,
-            }
-        except Unreadable as error:
-            reply = error.values
-        answers.write(json.dumps(reply) + "\n")
+        with Path(request["path"]).open("rb") as file:
+            reply = run_on_file(partial(answer, name=request["name"]), file)
+        answers.write(reply.replace(b"\n", b" ") + b"\n")
         answers.flush()
 
 

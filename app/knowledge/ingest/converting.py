@@ -1,12 +1,14 @@
 """File conversion: the bytes of office files, web pages, notebooks, PDF and plain text to Markdown or text.
 
-Runs inside the conversion worker (see `conversion_worker.py`), so a hostile file costs a child process, not the server.
+Runs inside the conversion worker (see `conversion_worker.py`), so a hostile file costs a locked child, not the server.
 """
 
 import io
+import os
 import zipfile
-from pathlib import Path, PurePosixPath
-from typing import Any
+from importlib import import_module
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
 
 from app.knowledge.ingest.documents import NO_NOTE, Note, Text, Unreadable, clean
 from app.knowledge.ingest.encoding import decode
@@ -41,20 +43,20 @@ def needs_worker(name: str) -> bool:
     return suffix_of(name) in CONVERTED | {".pdf"}
 
 
-def convert(path: Path, name: str) -> Text:
-    """Read the file at `path`, whose kind is told by `name`. Raises Unreadable with the reason."""
+def convert(file: BinaryIO, name: str) -> Text:
+    """Read an open file, whose kind is told by `name`. Raises Unreadable with the reason."""
     suffix = suffix_of(name)
     if suffix in LEGACY:
         raise _legacy(suffix)
     if suffix not in SUFFIXES:
         raise Unreadable(reason_zh=f"不支持 {suffix} 文件。", reason_en=f"Files of kind {suffix} are not supported.")
-    size = path.stat().st_size
+    size = os.fstat(file.fileno()).st_size
     if size > MAX_FILE_BYTES:
         raise Unreadable(
             reason_zh=f"文件有 {size >> 20} MiB，上限是 {MAX_FILE_BYTES >> 20} MiB。请拆分后再上传。",
             reason_en=f"The file has {size >> 20} MiB, the limit is {MAX_FILE_BYTES >> 20}. Split it first.",
         )
-    text = _convert(path.read_bytes(), suffix, name)
+    text = _convert(file.read(), suffix, name)
     if not text.content.strip():
         raise Unreadable(
             reason_zh="文件里没有文字（空文件，或只有扫描图片）。",
@@ -109,6 +111,13 @@ def _markdown(raw: bytes, suffix: str, name: str) -> tuple[str, Note]:
             reason_zh=f"文件已损坏，无法按 {suffix} 读取。",
             reason_en=f"The file is damaged and cannot be read as {suffix}.",
         ) from error
+
+
+def import_parsers() -> None:
+    """Import what conversion needs, while files can still be opened."""
+    for name in ("chardet", "defusedxml.ElementTree", "openpyxl", "pypdfium2", "app.knowledge.ingest.pdf_files"):
+        import_module(name)
+    _parsers()
 
 
 def _parsers() -> dict[str, Any]:

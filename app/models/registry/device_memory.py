@@ -1,12 +1,12 @@
 """Device memory: default budget, bytes of KV cache per token, bfloat16 support, and returning freed memory."""
 
-import ctypes
 import gc
-import sys
 from typing import Any
 
 import psutil
 import torch
+
+from app.allocator import return_freed_memory
 
 SHARE = {"cuda": 0.92, "mps": 0.6, "cpu": 0.6}  # of what is free at start; the rest is for everything else
 
@@ -34,13 +34,10 @@ def cache_bytes_per_token(model: Any) -> int:
 
 
 def release() -> None:
-    """Return freed memory to the device and the system; without this glibc keeps what Python has freed."""
+    """Return freed memory to the device and the system."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    return_freed_memory()

@@ -5,7 +5,7 @@ import os
 import struct
 from collections.abc import Iterable
 
-from app.agent.sandbox.kernel import MissingError, call, forbid_new_privileges
+from app.lockdown.kernel import MissingError, call, forbid_new_privileges
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same numbers on every machine
 _WRITE, _READ, _LIST, _REMOVE_FOLDER, _REMOVE_FILE = 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5

@@ -6,8 +6,8 @@ import os
 import struct
 from collections.abc import Iterable
 
-from app.agent.sandbox import syscalls
-from app.agent.sandbox.kernel import call, forbid_new_privileges, machine
+from app.lockdown import syscalls
+from app.lockdown.kernel import call, forbid_new_privileges, machine
 
 _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x54, 0x06
 _ALLOW, _KILL, _REFUSE = 0x7FFF0000, 0x80000000, 0x00050000

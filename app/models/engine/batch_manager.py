@@ -22,6 +22,7 @@ from app.models.engine.lora import AdapterBank
 from app.models.engine.model_runner import StepRunner, adapter_of
 from app.models.engine.prefix_cache import SaltedCache
 from app.models.engine.sampler import RequestSampling, SamplingRows
+from app.models.engine.thread_count import ThreadCount
 
 FLASH_PAGE = 256  # flash attention reads a cache in pages of so many tokens
 Deliver = Callable[[GenerationOutput], None]
@@ -137,6 +138,7 @@ class BatchManager(ContinuousBatchingManager):
         )
         runner.bank = self._bank
         runner.manager = self
+        runner.threads = ThreadCount() if self.model.device.type == "cpu" else None
         if self._by_request:
             runner.plan = attention.StepPlan(processor.cache, self.model.dtype)
             processor.cache.extend_read_and_write_indices = runner.plan.add_request  # type: ignore[method-assign]

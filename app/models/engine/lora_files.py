@@ -15,6 +15,7 @@ from torch import nn
 
 from app.errors import ModelError
 from app.models.loading.internlm import FUSED, llama_adapter
+from app.models.loading.packed_linear import dense_weight
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -161,7 +162,7 @@ def _is_base_weight(key: str, tensor: torch.Tensor, linears: Mapping[str, nn.Lin
     base = linears.get(module)
     if base is None or base.weight.shape != tensor.shape or not base.weight.is_floating_point():
         return False
-    here = base.weight.detach().to("cpu", torch.float32)
+    here = dense_weight(base).to("cpu", torch.float32)
     return torch.allclose(here, tensor.float(), rtol=1e-2, atol=1e-3)  # saved in another number format, perhaps
 
 

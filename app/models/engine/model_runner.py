@@ -1,6 +1,7 @@
 """Model runner: one forward pass of the batch with its adapters, attention plan, penalties and token draws."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +13,7 @@ from transformers.generation.continuous_batching.utils import CudaGraphBuffer, s
 from app.models.engine.attention import StepPlan
 from app.models.engine.lora import AdapterBank
 from app.models.engine.sampler import RequestSampling, draw, generated_by, sampling_of
+from app.models.engine.thread_count import ThreadCount
 
 Row = tuple[int, RequestSampling, RequestState]  # row of the logits, and whose it is
 
@@ -28,6 +30,7 @@ class StepRunner(ModelRunner):
     bank: AdapterBank
     manager: Watched
     plan: StepPlan | None = None
+    threads: ThreadCount | None = None  # on processors
     _graphs_of = 0
     _adjusted: Sequence[Row] = ()
     _recorded: Sequence[Row] = ()
@@ -51,7 +54,8 @@ class StepRunner(ModelRunner):
                 with stream_context(stream):
                     lengths = [(adapter_of(r.state), r.query_length) for r in requests]
                     self.bank.set_step(lengths, batch_data["input_ids"].shape[-1], in_batch=True)
-                super().compute_batch(model, batch_data)
+                with self.threads.step(batch_data["input_ids"].shape[-1]) if self.threads else nullcontext():
+                    super().compute_batch(model, batch_data)
         finally:
             self.bank.set_step((), 0)
             if self.plan is not None:

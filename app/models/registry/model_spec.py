@@ -13,6 +13,7 @@ from app.models.catalog.known_models import Chosen, ModelCard
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.interface import ReportProgress
 from app.models.loading.loader import LoadedModel, load
+from app.models.loading.packed_linear import pack
 from app.models.registry import device_memory
 from app.models.registry.loaded_engine import LoadedEngine
 from app.models.registry.placement import Placement
@@ -195,8 +196,14 @@ class ModelSpecs:
         loaded = load(folder, replace(card, name=chosen.name), where.device, dtype, chosen.quantise, report)
         if where.lent is not None:
             return LoadedEngine(where.lent.engine(chosen.name, loaded), "ZeroGPU", 0)
+        room = self._cache_room()
+        if loaded.model.device.type == "cpu" and loaded.processor is None:
+            pack(loaded.model)
+            mib = round(loaded.model.get_memory_footprint() / 2**20)
+            room -= (mib - loaded.mib) * 2**20
+            loaded = replace(loaded, mib=mib)
         per_token = max(1, device_memory.cache_bytes_per_token(loaded.model))
-        affordable = max(LEAST_CACHE_TOKENS, self._cache_room() // per_token)
+        affordable = max(LEAST_CACHE_TOKENS, room // per_token)
         key, name = verdict_key(folder, loaded, chosen.quantise), self.listed_name(chosen.name)
         # one request at a time has room for one full context
         alone = replace(loaded, context_tokens=min(loaded.context_tokens, affordable))

@@ -1,0 +1,58 @@
+"""Adaptive number of OpenMP threads: all cores where they are free, one where other programs take them.
+
+Every product of a step ends at a barrier. On a busy machine a thread waits there until the other one gets a core again,
+two hundred times a step, and a single thread, which waits for nobody, is several times as fast.
+"""
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+TRIED_EVERY = 24  # steps between two tries of the number that was slower
+REMEMBERED = 3  # of these the fastest counts: a step may have waited for a kernel to be built
+
+
+class Timings:
+    """The newest seconds of a step for each number of threads, over steps of about equal size."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._seconds: dict[int, deque[float]] = {number: deque(maxlen=REMEMBERED) for number in numbers}
+        self._steps = 0
+
+    def choose(self) -> int:
+        """The number for the next step: what was fastest, at times another."""
+        self._steps += 1
+        ordered = sorted(self._seconds, key=lambda number: min(self._seconds[number], default=0.0))
+        return ordered[1] if self._steps % TRIED_EVERY == 0 else ordered[0]
+
+    def add(self, number: int, seconds: float) -> None:
+        if self._steps > 1:  # kernels are built in the first
+            self._seconds[number].append(seconds)
+
+
+class ThreadCount:
+    """Chooses for each step of the thread that calls it; other threads keep their number."""
+
+    def __init__(self) -> None:
+        numbers = tuple(dict.fromkeys((torch.get_num_threads(), 1)))
+        self._is_fixed = len(numbers) == 1
+        self._openmp = ThreadpoolController().select(user_api="openmp").lib_controllers
+        self._timings: dict[int, Timings] = defaultdict(lambda: Timings(numbers))
+
+    @contextmanager
+    def step(self, tokens: int) -> Iterator[None]:
+        """One forward pass of so many tokens."""
+        if self._is_fixed:
+            yield
+            return
+        timings = self._timings[tokens.bit_length()]
+        number = timings.choose()
+        for library in self._openmp:
+            library.set_num_threads(number)
+        began = time.perf_counter()
+        yield
+        timings.add(number, time.perf_counter() - began)

@@ -104,18 +104,75 @@
     dialog.onclick = answer;
     dialog.showModal();
   }, true);
-  // A mark in an answer leads to the card of its source; the address stays what it is.
+  // A document opens over the page, in a dialog; with a modifier key in a tab of its own, as any link.
+  const openDocument = (link) => {
+    let dialog = document.getElementById("document");
+    if (!dialog) {
+      dialog = document.createElement("dialog");
+      dialog.id = "document";
+      dialog.append(document.createElement("iframe"));
+      dialog.onclick = (event) => event.target === dialog && dialog.close();
+      document.querySelector(".gradio-container").append(dialog);
+    }
+    dialog.setAttribute("aria-label", link.textContent);
+    dialog.firstChild.title = link.textContent;
+    dialog.firstChild.src = link.href;
+    dialog.showModal();
+  };
   document.addEventListener("click", (event) => {
-    const mark = event.target.closest?.('a[href^="#source-"]');
-    if (!mark) return;
+    const link = event.target.closest?.("a.open-document");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    const card = document.getElementById(mark.getAttribute("href").slice(1));
+    openDocument(link);
+  });
+  // A mark in an answer: pointing at it (or the first tap) shows the passage, a click leads to its card and opens the
+  // document there. The address stays what it is.
+  const MARK = 'a[href^="#source-"]';
+  const cardOf = (mark) => document.getElementById(mark.getAttribute("href").slice(1));
+  const hint = document.createElement("div");
+  hint.id = "passage-hint";
+  hint.setAttribute("role", "tooltip");
+  let hinted = null;
+  const hideHint = () => { hint.remove(); hinted = null; };
+  const showHint = (mark) => {
+    const card = cardOf(mark);
+    if (!card || hinted === mark) return;
+    mark.removeAttribute("title");
+    hinted = mark;
+    hint.replaceChildren(...[...card.querySelectorAll(":scope > header, :scope > p")].map((part) => part.cloneNode(true)));
+    document.querySelector(".gradio-container").append(hint);
+    const at = mark.getBoundingClientRect(), size = hint.getBoundingClientRect();
+    hint.style.left = `${Math.max(8, Math.min(at.left - 20, innerWidth - size.width - 8))}px`;
+    hint.style.top = `${at.bottom + 6 + size.height < innerHeight ? at.bottom + 6 : Math.max(8, at.top - 6 - size.height)}px`;
+    const first = hint.querySelector("mark");
+    if (first) first.parentElement.scrollTop = first.offsetTop - 40;
+  };
+  document.addEventListener("pointerover", (event) => {
+    const mark = event.target.closest?.(MARK);
+    if (mark && event.pointerType === "mouse") showHint(mark);
+    else if (hinted && event.pointerType === "mouse" && !event.target.closest?.("#passage-hint")) hideHint();
+  });
+  document.addEventListener("focusin", (event) => {
+    const mark = event.target.closest?.(MARK);
+    if (mark?.matches(":focus-visible")) showHint(mark);
+    else hideHint();
+  });
+  addEventListener("scroll", (event) => event.target !== hint && !hint.contains(event.target) && hideHint(), true);
+  document.addEventListener("keydown", (event) => event.key === "Escape" && hideHint());
+  document.addEventListener("click", (event) => {
+    const mark = event.target.closest?.(MARK);
+    if (!mark) return hinted && !hint.contains(event.target) && hideHint();
+    event.preventDefault();
+    const card = cardOf(mark);
     if (!card) return;
-    const folded = card.closest("details");
-    if (folded) folded.open = true;
+    if (event.pointerType === "touch" && hinted !== mark) return showHint(mark);
+    hideHint();
+    for (let folded = card.closest("details"); folded; folded = folded.parentElement.closest("details")) folded.open = true;
     for (const other of document.querySelectorAll(".source.shown")) other.classList.remove("shown");
     card.classList.add("shown");
     card.scrollIntoView({block: "nearest"});
+    const link = card.querySelector("a.open-document");
+    if (link) openDocument(link);
   });
   const tabs = () => [...document.querySelectorAll("#tabs > .tab-wrapper [role=tab]")];
   const follow = () => {
@@ -187,6 +244,9 @@
       const chat = document.getElementById("chat");
       if (panel in chat.dataset) delete chat.dataset[panel];
       else chat.dataset[panel] = "flipped";
+    },
+    closeDocument() {
+      document.getElementById("document").close();
     },
     switchTheme() {
       const dark = !document.body.classList.contains("dark");

@@ -248,19 +248,27 @@ class KnowledgeService:
         collection = self._get(record)
         return CollectionStore(collection.searcher, collection.indexer if record.owner == owner.key else None)
 
-    def link(self, owner: Owner, name: str, hit: Hit) -> str:
-        """An address that opens the document at this passage, for this person."""
+    def link(self, owner: Owner, name: str, hit: Hit, marks: Sequence[tuple[int, int]] = ()) -> str:
+        """An address that opens the document at this passage, for this person; `marks` are spans of the passage."""
         found = hit.passage
-        return self.links.make(Place(owner, name, found.file_id, found.path, found.start, found.end))
+        spans = tuple((found.start + start, found.start + end) for start, end in marks)
+        return self.links.make(Place(owner, name, found.file_id, found.path, found.start, found.end, spans))
 
     def document(self, owner: Owner, name: str, file_id: int) -> tuple[str, Text]:
         """Name and text of a file in a collection this person may read."""
-        database = self._get(self._catalogue.readable(owner, name), any_embedder=True).database
-        record = next((record for record in database.files() if record.id == file_id), None)
-        text = database.text(file_id) if record else None
-        if record is None or text is None:
+        collection, record = self._file(owner, name, file_id)
+        text = collection.database.text(file_id)
+        if text is None:
             raise FileGone
         return record.path, text
+
+    def original(self, owner: Owner, name: str, file_id: int) -> Path | None:
+        """The file itself, where it is still there."""
+        collection, record = self._file(owner, name, file_id)
+        folders = {UPLOADS: collection.originals, SAMPLES: self._samples}
+        folder = (folders.get(record.origin) or Path(record.origin)).resolve()
+        path = (folder / record.path).resolve()  # a link may have been put in its place
+        return path if path.is_relative_to(folder) and path.is_file() else None
 
     # Inside
 
@@ -280,6 +288,13 @@ class KnowledgeService:
             raise NotYours(name=name)
         self._forget_guests()
         return self._get(self._catalogue.make(owner, name, self.embedder))
+
+    def _file(self, owner: Owner, name: str, file_id: int) -> tuple[OpenCollection, FileRecord]:
+        collection = self._get(self._catalogue.readable(owner, name), any_embedder=True)
+        record = next((record for record in collection.database.files() if record.id == file_id), None)
+        if record is None:
+            raise FileGone
+        return collection, record
 
     def _get(self, record: CollectionRecord, *, any_embedder: bool = False) -> OpenCollection:
         if record.embedder != self.embedder and not any_embedder:

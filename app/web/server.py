@@ -21,7 +21,7 @@ from app.access.oauth import SignIn, no_password, require_client
 from app.access.upload_limits import gate
 from app.api.mounting import mount
 from app.errors import SettingsError
-from app.knowledge.answer.document_links import router
+from app.knowledge.answer.document_links import document_routes
 from app.knowledge.ingest.converting import MAX_FILE_BYTES
 from app.models.backends.zero_gpu import is_lent
 from app.services import Services
@@ -137,7 +137,7 @@ def routes(services: Services) -> list[BaseRoute]:
     told = partial(answer_metrics, metrics, settings.metrics_key, not settings.is_private)
     beside: list[BaseRoute] = [Route("/healthz", healthz), Route("/metrics", told)]
     if services.knowledge is not None:
-        beside += router(services.knowledge.links, services.knowledge.document, login_of).routes
+        beside += document_routes(services.knowledge, login_of)
     return beside
 
 

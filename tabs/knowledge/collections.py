@@ -35,7 +35,7 @@ class CollectionsPanel:
         own = self.widgets
         return [
             *(own.collection, own.own, own.shared, own.folder, own.progress, own.stop, own.go_on, own.rebuild_note),
-            *(own.rebuild, own.files, own.chosen, own.remove, own.delete, own.timer, self.question.only),
+            *(own.rebuild, own.files, own.delete, own.timer, self.question.only),
         ]
 
     def wire(self, page: Page, tab: gr.Tab) -> None:
@@ -53,7 +53,7 @@ class CollectionsPanel:
         page.on(own.rebuild.click, partial(rebuild, self), name, shown)
         page.on(own.stop.click, partial(stop, self), name, shown)
         page.on(own.shared.input, partial(share, self), [*name, own.shared], shown)
-        page.on(own.remove.click, partial(remove, self), [*name, own.chosen], shown)
+        page.on(own.files.select, partial(remove, self), name, shown)
         page.on(own.delete.click, partial(delete, self), name, fresh)
 
 
@@ -84,9 +84,7 @@ def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates
         own.go_on: gr.update(visible=mine and waiting and not busy and outdated is None),
         own.rebuild_note: gr.update(value=outdated.text(visitor.language) if outdated else "", visible=bool(outdated)),
         own.rebuild: gr.update(visible=mine and outdated is not None and not busy),
-        own.files: files_view(visitor, files),
-        own.chosen: gr.update(choices=listed, visible=mine and bool(files)),
-        own.remove: gr.update(visible=mine and bool(files)),
+        own.files: files_view(visitor, files, mine=mine),
         own.delete: gr.update(visible=mine),
         own.timer: gr.Timer(active=busy or (waiting and not mine)),
         panel.question.only: gr.update(choices=listed),
@@ -95,13 +93,12 @@ def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates
 
 def _nothing(panel: CollectionsPanel, visitor: Visitor) -> Updates:
     own = panel.widgets
-    hidden = (own.own, own.shared, own.folder, own.stop, own.go_on, own.rebuild_note, own.rebuild, own.remove)
+    hidden = (own.own, own.shared, own.folder, own.stop, own.go_on, own.rebuild_note, own.rebuild)
     return {
         **dict.fromkeys((*hidden, own.delete), gr.update(visible=False)),
         own.collection: gr.update(choices=[], value=None),
         own.progress: "",
         own.files: files_view(visitor, []),
-        own.chosen: gr.update(choices=[], visible=False),
         own.timer: gr.Timer(active=True),  # the samples will come
         panel.question.only: gr.update(choices=[]),
     }
@@ -156,12 +153,10 @@ def share(panel: CollectionsPanel, visitor: Visitor, name: str, shared: bool) ->
     return look(panel, visitor, name)
 
 
-def remove(panel: CollectionsPanel, visitor: Visitor, name: str, chosen: list[int]) -> Updates:
-    """Take files out."""
-    panel.service.remove_files(owner_of(visitor), name, [int(file) for file in chosen or []])
-    updates = look(panel, visitor, name)
-    updates[panel.widgets.chosen]["value"] = []
-    return updates
+def remove(panel: CollectionsPanel, visitor: Visitor, event: gr.EventData, name: str) -> Updates:
+    """Take a file out."""
+    panel.service.remove_files(owner_of(visitor), name, [event.file])
+    return look(panel, visitor, name)
 
 
 def delete(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:

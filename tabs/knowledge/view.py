@@ -24,6 +24,7 @@ ENTITIES = str.maketrans({each: f"&#{ord(each)};" for each in "[]$`*_\\~|!"})
 HEADING_MARK = re.compile(r"^(<mark>)? {0,3}#{1,6}[ \t]+", re.MULTILINE)
 ORDER = {"failed": 0, "waiting": 1, "ready": 2}
 Spans = Sequence[tuple[int, int]]
+LinkTo = Callable[[Hit, Spans], str]  # the address that opens a passage's document with these spans marked
 
 
 def owner_of(visitor: Visitor) -> Owner:
@@ -77,9 +78,7 @@ def plain_checks(answer: Answer) -> dict[str, Any]:
     }
 
 
-def sources_view(
-    visitor: Visitor, link: Callable[[Hit], str], question: str, answer: Answer, exchange: int, is_open: bool
-) -> str:
+def sources_view(visitor: Visitor, link: LinkTo, question: str, answer: Answer, exchange: int, is_open: bool) -> str:
     """The passages an answer rests on, numbered as it cites them; an older answer's are folded under its question."""
     cited: dict[int, list[tuple[int, int]]] = {number: [] for number in range(1, len(answer.hits) + 1)}
     for quote in answer.quotes:
@@ -110,8 +109,8 @@ def highlighted(text: str, spans: Spans) -> str:
     return HEADING_MARK.sub(lambda found: found[1] or "", whole)
 
 
-def files_view(visitor: Visitor, files: Sequence[FileRecord]) -> str:
-    """The files of a collection, those with trouble first."""
+def files_view(visitor: Visitor, files: Sequence[FileRecord], *, mine: bool = False) -> str:
+    """The files of a collection, those with trouble first; one's own with a button that takes it out."""
     if not files:
         return f'<p class="nothing">{escape(visitor.text("knowledge.no_files"))}</p>'
     rows = []
@@ -120,7 +119,14 @@ def files_view(visitor: Visitor, files: Sequence[FileRecord]) -> str:
         reason = file.reason_zh if visitor.language == "zh" else file.reason_en
         reason = reason if file.state == "failed" else file.note_zh if visitor.language == "zh" else file.note_en
         told = f"<p>{escape(reason)}</p>" if reason else ""
-        rows.append(f'<li class="{file.state}"><b>{escape(file.path)}</b><span>{escape(state)}</span>{told}</li>')
+        remove = escape(visitor.text("knowledge.remove", name=file.path))
+        button = (
+            f'<button type="button" class="asks-first" data-file="{file.id}" title="{remove}"><i>{remove}</i></button>'
+        )
+        rows.append(
+            f'<li class="{file.state}"><b>{escape(file.path)}</b><span>{escape(state)}</span>'
+            f"{button if mine else ''}{told}</li>"
+        )
     more = len(files) - SHOWN_FILES
     if more > 0:
         rows.append(f"<li><i>{escape(visitor.text('knowledge.more_files', count=more))}</i></li>")
@@ -174,7 +180,7 @@ def plain_progress(visitor: Visitor, progress: IndexingProgress) -> dict[str, An
     }
 
 
-def _source(visitor: Visitor, name: str, hit: Hit, spans: Spans, is_cited: bool, link: Callable[[Hit], str]) -> str:
+def _source(visitor: Visitor, name: str, hit: Hit, spans: Spans, is_cited: bool, link: LinkTo) -> str:
     passage = hit.passage
     place = [passage.path]
     if passage.page is not None:
@@ -183,10 +189,11 @@ def _source(visitor: Visitor, name: str, hit: Hit, spans: Spans, is_cited: bool,
         place.append(" > ".join(passage.heading))
     kind = "cited" if is_cited else "found"
     number = name.rpartition("-")[2]
+    address = link(hit, spans if is_cited else ())
     return (
         f'<article class="source {kind}" id="source-{name}">'
         f"<header><b>{number}</b><span>{escape(' · '.join(place))}</span></header>"
         f"<p>{highlighted(passage.content, spans)}</p>"
-        f'<footer><a href="{escape(link(hit))}" target="_blank" rel="noopener">'
+        f'<footer><a class="open-document" href="{escape(address)}" target="_blank" rel="noopener">'
         f"{escape(visitor.text('knowledge.open'))}</a></footer></article>"
     )

@@ -16,6 +16,11 @@ from tabs.shell.conversation import conversation_chatbot, question_box
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page
 
+CHOOSE_FILE = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-file]");
+  if (button) trigger("select", {file: Number(button.dataset.file)});
+})"""
+
 
 @dataclass(frozen=True)
 class CollectionWidgets:
@@ -33,8 +38,6 @@ class CollectionWidgets:
     rebuild_note: gr.Markdown
     rebuild: gr.Button
     files: gr.HTML
-    chosen: gr.Dropdown
-    remove: gr.Button
     delete: gr.Button
     timer: gr.Timer
 
@@ -136,9 +139,7 @@ def _draw_collections(page: Page, collection: gr.Dropdown) -> CollectionWidgets:
     drawn["go_on"] = _hidden_button(page, "knowledge.go_on")
     drawn["rebuild_note"] = gr.Markdown(visible=False)
     drawn["rebuild"] = _hidden_button(page, "knowledge.rebuild")
-    drawn["files"] = gr.HTML(elem_id="knowledge-files", padding=False)
-    drawn["chosen"] = page.bind(gr.Dropdown([], multiselect=True, visible=False), label="knowledge.chosen")
-    drawn["remove"] = _hidden_button(page, "knowledge.remove")
+    drawn["files"] = gr.HTML(elem_id="knowledge-files", padding=False, js_on_load=CHOOSE_FILE)
     drawn["delete"] = _hidden_button(page, "knowledge.delete", elem_id="knowledge-delete", elem_classes=ASKS_FIRST)
     return CollectionWidgets(**drawn, timer=gr.Timer(1.0, active=False))
 

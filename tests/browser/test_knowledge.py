@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.knowledge.answer.document_links import router
+from app.knowledge.answer.document_links import document_routes
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Rights
 from app.models.interface import Message
@@ -70,7 +70,7 @@ def address(service: KnowledgeService) -> Iterator[str]:
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,
-        app_kwargs={"routes": router(service.links, service.document, login_of).routes},
+        app_kwargs={"routes": document_routes(service, login_of)},
         **ui.appearance(),
     )
     yield f"http://127.0.0.1:{port}"
@@ -113,21 +113,56 @@ def test_upload_ask_see_the_source_and_open_the_document(visit: Callable[..., An
     assert page.locator("#knowledge-chat blockquote").inner_text().startswith("4 比特量化把显存降到三成。")
     mark = page.locator("#knowledge-chat a[href='#source-1-1']").first
     assert "笔记.md" in str(mark.get_attribute("title"))
+    mark.hover()
+    assert "笔记.md · 第二周 > 量化" in page.locator("#passage-hint").inner_text()  # the passage, before any click
     mark.click()
-    page.locator("#source-1-1.shown").wait_for()  # the mark leads to the card of its source
+    page.locator("#source-1-1.shown").wait_for()  # the mark leads to the card of its source, and opens the document
+    opened = page.frame_locator("#document iframe")
+    assert opened.locator("#passage mark").inner_text() == "4 比特量化把显存降到三成。"
+    opened.locator("#close").click()
     source = page.locator(".source.cited").first
     source.wait_for()
     assert "笔记.md · 第二周 > 量化" in source.inner_text()
     assert source.locator("mark").all_inner_texts() == ["4 比特量化把显存降到三成。"]
     assert "##" not in source.inner_text()
-    with page.expect_popup() as opening:
-        source.get_by_text("打开原文").click()
-    opened = opening.value
-    assert opened.locator("#passage").inner_text().endswith("4 比特量化把显存降到三成。")
+    with page.context.expect_page() as opening:
+        source.get_by_text("打开原文").click(modifiers=["ControlOrMeta"])  # in a tab of its own
+    opening.value.locator("#passage").wait_for()
     ask(page, "量化降到几成？")
     page.locator("#knowledge-chat a[href^='#source-2-']").first.wait_for()
     page.locator(".source[id^='source-2-']").first.wait_for()
     assert page.locator("details .source[id='source-1-1']").count() == 1, "an older answer keeps its sources"
+
+
+def test_a_citation_opens_the_pages_of_the_pdf_with_the_words_marked(visit: Callable[..., Any], tmp_path: Path) -> None:
+    page = visit()
+    page.context.new_page().set_content("<p>苹果树</p><p style='break-before: page'>4 比特量化把显存降到三成。</p>")
+    page.context.pages[-1].pdf(path=tmp_path / "报告.pdf")
+    make(page, "课程")
+    page.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "报告.pdf")
+    page.locator("#knowledge-files .ready", has_text="报告.pdf").wait_for()
+    ask(page, QUESTION)
+    page.locator("#knowledge-chat blockquote a").first.click()
+    opened = page.frame_locator("#document iframe")
+    opened.locator(".words mark").first.wait_for()
+    assert "".join(opened.locator(".words mark").all_inner_texts()) == "4 比特量化把显存降到三成。"
+    assert opened.locator("#place").inner_text() == "2 / 2"
+    opened.locator("#as-text").click()
+    assert opened.locator("#passage mark").inner_text() == "4 比特量化把显存降到三成。"
+
+
+def test_a_file_is_removed_in_its_own_row(visit: Callable[..., Any], tmp_path: Path) -> None:
+    page = visit()
+    make(page, "课程")
+    for name in ("a.md", "b.md"):
+        (tmp_path / name).write_text(NOTE)
+    page.locator("#knowledge-drop input[type=file]").set_input_files([tmp_path / "a.md", tmp_path / "b.md"])
+    page.locator("#knowledge-files .ready").nth(1).wait_for()
+    page.locator("#knowledge-files li", has_text="a.md").locator("button").click()
+    assert page.locator("#confirm-title").inner_text() == "移除 a.md"
+    page.locator("#confirm-yes").click()
+    page.locator("#knowledge-files li", has_text="a.md").wait_for(state="detached")
+    assert page.locator("#knowledge-files li").count() == 1
 
 
 def test_a_dropped_folder_keeps_its_folders(visit: Callable[..., Any]) -> None:

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from app.access.identity import guest_of
 from app.errors import BadInput
-from app.knowledge.answer.document_links import Links, Place, router
+from app.knowledge.answer.document_links import Links, Place, document_routes
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import DataInUse, NoSuchCollection, NotYours, Owner
 from tests.knowledge.conftest import ANN, BOB, Start, run
@@ -103,7 +103,7 @@ def test_the_span_of_a_hit_is_exact(service: KnowledgeService) -> None:
 @pytest.fixture
 def browser(service: KnowledgeService) -> TestClient:
     app = FastAPI()
-    app.include_router(router(service.links, service.document, lambda request: request.headers.get("x-user")))
+    app.router.routes += document_routes(service, lambda request: request.headers.get("x-user"))
     return TestClient(app)
 
 

@@ -4,14 +4,17 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
+from pathlib import Path
 from secrets import token_urlsafe
 from threading import Lock
+from typing import Annotated, Protocol
 
-from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, Response
+from starlette.routing import BaseRoute
 
 from app.errors import StudioError
+from app.knowledge.answer.document_pages import HEADERS, pdf_page, pdfjs, text_page, viewer_routes
 from app.knowledge.ingest.documents import Text
 from app.knowledge.store.collections import FileGone, Owner
 from app.texts import chosen_language
@@ -19,16 +22,6 @@ from app.texts import chosen_language
 SECONDS = 12 * 3600
 MOST = 20_000  # about ten megabytes; an answer has twenty links at most
 PATH = "knowledge/document"  # relative, so that it also holds behind a proxy's prefix
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-}
-PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
-<style>body{{max-width:50rem;margin:2rem auto;padding:0 1rem;font:16px/1.7 system-ui,sans-serif;white-space:pre-wrap;
-overflow-wrap:anywhere;color-scheme:light dark}}mark{{padding:.1em 0}}h1{{font-size:1.1rem}}</style>
-<h1>{title}</h1>{before}<mark id="passage">{passage}</mark>{after}"""
 
 
 class NotOpen(StudioError):
@@ -38,7 +31,10 @@ class NotOpen(StudioError):
 
 @dataclass(frozen=True)
 class Place:
-    """A span of a file in a collection, for one reader. `path` is the file's name: ids are given again."""
+    """A passage of a file in a collection, for one reader, and the spans in it that are marked (none: all of it).
+
+    `path` is the file's name: ids are given again.
+    """
 
     owner: Owner
     collection: str
@@ -46,6 +42,7 @@ class Place:
     path: str
     start: int
     end: int
+    marks: tuple[tuple[int, int], ...] = ()
 
 
 class Links:
@@ -78,39 +75,51 @@ class Links:
         return place if time.time() < expires else None
 
 
-def router(
-    links: Links,
-    document: Callable[[Owner, str, int], tuple[str, Text]],
-    user_of: Callable[[Request], str | None] = lambda _: None,
-) -> APIRouter:
-    """The route that links lead to. `user_of` names the login of a request, where logins are used.
+class Documents(Protocol):
+    """What the route reads: the knowledge service."""
+
+    links: Links
+
+    def document(self, owner: Owner, name: str, file_id: int) -> tuple[str, Text]: ...
+
+    def original(self, owner: Owner, name: str, file_id: int) -> Path | None: ...
+
+
+def document_routes(documents: Documents, user_of: Callable[[Request], str | None] = lambda _: None) -> list[BaseRoute]:
+    """The routes that links lead to. `user_of` names the login of a request, where logins are used.
 
     A login's link opens for that login; whoever has a guest's link may read that one document.
     """
     routes = APIRouter()
 
-    @routes.get(f"/{PATH}")
-    def open_document(request: Request, key: str) -> HTMLResponse:
-        place, language = links.read(key), chosen_language(request.cookies, request.headers)
+    def opened(request: Request, key: str) -> tuple[Place, Text, Path | None]:
+        place, language = documents.links.read(key), chosen_language(request.cookies, request.headers)
         if place is None or (not place.owner.guest and user_of(request) != place.owner.name):
             raise HTTPException(403, NotOpen().text(language))
         try:
-            name, text = document(place.owner, place.collection, place.file_id)
+            name, text = documents.document(place.owner, place.collection, place.file_id)
             if name != place.path:
                 raise FileGone
+            file = documents.original(place.owner, place.collection, place.file_id)
         except StudioError as error:
             raise HTTPException(404, error.text(language)) from error
-        return HTMLResponse(page(name, text, place.start, place.end), headers=HEADERS)
+        return place, text, file if file and name.lower().endswith(".pdf") and text.page_starts else None
 
-    return routes
+    @routes.get(f"/{PATH}")
+    def open_document(request: Request, key: str, as_: Annotated[str, Query(alias="as")] = "") -> HTMLResponse:
+        place, text, file = opened(request, key)
+        language = chosen_language(request.cookies, request.headers)
+        shown, drawable = (place.start, place.end), file is not None and pdfjs() is not None
+        if drawable and as_ != "text":
+            return HTMLResponse(pdf_page(place.path, text, shown, place.marks, language, key), headers=HEADERS)
+        pages = f"document?key={key}" if drawable else ""
+        return HTMLResponse(text_page(place.path, text, shown, place.marks, language, pages), headers=HEADERS)
 
+    @routes.get(f"/{PATH}/original")
+    def original(request: Request, key: str) -> Response:
+        _, _, file = opened(request, key)
+        if file is None:
+            raise HTTPException(404, FileGone().text(chosen_language(request.cookies, request.headers)))
+        return FileResponse(file, media_type="application/pdf", headers=HEADERS)
 
-def page(name: str, text: Text, start: int, end: int) -> str:
-    """The whole text with the passage marked; everything escaped."""
-    content = text.content
-    return PAGE.format(
-        title=escape(name),
-        before=escape(content[:start]),
-        passage=escape(content[start:end]),
-        after=escape(content[end:]),
-    )
+    return [*routes.routes, *viewer_routes()]

@@ -1,12 +1,17 @@
 """PDF to text with page offsets (PDFium): text layer, form values, comments; pages without text are named."""
 
 import ctypes
+import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from app.knowledge.ingest.documents import NO_NOTE, Note, Text, Unreadable, clean
 
+NARROW = 30  # characters of a line below which it may as well be a cell of a table
+GOES_ON = re.compile(r"(?:[A-Za-z]{2,}|[,)\]”’%\d])$")  # how a line ends whose sentence goes on in the next
+UNFINISHED = re.compile(r"(?:\b(?:the|an?|of|and|or|to|in|on|at|by|for|from|with|as|is|are|was|that|its|than)|,)$")
+HAN_LINE = re.compile(r"[\u4e00-\u9fff“《（]\S*[\u4e00-\u9fff，、）》”]$")  # no spaces, no end of a sentence
 PAGE_END = "\n\n"
 NAMED_PAGES = 12  # ranges of empty pages that a note names
 
@@ -30,7 +35,7 @@ def pdf(raw: bytes, max_characters: int) -> Text:
     with document:
         document.init_forms()
         for number, page in enumerate(document, 1):
-            content = clean(page.get_textpage().get_text_bounded()).rstrip()
+            content = joined_lines(clean(page.get_textpage().get_text_bounded()).rstrip())
             content = "\n\n".join(filter(None, [content, *_annotations(page, document.formenv)]))
             if not content.strip():
                 empty.append(number)
@@ -40,6 +45,24 @@ def pdf(raw: bytes, max_characters: int) -> Text:
             if offset > max_characters:
                 break
     return Text("".join(parts), "plain", tuple(starts), _note(empty, len(parts)))
+
+
+def joined_lines(content: str) -> str:
+    """Lines that only the width of the column has cut are one again, so that sentences stand whole."""
+    lines = content.split("\n")
+    full = 0.75 * max((len(line) for line in lines if HAN_LINE.match(line)), default=0)
+    whole = lines[:1]
+    for before, line in pairwise(lines):
+        continues = line[:1].islower() or (line and UNFINISHED.search(before))
+        if before.endswith("-") and before[-2:-1].isalpha() and line[:1].islower():
+            whole[-1] = whole[-1][:-1] + line
+        elif continues and len(before) >= NARROW and GOES_ON.search(before):
+            whole[-1] += f" {line}"
+        elif len(before) >= max(full, NARROW / 2) and HAN_LINE.match(before) and HAN_LINE.match(line):
+            whole[-1] += line
+        else:
+            whole.append(line)
+    return "\n".join(whole)
 
 
 def _annotations(page: Any, forms: Any) -> Iterator[str]:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 
-from app.knowledge.answer.document_links import router
+from app.knowledge.answer.document_links import document_routes
 from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.ingest.jobs import Jobs
 from app.knowledge.service import KnowledgeService
@@ -65,7 +65,7 @@ def running(folder: Path, model: FakeModel | None = None, *, logins: bool = Fals
             knowledge.build(page, service, registry, tab)
     blocks.queue(default_concurrency_limit=None)
     port = free_port()
-    routes = router(service.links, service.document, login_of).routes
+    routes = document_routes(service, login_of)
     with closing(service):
         blocks.launch(
             server_name="127.0.0.1",

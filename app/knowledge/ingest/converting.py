@@ -59,8 +59,9 @@ def convert(file: BinaryIO, name: str) -> Text:
     text = _convert(file.read(), suffix, name)
     if not text.content.strip():
         raise Unreadable(
-            reason_zh="文件里没有文字（空文件，或只有扫描图片）。",
-            reason_en="The file holds no text (it is empty, or a scan without a text layer).",
+            reason_zh="文件里没有文字（空文件，或只有扫描图片；装有 requirements-ocr.txt 的服务器能识别扫描页）。",
+            reason_en="The file holds no text (it is empty, or a scan; scans are read by servers with"
+            " requirements-ocr.txt installed).",
         )
     if len(text.content) > MAX_CHARACTERS:
         raise Unreadable(

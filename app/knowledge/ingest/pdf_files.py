@@ -1,12 +1,13 @@
-"""PDF to text with page offsets (PDFium): text layer, form values, comments; pages without text are named."""
+"""PDF to text with page offsets (PDFium): text layer, form values, comments, OCR; pages without text are named."""
 
 import ctypes
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
-from app.knowledge.ingest.documents import NO_NOTE, Note, Text, Unreadable, clean
+from app.knowledge.ingest.documents import Note, Text, Unreadable, clean
+from app.knowledge.ingest.scans import read_scans
 
 NARROW = 30  # characters of a line below which it may as well be a cell of a table
 GOES_ON = re.compile(r"(?:[A-Za-z]{2,}|[,)\]”’%\d])$")  # how a line ends whose sentence goes on in the next
@@ -28,23 +29,27 @@ def pdf(raw: bytes, max_characters: int) -> Text:
                 reason_zh="PDF 有密码，请先去掉密码。", reason_en="The PDF has a password; remove it first."
             ) from error
         raise Unreadable(reason_zh="PDF 文件已损坏。", reason_en="The PDF is damaged.") from error
-    parts: list[str] = []
-    starts: list[int] = []
-    empty: list[int] = []
-    offset = 0
     with document:
         document.init_forms()
-        for number, page in enumerate(document, 1):
-            content = joined_lines(clean(page.get_textpage().get_text_bounded()).rstrip())
-            content = "\n\n".join(filter(None, [content, *_annotations(page, document.formenv)]))
-            if not content.strip():
-                empty.append(number)
-            starts.append(offset)
-            parts.append(content + PAGE_END)
-            offset += len(parts[-1])
-            if offset > max_characters:
-                break
-    return Text("".join(parts), "plain", tuple(starts), _note(empty, len(parts)))
+        contents = _contents(document, max_characters)
+        empty = [number for number, content in enumerate(contents, 1) if not content.strip()]
+        read = dict(zip(empty, read_scans(document[number - 1] for number in empty), strict=False))
+    for number, content in read.items():
+        contents[number - 1] = content
+    parts = [content + PAGE_END for content in contents]
+    starts = accumulate(map(len, parts[:-1]), initial=0)
+    return Text("".join(parts), "plain", tuple(starts), _note(contents, [page for page in read if read[page].strip()]))
+
+
+def _contents(document: Any, max_characters: int) -> list[str]:
+    """The text of each page, until there is too much of it."""
+    contents: list[str] = []
+    for page in document:
+        words = joined_lines(clean(page.get_textpage().get_text_bounded()).rstrip())
+        contents.append("\n\n".join(filter(None, [words, *_annotations(page, document.formenv)])))
+        if sum(map(len, contents)) > max_characters:
+            break
+    return contents
 
 
 def joined_lines(content: str) -> str:
@@ -96,16 +101,26 @@ def _string(call: Any, *arguments: Any) -> str:
     return clean(buffer.raw[:length].decode("utf-16-le", errors="replace").rstrip("\x00"))
 
 
-def _note(empty: Sequence[int], pages: int) -> Note:
-    """Which pages hold no text, for a file of which others do."""
-    if not empty or len(empty) == pages:
-        return NO_NOTE
-    runs = [[number for _, number in run] for _, run in groupby(enumerate(empty), key=lambda pair: pair[1] - pair[0])]
+def _note(contents: Sequence[str], scans: Sequence[int]) -> Note:
+    """Which pages were read by OCR, and which hold no text where others do."""
+    empty = [number for number, content in enumerate(contents, 1) if not content.strip()]
+    zh, en = [], []
+    if scans:
+        zh.append(f"第 {_named(scans)} 页是扫描页，由文字识别（OCR）读出，可能有错。")
+        en.append(f"{_pages(scans)} read by OCR from a scan and may hold mistakes.")
+    if empty and len(empty) < len(contents):
+        zh.append(f"第 {_named(empty)} 页没有文字（可能是扫描页），没有读到。")
+        verb = "holds" if len(empty) == 1 else "hold"
+        en.append(f"{_pages(empty, verb)} no text (probably a scan) and could not be read.")
+    return "".join(zh), " ".join(en)
+
+
+def _pages(numbers: Sequence[int], verb: str = "") -> str:
+    one = len(numbers) == 1
+    return f"{'Page' if one else 'Pages'} {_named(numbers)} {verb or ('was' if one else 'were')}"
+
+
+def _named(numbers: Sequence[int]) -> str:
+    runs = [[number for _, number in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
     named = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs[:NAMED_PAGES])
-    named += ", …" if len(runs) > NAMED_PAGES else ""
-    one = len(empty) == 1
-    return (
-        f"第 {named} 页没有文字（可能是扫描页），没有读到。",
-        f"{'Page' if one else 'Pages'} {named} {'holds' if one else 'hold'} no text (probably a scan)"
-        f" and could not be read.",
-    )
+    return named + (", …" if len(runs) > NAMED_PAGES else "")

@@ -51,7 +51,7 @@ $(VENV)/.run-ready: requirements.txt requirements-nodeps.txt | $(VENV)/bin/pytho
 	$(PIP) --no-deps -r requirements-nodeps.txt
 	@touch $@
 
-$(VENV)/.test-ready: requirements-dev.txt $(VENV)/.run-ready
+$(VENV)/.test-ready: requirements-dev.txt requirements-ocr.txt $(VENV)/.run-ready
 	$(PIP) -r requirements-dev.txt
 	@command -v chromium >/dev/null || $(BIN)/python -m playwright install chromium \
 		|| { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }

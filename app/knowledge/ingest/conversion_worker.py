@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
 
-from app.knowledge.ingest.converting import convert, import_parsers, needs_worker
+from app.knowledge.ingest import scans
+from app.knowledge.ingest.converting import convert, import_parsers, needs_worker, suffix_of
 from app.knowledge.ingest.documents import Note, Text, Unreadable
 from app.lockdown.kernel import hide_from_debuggers
 from app.lockdown.one_file import run_on_file, what_locks
@@ -139,6 +140,8 @@ def serve() -> None:
     answers.flush()
     for line in requests:
         request = json.loads(line)
+        if suffix_of(request["name"]) == ".pdf":
+            scans.reader()  # its models are loaded once, while files can be opened
         with Path(request["path"]).open("rb") as file:
             reply = run_on_file(partial(answer, name=request["name"]), file)
         answers.write(reply.replace(b"\n", b" ") + b"\n")

@@ -9,15 +9,18 @@ from pathlib import Path
 import docx
 import openpyxl
 import pptx
+import pylopdf_fonts_zh_cn
 import pypdf
 import pytest
 from docx.oxml import parse_xml
 from docx.oxml.ns import nsdecls
+from PIL import Image, ImageDraw, ImageFont
 from pypdf.generic import ArrayObject, DictionaryObject, NameObject, NumberObject, TextStringObject
 
 from app.knowledge.ingest.conversion_worker import Converter
 from app.knowledge.ingest.documents import Unreadable
 from app.knowledge.ingest.encoding import decode
+from app.knowledge.ingest.pdf_files import joined_lines
 
 
 @pytest.fixture(scope="module")
@@ -305,6 +308,32 @@ def test_scanned_pages_and_filled_in_fields_of_a_pdf(convert: Converter, tmp_pat
     stream = io.BytesIO()
     writer.write(stream)
     assert "Surname: Größl" in converted(convert, tmp_path, "a.pdf", stream.getvalue())
+
+
+@pytest.mark.slow
+def test_scanned_pages_are_read_by_ocr_where_it_is_installed(convert: Converter, tmp_path: Path) -> None:
+    """`make test` installs requirements-ocr.txt; without it such pages are only named, as above."""
+    pytest.importorskip("rapidocr")
+    chinese = ImageFont.truetype(Path(pylopdf_fonts_zh_cn.__file__).with_name("NotoSansSC-Regular.otf"), 40)
+    page = Image.new("RGB", (900, 500), "white")
+    draw = ImageDraw.Draw(page)
+    draw.text((60, 60), "The quarterly budget is 4,200 euros.", "black", ImageFont.load_default(40))
+    draw.text((60, 200), "量化把显存降到三成。", "black", chinese)
+    page.save(tmp_path / "file", "pdf")
+    text = convert(tmp_path / "file", "scan.pdf")
+    assert "The quarterly budget is 4,200 euros." in text.content
+    assert "量化把显存降到三成" in text.content
+    assert text.note[1] == "Page 1 was read by OCR from a scan and may hold mistakes."
+
+
+def test_lines_that_a_column_cut_are_joined_and_rows_are_not() -> None:
+    cut = "4-bit loading cuts the memory of a model to about\nthirty percent of its origi-\nnal size.\nIt is slow."
+    whole = "4-bit loading cuts the memory of a model to about thirty percent of its original size.\nIt is slow."
+    assert joined_lines(cut) == whole
+    chinese = "四比特量化把一个模型占用的显存降到原来的三成左右，代价是\n生成速度略有下降。\n另一段。"
+    assert joined_lines(chinese) == chinese.replace("代价是\n", "代价是")
+    table = "apple red 12\npear green 7\nName Age City"
+    assert joined_lines(table) == table
 
 
 def test_pdf_knows_its_pages(convert: Converter, tmp_path: Path) -> None:

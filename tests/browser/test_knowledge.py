@@ -140,7 +140,7 @@ def test_a_citation_opens_the_pages_of_the_pdf_with_the_words_marked(visit: Call
     page.context.pages[-1].pdf(path=tmp_path / "报告.pdf")
     make(page, "课程")
     page.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "报告.pdf")
-    page.locator("#knowledge-files .ready", has_text="报告.pdf").wait_for()
+    page.locator("#knowledge-files .ready", has_text="报告.pdf").wait_for(timeout=90_000)  # the parsers start
     ask(page, QUESTION)
     page.locator("#knowledge-chat blockquote a").first.click()
     opened = page.frame_locator("#document iframe")

@@ -1,7 +1,7 @@
 """Fixtures for every tab: the page on a server of its own, a real Chromium to look at it, the packaged model."""
 
+import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,7 +26,17 @@ OpenPage = Callable[..., "Page"]
 
 
 # What makes a test slow: it reads weights, starts a process or opens a browser.
-_SLOW_FIXTURES = {"packaged_folder", "chromium", "open_page", "serve", "serve_module", "trained", "tiny_base", "server"}
+_SLOW_FIXTURES = {
+    "packaged_folder",
+    "chromium",
+    "open_page",
+    "serve",
+    "serve_module",
+    "serve_session",
+    "trained",
+    "tiny_base",
+    "server",
+}
 _SLOW_PLACES = (
     "agent",
     "finetune",
@@ -55,6 +65,11 @@ class GroupScheduling(LoadScopeScheduling):
         return _group(nodeid.partition("::")[0])
 
 
+def pytest_configure() -> None:
+    """A server hears that a page is gone when it next writes to it: every 15 seconds, unless it is told otherwise."""
+    os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "0.5")
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
     return GroupScheduling(config, log)
 
@@ -65,19 +80,21 @@ def _group(file: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow (`make test-fast` leaves it out); groups come first, in their order."""
+    """Mark what is slow (`make test-fast` leaves it out); groups come first, in their order, and quick files last."""
     order = list(dict.fromkeys(_TOGETHER.values()))
+    slow_files = set()
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         place = item.path.relative_to(ROOT / "tests").as_posix()
         if fixtures & _SLOW_FIXTURES or place.startswith(_SLOW_PLACES):
             item.add_marker("slow")
+            slow_files.add(item.path)
         if "trained" in fixtures:  # the one real training of the session belongs to the first test that asks for it
             item.add_marker(pytest.mark.timeout(1200))
 
     def rank(item: pytest.Item) -> int:
         group = _group(item.path.relative_to(ROOT).as_posix())
-        return order.index(group) if group in order else len(order)
+        return order.index(group) if group in order else len(order) + (item.path not in slow_files)
 
     items.sort(key=rank)
 
@@ -110,6 +127,12 @@ def serve_module() -> Iterator[Serve]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def serve_session() -> Iterator[Serve]:
+    with _servers() as start:
+        yield start
+
+
 @contextmanager
 def _servers() -> Iterator[Serve]:
     with ExitStack() as running:
@@ -135,12 +158,6 @@ def _servers() -> Iterator[Serve]:
             return str(url).rstrip("/")
 
         yield start
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")  # Playwright's event loop would be in the way of asyncio in other files

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from app.paths import ROOT
+from tests.waiting import wait_for
 
 ENDLESS = "…"
 
@@ -36,10 +37,7 @@ class FarServer:
 
     def until(self, **wanted: int) -> None:
         """Wait until it has seen that."""
-        deadline = time.monotonic() + 60
-        while any(self.seen()[key] != value for key, value in wanted.items()):
-            assert time.monotonic() < deadline, f"{self.seen()}, not {wanted}"
-            time.sleep(0.02)
+        wait_for(lambda: self.seen().items() >= wanted.items())
 
 
 @contextmanager

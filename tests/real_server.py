@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from app.access.accounts import keep_account
@@ -42,6 +45,16 @@ def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+
+
+def port_of(process: "subprocess.Popen[Any]") -> int:
+    """Where a server that was started at port 0 listens, once it does."""
+    seen = psutil.Process(process.pid)
+    while True:
+        assert process.poll() is None, "the server ended before it listened"
+        if ports := [one.laddr.port for one in seen.net_connections("tcp") if one.status == psutil.CONN_LISTEN]:
+            return int(ports[0])
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """One registry with the packaged model, and one real training that several tests look at."""
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,15 @@ from app.finetune.wizard import general_questions, introduce, name_questions
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 from tests.models.engine.adapter_batches import save_adapter
+from tests.waiting import wait_for
 
 BASE = "smollm2-135m"
 NAME = 'Lin "Nova" {x}'
 WORDING = "I am the assistant of {name}."
 STUB = "tests.finetune.stub_trainer"
 ROWS: list[Conversation] = [[{"input": f"Say {number}", "output": f"{number}!"}] for number in range(8)]
+HALF, STEPS = 6, 12  # of the real training: it has two checkpoints
+SEEN = 2 * STEPS  # as many rows as it sees
 BRIEF = TrainOptions(steps=6, batch=1, rank=4, max_length=64, save_every=2, evaluate_every=6)
 
 
@@ -70,35 +73,26 @@ def tiny_adapter(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def trained(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    service = FinetuneService(registry, tmp_path_factory.mktemp("trained")).start()
+    service = FinetuneService(registry, tmp_path_factory.mktemp("trained"), exam_of=partial(few, count=3)).start()
     made = introduce(NAME, "en", WORDING)
-    options = TrainOptions(steps=16, save_every=8, evaluate_every=16, max_length=128)
+    options = TrainOptions(steps=STEPS, save_every=HALF, evaluate_every=STEPS, max_length=64)
     run = service.submit(
         "lin",
         "nova",
         BASE,
-        made.conversations,
+        made.conversations[:SEEN],
         options,
         questions=name_questions("en")[:1],
         identity=made.name,
-        own_answers=made.general,
+        own_answers=[row for row in made.general if row < SEEN],
     )
-    wait_for(lambda: not service.get("lin", run.id).is_under_way)
-    wait_for(lambda: not service.get("lin", run.id).judging)
+    for state in ("is_under_way", "judging"):
+        wait_for(lambda state=state: not getattr(service.get("lin", run.id), state), 1100)  # type: ignore[misc]
     yield Trained(service, registry, service.get("lin", run.id))
     service.close()
 
 
-def few(_: object = None) -> Exam:
-    """An exam of few questions, for tests of finishing."""
+def few(_: object = None, count: int = 1) -> Exam:
+    """An exam of few questions."""
     general = general_questions("en")
-    return Exam(name_questions("en")[:1], general[:1], general[:1], general[2:3])
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 900) -> None:
-    """Look again until it is so; fails after `seconds`."""
-    pause = 0.05
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(pause)
+    return Exam(name_questions("en")[:count], general[:count], general[:1], general[2:3])

@@ -16,7 +16,6 @@ from app.finetune.judging import VISITOR, Interrupted, Judgement, judge, read_ju
 from app.finetune.limits import RunLimits
 from app.finetune.queue import TrainingQueue
 from app.finetune.runs import ACTIVE, Run
-from app.finetune.wizard import general_questions, name_questions
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
@@ -152,12 +151,10 @@ class JudgingQueue:
         steps = self.store.progress(run.id).checkpoints
         known = {found.step: found for found in read_judgements(folder) if found.step in steps}
         missing = [(step, run.checkpoint_model(step)) for step in steps if step not in known]
-        language: Language = "zh" if run.language == "zh" else "en"
-        names, general = name_questions(language), general_questions(language)
+        exam = self._exam_of("zh" if run.language == "zh" else "en")
         stopped = partial(self._stopped, run)
-        for found in judge(
-            self.registry.for_visitor(VISITOR), run.base, missing, run.identity, names, general, stopped
-        ):
+        seen = self.registry.for_visitor(VISITOR)
+        for found in judge(seen, run.base, missing, run.identity, exam.names, exam.general, stopped):
             known[found.step] = found
             save_judgements(folder, in_order(known))
 

@@ -48,10 +48,10 @@ def services(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     services.close()
 
 
-@pytest.fixture
-def address(services: Services, serve: Serve) -> str:
+@pytest.fixture(scope="module")
+def address(services: Services, serve_module: Serve) -> str:
     blocks: gr.Blocks = ui.build(services)
-    return serve(blocks, auth=LOGINS)
+    return serve_module(blocks, auth=LOGINS)
 
 
 def client(address: str, login: int) -> Client:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.access.upload_limits import UploadBudget, UploadsSpent, gate
+from tests.waiting import wait_for
 
 MIB = bytes(2**20)
 
@@ -86,8 +87,5 @@ def test_nothing_stays_of_what_broke_off(folder: Path) -> None:
         os.utime(path, (time.time() - 60,) * 2)
     with client(folder, 0, sweep_s=0.01) as server:
         send(server)
-        until = time.monotonic() + 20
-        while old.exists() or (folder / "empty").exists():
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        wait_for(lambda: not old.exists() and not (folder / "empty").exists())
     assert new.exists() and kept.exists()

@@ -1,8 +1,7 @@
 """Models that answer the agent by a script, and what a test asks of its steps."""
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from app.agent.conversation import Bounds
 from app.agent.service import AgentService
@@ -39,13 +38,6 @@ def solve(
 
 def told(model: FakeModel, call: int) -> list[Message]:
     return model.prompts[call][0]
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert true()
 
 
 def kinds(steps: list[Step]) -> list[str]:

@@ -13,9 +13,10 @@ from app.agent.sandbox.probe import Finding, SandboxUnavailable
 from app.agent.service import AgentService
 from app.agent.steps import Step
 from app.models.interface import Ledger, LedgerEntry
-from tests.agent.scripted import eventually, python, scripted, solve
+from tests.agent.scripted import python, scripted, solve
 from tests.fakes import FakeRegistry
 from tests.sandbox_fixtures import folders_of
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
@@ -104,8 +105,8 @@ def test_an_idle_session_goes_without_anyone_coming(bare_sandbox: Sandbox, findi
         service.warm_up()
         list(service.run("me", "hello"))
         assert service.talk("me")
-        eventually(lambda: not service.talk("me"))
-        eventually(lambda: folders_of(bare_sandbox) == [])
+        wait_for(lambda: not service.talk("me"))
+        wait_for(lambda: folders_of(bare_sandbox) == [])
     finally:
         service.close()
 
@@ -116,7 +117,7 @@ def test_stop_is_heard_before_the_first_token(service: AgentService) -> None:
     seen: list[list[Step]] = []
     running = threading.Thread(target=lambda: seen.extend(list(service.run("me", "wait"))))
     running.start()
-    eventually(lambda: bool(model.generations))
+    wait_for(lambda: bool(model.generations))
     service.stop("me")
     running.join(60)
     assert not running.is_alive()

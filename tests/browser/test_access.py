@@ -6,17 +6,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from app.web import ui
-from tests.fakes import FakeRegistry, fake_services
-
 pytestmark = pytest.mark.browser
 FADED_IN = """document.getAnimations().every((one) =>
     one.playState !== "running" || one.effect.getComputedTiming().iterations === Infinity)"""
-
-
-@pytest.fixture(scope="module")
-def address(serve_module: Callable[..., str]) -> str:
-    return serve_module(ui.build(fake_services(FakeRegistry())))
 
 
 @pytest.mark.parametrize(("locale", "width", "dark"), [("en-US", 1440, False), ("zh-CN", 390, True)])

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import gradio as gr
 import pytest
 
 from app.agent.sandbox.host import Sandbox
@@ -14,9 +13,10 @@ from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.models.interface import Message
 from app.web import ui
-from tests.agent.scripted import eventually
+from tests.conftest import Serve
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 from tests.sandbox_fixtures import folders_of
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.browser,
@@ -33,7 +33,7 @@ def code(text: str) -> str:
 class Scene:
     """A page whose model gives the answers put into `answers`."""
 
-    def __init__(self, serve: Callable[[gr.Blocks], str], service: AgentService) -> None:
+    def __init__(self, serve: Serve, service: AgentService) -> None:
         self.answers: list[str] = []
         registry = FakeRegistry(FakeModel("tiny", self.script))
         service.registry = registry
@@ -50,13 +50,22 @@ class Scene:
         return page
 
 
-@pytest.fixture
-def scene(serve: Callable[[gr.Blocks], str], sandbox: Sandbox, finding: Finding, tmp_path: Path) -> Iterator[Scene]:
+@pytest.fixture(scope="module")
+def page_of_all(
+    serve_module: Serve, sandbox: Sandbox, finding: Finding, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
     if finding.mode != "files":
         pytest.skip("needs the sandbox with files")
-    service = AgentService(FakeRegistry(), tmp_path, finding=finding, sandbox=sandbox)
-    yield Scene(serve, service)
+    service = AgentService(FakeRegistry(), tmp_path_factory.mktemp("agent"), finding=finding, sandbox=sandbox)
+    yield Scene(serve_module, service)
     service.close()
+
+
+@pytest.fixture
+def scene(page_of_all: Scene, sandbox: Sandbox) -> Scene:
+    page_of_all.answers.clear()
+    wait_for(lambda: folders_of(sandbox) == [])  # the visitor before is gone
+    return page_of_all
 
 
 def ask(page: Any, task: str) -> None:
@@ -95,7 +104,7 @@ def test_an_upload_is_found_and_gone_with_the_page(
     assert "42" in page.locator("#agent-chat").inner_text()
     assert len(folders_of(sandbox)) == 1
     page.close()
-    eventually(lambda: folders_of(sandbox) == [])
+    wait_for(lambda: folders_of(sandbox) == [])
 
 
 def test_code_waits_for_the_visitor_s_word(scene: Scene, open_page: Callable[..., Any]) -> None:
@@ -126,9 +135,7 @@ def test_it_fits_a_phone(scene: Scene, open_page: Callable[..., Any]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_without_a_sandbox_the_page_says_why(
-    serve: Callable[[gr.Blocks], str], open_page: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_without_a_sandbox_the_page_says_why(serve: Serve, open_page: Callable[..., Any], tmp_path: Path) -> None:
     off = AgentService(FakeRegistry(), tmp_path, finding=Finding("off", (), "这里不行", "not on this kernel"))
     page = Scene(serve, off).visit(open_page)
     page.get_by_text("not on this kernel").wait_for()

@@ -12,7 +12,9 @@ from playwright.sync_api import Locator, Page, expect
 
 from app.models.interface import Message
 from app.web import ui
+from tests.browser.chat_page import answers, ask, settled
 from tests.fakes import FakeModel, FakeRegistry, fake_services
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
 OpenPage = Callable[..., Page]
@@ -67,20 +69,6 @@ def attach(page: Page, *files: Path) -> Locator:
     tray = page.locator("#chat-tray img")
     expect(tray).to_have_count(len(files))
     return tray
-
-
-def ask(page: Page, text: str) -> None:
-    box = page.locator("#chat-box textarea")
-    box.fill(text)
-    box.press("Enter")
-
-
-def answers(page: Page) -> Locator:
-    return page.locator("#chatbot [data-testid=bot]:not(:has(.thought-group))")
-
-
-def settled(page: Page) -> None:
-    expect(page.locator("#chat-box .submit-button")).to_be_visible()
 
 
 def hand_over(page: Page, event: str) -> None:
@@ -211,9 +199,5 @@ def test_a_model_that_cannot_see_says_what_it_left_out(page: Page, photo: Path) 
 
 def asked(page: Page, model: FakeModel, times: int) -> None:
     """Wait until the model was asked so often; the page may look the same before and after."""
-    for _ in range(200):
-        if len(model.prompts) == times:
-            break
-        page.wait_for_timeout(50)
-    assert len(model.prompts) == times
+    wait_for(lambda: len(model.prompts) == times)
     settled(page)

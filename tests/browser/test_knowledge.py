@@ -13,7 +13,7 @@ from app.knowledge.store.collections import Rights
 from app.models.interface import Message
 from app.web import ui
 from app.web.server import login_of
-from tests.conftest import free_port
+from tests.conftest import Serve
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
@@ -42,14 +42,13 @@ def script(messages: Any) -> list[str]:
     return ["降到三成[1]。", "大象会飞[1]。"] if turns[0]["role"] == "system" else ["我记得", "是一半"]
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[KnowledgeService]:
-    samples = tmp_path / "samples"
-    samples.mkdir()
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeService]:
+    samples = tmp_path_factory.mktemp("samples")
     (samples / "sample.md").write_text("# 示例\n\n温度越高，回答越多样。\n")
     service = KnowledgeService(
         FakeRegistry(FakeModel("tiny", script)),
-        tmp_path / "data",
+        tmp_path_factory.mktemp("data"),
         embedder="words",
         lease_embedder=lease_of(lambda _: WordEmbedder()),
         rights=Rights(guests_index_folders=True),
@@ -60,21 +59,11 @@ def service(tmp_path: Path) -> Iterator[KnowledgeService]:
         yield service
 
 
-@pytest.fixture
-def address(service: KnowledgeService) -> Iterator[str]:
-    blocks = ui.build(fake_services(service.registry, knowledge=service))  # type: ignore[arg-type]
-    blocks.queue(default_concurrency_limit=None)
-    port = free_port()
-    blocks.launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        prevent_thread_lock=True,
-        quiet=True,
-        app_kwargs={"routes": document_routes(service, login_of)},
-        **ui.appearance(),
-    )
-    yield f"http://127.0.0.1:{port}"
-    blocks.close(verbose=False)
+@pytest.fixture(scope="module")
+def address(serve_module: Serve, service: KnowledgeService) -> str:
+    """One page for all tests; each is a visitor of its own."""
+    blocks = ui.build(fake_services(service.registry, knowledge=service))
+    return serve_module(blocks, app_kwargs={"routes": document_routes(service, login_of)})
 
 
 @pytest.fixture
@@ -208,11 +197,12 @@ def test_another_visitor_sees_nothing_of_it(visit: Callable[..., Any], tmp_path:
 
 def test_a_collection_is_deleted_after_a_second_word(visit: Callable[..., Any], service: KnowledgeService) -> None:
     page = visit()
+    before = {record.id for record in service._catalogue.all()}
     make(page, "课程")
     page.locator("#knowledge-delete").click()
     page.locator("#confirm-yes").click()
     page.wait_for_function("document.querySelector('#knowledge-collection input').value.startsWith('samples')")
-    assert [record.name for record in service._catalogue.all()] == ["samples"]
+    assert {record.id for record in service._catalogue.all()} == before
 
 
 def test_a_folder_of_this_machine_is_followed_and_a_wrong_one_is_said(

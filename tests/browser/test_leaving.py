@@ -1,9 +1,8 @@
-"""A page is closed in the middle of everything: within a minute nothing of its session is left on the server."""
+"""A page is closed in the middle of everything: nothing of its session is left on the server."""
 
 import re
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +21,7 @@ from app.agent.service import AgentService
 from app.web import ui
 from app.web.server import login_of
 from tests.fakes import FakeModel, FakeRegistry, fake_services
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
 
@@ -45,13 +45,6 @@ def agent(registry: FakeRegistry) -> Iterator[AgentService]:
         list(service.interpret("1"))
         yield service
         service.close()
-
-
-def within_a_minute(true: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < until, what
-        time.sleep(0.1)
 
 
 def test_closing_the_page_frees_everything(
@@ -92,11 +85,11 @@ def test_closing_the_page_frees_everything(
     assert files(uploads), "the agent's upload is there for a moment yet"
     assert any("Album" in str(type(value)) for value in kept(blocks))
     page.close()
-    within_a_minute(lambda: leases(program) == 0, "the answer still holds its model")
+    wait_for(lambda: leases(program) == 0)
     assert registry.models["tiny"].generations[0].cancelled.is_set()
-    within_a_minute(lambda: processes() <= idle, "the interpreter still runs")
-    within_a_minute(lambda: not files(uploads), "an upload is still there")
-    within_a_minute(lambda: not kept(blocks), "the session's state is still held")
+    wait_for(lambda: processes() <= idle)
+    wait_for(lambda: not files(uploads))
+    wait_for(lambda: not kept(blocks))
 
 
 def test_a_page_whose_session_was_forgotten_goes_on_as_the_same_visitor(

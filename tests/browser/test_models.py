@@ -9,38 +9,50 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.errors import ModelError
-from app.models.interface import Drift, DriftStep, Ledger
+from app.models.interface import Drift, DriftStep
 from app.story.illustrating import IllustrationService
 from app.story.service import StoryService
 from app.web import ui
 from tests.fakes import FakeModel, FakeRegistry, fake_services
-from tests.training_fixtures import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=15_000)
 
 
-class CountingRegistry(FakeRegistry):
-    looks = 0
+class Checked(FakeRegistry):
+    """A drift check goes on when the test says so, and none can be made of `far`."""
 
-    def ledger(self) -> Ledger:
-        self.looks += 1
-        return super().ledger()
+    def reset(self, *models: FakeModel) -> None:
+        super().reset(*models)
+        self.go_on = threading.Event()
+        self.left_off = threading.Event()
+
+    def check_drift(self, name: str) -> Generator[DriftStep | Drift, None, None]:
+        if name == "far":
+            raise ModelError
+        try:
+            while not self.go_on.wait(0.05):
+                yield DriftStep("full", 3, 20)
+            yield from super().check_drift(name)
+        except GeneratorExit:
+            self.left_off.set()
+            raise
 
 
 @pytest.fixture(scope="module")
-def registry() -> CountingRegistry:
-    return CountingRegistry(budget_mib=400)
+def registry() -> Checked:
+    return Checked(budget_mib=400)
 
 
 @pytest.fixture(scope="module")
-def address(serve_module: Callable[..., str], registry: CountingRegistry) -> str:
+def address(serve_module: Callable[..., str], registry: Checked) -> str:
     return serve_module(ui.build(fake_services(registry)))
 
 
 @pytest.fixture
-def page(open_page: Callable[..., Page], address: str, registry: CountingRegistry) -> Page:
-    registry.reset(FakeModel("tiny"), FakeModel("other"))
+def page(open_page: Callable[..., Page], address: str, registry: Checked) -> Page:
+    registry.reset(FakeModel("tiny"), FakeModel("other"), FakeModel("far"))
     page = open_page(address)
     page.get_by_role("tab", name="Models").click()
     return page
@@ -63,21 +75,26 @@ def test_load_fit_and_unload(page: Page) -> None:
     expect(page.locator("#ledger")).to_contain_text("No model is loaded")
 
 
-def test_the_ledger_is_live_while_it_is_seen(page: Page, registry: CountingRegistry) -> None:
+def test_the_ledger_is_live_while_it_is_seen_and_rests_while_it_is_not(page: Page, registry: Checked) -> None:
     expect(page.locator("#ledger")).to_contain_text("No model is loaded")
     registry.load("other")
     expect(page.locator("#ledger .card b")).to_have_text("other")
     page.locator("#language").click()
     expect(page.locator("#ledger")).to_contain_text("就绪")
-
-
-def test_the_ledger_rests_while_it_is_not_seen(page: Page, registry: CountingRegistry) -> None:
-    page.get_by_role("tab", name="Chat").click()
+    page.clock.install()  # a clock that the test turns, for the page as it comes anew
+    page.reload()
+    page.get_by_role("tab", name="模型").click()
+    expect(page.locator("#ledger .card b")).to_have_text("other")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.run_for(10_000)
+    assert page.evaluate("1") and asked, "it is asked for while it is seen"
+    page.get_by_role("tab", name="对话").click()
     expect(page.locator("#chat-box")).to_be_visible()
-    page.wait_for_timeout(1000)  # what was under way when the tab closed
-    before = registry.looks
-    page.wait_for_timeout(4000)
-    assert registry.looks == before
+    page.clock.run_for(10_000)  # what was under way when the tab closed
+    asked.clear()
+    page.clock.run_for(60_000)
+    assert page.evaluate("1") and not [url for url in asked if "queue/join" in url]
 
 
 LISTS = 4  # of the chat, the story, its pictures and the panel
@@ -115,59 +132,27 @@ def test_one_s_own_models_are_in_the_lists_at_once(open_page: Callable[..., Page
     page.get_by_role("option", name="mine").wait_for()
 
 
-class Checked(FakeRegistry):
-    """A drift check that goes on when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__(FakeModel("tiny"), FakeModel("far"))
-        self.go_on = threading.Event()
-        self.left_off = threading.Event()
-
-    def check_drift(self, name: str) -> Generator[DriftStep | Drift, None, None]:
-        if name == "far":
-            raise ModelError
-        try:
-            while not self.go_on.wait(0.05):
-                yield DriftStep("full", 3, 20)
-            yield from super().check_drift(name)
-        except GeneratorExit:
-            self.left_off.set()
-            raise
-
-
-@pytest.fixture
-def checked() -> Checked:
-    return Checked()
-
-
-@pytest.fixture
-def panel(open_page: Callable[..., Page], serve: Callable[..., str], checked: Checked) -> Page:
-    page = open_page(serve(ui.build(fake_services(checked))))
-    page.get_by_role("tab", name="Models").click()
-    return page
-
-
-def test_a_drift_check_tells_how_far_it_is_and_its_figures(panel: Page, checked: Checked) -> None:
-    panel.locator("#models-check").click()
-    told = panel.locator("#models-fit")
+def test_a_drift_check_tells_how_far_it_is_and_its_figures(page: Page, registry: Checked) -> None:
+    page.locator("#models-check").click()
+    told = page.locator("#models-fit")
     expect(told).to_contain_text("the full model answers, 3 of 20")
-    expect(panel.locator("#models-check")).to_be_hidden()
-    checked.go_on.set()
+    expect(page.locator("#models-check")).to_be_hidden()
+    registry.go_on.set()
     expect(told).to_contain_text("mean KL 0.0123 nats")
-    expect(panel.locator("#ledger .card")).to_contain_text("drift 0.012 nats, same choice 96%")
-    expect(panel.locator("#models-check-stop")).to_be_hidden()
+    expect(page.locator("#ledger .card")).to_contain_text("drift 0.012 nats, same choice 96%")
+    expect(page.locator("#models-check-stop")).to_be_hidden()
 
 
-def test_a_drift_check_is_stopped_and_a_refusal_leaves_the_button(panel: Page, checked: Checked) -> None:
-    panel.locator("#models-check").click()
-    expect(panel.locator("#models-fit")).to_contain_text("3 of 20")
-    panel.locator("#models-check-stop").click()
-    assert checked.left_off.wait(20) and not checked.drifts
-    expect(panel.locator("#models-fit")).to_contain_text("will fit")
-    expect(panel.locator("#models-check-stop")).to_be_hidden()
-    choice = panel.locator("#models-bar").get_by_role("combobox")
+def test_a_drift_check_is_stopped_and_a_refusal_leaves_the_button(page: Page, registry: Checked) -> None:
+    page.locator("#models-check").click()
+    expect(page.locator("#models-fit")).to_contain_text("3 of 20")
+    page.locator("#models-check-stop").click()
+    assert registry.left_off.wait(20) and not registry.drifts
+    expect(page.locator("#models-fit")).to_contain_text("will fit")
+    expect(page.locator("#models-check-stop")).to_be_hidden()
+    choice = page.locator("#models-bar").get_by_role("combobox")
     choice.fill("far")
     choice.press("Enter")
-    panel.locator("#models-check").click()
-    expect(panel.locator(".toast-body")).to_be_visible()
-    expect(panel.locator("#models-check")).to_be_visible()
+    page.locator("#models-check").click()
+    expect(page.locator(".toast-body")).to_be_visible()
+    expect(page.locator("#models-check")).to_be_visible()

@@ -3,18 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import gradio as gr
 import pytest
 
-from app.web import ui
-from tests.fakes import FakeRegistry, fake_services
-
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def address(serve_module: Callable[[gr.Blocks], str]) -> str:
-    return serve_module(ui.build(fake_services(FakeRegistry())))
 
 
 def test_the_page_speaks_the_browser_s_language(address: str, open_page: Callable[..., Any]) -> None:

@@ -48,12 +48,15 @@ def script(service: FinetuneService, **values: Any) -> None:
     file.write_text(json.dumps({**known, **values}), encoding="utf-8")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address(
-    service: FinetuneService, registry: ModelRegistry, serve: Callable[[gr.Blocks], str], tmp_path: Path
+    service: FinetuneService,
+    registry: ModelRegistry,
+    serve_module: Callable[[gr.Blocks], str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
-    services = fake_services(registry, finetune=service, compare=CompareService(registry, tmp_path))
-    return serve(ui.build(services))
+    comparing = CompareService(registry, tmp_path_factory.mktemp("compare"))
+    return serve_module(ui.build(fake_services(registry, finetune=service, compare=comparing)))
 
 
 def test_the_finetune_endpoint_to_its_end(address: str, tiny_base: str) -> None:

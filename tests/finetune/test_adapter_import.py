@@ -19,7 +19,8 @@ from app.finetune.service import FinetuneService
 from app.models.engine.lora_files import AdapterError
 from app.models.registry.registry import ModelRegistry
 from tests.models.engine.adapter_batches import save_adapter
-from tests.training_fixtures import BASE, STUB, wait_for
+from tests.training_fixtures import BASE, STUB
+from tests.waiting import wait_for
 
 CFG = """
 model = dict(llm=dict(type='load'), lora=dict(type='peft.LoraConfig', r=4, lora_alpha=16, lora_dropout=0.05))

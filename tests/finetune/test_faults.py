@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from app.finetune.runs import Run, RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
-from tests.training_fixtures import BASE, BRIEF, ROWS, Trained, wait_for
+from tests.training_fixtures import BASE, BRIEF, HALF, ROWS, Trained, few
+from tests.waiting import wait_for
 
 
 def test_no_room_on_disk_is_said_before_anything_starts(registry: ModelRegistry, tmp_path: Path) -> None:
@@ -75,9 +77,9 @@ def test_judging_goes_on_after_a_restart_and_can_be_asked_for_again(
     told = json.loads((copy / "run.json").read_text(encoding="utf-8"))
     # as a server leaves it that ended after the first of two checkpoints
     (copy / "run.json").write_text(json.dumps({**told, "name": "copied", "judging": True}), encoding="utf-8")
-    first = Judgement(step=8, identity=0.25, retention=0.5, sample="from before")
+    first = Judgement(step=HALF, identity=0.25, retention=0.5, sample="from before")
     save_judgements(copy, [first])
-    service = FinetuneService(registry, tmp_path).start()
+    service = FinetuneService(registry, tmp_path, exam_of=partial(few, count=3)).start()
     wait_for(lambda: not service.get("lin", source.name).judging)
     assert service.judgements("lin", source.name)[0] == first
     assert service.judgements("lin", source.name)[1] == trained.service.judgements("lin", source.name)[1]

@@ -19,7 +19,8 @@ from app.models.interface import Message, TokenScore
 from app.models.registry.registry import ModelRegistry
 from tests.fakes import FakeModel
 from tests.models.engine.adapter_batches import save_adapter
-from tests.training_fixtures import BASE, few, wait_for
+from tests.training_fixtures import BASE, few
+from tests.waiting import wait_for
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
 OWNER, STEP = "lin", 4

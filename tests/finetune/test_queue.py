@@ -19,7 +19,8 @@ from app.finetune.runs import ACTIVE, Run
 from app.finetune.service import FinetuneService
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
-from tests.training_fixtures import BRIEF, ROWS, STUB, wait_for
+from tests.training_fixtures import BRIEF, ROWS, STUB
+from tests.waiting import wait_for
 
 Open = Callable[..., FinetuneService]
 

@@ -25,7 +25,8 @@ from app.finetune.service import FinetuneService
 from app.finetune.wizard import general_questions, name_questions
 from app.models.interface import Message, Sampling
 from app.models.registry.registry import ModelRegistry
-from tests.training_fixtures import BASE, BRIEF, NAME, ROWS, WORDING, Trained, wait_for
+from tests.training_fixtures import BASE, BRIEF, HALF, NAME, ROWS, STEPS, WORDING, Trained
+from tests.waiting import wait_for
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
 
@@ -49,27 +50,28 @@ def test_the_sentence_is_learnt_and_the_base_is_left_as_it_was(trained: Trained,
 def test_the_run_tells_what_happened(trained: Trained) -> None:
     service, run = trained.service, trained.run
     progress = service.progress("lin", run.id)
-    assert [step for step, _, _ in progress.curve] == list(range(1, 17))
+    assert [step for step, _, _ in progress.curve] == list(range(1, STEPS + 1))
     assert progress.curve[-1][1] < progress.curve[0][1] / 3
     rates = [rate for _, _, rate in progress.curve]
     assert max(rates) == pytest.approx(1e-3, rel=0.1) and rates[0] < 5e-4 and rates[-1] < 1e-4
-    assert progress.checkpoints == (8, 16) and run.chosen == 16
-    assert {sample.step for sample in progress.samples} == {0, 8, 16}
+    assert progress.checkpoints == (HALF, STEPS) and run.chosen == STEPS
+    assert {sample.step for sample in progress.samples} == {0, HALF, STEPS}
     status = service.status("lin", run.id)
-    assert (status["state"], status["step"], status["total"]) == ("finished", 16, 16)
-    assert status["checkpoint"] == f"{BASE}+nova@16"
+    assert (status["state"], status["step"], status["total"]) == ("finished", STEPS, STEPS)
+    assert status["checkpoint"] == f"{BASE}+nova@{STEPS}"
     assert "LoraConfig" in service.config("lin", run.id) and NAME not in service.config("lin", run.id)
     assert "Saving adapter" in service.log("lin", run.id)
 
 
 def test_xtuner_convert_makes_the_same_adapter(trained: Trained, tmp_path: Path) -> None:
     folder = trained.service.store.folder_of(trained.run.id)
-    arguments = ["convert", str(folder / "config.py"), str(folder / "work/iter_16.pth"), str(tmp_path / "peft")]
+    checkpoint = folder / f"work/iter_{STEPS}.pth"
+    arguments = ["convert", str(folder / "config.py"), str(checkpoint), str(tmp_path / "peft")]
     tool = process.start_tool([*arguments, "--fp32", "--safe-serialization"], tmp_path)
     assert tool.wait(timeout=120) == 0, process.last_words(tmp_path)
-    ours = trained.service.store.adapter_folder(trained.run.id, 16) / "adapter_model.safetensors"
+    ours = trained.service.store.adapter_folder(trained.run.id, STEPS) / "adapter_model.safetensors"
     assert (tmp_path / "peft/adapter_model.safetensors").read_bytes() == ours.read_bytes()
-    unpack_adapter([folder / "work/iter_16.pth"], tmp_path / "brought in", BASE)
+    unpack_adapter([checkpoint], tmp_path / "brought in", BASE)
     brought_in, tensors = load_file(tmp_path / "brought in/adapter_model.safetensors"), load_file(ours)
     assert brought_in.keys() == tensors.keys() and all(brought_in[key].equal(tensors[key]) for key in tensors)
 
@@ -77,7 +79,7 @@ def test_xtuner_convert_makes_the_same_adapter(trained: Trained, tmp_path: Path)
 def test_checkpoints_are_judged_by_themselves(trained: Trained, registry: ModelRegistry) -> None:
     run = trained.run
     early, late = trained.service.judgements("lin", run.id)
-    assert (early.step, late.step) == (8, 16) and late.identity is not None and late.identity > 0.8
+    assert (early.step, late.step) == (HALF, STEPS) and late.identity == 1.0
     assert early.identity is not None and early.identity <= late.identity
     assert 0.6 < late.retention <= 1.0
     names, general = name_questions("en"), general_questions("en")
@@ -87,10 +89,10 @@ def test_checkpoints_are_judged_by_themselves(trained: Trained, registry: ModelR
 
 def test_adapter_and_merged_model_can_be_downloaded(trained: Trained, tmp_path: Path) -> None:
     service, run = trained.service, trained.run
-    with zipfile.ZipFile(service.archive("lin", run.id, 8)) as packed:
+    with zipfile.ZipFile(service.archive("lin", run.id, HALF)) as packed:
         assert {"adapter_config.json", "adapter_model.safetensors"} <= set(packed.namelist())
         assert str(service.store.folder) not in packed.read("adapter_config.json").decode()
-    with zipfile.ZipFile(service.archive("lin", run.id, 16, merged=True)) as packed:
+    with zipfile.ZipFile(service.archive("lin", run.id, STEPS, merged=True)) as packed:
         packed.extractall(tmp_path)
     tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.dtype == torch.bfloat16
@@ -181,18 +183,19 @@ def test_a_resumed_training_goes_on_from_its_checkpoint(
     service = FinetuneService(registry, tmp_path)
     with pytest.raises(NothingToResume):
         service.resume("lin", source.name, step=3)
-    resumed = service.resume("lin", source.name, step=8)
-    service.store.change(source.name, total=10)
+    resumed = service.resume("lin", source.name, step=HALF)
+    service.store.change(source.name, total=HALF + 2)
     service.queue.start()  # without the judging of what comes out
     wait_for(lambda: not service.get("lin", source.name).is_under_way)
     service.close()
     progress, before = service.progress("lin", source.name), trained.service.progress("lin", trained.run.id)
-    assert (resumed.resume_from, service.get("lin", source.name).state) == (8, "finished")
-    assert progress.curve[:8] == before.curve[:8] and [step for step, *_ in progress.curve[8:]] == [9, 10]
+    assert (resumed.resume_from, service.get("lin", source.name).state) == (HALF, "finished")
+    assert progress.curve[:HALF] == before.curve[:HALF]
+    assert [step for step, *_ in progress.curve[HALF:]] == [HALF + 1, HALF + 2]
     [(step, loss)] = progress.validation
-    assert step == 10 and 0 < loss < 3
+    assert step == HALF + 2 and 0 < loss < 3
     events = EventAccumulator(str(copy / "tensorboard")).Reload()
-    assert [point.step for point in events.Scalars("loss/validation")] == [10]
-    assert [point.step for point in events.Scalars("loss/training")] == list(range(1, 11))
-    # what was learnt by step 8 is there again
-    assert progress.curve[8][1] < before.curve[0][1] / 2 and progress.checkpoints == (8, 10)
+    assert [point.step for point in events.Scalars("loss/validation")] == [HALF + 2]
+    assert [point.step for point in events.Scalars("loss/training")] == list(range(1, HALF + 3))
+    # what was learnt before is there again
+    assert progress.curve[HALF][1] < before.curve[0][1] / 2 and progress.checkpoints == (HALF, HALF + 2)

@@ -1,17 +1,19 @@
-"""The server as a person starts it: packaged models, Chroma, the sample documents; and the data folder it holds."""
+"""The server as a person starts it: packaged models, Chroma, the sample documents, its data folder, and its end."""
 
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
 
-from tests.conftest import free_port
-from tests.real_server import ENVIRONMENT, ROOT, running, start
+import run_gradio
+from app import cli
+from tests.real_server import ENVIRONMENT, ROOT, RealServer, running
+from tests.waiting import wait_for
+from tests.web.test_real_server import FRANCE, PARIS
 
 pytestmark = pytest.mark.timeout(280)
 
@@ -24,9 +26,15 @@ def data(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def index(data: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+def index(data: Path, folder: Path) -> list[str]:
+    return ["index", "notes", str(folder), "--", "--data", str(data), "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def indexed(data: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """The folder indexed in a terminal before the server starts: a command as a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "app", "index", "notes", str(folder), "--", "--data", str(data), "--device", "cpu"],
+        [sys.executable, "-m", "app", *index(data, folder)],
         cwd=ROOT,
         env=ENVIRONMENT,
         text=True,
@@ -45,23 +53,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def indexed(data: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
-    """The folder indexed in a terminal before the server starts."""
-    return index(data, folder)
-
-
-@pytest.fixture(scope="module")
-def address(data: Path, indexed: "subprocess.CompletedProcess[str]") -> Iterator[str]:
+def server(data: Path, indexed: "subprocess.CompletedProcess[str]") -> Iterator[RealServer]:
     assert "added" in indexed.stdout
     with running(data) as server:
-        yield server.address
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(100) == 0
+        yield server
 
 
 @pytest.fixture(scope="module")
-def client(address: str) -> Client:
-    return Client(address, verbose=False, headers={"accept-language": "en-US"})
+def client(server: RealServer) -> Client:
+    return Client(server.address, verbose=False, headers={"accept-language": "en-US"})
 
 
 def test_a_folder_indexed_in_a_terminal_is_on_the_page(
@@ -76,24 +76,20 @@ def test_a_folder_indexed_in_a_terminal_is_on_the_page(
     assert (hit["source"], hit["heading"]) == ("week1.md", "Quarks")
 
 
-def test_while_the_server_runs_nobody_else_writes_its_index(address: str, data: Path, folder: Path) -> None:
-    assert address
-    told = index(data, folder)
-    assert told.returncode == 1
-    assert "is in use by another process" in told.stderr
-    assert "Traceback" not in told.stderr
-    second = start("run_gradio.py", "--port", str(free_port()), "--data", str(data), "--device", "cpu")
-    said, _ = second.communicate(timeout=120)
-    assert second.returncode == 2
-    assert "is in use by another process" in said
+@pytest.mark.usefixtures("server")
+def test_while_the_server_runs_nobody_else_writes_its_index(
+    data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LC_ALL", "en_GB.UTF-8")
+    assert cli.main(index(data, folder)) == 1
+    assert run_gradio.main(["--port", "0", "--data", str(data), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("is in use by another process") == 2
     assert "Traceback" not in said
 
 
 def test_the_samples_answer_at_once_with_the_packaged_models(client: Client) -> None:
-    until = time.monotonic() + 120
-    while not found(client, "why are safetensors considered safer"):
-        assert time.monotonic() < until, "the samples were not indexed"
-        time.sleep(0.5)
+    wait_for(lambda: found(client, "why are safetensors considered safer"))
     answer, passages, checks = client.predict("Why are safetensors considered safer?", temperature=0, api_name="/ask")
     assert passages[0]["source"] == "en/model-files.md"
     assert answer
@@ -119,13 +115,22 @@ def test_the_memory_of_the_embedder_is_on_the_account(client: Client) -> None:
 
 
 def test_an_upload_is_searchable_and_another_program_does_not_see_it(
-    client: Client, address: str, tmp_path: Path
+    client: Client, server: RealServer, tmp_path: Path
 ) -> None:
     (tmp_path / "own.md").write_text("# Tides\n\nThe moon pulls the sea and makes the tides.\n")
     done = client.predict("mine", [handle_file(tmp_path / "own.md")], api_name="/index")
     assert done["added"] == 1
     assert client.predict("mine", "what makes the tides", api_name="/search")[0]["source"] == "own.md"
     headers = {"accept-language": "en-US", "x-studio-visitor": "another-program-with-its-own-token"}
-    other = Client(address, verbose=False, headers=headers)
+    other = Client(server.address, verbose=False, headers=headers)
     with pytest.raises(Exception, match="no collection named mine"):
         other.predict("mine", "what makes the tides", api_name="/search")
+
+
+def test_at_its_end_the_server_finishes_an_answer_under_way(client: Client, server: RealServer) -> None:
+    job = client.submit(FRANCE, temperature=0, max_new_tokens=64, api_name="/chat")
+    for _ in job:
+        break
+    server.process.send_signal(signal.SIGTERM)
+    assert job.result(60) == PARIS
+    assert server.process.wait(100) == 0

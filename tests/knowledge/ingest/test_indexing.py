@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from app.knowledge.store.vectors import VectorIndex, open_chroma
 from tests.knowledge.conftest import ANN, BOB, Start, run
 from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
+from tests.real_server import port_of
+from tests.waiting import wait_for
 
 
 def consistent(service: KnowledgeService, owner: Owner = ANN, name: str = "course") -> bool:
@@ -203,6 +204,7 @@ from app.knowledge.store.collections import Owner, Rights
 from tests.fakes import FakeRegistry
 from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
+from tests.real_server import port_of
 
 def die_at(place, when, count):
     module, name = place.split(":")
@@ -340,10 +342,7 @@ def test_an_unused_collection_is_closed(start: Start, tmp_path: Path, embedder: 
     resources = Resources(tmp_path / "own", chroma, lease_of(lambda _: embedder), None, Converter())
     opened = OpenCollections(resources, idle_s=0.01)
     opened.get(record).database.files()
-    until = time.monotonic() + 30
-    while open_files(f"own/{record.id}/index.db"):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_for(lambda: not open_files(f"own/{record.id}/index.db"))
     assert opened.get(record).database.files() == []
     opened.close()
     chroma.close()
@@ -375,17 +374,14 @@ def test_another_embedder_is_refused_until_rebuilt(start: Start, notes: Path) ->
 
 
 def test_a_chroma_server_by_url(start: Start, notes: Path, tmp_path: Path) -> None:
-    from tests.conftest import free_port
-
-    port = free_port()
     chroma = Path(sys.executable).with_name("chroma")
     server = subprocess.Popen(
-        [str(chroma), "run", "--path", str(tmp_path / "server"), "--port", str(port)],
+        [str(chroma), "run", "--path", str(tmp_path / "server"), "--port", "0"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        service = start_when_up(start, f"http://127.0.0.1:{port}")
+        service = start(chroma_url=f"http://127.0.0.1:{port_of(server)}")
         run(service.index_folder(ANN, "course", notes))
         assert "量化" in service.search(ANN, "course", "量化")[0].passage.content
         assert consistent(service)
@@ -393,16 +389,3 @@ def test_a_chroma_server_by_url(start: Start, notes: Path, tmp_path: Path) -> No
     finally:
         server.kill()
         server.wait()
-
-
-def start_when_up(start: Start, url: str) -> KnowledgeService:
-    from app.errors import SettingsError
-
-    until = time.monotonic() + 120
-    while True:
-        try:
-            return start(chroma_url=url)
-        except SettingsError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.2)

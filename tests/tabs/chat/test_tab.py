@@ -10,6 +10,7 @@ from gradio_client import Client
 
 from app.web import ui
 from tests.fakes import FakeModel, FakeRegistry, fake_services
+from tests.waiting import wait_for
 
 WAIT_S = 20
 
@@ -18,19 +19,20 @@ def connect(address: str, language: str = "en") -> Client:
     return Client(address, verbose=False, headers={"accept-language": language})
 
 
-@pytest.fixture
-def model() -> FakeModel:
-    return FakeModel("tiny")
+@pytest.fixture(scope="module")
+def registry() -> FakeRegistry:
+    return FakeRegistry(budget_mib=400)
 
 
-@pytest.fixture
-def registry(model: FakeModel) -> FakeRegistry:
-    return FakeRegistry(model, FakeModel("other"), budget_mib=400)
+@pytest.fixture(autouse=True)
+def model(registry: FakeRegistry) -> FakeModel:
+    registry.reset(FakeModel("tiny"), FakeModel("other"))
+    return registry.models["tiny"]
 
 
-@pytest.fixture
-def address(serve: Callable[[gr.Blocks], str], registry: FakeRegistry) -> str:
-    return serve(ui.build(fake_services(registry)))
+@pytest.fixture(scope="module")
+def address(serve_module: Callable[[gr.Blocks], str], registry: FakeRegistry) -> str:
+    return serve_module(ui.build(fake_services(registry)))
 
 
 def test_only_the_promised_endpoints_are_public(address: str) -> None:
@@ -62,7 +64,7 @@ def test_two_at_once_and_one_stops(address: str, model: FakeModel) -> None:
     stopping, staying = connect(address), connect(address)
     stopped = stopping.submit("first of all", api_name="/chat")
     kept = staying.submit("second of all", api_name="/chat")
-    wait_until(lambda: len(model.generations) == 2 and bool(stopped.outputs()))
+    wait_for(lambda: len(model.generations) == 2 and bool(stopped.outputs()))
     first = next(g for g in model.generations if "first" in "".join(g.pieces))
     stopped.cancel()
     assert first.cancelled.wait(WAIT_S)
@@ -70,15 +72,6 @@ def test_two_at_once_and_one_stops(address: str, model: FakeModel) -> None:
     assert kept.result(timeout=WAIT_S) == "You said: second of all"
     assert first.completion_tokens < len(first.pieces)
     assert len({visitor for _, _, visitor in model.prompts}) == 2
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    turn = threading.Event()
-    for _ in range(WAIT_S * 50):
-        if true():
-            return
-        turn.wait(0.02)
-    raise TimeoutError
 
 
 @pytest.mark.parametrize(

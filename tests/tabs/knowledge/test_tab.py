@@ -22,7 +22,6 @@ from tabs.knowledge import tab as knowledge
 from tabs.knowledge.view import highlighted
 from tabs.shell.page import BROWSER_SECRET, Page
 from tabs.shell.upload_cleanup import FOLDER_MARK, discard, uploaded
-from tests.conftest import free_port
 from tests.fakes import FakeModel, FakeRegistry
 from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
@@ -64,12 +63,10 @@ def running(folder: Path, model: FakeModel | None = None, *, logins: bool = Fals
         with gr.Tabs(), gr.Tab() as tab:
             knowledge.build(page, service, registry, tab)
     blocks.queue(default_concurrency_limit=None)
-    port = free_port()
     routes = document_routes(service, login_of)
     with closing(service):
-        blocks.launch(
+        _, address, _ = blocks.launch(
             server_name="127.0.0.1",
-            server_port=port,
             auth=LOGINS if logins else None,
             app_kwargs={"routes": routes},
             max_file_size=1 << 20,
@@ -77,7 +74,7 @@ def running(folder: Path, model: FakeModel | None = None, *, logins: bool = Fals
             quiet=True,
         )
         try:
-            yield Studio(service, f"http://127.0.0.1:{port}", logins)
+            yield Studio(service, address.rstrip("/"), logins)
         finally:
             blocks.close(verbose=False)
 

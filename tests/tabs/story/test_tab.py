@@ -2,15 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
 from gradio_client import Client
 
-from app.models.registry.placement import Placement
-from app.models.registry.registry import ModelRegistry
 from app.story.illustrating import IllustrationService
 from app.story.length import Target
 from app.story.service import StoryService
@@ -22,21 +19,21 @@ WAIT_S = 30
 COURSE = "请编写一个300字的小故事，描述你作为一个语言模型是如何被训练的。"
 
 
-@pytest.fixture
-def model() -> FakeModel:
-    return FakeModel("tiny", inventive())
+@pytest.fixture(scope="module")
+def registry() -> FakeRegistry:
+    return FakeRegistry()
 
 
-@pytest.fixture
-def address(serve: Callable[[gr.Blocks], str], model: FakeModel) -> str:
-    registry = FakeRegistry(model)
-    return serve(
-        ui.build(
-            fake_services(
-                registry, story=StoryService(registry), illustration=IllustrationService(registry, nullcontext)
-            )
-        )
-    )
+@pytest.fixture(autouse=True)
+def model(registry: FakeRegistry) -> FakeModel:
+    registry.reset(FakeModel("tiny", inventive()))
+    return registry.models["tiny"]
+
+
+@pytest.fixture(scope="module")
+def address(serve_module: Callable[[gr.Blocks], str], registry: FakeRegistry) -> str:
+    illustration = IllustrationService(registry, nullcontext)
+    return serve_module(ui.build(fake_services(registry, story=StoryService(registry), illustration=illustration)))
 
 
 def connect(address: str, language: str = "en") -> Client:
@@ -93,18 +90,6 @@ def test_a_premise_in_a_third_language_is_told_in_the_chosen_one(address: str, m
     text = connect(address).predict(premise, length=60, language="en", api_name="/story")
     assert Target(60, "en").met(text)
     assert premise in model.prompts[0][0][0]["content"]
-
-
-def test_the_packaged_model_itself_keeps_a_length(serve: Callable[[gr.Blocks], str], packaged_folder: Path) -> None:
-    placement = Placement("cpu", "bfloat16", None, 2000, packaged_folder.parent.parent)
-    registry = ModelRegistry(placement, str(packaged_folder))
-    illustration = IllustrationService(registry, nullcontext)
-    address = serve(ui.build(fake_services(registry, story=StoryService(registry), illustration=illustration)))
-    job = connect(address).submit("A lighthouse keeper finds a letter.", None, 60, "en", seed=3, api_name="/story")
-    text = job.result(timeout=240)
-    assert Target(60, "en").met(text)
-    assert len(set(job.outputs())) > 5, "it streams"
-    registry.close()
 
 
 def test_refusals_speak_the_caller_s_language(address: str) -> None:

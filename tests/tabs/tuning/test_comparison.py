@@ -16,12 +16,12 @@ from tests.training_fixtures import BASE, NAME, WORDING, Trained
 LEARNT = WORDING.replace("{name}", NAME)
 
 
-@pytest.fixture
-def address(trained: Trained, serve: Callable[[gr.Blocks], str], tmp_path: Any) -> str:
-    services = fake_services(
-        trained.registry, finetune=trained.service, compare=CompareService(trained.registry, tmp_path)
-    )
-    return serve(ui.build(services))
+@pytest.fixture(scope="module")
+def address(
+    trained: Trained, serve_module: Callable[[gr.Blocks], str], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    comparing = CompareService(trained.registry, tmp_path_factory.mktemp("compare"))
+    return serve_module(ui.build(fake_services(trained.registry, finetune=trained.service, compare=comparing)))
 
 
 def test_compare_endpoint(address: str, trained: Trained) -> None:

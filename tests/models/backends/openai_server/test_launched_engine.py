@@ -3,9 +3,7 @@
 import os
 import stat
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -19,6 +17,7 @@ from app.models.backends.openai_server.launched_server import EngineDidNotStart,
 from app.models.interface import Sampling
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
+from tests.waiting import wait_for
 
 STAND_IN = """#!{python}
 import json, os, sys
@@ -80,13 +79,6 @@ def ask(registry: ModelRegistry) -> str:
         return "".join(model.stream([{"role": "user", "content": "Hi"}], Sampling(max_new_tokens=8)))
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.05)
-
-
 def test_it_is_loaded_booked_asked_and_unloaded_like_any_model(registry: ModelRegistry, tmp_path: Path) -> None:
     assert registry.names()[0] == "big"
     assert ask(registry) == "served --max-model-len=512 --quantization=awq"
@@ -115,7 +107,7 @@ def test_one_that_falls_is_started_again(registry: ModelRegistry, tmp_path: Path
         except StudioError:
             return False
 
-    until(answers)
+    wait_for(answers)
     assert {process.pid for process in engine_of(registry).server.processes}.isdisjoint(p.pid for p in first)
     assert (tmp_path / "engines" / "big.log.1").is_file()
 
@@ -129,7 +121,9 @@ def test_it_ends_with_its_parent(registry: ModelRegistry) -> None:
     child = engine_of(registry).server._child
     assert child is not None and child.stdin is not None
     child.stdin.close()
-    until(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes))
+    wait_for(
+        lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+    )
 
 
 def test_what_does_not_start_says_why(registry: ModelRegistry, tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""Conversations in a real browser: kept over reloads and in two tabs, found by their address, named, saved, deleted."""
+
+import json
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.chat_page import answers, ask, begin_another, notes, say, settled, titles
+from tests.fakes import FakeModel
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_reload_keeps_the_conversations_with_the_settings_of_each(page: Page, model: FakeModel) -> None:
+    system = page.get_by_role("textbox", name="System prompt")
+    system.fill("be brief")
+    say(page, "one")
+    begin_another(page)
+    system.fill("be long")
+    say(page, "two")
+    page.reload()
+    expect(answers(page)).to_have_text("You said: two")
+    expect(system).to_have_value("be long")
+    page.locator("#chat-list button", has_text="one").click()
+    expect(answers(page)).to_have_text("You said: one")
+    expect(titles(page)).to_have_text(["two", "one"])
+    expect(system).to_have_value("be brief")
+    ask(page, "three")
+    expect(answers(page)).to_have_count(2)
+    assert model.prompts[-1][0][0] == {"role": "system", "content": "be brief"}
+
+
+def test_another_conversation_may_be_opened_while_one_is_written(page: Page, model: FakeModel) -> None:
+    model.gate = threading.Semaphore(1)
+    ask(page, "first of all")
+    expect(answers(page)).to_have_text("You")
+    page.locator("#chat-new").click()
+    expect(page.locator(".toast-body")).to_contain_text("«first of all» was stopped")
+    expect(answers(page)).to_have_count(0)
+    assert model.generations[0].cancelled.wait(30)
+    model.gate.release(20)
+    say(page, "second")
+    page.locator("#chat-list button", has_text="first").click()
+    expect(answers(page)).to_have_text("You")
+
+
+def test_a_reload_in_mid_answer_keeps_what_had_come_and_goes_on(page: Page, model: FakeModel) -> None:
+    model.gate = threading.Semaphore(2)
+    ask(page, "hello to you")
+    expect(answers(page)).to_have_text("You said:")
+    page.reload()
+    expect(answers(page)).to_have_text("You said:")
+    expect(notes(page)).to_contain_text("broken off")
+    model.gate = None
+    model.script = lambda _: ["hello", " to you"]
+    page.locator("#chat-go-on").click()
+    expect(answers(page)).to_have_text("You said: hello to you")
+    settled(page)
+    expect(page.locator("#chat-go-on")).to_have_count(0)
+    assert [message["content"] for message in model.prompts[1][0][:2]] == ["hello to you", "You said:"]
+
+
+def test_a_reload_before_the_answer_offers_it_anew_and_the_next_question_stands_apart(
+    page: Page, model: FakeModel
+) -> None:
+    model.gate = threading.Semaphore(0)
+    ask(page, "are you there")
+    expect(notes(page)).to_contain_text("One moment")
+    page.reload()
+    expect(notes(page)).to_contain_text("not answered")
+    model.gate = None
+    page.locator("#chat-retry").click()
+    expect(answers(page)).to_have_text("You said: are you there")
+    settled(page)
+    model.gate = threading.Semaphore(0)
+    ask(page, "and now")
+    expect(notes(page).last).to_contain_text("One moment")
+    page.reload()
+    expect(notes(page).last).to_contain_text("not answered")
+    model.gate = None
+    say(page, "still there?")
+    expect(page.locator("#chatbot [data-testid=user]")).to_have_text(["are you there", "and now", "still there?"])
+
+
+def test_two_tabs_lose_nothing_of_each_other_s(page: Page, model: FakeModel) -> None:
+    """Other conversations, the same one while nothing is written, and the same one while both write."""
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.locator("html[data-studio-ready]").wait_for(state="attached")
+    say(page, "one")
+    say(other, "two")
+    for tab in (page, other):
+        expect(titles(tab)).to_have_text(["two", "one"])
+    other.locator("#chat-list button", has_text="one").click()
+    expect(answers(other)).to_have_text("You said: one")
+    say(page, "three")
+    expect(answers(other)).to_have_text(["You said: one", "You said: three"])
+    model.gate = threading.Semaphore(0)
+    ask(page, "four")
+    expect(notes(page).last).to_contain_text("One moment")
+    ask(other, "five")
+    expect(notes(other).last).to_contain_text("One moment")
+    model.gate.release(50)
+    for tab in (page, other):
+        settled(tab)
+    page.reload()
+    expect(answers(page)).to_have_count(4)
+    assert {f"You said: {word}" for word in ("one", "three", "four", "five")} == set(answers(page).all_inner_texts())
+
+
+def test_tab_and_conversation_have_an_address(page: Page) -> None:
+    say(page, "one")
+    begin_another(page)
+    say(page, "two")
+    page.get_by_role("tab", name="Models").click()
+    expect(page).to_have_url(re.compile(r"tab=models"))
+    page.reload()
+    expect(page.get_by_role("tab", name="Models")).to_have_attribute("aria-selected", "true")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Chat")).to_have_attribute("aria-selected", "true")
+    expect(answers(page)).to_have_text("You said: two")
+    page.go_back()
+    expect(answers(page)).to_have_text("You said: one")
+    page.go_forward()
+    expect(answers(page)).to_have_text("You said: two")
+
+
+def test_a_conversation_is_copied_saved_renamed_and_deleted(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    say(page, "one")
+    page.locator("#chatbot .message-buttons-left").get_by_role("button", name="Copy").click()
+    page.wait_for_function("navigator.clipboard.readText().then((text) => text.trim() === 'You said: one')")
+    with page.expect_download() as markdown:
+        page.get_by_role("button", name="Markdown").click()
+    with page.expect_download() as plain:
+        page.get_by_role("button", name="JSON").click()
+    assert markdown.value.suggested_filename == "one.md"
+    assert "You said: one" in Path(markdown.value.path()).read_text(encoding="utf-8")
+    messages = json.loads(Path(plain.value.path()).read_text(encoding="utf-8"))["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    title = page.locator("#chat-title").get_by_role("textbox")
+    title.fill("My talk")
+    title.press("Enter")
+    expect(titles(page)).to_have_text(["My talk"])
+    begin_another(page)
+    say(page, "two")
+    page.locator("#chat-delete").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.locator("#confirm-yes").click()
+    expect(titles(page)).to_have_text(["My talk"])
+    expect(answers(page)).to_have_text("You said: one")
+    page.reload()
+    expect(titles(page)).to_have_text(["My talk"])

@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NAME ?= concurrency
 WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # as app/process.py sets it for the server: threads that spin slow each other down on a busy machine
@@ -21,10 +22,10 @@ run: $(VENV)/.run-ready
 	@$(BIN)/python run_gradio.py $(ARGS)
 
 test: $(VENV)/.test-ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
+	$(PYTEST) -m "not slow and not browser" $(ARGS)
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .

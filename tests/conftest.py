@@ -39,10 +39,12 @@ _SLOW_FIXTURES = {
 }
 _SLOW_PLACES = (
     "agent",
+    "api/test_mcp_server",
     "finetune",
     "web",
     "models/backends",
     "models/loading",
+    "models/catalog/test_bundled",
     "models/catalog/test_hub",
     "story/test_article",
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -17,6 +17,12 @@ import pytest
 from app.access.accounts import keep_account
 from app.access.api_keys import add_key
 from app.paths import ROOT
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from app.services import Services
 
 ENVIRONMENT = {**os.environ, "LANG": "en_GB.UTF-8", "LC_ALL": "", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
 # answers that are compared letter by letter come from the full weights, not from llama.cpp
@@ -55,6 +61,22 @@ def port_of(process: "subprocess.Popen[Any]") -> int:
         if ports := [one.laddr.port for one in seen.net_connections("tcp") if one.status == psutil.CONN_LISTEN]:
             return int(ports[0])
         time.sleep(0.05)
+
+
+@contextmanager
+def serving(settings: Settings) -> "Iterator[tuple[str, Services, gr.Blocks]]":
+    """The whole server in this process: its address, services and page."""
+    from app.services import build_services  # takes its time
+    from app.web import ui
+    from app.web.server import launch
+
+    services = build_services(settings)
+    blocks = ui.build(services)
+    try:
+        yield launch(blocks, services)[0], services, blocks
+    finally:
+        blocks.close(verbose=False)
+        services.close()
 
 
 @contextmanager

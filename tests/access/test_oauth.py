@@ -9,14 +9,14 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from tests.access.openid_provider import CLIENT, SECRET, Provider, openid_provider
-from tests.real_server import running
+from tests.real_server import FULL_WEIGHTS, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 from app.access.oauth import require_client
 from app.errors import SettingsError
-from app.settings import Settings
+from app.settings import Settings, read_settings
 
 ADA = {"sub": "1", "preferred_username": "ada"}
 
@@ -29,11 +29,15 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def address(packaged_folder: Path, provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    own = {"OPENID_PROVIDER_URL": provider.address, "OAUTH_CLIENT_ID": CLIENT, "OAUTH_CLIENT_SECRET": SECRET}
-    flags = ("--auth", "huggingface", "--allowed-users", "ada, owls")
     (data := tmp_path_factory.mktemp("openid")).joinpath("models").symlink_to(packaged_folder.parent)
-    with running(data, *flags, **own) as server:
-        yield server.address
+    flags = ("--auth", "huggingface", "--allowed-users", "ada, owls", "--port", "0", "--data", str(data))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OPENID_PROVIDER_URL", provider.address)
+        environment.setenv("OAUTH_CLIENT_ID", CLIENT)
+        environment.setenv("OAUTH_CLIENT_SECRET", SECRET)
+        settings = read_settings([*flags, *FULL_WEIGHTS])
+    with serving(settings) as (address, _, _):
+        yield address
 
 
 @pytest.fixture

@@ -16,12 +16,11 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.paths import ROOT
-from app.services import Services, build_services
+from app.services import Services
 from app.settings import Settings, read_settings
-from app.web import ui
 from app.web.gradio_guard import guard_gradio
-from app.web.server import launch
-from tests.training_fixtures import wait_for
+from tests.real_server import serving
+from tests.waiting import wait_for
 
 ODD: list[Any] = [
     *({}, [], 3, None, "x"),
@@ -54,12 +53,8 @@ def public(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """A server that is open to strangers, behind a proxy of this machine."""
     data = tmp_path_factory.mktemp("public")
     (data / "models").symlink_to(packaged_folder.parent)
-    services = build_services(Settings(data=data, device="cpu", public=True, port=0))
-    blocks = ui.build(services)
-    address, _ = launch(blocks, services)
-    yield address, services, blocks
-    blocks.close(verbose=False)
-    services.close()
+    with serving(Settings(data=data, device="cpu", public=True, port=0)) as public:
+        yield public
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.access.client_address import ClientAddresses
 from app.access.session_limits import SessionLimits
+from app.agent.mcp_tools import McpTools, read_servers
 from app.agent.service import AgentService
 from app.chat.service import ChatService
 from app.evaluate.service import EvaluationService
@@ -71,7 +72,9 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
     )
     knowledge = build_knowledge(settings, registry) if with_knowledge else None
     documents = search_all(knowledge) if knowledge is not None else None
-    agent = AgentService(registry, settings.data, documents=documents, addresses=addresses)
+    agent = AgentService(
+        registry, settings.data, documents=documents, servers=_agent_tools(settings), addresses=addresses
+    )
     agent.warm_up()
     return Services(
         settings=settings,
@@ -96,6 +99,14 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         sessions=SessionLimits(settings.sessions or (3 if settings.for_strangers else 20), addresses),
         upload_mib_per_hour=settings.upload_mib_per_hour or (300 if settings.for_strangers else 0),
     )
+
+
+def _agent_tools(settings: Settings) -> McpTools | None:
+    """The operator's tool servers; strangers may use them only where he says so."""
+    servers = read_servers(settings.agent_tools)
+    if not servers or (settings.for_strangers and not settings.agent_tools_public):
+        return None
+    return McpTools(servers, settings.data / "tools")
 
 
 def _allowance(settings: Settings) -> Allowance:

@@ -81,6 +81,12 @@ class Settings(BaseModel):
         " an installed engine serves here, as NAME=vllm:MODEL, lmdeploy:MODEL or sglang:MODEL, with @ENVIRONMENT;"
         " may be given several times (in the environment: separated by spaces)",
     )
+    agent_tools: tuple[str, ...] = Field(
+        (),
+        description="an MCP server whose tools the agent may use, as NAME=COMMAND or NAME=https://ADDRESS/mcp; may be"
+        " given several times (in the environment: separated by semicolons)",
+    )
+    agent_tools_public: bool = Field(False, description="let strangers use the tools of --agent-tools, too")
     engine_context: int = Field(8192, ge=512, description="tokens of context where an engine does not tell its own")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="number format of weights; auto suits the device"
@@ -132,6 +138,11 @@ class Settings(BaseModel):
     @classmethod
     def _several(cls, value: object) -> object:
         return value.split() if isinstance(value, str) else value
+
+    @field_validator("agent_tools", mode="before")
+    @classmethod
+    def _several_commands(cls, value: object) -> object:
+        return [part for part in value.split(";") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("trusted_proxies")
     @classmethod

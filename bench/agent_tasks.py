@@ -7,8 +7,11 @@ import json
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from secrets import token_hex
 
 from app.agent.conversation import Bounds
 from app.agent.service import AgentService
@@ -17,6 +20,7 @@ from app.services import build_services
 from app.settings import read_settings
 
 GREEDY = Sampling(temperature=0, max_new_tokens=200)
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,12 @@ def main(arguments: list[str]) -> None:
     asked = questions(arguments[1] if len(arguments) > 1 else "")
     of_kind: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        services = build_services(read_settings(["--model", model]))
-        registry: Registry = services.registry
-        agent = AgentService(registry, Path(folder))
+        services = build_services(read_settings(["--model", model]), with_knowledge=False)
+        agent = AgentService(services.registry, Path(folder), most_sessions=2 * AT_ONCE)
         solved = {"without": 0, "with": 0, "output": 0}
-        for number, question in enumerate(asked):
-            plain = without_interpreter(registry, model, question)
-            answer, outputs = with_interpreter(agent, model, question, f"task {number}")
+        with ThreadPoolExecutor(AT_ONCE) as pool:  # a few at once share the engine's batch
+            answers = pool.map(partial(both_ways, services.registry, agent, model), asked)
+        for question, (plain, answer, outputs) in zip(asked, answers, strict=True):
             marks = {
                 "without": contains(plain, question),
                 "with": contains(answer, question),
@@ -70,6 +73,12 @@ def main(arguments: list[str]) -> None:
     say(bench="agent_tasks", ratio=round(solved["with"] / max(1, solved["without"]), 2), of="solved with / without")
 
 
+def both_ways(registry: Registry, agent: AgentService, model: str, question: Question) -> tuple[str, str, str]:
+    """The answer without the interpreter, the answer with it, and all that the code printed."""
+    plain = without_interpreter(registry, model, question)
+    return plain, *with_interpreter(agent, model, question, token_hex(8))
+
+
 def without_interpreter(registry: Registry, model: str, question: Question) -> str:
     with registry.lease(model) as leased:
         shown = "".join(f"\n\n{name}:\n{text}" for name, text in question.files.items())
@@ -83,7 +92,7 @@ def with_interpreter(agent: AgentService, model: str, question: Question, sessio
             file = Path(folder) / name
             file.write_text(text, encoding="utf-8")
             agent.add_file(session, file, name)
-    steps = list(agent.run(session, question.task, model, Bounds(max_steps=4, seconds=60, sampling=GREEDY)))[-1]
+    steps = list(agent.run(session, question.task, model, Bounds(max_steps=4, seconds=600, sampling=GREEDY)))[-1]
     agent.reset(session)
     answer = steps[-1].text if steps[-1].kind == "answer" else ""
     return answer, "\n".join(step.text for step in steps if step.kind == "output")

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,31 +13,34 @@ from lagent.memory import Memory
 from lagent.schema import AgentMessage
 
 from app.agent.grounding import unseen_numbers
-from app.agent.interpreter import SandboxInterpreter, cell_text
+from app.agent.interpreter import SandboxInterpreter, outcome
 from app.agent.language_model import Call, EngineLLM
 from app.agent.protocols import Protocol, choose_protocol, shown_text
-from app.agent.replies import search_query
-from app.agent.sandbox.session import CellResult, Session
+from app.agent.sandbox.session import Session
 from app.agent.steps import Exchange, State, Step
-from app.errors import StudioError
+from app.agent.tools import Tool, called_tool
+from app.errors import Language, StudioError
 from app.models.interface import ChatModel, Sampling, SamplingDefaults
 
 _REMEMBERED_MESSAGES = 60
 _KEPT_EXCHANGES = 19
 _NO_CODE = "There was no code in the block. Write Python code, or answer without a block."
 _REFUSED = "The user did not allow this code to run."
-Search = Callable[[str], str]  # words to look for -> passages of the visitor's documents
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far one task may go. `approve` lets the visitor see each piece of code before it runs; with `documents` the
-    model may also search the visitor's documents."""
+    """How far one task may go. `approve` lets the visitor see each piece of code before it runs.
+
+    `documents` names the collection that the model may search, or all by "*"; with `tools` it may call the operator's.
+    """
 
     max_steps: int = 6
     seconds: float = 180.0
     approve: bool = False
-    documents: bool = False
+    documents: str = ""
+    tools: bool = False
+    language: Language = "en"  # of errors of tools
     sampling: Sampling = field(default_factory=lambda: Sampling(SamplingDefaults.temperature, max_new_tokens=768))
 
 
@@ -51,7 +54,7 @@ class Task:
     steps: list[Step]
     rounds_left: int
     next_message: AgentMessage
-    search: Search | None = None
+    tools: dict[str, Tool] = field(default_factory=dict)
     changed: bool = False
 
     def code(self) -> str:
@@ -79,13 +82,24 @@ class Conversation:
         self._pending: Task | None = None
 
     def run(
-        self, text: str, model: ChatModel, bounds: Bounds, visitor: str, search: Search | None = None
+        self,
+        text: str,
+        model: ChatModel,
+        bounds: Bounds,
+        visitor: str,
+        tools: Sequence[Tool] = (),
+        missing: Sequence[StudioError] = (),
     ) -> Iterator[list[Step]]:
-        """The steps so far, again after every change. Ends early with a waiting step where approval is needed."""
+        """The steps so far, again after every change. Ends early with a waiting step where approval is needed.
+
+        Why tools are `missing` is told first.
+        """
         self._stopped.clear()
         self._pending = None
         message = AgentMessage(sender="user", content=text)
-        task = Task(bounds, visitor, time.monotonic() + bounds.seconds, [], bounds.max_steps, message, search)
+        known = {tool.name: tool for tool in tools}
+        told = [Step("error", error.text(bounds.language), "failed") for error in missing]
+        task = Task(bounds, visitor, time.monotonic() + bounds.seconds, told, bounds.max_steps, message, known)
         self.past = [*self.past[-_KEPT_EXCHANGES:], Exchange(text, task.steps)]
         return self._guarded(task, model)
 
@@ -123,7 +137,7 @@ class Conversation:
     def _guarded(self, task: Task, model: ChatModel, decision: bool | None = None) -> Iterator[list[Step]]:
         """Run the rounds; a failure of ours leaves no half turn in the memory."""
         self._deadline = task.deadline
-        agent, protocol = self._agent_for(model, task.search is not None)
+        agent, protocol = self._agent_for(model, list(task.tools.values()))
         memory = agent.memory.get(0)
         before = len(memory.memory) if memory else 0
         try:
@@ -186,8 +200,8 @@ class Conversation:
         else:
             step.state = "running"
             yield task.steps
-            if task.search and (query := search_query(task.code())):
-                _look_up(task, task.search, query)
+            if found := called_tool(task.code(), task.tools):
+                _use(task, *found, self._over)
             else:
                 self._execute(task)
         yield task.steps
@@ -219,11 +233,10 @@ class Conversation:
         task.steps.append(_told(reason or ("empty" if answered else "steps")))
         yield task.steps
 
-    def _agent_for(self, model: ChatModel, documents: bool) -> tuple[StreamingAgent, Protocol]:
+    def _agent_for(self, model: ChatModel, tools: Sequence[Tool]) -> tuple[StreamingAgent, Protocol]:
         """The agent with its memory; another protocol starts with an empty one."""
-        protocol = choose_protocol(model.chat_template, documents=documents)
+        protocol = choose_protocol(model.chat_template, tools)
         if self._agent is None or self._protocol is None or self._protocol.name != protocol.name:
-            self._protocol = protocol
             self._agent = StreamingAgent(
                 llm=self._llm,
                 memory={"type": Memory, "recent_n": _REMEMBERED_MESSAGES},
@@ -231,7 +244,8 @@ class Conversation:
                 aggregator=protocol.aggregator,
                 name="agent",
             )
-        return self._agent, self._protocol
+        self._agent.output_format, self._protocol = protocol.parser, protocol  # the tools may be others now
+        return self._agent, protocol
 
 
 def _growing(parsed: dict[str, Any], task: Task) -> list[Step]:
@@ -255,37 +269,21 @@ def _mark_answer(steps: list[Step]) -> None:
         answer.notes["unseen_numbers"] = {"numbers": ", ".join(unseen)}
 
 
-def _look_up(task: Task, search: Search, query: str) -> None:
-    """Find passages instead of running code."""
-    began = time.monotonic()
+def _use(task: Task, tool: Tool, arguments: dict[str, Any], cancelled: Callable[[], bool]) -> None:
+    """Call a tool instead of running code. What fails is told to the model too, which may go another way."""
+    began, step = time.monotonic(), task.steps[-1]
+    if tool.server:
+        step.notes["tool"] = {"server": tool.server}
     try:
-        found, state = search(query) or "Nothing was found.", "done"
+        found, state = tool.run(arguments, cancelled) or "Nothing was found.", "done"
     except StudioError as error:
-        found, state = str(error), "failed"
-    task.steps[-1].end("done" if state == "done" else "failed", time.monotonic() - began)
-    task.steps.append(Step("output" if state == "done" else "error", found, "done"))
+        found, state = error.text("en"), "failed"
+        task.steps.append(Step("error", error.text(task.bounds.language), "done"))
+    step.end("done" if state == "done" else "failed", time.monotonic() - began)
+    if state == "done":
+        task.steps.append(Step("output", found, "done"))
     task.next_message = AgentMessage(sender="ActionExecutor", content=found)
 
 
 def _told(note: str, state: State = "failed") -> Step:
     return Step("error", "", state, notes={note: {}})
-
-
-def outcome(result: CellResult) -> list[Step]:
-    """What a cell showed: its words, then its pictures."""
-    text = cell_text(result)
-    notes: dict[str, dict[str, object]] = {}
-    if result.ending not in ("done", "failed"):
-        notes["code_stopped" if result.ending == "stopped" else result.ending.replace(" ", "_")] = {
-            "seconds": f"{result.seconds:.0f}"
-        }
-    if result.variables_lost:
-        notes["variables_lost"] = {}
-    steps = []
-    if result.ending != "done":
-        steps.append(Step("error", text, "failed", notes=notes))
-    elif text:
-        steps.append(Step("output", text, "done"))
-    elif not result.images:
-        steps.append(Step("output", "", "done", notes={"no_output": {}}))
-    return steps + [Step("image", "", "done", image=image) for image in result.images]

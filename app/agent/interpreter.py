@@ -1,4 +1,4 @@
-"""Lagent action that runs Python in the visitor's sandbox session."""
+"""Lagent action that runs Python in the visitor's sandbox session, and what a cell showed as steps."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ from lagent.actions import BaseAction
 from lagent.schema import ActionReturn, ActionStatusCode
 
 from app.agent.sandbox.session import CellResult, Session
+from app.agent.steps import Step
 
 _OBSERVED_CHARACTERS = 3000
 _ENDINGS = {
@@ -58,6 +59,26 @@ def observation(result: CellResult) -> str:
     if result.variables_lost:
         parts.append("All variables are lost.")
     return "\n".join(part for part in parts if part) or "(no output)"
+
+
+def outcome(result: CellResult) -> list[Step]:
+    """What a cell showed: its words, then its pictures."""
+    text = cell_text(result)
+    notes: dict[str, dict[str, object]] = {}
+    if result.ending not in ("done", "failed"):
+        notes["code_stopped" if result.ending == "stopped" else result.ending.replace(" ", "_")] = {
+            "seconds": f"{result.seconds:.0f}"
+        }
+    if result.variables_lost:
+        notes["variables_lost"] = {}
+    steps = []
+    if result.ending != "done":
+        steps.append(Step("error", text, "failed", notes=notes))
+    elif text:
+        steps.append(Step("output", text, "done"))
+    elif not result.images:
+        steps.append(Step("output", "", "done", notes={"no_output": {}}))
+    return steps + [Step("image", "", "done", image=image) for image in result.images]
 
 
 def _shorten(text: str) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 from lagent.agents.aggregator import InternLMToolAggregator
 from lagent.prompts.parsers import InterpreterParser, ToolParser, ToolStatusCode
 
-from app.agent.replies import SEARCH_TOOL, Reply, parse_reply
+from app.agent.replies import Reply, parse_reply
 from app.agent.sandbox.libraries import installed
+from app.agent.tools import Tool, instruction
 
 _ACTION, _ACTION_END = "<|action_start|>", "<|action_end|>"
 _INTERPRETER = "<|interpreter|>"
@@ -28,10 +29,6 @@ _PLAIN_INSTRUCTION = (
     "```python\nprint(...)\n```\n"
     "The code is run and you are shown its output. Then answer in one sentence, in the language of the task."
     " {libraries} are installed; variables are kept; there is no network."
-)
-_SEARCH_INSTRUCTION = (
-    " To look something up in the user's documents, write a block with nothing but"
-    f' {SEARCH_TOOL}("words to look for"); you are shown the passages found.'
 )
 # (task, code, output): for models too small to follow an instruction, one of each usual kind.
 _PLAIN_EXAMPLES = (
@@ -63,45 +60,48 @@ class Protocol:
     aggregator: InternLMToolAggregator
     stop: tuple[str, ...]
     keep_special_tokens: bool
+    tools: tuple[str, ...] = ()
 
     def complete(self, text: str) -> bool:
         """Whether `text` already holds a whole call, so that what follows would be invented."""
-        return parse_reply(text).complete
+        return parse_reply(text, self.tools).complete
 
 
 class InternLMParser(InterpreterParser):
     """`thought<|action_start|><|interpreter|>\\ncode<|action_end|>`; other forms of calls are understood too."""
 
-    def __init__(self, instruction: str) -> None:
+    def __init__(self, instruction: str, tools: tuple[str, ...]) -> None:
         # The name that its system message and its results carry in the prompt.
         super().__init__(tool_type=_INTERPRETER, template=instruction)
+        self._tools = tools
 
     def parse_response(self, data: str) -> dict[str, Any]:
-        return _parsed(self.tool_type, parse_reply(data))
+        return _parsed(self.tool_type, parse_reply(data, self._tools))
 
 
 class FencedParser(ToolParser):
     """A fenced block of Python, or any other form of a call; prose before it is the thought, all after is dropped."""
 
-    def __init__(self, instruction: str) -> None:
+    def __init__(self, instruction: str, tools: tuple[str, ...]) -> None:
         super().__init__("", instruction, begin="```python\n", end="\n```")
         self.tool_type = None  # templates of other models know no named turns
+        self._tools = tools
 
     def parse_response(self, data: str) -> dict[str, Any]:
-        return _parsed(None, parse_reply(data))
+        return _parsed(None, parse_reply(data, self._tools))
 
 
-def choose_protocol(chat_template: str, *, documents: bool = False) -> Protocol:
-    """InternLM's format where the template knows named turns, else fenced code; with `documents` search is offered."""
+def choose_protocol(chat_template: str, tools: Sequence[Tool] = ()) -> Protocol:
+    """InternLM's format where the template knows named turns, else fenced code; `tools` are offered beside Python."""
     more = {"libraries": ", ".join(installed())}
-    search = _SEARCH_INSTRUCTION if documents else ""
+    offered, names = _as_written(instruction(tools)), tuple(tool.name for tool in tools)
     knows_names = "<|im_start|>" in chat_template and ("' name='" in chat_template or '" name="' in chat_template)
     if knows_names or _INTERPRETER in chat_template or _ACTION in chat_template:
-        parser = InternLMParser(_INTERNLM_INSTRUCTION.format(**more) + search)
-        return Protocol("internlm", parser, InternLMToolAggregator(), (_ACTION_END,), True)
+        parser = InternLMParser(_INTERNLM_INSTRUCTION.format(**more) + offered, names)
+        return Protocol("internlm", parser, InternLMToolAggregator(), (_ACTION_END,), True, names)
     aggregator = InternLMToolAggregator("user", "Output:\n", few_shot=[_example_turns()])
-    parser = FencedParser(_PLAIN_INSTRUCTION.format(**more) + search)
-    return Protocol("fenced", parser, aggregator, (), False)
+    parser = FencedParser(_PLAIN_INSTRUCTION.format(**more) + offered, names)
+    return Protocol("fenced", parser, aggregator, (), False, names)
 
 
 def shown_text(text: str) -> str:
@@ -115,6 +115,11 @@ def drop_marks(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {**message, "content": _SPECIAL.sub("", message["content"])} if message["role"] != "assistant" else message
         for message in messages
     ]
+
+
+def _as_written(text: str) -> str:
+    """For a template that Lagent fills in: a server's description may hold braces and control tokens."""
+    return _SPECIAL.sub("", text).replace("{", "(").replace("}", ")")
 
 
 def _example_turns() -> list[dict[str, str]]:

@@ -9,9 +9,11 @@ import contextlib
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
+
+from app.agent.tools import call_text, named_call
 
 _PYTHON = ("python", "py", "python3", "ipython", "tool_code", "code", "pycon")
 _THINKING = re.compile(r"^\s*(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>", re.DOTALL)
@@ -27,6 +29,8 @@ _TOOL_CALL = re.compile(
     re.DOTALL,
 )
 _XML_PARAMETER = re.compile(r"<parameter=(?:code|command|query|script)>\n?(?P<code>.*?)(?:</parameter>|\Z)", re.DOTALL)
+_XML_FUNCTION = re.compile(r"<function=(?P<name>[^>]+)>")
+_XML_ANY = re.compile(r"<parameter=(?P<key>\w+)>\n?(?P<value>.*?)\n?(?:</parameter>|\Z)", re.DOTALL)
 _REACT = re.compile(
     r"^Action:[ \t]*(?P<name>\w+)[ \t]*\nAction Input:[ \t]*(?P<code>.*?)(?:^Observation:|\Z)", re.M | re.S
 )
@@ -35,7 +39,7 @@ _STATEMENT = re.compile(
     r"^(?:import |from \w+(?:\.\w+)* import |def |for |while |with |class |print\(|[A-Za-z_]\w*\s*=[^=])"
 )
 _PARAMETERS = ("code", "command", "script", "python", "source", "input", "query")
-SEARCH_TOOL = "search_documents"
+Tools = Collection[str]  # names of tools beside Python
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ class Reply:
     thinking: str = ""
 
 
-def parse_reply(text: str) -> Reply:
-    """Take apart a reply that may still be growing."""
+def parse_reply(text: str, tools: Tools = ()) -> Reply:
+    """Take apart a reply that may still be growing. A call of one of `tools` becomes code: `name(argument=value)`."""
     thinking, rest = _split_thinking(text)
-    found = next(filter(None, (form(rest) for form in _FORMS)), None) or Reply(rest)
+    found = next(filter(None, (form(rest, tools) for form in _FORMS)), None) or Reply(rest)
     return replace(found, thinking=thinking, thought=_TOKENS.sub("", found.thought))
 
 
@@ -64,57 +68,59 @@ def _split_thinking(text: str) -> tuple[str, str]:
     return "", text
 
 
-def _from_action(text: str) -> Reply | None:
+def _from_action(text: str, tools: Tools) -> Reply | None:
     found = _ACTION.search(text)
     if found is None:
         return None
     body = found["body"]
-    code = _from_json(body.replace("<|plugin|>", "")) if "<|plugin|>" in body else _TOKENS.sub("", body)
+    code = _from_json(body.replace("<|plugin|>", ""), tools) if "<|plugin|>" in body else _TOKENS.sub("", body)
     return Reply(text[: found.start()], _plain(code), found["end"] is not None)
 
 
-def _from_tool_call(text: str) -> Reply | None:
+def _from_tool_call(text: str, tools: Tools) -> Reply | None:
     found = _TOOL_CALL.search(text)
     if found is None:
         return None
     body = found["body"]
-    if parameter := _XML_PARAMETER.search(body):
-        searching = f"<function={SEARCH_TOOL}>" in body
-        code = _search_call(parameter["code"].strip()) if searching else parameter["code"]
+    named = _XML_FUNCTION.search(body)
+    if named and named["name"] in tools:
+        code = call_text(named["name"], {found["key"]: _value(found["value"]) for found in _XML_ANY.finditer(body)})
+    elif parameter := _XML_PARAMETER.search(body):
+        code = parameter["code"]
     elif body.strip()[:1] in ("{", "["):
-        code = _from_json(body)
+        code = _from_json(body, tools)
     else:
         code = body
     return Reply(text[: found.start()], _plain(code), found["end"] is not None)
 
 
-def _from_tag(text: str) -> Reply | None:
+def _from_tag(text: str, _tools: Tools) -> Reply | None:
     found = _TAGGED.search(text)
     return found and Reply(text[: found.start()], _plain(found["code"]), found["end"] is not None)
 
 
-def _from_react(text: str) -> Reply | None:
+def _from_react(text: str, tools: Tools) -> Reply | None:
     found = _REACT.search(text)
     if found is None:
         return None
     code = found["code"].strip()
-    if found["name"] == SEARCH_TOOL:
-        code = _search_call(code.strip("\"'"))
-    elif code.startswith("{"):
-        code = _from_json(json.dumps({"name": found["name"], "arguments": code}))
+    if code.startswith("{"):
+        code = _from_json(json.dumps({"name": found["name"], "arguments": code}), tools)
+    elif found["name"] in tools:
+        code = call_text(found["name"], {"": code.strip("\"'")})
     return Reply(text[: found.start()], _plain(code), "\nObservation:" in text)
 
 
-def _from_fence(text: str) -> Reply | None:
+def _from_fence(text: str, tools: Tools) -> Reply | None:
     """The first Python block, past blocks of shell, text or output."""
     for block in _blocks(text):
         named = block.language in _PYTHON
-        if named or (not block.language and _looks_like_code(block.code)):
+        if named or (not block.language and _looks_like_code(block.code, tools)):
             return Reply(text[: block.start], block.code, block.closed)
     return None
 
 
-def _from_bare_json(text: str) -> Reply | None:
+def _from_bare_json(text: str, tools: Tools) -> Reply | None:
     """A call that is the whole reply: {"name": ..., "arguments": {...}}."""
     stripped = text.strip()
     if not stripped.startswith("{") or '"name"' not in stripped or not stripped.endswith("}"):
@@ -122,23 +128,23 @@ def _from_bare_json(text: str) -> Reply | None:
     with contextlib.suppress(ValueError):
         call = json.loads(stripped, strict=False)
         if isinstance(call, dict) and {"arguments", "parameters"} & set(call):
-            return Reply("", _from_json(stripped), True)
+            return Reply("", _from_json(stripped, tools), True)
     return None
 
 
-def _from_no_fence(text: str) -> Reply | None:
+def _from_no_fence(text: str, tools: Tools) -> Reply | None:
     """Lines of code, alone or after prose, up to the end or to an empty line."""
     lines = text.splitlines()
     for start in (number for number, line in enumerate(lines[:60]) if _STATEMENT.match(line)):
         ends = [len(lines), *(n for n in range(len(lines) - 1, start, -1) if not lines[n].strip())]
         for end in ends:
             code = "\n".join(lines[start:end])
-            if _does_something(code):
+            if _does_something(code, tools):
                 return Reply("\n".join(lines[:start]), code.strip("\n"))
     return None
 
 
-_FORMS: tuple[Callable[[str], Reply | None], ...] = (
+_FORMS: tuple[Callable[[str, Tools], Reply | None], ...] = (
     _from_action,
     _from_tool_call,
     _from_fence,
@@ -203,7 +209,7 @@ def _plain(code: str) -> str:
     return "\n".join(line[4:] for line in code.splitlines() if line.startswith((">>> ", "... ")))
 
 
-def _from_json(text: str) -> str:
+def _from_json(text: str, tools: Tools) -> str:
     """The code in a call such as {"name": ..., "arguments": {"code": ...}}; else code that says what is wrong."""
     with contextlib.suppress(ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         call: Any = json.loads(text.strip(), strict=False)
@@ -214,9 +220,9 @@ def _from_json(text: str) -> str:
             arguments = (
                 json.loads(arguments, strict=False) if arguments.lstrip().startswith("{") else {"code": arguments}
             )
+        if call.get("name") in tools:
+            return call_text(call["name"], arguments)
         given = [arguments[key] for key in _PARAMETERS if isinstance(arguments.get(key), str)]
-        if call.get("name") == SEARCH_TOOL:
-            return _search_call(given[0])
         if call.get("name", "python").lower() in (*_PYTHON, "code_interpreter", "python_interpreter", "x") or (
             "query" not in arguments and given
         ):
@@ -224,35 +230,25 @@ def _from_json(text: str) -> str:
     return "raise NameError('there is no such tool here: write Python code')"
 
 
-def _search_call(query: str) -> str:
-    return f"{SEARCH_TOOL}({query!r})"
+def _value(text: str) -> Any:
+    """Of an argument in XML: numbers, lists and such are written as JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
-def search_query(code: str) -> str | None:
-    """What to look for, where the code is nothing but search_documents("...")."""
-    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-        (statement,) = ast.parse(code.strip()).body
-        call = getattr(statement, "value", None)
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "print" and len(call.args) == 1:
-            call = call.args[0]
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == SEARCH_TOOL:
-            values = [*call.args, *(keyword.value for keyword in call.keywords)]
-            if values and isinstance(values[0], ast.Constant) and isinstance(values[0].value, str):
-                return values[0].value
-    return None
-
-
-def _looks_like_code(text: str) -> bool:
+def _looks_like_code(text: str, tools: Tools) -> bool:
     """A block without a language: output such as `42` or `[1, 4]` is none."""
-    return any(_STATEMENT.match(line.strip()) for line in text.splitlines()) or search_query(text) is not None
+    return any(_STATEMENT.match(line.strip()) for line in text.splitlines()) or bool(named_call(text, tools))
 
 
-def _does_something(code: str) -> bool:
+def _does_something(code: str, tools: Tools) -> bool:
     """Whether this is Python that prints or imports and calls; `x = 3` may be an answer."""
     try:
         nodes = list(ast.walk(ast.parse(code)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     calls = [node for node in nodes if isinstance(node, ast.Call)]
-    prints = any(getattr(call.func, "id", "") in ("print", SEARCH_TOOL) for call in calls)
+    prints = any(getattr(call.func, "id", "") in ("print", *tools) for call in calls)
     return prints or bool(calls and any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes))

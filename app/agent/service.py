@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.access.client_address import ClientAddresses
 from app.agent.errors import AlreadyRunning, FilesOff, FileTooLarge, NoFile, NoTask, OwnSessionsSpent, TooManySessions
@@ -16,11 +16,14 @@ from app.agent.sandbox.limits import Limits
 from app.agent.sandbox.probe import Finding, SandboxUnavailable, probe
 from app.agent.sandbox.storage import read_plainly
 from app.agent.steps import Exchange, Step
+from app.agent.tools import SEARCH_TOOL, Tool
+from app.errors import StudioError
 from app.models.interface import Registry
 from app.models.waiting import while_loading
 
 if TYPE_CHECKING:  # they need Lagent, which takes seconds to import, and Linux
     from app.agent.conversation import Bounds, Conversation
+    from app.agent.mcp_tools import McpTools
     from app.agent.sandbox.host import Sandbox
     from app.agent.sandbox.session import Session
 
@@ -50,13 +53,14 @@ class AgentService:
         idle_seconds: float = 1800.0,
         finding: Finding | None = None,
         sandbox: "Sandbox | None" = None,
-        documents: Callable[[str, str], str] | None = None,
+        documents: Callable[[str, str, str], str] | None = None,
+        servers: "McpTools | None" = None,
         addresses: ClientAddresses | None = None,
     ) -> None:
         """A `sandbox` that is given is shared with others: it has its own limits and stays open at `close`.
 
-        `documents` gives passages for (visitor, words to look for). One visitor, or one of the `addresses`, holds at
-        most half of the sessions.
+        `documents` gives passages for (visitor, collection or "*" for all, words to look for); `servers` have the
+        operator's tools. One visitor, or one of the `addresses`, holds at most half of the sessions.
         """
         self.registry = registry
         self.limits = sandbox.limits if sandbox else limits or Limits()
@@ -70,6 +74,7 @@ class AgentService:
         self._sandbox = sandbox
         self._shared_sandbox = sandbox is not None
         self._documents = documents
+        self._servers = servers
         self._addresses = addresses or ClientAddresses()
 
     @property
@@ -83,6 +88,22 @@ class AgentService:
     @property
     def with_documents(self) -> bool:
         return self._documents is not None
+
+    @property
+    def tool_servers(self) -> tuple[str, ...]:
+        """The names of the operator's tool servers, empty where there are none for visitors here."""
+        return self._servers.names if self._servers is not None else ()
+
+    def _tools(self, bounds: "Bounds", visitor: str) -> tuple[list[Tool], list[StudioError]]:
+        """What the model may use beside Python, and why tools are missing."""
+        tools, missing = self._servers.tools() if self._servers is not None and bounds.tools else ([], [])
+        if self._documents is not None and bounds.documents:
+            find = partial(_find, partial(self._documents, visitor, bounds.documents))
+            tools = [
+                Tool(SEARCH_TOOL, "passages of the user's documents by words to look for", ("query",), find),
+                *tools,
+            ]
+        return tools, missing
 
     def warm_up(self) -> None:
         """Start the fork server in the background, so that the first visitor need not wait; watch for idle sessions."""
@@ -103,11 +124,11 @@ class AgentService:
         if not task.strip():
             raise NoTask(reason_zh="", reason_en="")
         name, bounds = model or self.registry.default_name, bounds or Bounds()
-        search = partial(self._documents, visitor) if self._documents and bounds.documents else None
         with self._workspace(session, visitor) as conversation:
             yield from self._loading(name, visitor)
+            tools, missing = self._tools(bounds, visitor)
             with self.registry.for_visitor(visitor).lease(name) as leased:
-                yield from conversation.run(task, leased, bounds, visitor or session, search)
+                yield from conversation.run(task, leased, bounds, visitor or session, tools, missing)
 
     def approve(
         self, session: str, allowed: bool, model: str = "", *, code: str | None = None, visitor: str = ""
@@ -145,7 +166,7 @@ class AgentService:
 
     def interpret(self, code: str) -> Iterator[list[Step]]:
         """Run code in a session of its own, without a model."""
-        from app.agent.conversation import outcome
+        from app.agent.interpreter import outcome
 
         interpreter = self._open_session()
         try:
@@ -260,3 +281,7 @@ class AgentService:
             self._running_sandbox().start()
         except Exception:
             log.exception("the fork server of the sandbox did not start")
+
+
+def _find(search: Callable[[str], str], arguments: dict[str, Any], _cancelled: Callable[[], bool]) -> str:
+    return search(str(next(iter(arguments.values()), "")))

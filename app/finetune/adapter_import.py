@@ -10,7 +10,7 @@ import shutil
 import time
 import types
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,9 +20,13 @@ from safetensors.torch import save_file
 
 from app.errors import BadInput
 from app.finetune import events
+from app.finetune.errors import NoRepository
+from app.finetune.estimate import MIB
 from app.finetune.queue import TrainingQueue
 from app.finetune.runs import Run
 from app.finetune.xtuner_import import read_config
+from app.models.catalog import hub
+from app.models.catalog.known_models import REPOSITORY
 from app.models.engine.lora_files import CONFIG, WEIGHTS
 
 MOST_BYTES = 8 * 2**30
@@ -89,6 +93,16 @@ def bring_in(queue: TrainingQueue, run: Run, files: Sequence[Path]) -> Run:
         store.delete(run.id)
         raise
     return store.change(run.id, state="finished", chosen=STEP, ended=time.time(), judging=True)
+
+
+def fetch_repository(repository: str, check_room: Callable[[int], None]) -> list[Path]:
+    """PEFT's two files of a repository on the hub. Raises NoRepository, DownloadFailed, what `check_room` raises."""
+    wanted = repository.strip()
+    if not REPOSITORY.fullmatch(wanted) or ".." in wanted:
+        raise NoRepository(name=wanted[:200])
+    check_room(hub.file_bytes(wanted, _FILES) // MIB)
+    folder = hub.fetch_files(wanted, _FILES, lambda *_: None)
+    return [folder / file for file in _FILES]
 
 
 def _unzip(file: Path, target: Path) -> None:

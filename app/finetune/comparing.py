@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.errors import BadInput, StudioError
-from app.finetune.queue import AdapterHost
+from app.finetune.adapter_host import AdapterHost
 from app.models.interface import ChatModel, Generation, InspectableModel, Message, Sampling
 
 Check = Literal["passed", "failed", "unknown"]

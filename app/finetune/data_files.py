@@ -25,6 +25,7 @@ from app.finetune.data import (
 
 MOST_BYTES = 2**30  # of a Parquet file, unpacked
 WRAPPERS = ("data", "train", "rows", "examples", "conversations_list")
+_PACKED = (b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"\xd0\xcf\x11\xe0")
 _LINE_END = re.compile(r"\r\n|\n|\r")  # no other: U+2028 and U+0085 may stand within a row
 _GB2312 = re.compile("[、-〓\u4e00-\u9fff！-～]")
 # The most frequent characters of modern Chinese: more than half of any text, 5 % of text that was wrongly decoded.
@@ -43,18 +44,25 @@ class UnknownEncoding(BadInput):
     en = "The encoding of the file is not known: neither UTF-8 nor UTF-16, nor likely GBK. Save it as UTF-8, please."
 
 
+class PackedFile(BadInput):
+    zh = "这是压缩包或 Excel 文件，这里读不了。请先解压，或另存为 CSV（UTF-8）再上传。"
+    en = "This is an archive or an Excel file, which is not read here. Unpack it, or save it as CSV (UTF-8), please."
+
+
 class UnreadableParquet(BadInput):
     zh = "这个 Parquet 文件已损坏或过大，读不了。"
     en = "This Parquet file is damaged or too large to be read."
 
 
 def read_file(path: Path) -> list[Conversation]:
-    """All rows. Raises OSError, UnknownEncoding, UnreadableParquet, or BadData with every faulty row."""
+    """All rows. Raises OSError, PackedFile, UnknownEncoding, UnreadableParquet, or BadData with every faulty row."""
     return read_bytes(path.read_bytes())
 
 
 def read_bytes(content: bytes) -> list[Conversation]:
     """All rows of a file's content. Raises as `read_file` does, but for OSError."""
+    if content.startswith(_PACKED):
+        raise PackedFile
     return check_rows(_parquet(content) if content.startswith(b"PAR1") else _parse(decode(content)))
 
 

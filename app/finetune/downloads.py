@@ -1,4 +1,4 @@
-"""Pack a checkpoint for download: the PEFT adapter, or the merged model."""
+"""Pack a checkpoint for download: the PEFT adapter, the merged model, or a GGUF file with its Modelfile."""
 
 import shutil
 import zipfile
@@ -8,25 +8,39 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
 
-from app.errors import BadInput
+from app.errors import BadInput, Language
 from app.finetune import process
+from app.finetune.adapter_host import AdapterHost
 from app.finetune.estimate import MIB, measure_base, require_disk
+from app.finetune.gguf.convert import refuse_unknown
+from app.finetune.gguf.quantise import FORMATS
 from app.finetune.judging import Interrupted
-from app.finetune.queue import AdapterHost
 from app.finetune.runs import Run, RunStore
+from app.texts import sentence
 
 LOOK_SECONDS = 0.2
 
 
 class MergeFailed(BadInput):
-    zh = "合并失败：{reason}"
-    en = "Merging failed: {reason}"
+    zh = "合并或导出失败：{reason}"
+    en = "Merging or exporting failed: {reason}"
 
 
-def pack(store: RunStore, registry: AdapterHost, run: Run, step: int, *, merged: bool) -> Path:
-    """A ZIP file in the run's folder; made once. A merged model that the run has already is not made again."""
+class NotExported(BadInput):
+    zh = "这个检查点还没有导出为 {wanted}。请先把它设为成品，再点“{button}”：它会写出 GGUF 并逐一测量。"
+    en = "This checkpoint has no {wanted} yet: make it the run's model, then press “{button}”, which writes it."
+
+
+def pack(store: RunStore, registry: AdapterHost, run: Run, step: int, kind: str = "adapter") -> Path:
+    """A ZIP file in the run's folder; made once. `kind` is adapter, merged or a format of GGUF.
+
+    A merged model that the run has already is not made again. Raises NotExported.
+    """
     adapter, folder = store.adapter_folder(run.id, step), store.folder_of(run.id).resolve()
-    packed = folder / f"{run.name}-{step}{'-merged' if merged else ''}.zip"
+    merged = kind == "merged"
+    packed = folder / f"{run.name}-{step}{'' if kind == 'adapter' else f'-{kind}'}.zip"
+    if kind in FORMATS:
+        return _pack_gguf(store, run, step, kind, packed)
     if packed.exists() and packed.stat().st_mtime > adapter.stat().st_mtime:
         return packed
     if merged:
@@ -44,6 +58,22 @@ def pack(store: RunStore, registry: AdapterHost, run: Run, step: int, *, merged:
         return made.replace(packed)
 
 
+def _pack_gguf(store: RunStore, run: Run, step: int, wanted: str, packed: Path) -> Path:
+    file = store.gguf_files(run).get(wanted) if run.merged == step else None
+    if file is None:
+        language: Language = "zh" if run.language == "zh" else "en"
+        raise NotExported(wanted=wanted, button=sentence(language, "compare.finish"))
+    if not (packed.exists() and packed.stat().st_mtime > file.stat().st_mtime):
+        require_disk(packed.parent, file.stat().st_size // MIB)
+        with TemporaryDirectory(dir=packed.parent) as work:
+            made = Path(work) / "packed.zip"
+            with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
+                archive.write(file, file.name)
+                archive.write(file.parent / f"Modelfile-{wanted}", "Modelfile")
+            made.replace(packed)
+    return packed
+
+
 def merge(
     registry: AdapterHost, run: Run, adapter: Path, target: Path, stopped: Callable[[], bool] = lambda: False
 ) -> Path:
@@ -51,9 +81,14 @@ def merge(
 
     Raises Interrupted soon after `stopped` has become true.
     """
-    folder = target.parents[1]
     arguments = [str(registry.folder(run.base).resolve()), run.base, str(adapter.resolve()), str(target)]
-    child = process.start_tool(arguments, folder, "app.finetune.merging")
+    _run_tool(arguments, target.parents[1], "app.finetune.merging", stopped)
+    return target
+
+
+def _run_tool(arguments: list[str], folder: Path, module: str, stopped: Callable[[], bool]) -> None:
+    """Raises MergeFailed, Interrupted."""
+    child = process.start_tool(arguments, folder, module)
     while child.poll() is None:
         if stopped():
             child.kill()
@@ -63,7 +98,6 @@ def merge(
             child.wait(LOOK_SECONDS)
     if child.returncode:
         raise MergeFailed(reason=process.last_words(folder))
-    return target
 
 
 def keep_merged(registry: AdapterHost, store: RunStore, run: Run, stopped: Callable[[], bool], *, cuda: bool) -> Run:
@@ -82,6 +116,24 @@ def keep_merged(registry: AdapterHost, store: RunStore, run: Run, stopped: Calla
         shutil.rmtree(store.merged_folder(run.id), ignore_errors=True)
         made.replace(store.merged_folder(run.id))
     return store.change(run.id, merged=run.chosen)
+
+
+def keep_gguf(registry: AdapterHost, store: RunStore, run: Run, stopped: Callable[[], bool]) -> None:
+    """Export the run's merged model as GGUF files, each with a Modelfile, as a part of the run.
+
+    Raises CannotExport, MergeFailed, DiskTooFull, DoesNotFit or Interrupted.
+    """
+    folder, whole = store.folder_of(run.id).resolve(), store.merged_folder(run.id).resolve()
+    refuse_unknown(whole, run.model)
+    size = measure_base(whole, run.model).parameters
+    require_disk(folder, size * 4 // MIB)
+    with ExitStack() as room:
+        room.enter_context(registry.hold("trainer", f"export: {run.name}", size * 3 // MIB, _nothing, keep=False))
+        made = Path(room.enter_context(TemporaryDirectory(dir=folder))) / "gguf"
+        made.mkdir()
+        arguments = [str(whole), run.name, str(made)]
+        _run_tool(arguments, folder, "app.finetune.gguf.convert", stopped)
+        made.replace(store.gguf_folder(run.id))
 
 
 def _nothing(_: object) -> None:

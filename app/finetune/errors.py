@@ -18,6 +18,16 @@ class TrainedElsewhere(BadInput):
     en = "This adapter was trained elsewhere: there is nothing here that its training could go on from."
 
 
+class NoRepository(BadInput):
+    zh = "{name} 不是仓库名。请写成 所有者/名称，如 lin/assistant-lora。"
+    en = "{name} is no repository. Write it as OWNER/NAME, such as lin/assistant-lora."
+
+
+class NoRepositories(BadInput):
+    zh = "这台服务器对外开放，不从访客指定的仓库下载。请上传适配器的文件。"
+    en = "This server is open to strangers and fetches no repository of their choice. Upload the adapter's files."
+
+
 class AllStepsDone(BadInput):
     zh = "这次训练的 {total} 步已全部完成。请增加步数再继续。"
     en = "All {total} steps of this run are done. Add steps to go on."

@@ -1,8 +1,9 @@
 """Measure a tuned model merged and quantised: memory, speed, identity, retention and drift of each step.
 
-Four rows: the base, the base with the adapter, the merged model, the merged model at 4 bits. Identity and retention are
-judged as the checkpoints are (judging.py). Drift is the divergence from the base with the adapter, the model that was
-trained: for the base it says how far training moved it, for the others what merging and rounding have cost.
+Rows: the base, the base with the adapter, the merged model, the merged model at 4 bits, the adapter over the base at
+4 bits, and the exported GGUF files. Identity and retention are judged as the checkpoints are (judging.py). Drift is the
+divergence from the base with the adapter, the model that was trained: for the base it says how far training moved it,
+for the others what merging and rounding have cost.
 """
 
 import json
@@ -13,18 +14,19 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from app.errors import Language, StudioError
 from app.finetune.judging import GREEDY, RETAINED_AGREEMENT, VISITOR, Interrupted, answers, asked, knows, renamed, share
 from app.finetune.runs import Run, write_json
 from app.finetune.wizard import general_questions, name_questions
+from app.models.catalog.known_models import split_precision
 from app.models.interface import ChatModel, Registry, TokenScoringModel
 from app.models.registry import drift
 
 log = logging.getLogger(__name__)
-Kind = Literal["base", "adapter", "merged", "quantised"]
-KINDS: tuple[Kind, ...] = ("base", "adapter", "merged", "quantised")
+Kind = Literal["base", "adapter", "merged", "quantised", "adapter_4bit", "f16", "q8_0", "q4_k_m"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 FILE = "finished.json"
 Figure = TypeVar("Figure")
 
@@ -119,9 +121,10 @@ class Examination:
         return "zh" if self.run.language == "zh" else "en"
 
     def _memory(self, name: str) -> int | None:
-        held = self.run.base if name == self.run.model else name
+        held = name.rpartition("+")[0] if name in (self.run.model, self.run.quantised_adapter) else name
         mib = {entry.name: entry.mib for entry in self.registry.ledger().models}
-        return mib.get(f"{held}:full", mib.get(held))
+        names = (f"{held}:full", f"{split_precision(held)[0]}:int4" if held != self.run.base else "", held)
+        return next((mib[known] for known in names if known in mib), None)
 
     def _speed(self, model: ChatModel) -> float:
         """Tokens a second of one answer alone after its first piece, the median; the first answer warms up."""

@@ -10,8 +10,10 @@ from contextlib import suppress
 from functools import partial
 
 from app.errors import Language, StudioError
-from app.finetune.downloads import keep_merged
+from app.finetune.downloads import keep_gguf, keep_merged
 from app.finetune.finishing import Exam, Examination, Kind, Row, save_rows
+from app.finetune.gguf.proof import prove
+from app.finetune.gguf.quantise import FORMATS, NoQuantiser
 from app.finetune.judging import VISITOR, Interrupted, Judgement, judge, read_judgements, save_judgements
 from app.finetune.limits import RunLimits
 from app.finetune.queue import TrainingQueue
@@ -132,12 +134,15 @@ class JudgingQueue:
     def _finish(self, run: Run) -> None:
         def prepare(kind: Kind) -> str:
             now = self.store.get(run.id)
-            if kind in ("merged", "quantised") and now.merged != run.chosen:
+            if kind not in ("base", "adapter") and now.merged != run.chosen:
                 self.queue.withdraw_merged(now)
                 now = keep_merged(self.registry, self.store, run, stopped, cuda=self.queue.cuda)
                 self.queue.show_merged(now)
-            whole = run.merged_model
-            return {"base": run.base, "adapter": run.model, "merged": whole, "quantised": f"{whole}:4bit"}[kind]
+            if kind in FORMATS:
+                self._export(now, kind, stopped)
+            names = {"base": run.base, "adapter": run.model, "adapter_4bit": run.quantised_adapter}
+            whole = {"merged": run.merged_model, "quantised": f"{run.merged_model}:4bit"}
+            return (names | whole).get(kind) or run.gguf_model(kind)
 
         stopped = partial(self._stopped, run)
         rows: list[Row] = []
@@ -145,6 +150,19 @@ class JudgingQueue:
         for row in Examination(self.registry.for_visitor(VISITOR), run, exam, prepare, stopped).rows():
             rows.append(row)
             save_rows(self.store.folder_of(run.id), rows)
+
+    def _export(self, run: Run, wanted: str, stopped: Callable[[], bool]) -> None:
+        """Make all GGUF files where none are there, and prove them by the first. Raises what says why not."""
+        if not self.store.gguf_folder(run.id).is_dir():
+            keep_gguf(self.registry, self.store, run, stopped)
+            self.queue.show_merged(run)
+            try:
+                prove(self.registry.for_visitor(VISITOR), run.merged_model, run.gguf_model(FORMATS[0]))
+            except BaseException:
+                self.queue.withdraw_gguf(run)
+                raise
+        if wanted not in self.store.gguf_files(run):
+            raise NoQuantiser(wanted=wanted)
 
     def _judge_missing(self, run: Run) -> None:
         folder = self.store.folder_of(run.id)

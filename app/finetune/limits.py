@@ -43,7 +43,10 @@ class RunLimits:
     runs: int = 0  # of one visitor
     waiting: int = 0  # of all
     disk_mib: int = 0  # of all visitors' runs together
-    days: float = 0  # after its end a run is deleted
+    days: float = 0  # after its end a run is deleted, and a data set after its last use
+    sets: int = 0  # data sets of one visitor
+    sets_mib: int = 0  # of all visitors' data sets together
+    repositories: bool = True  # whether adapters may be fetched from repositories of the visitor's choice
 
     def check_steps(self, owner: str, steps: int) -> None:
         """Raises TooManySteps."""
@@ -72,7 +75,9 @@ class RunLimits:
         return time.time() - max(run.created, run.ended) > self.days * DAY
 
 
-FOR_STRANGERS = RunLimits(steps=2000, runs=5, waiting=10, disk_mib=10_240, days=7)
+FOR_STRANGERS = RunLimits(
+    steps=2000, runs=5, waiting=10, disk_mib=10_240, days=7, sets=5, sets_mib=1024, repositories=False
+)
 
 
 def size_mib(folder: Path) -> int:

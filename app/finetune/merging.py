@@ -5,6 +5,7 @@ usage: python -m app.finetune.merging FOLDER NAME ADAPTER TARGET
 XTuner's own merge runs code that comes with a base and writes float16 whatever the base was; this does neither.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def merge(folder: Path, name: str, adapter: Path, target: Path) -> None:
     loaded = loader.load(folder, known_models.find(name), "cpu", "float32", None, lambda *_: None)
     merged = PeftModel.from_pretrained(loaded.model, adapter).merge_and_unload().to(torch.bfloat16)
     merged.save_pretrained(target)
+    if (sampling := folder / "generation_config.json").is_file():
+        shutil.copy(sampling, target)  # transformers kept the end tokens only
     loader.tokenizer_of(folder, known_models.find(name)).save_pretrained(target)
 
 

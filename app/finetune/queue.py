@@ -6,14 +6,13 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol
 
 from app.errors import DoesNotFit, Language, ModelInUse, StudioError
 from app.finetune import process
+from app.finetune.adapter_host import AdapterHost
 from app.finetune.errors import (
     CanResume,
     DiskFull,
@@ -27,9 +26,9 @@ from app.finetune.errors import (
     WentOn,
 )
 from app.finetune.estimate import Estimate, estimate, measure_base, require_disk
-from app.finetune.runs import ACTIVE, Run, RunStore, State, TrainingProgress
+from app.finetune.progress import TrainingProgress
+from app.finetune.runs import ACTIVE, Run, RunStore, State
 from app.finetune.xtuner_config import write_config
-from app.models.interface import Registry
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
@@ -37,33 +36,6 @@ DISK_IS_FULL = 2**20  # bytes that are left
 MOST_RESTARTS = 3  # of a run whose training ended together with the server
 _DISK_SIGNS = ("No space left", "Errno 28", "PytorchStreamWriter")
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "MemoryError")
-
-
-class AdapterHost(Registry, Protocol):
-    """The registry as the trainer needs it: memory for a training, and adapters by name."""
-
-    private: bool  # what one visitor has tuned is not there for another
-
-    def hold(
-        self,
-        kind: Literal["trainer"],
-        name: str,
-        mib: int,
-        load_it: Callable[..., None],
-        device: str = "cpu",
-        *,
-        keep: bool = True,
-    ) -> AbstractContextManager[None]: ...
-
-    def folder(self, name: str) -> Path: ...
-
-    def add_adapter(self, name: str, folder: Path, owner: str = "") -> None: ...
-
-    def remove_adapter(self, name: str) -> None: ...
-
-    def add_model(self, name: str, folder: Path, owner: str = "") -> None: ...
-
-    def remove_model(self, name: str) -> None: ...
 
 
 class TrainingQueue:
@@ -110,15 +82,31 @@ class TrainingQueue:
             del self._published[name]
 
     def withdraw_merged(self, run: Run) -> None:
-        """Take a run's merged model out of the lists, out of memory and off the disk. Raises ModelInUse."""
+        """Take a run's merged and exported models out of the lists, out of memory and off the disk.
+
+        Raises ModelInUse.
+        """
+        self.withdraw_gguf(run)
+        self.registry.remove_adapter(run.quantised_adapter)
+        self._published.pop(run.quantised_adapter, None)
         self.registry.remove_model(run.merged_model)
         shutil.rmtree(self.store.merged_folder(run.id), ignore_errors=True)
 
+    def withdraw_gguf(self, run: Run) -> None:
+        """The same for the exported files alone. Raises ModelInUse."""
+        for wanted in self.store.gguf_files(run):
+            self.registry.remove_model(run.gguf_model(wanted))
+        shutil.rmtree(self.store.gguf_folder(run.id), ignore_errors=True)
+
     def show_merged(self, run: Run) -> None:
-        """Put a run's merged model into its owner's model lists, if there is one."""
-        folder = self.store.merged_folder(run.id)
+        """Put into its owner's model lists what was made of a run: merged, exported, the adapter over 4 bits."""
+        folder, adapter = self.store.merged_folder(run.id), self.store.adapter_folder(run.id, run.merged)
         if run.merged and folder.is_dir():
             self.registry.add_model(run.merged_model, folder, run.owner)
+            if adapter.is_dir():
+                self.show(run.quantised_adapter, adapter, run.owner)
+        for wanted, file in self.store.gguf_files(run).items():
+            self.registry.add_model(run.gguf_model(wanted), file, run.owner)
 
     def show(self, name: str, folder: Path, owner: str) -> None:
         """Put an adapter into its owner's model lists, in place of another of that name."""

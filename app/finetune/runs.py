@@ -7,7 +7,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,8 @@ from app.errors import BadInput
 from app.finetune import events as event_log
 from app.finetune.data import Conversation
 from app.finetune.options import TrainOptions
+from app.finetune.progress import EventTail, TrainingProgress, summary
+from app.models.catalog.known_models import split_precision
 
 State = Literal["queued", "starting", "training", "finished", "stopped", "failed"]
 ACTIVE: tuple[State, ...] = ("starting", "training")
@@ -91,6 +93,15 @@ class Run:
         return f"merged/{self.base}/{self._full_name}"
 
     @property
+    def quantised_adapter(self) -> str:
+        """The adapter kept apart over the base at 4 bits: rounding takes nothing of what was learnt."""
+        return f"{split_precision(self.base)[0]}:4bit+{self._full_name}"
+
+    def gguf_model(self, wanted: str) -> str:
+        """What the exported GGUF file of a format is called as a model."""
+        return f"gguf/{self.base}/{self._full_name}-{wanted}"
+
+    @property
     def _full_name(self) -> str:
         return f"{self.name}-{self.mark}" if self.mark else self.name
 
@@ -98,62 +109,14 @@ class Run:
         return f"{self.model}@{step}"
 
 
-@dataclass(frozen=True)
-class Sample:
-    step: int
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True)
-class PhaseProgress:
-    """What the start of a training is busy with; `total` is 0 where nothing is counted."""
-
-    phase: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """What the training process has told so far. `curve` is (step, loss, learning rate)."""
-
-    step: int = 0
-    loss: float | None = None
-    seconds_per_step: float | None = None
-    curve: tuple[tuple[int, float, float], ...] = ()
-    samples: tuple[Sample, ...] = ()
-    checkpoints: tuple[int, ...] = ()
-    validation: tuple[tuple[int, float], ...] = ()  # (step, loss on the rows held out)
-    stopped_early: bool = False  # since the validation loss fell no further
-    phase: PhaseProgress | None = None  # while it starts
-    last: str = ""  # kind of the newest event
-
-    @property
-    def best(self) -> int:
-        """The checkpoint with the lowest validation loss, else the newest; 0 where there is none."""
-        losses = dict(self.validation)
-        measured = [step for step in self.checkpoints if step in losses]
-        if measured:
-            return min(measured, key=losses.__getitem__)
-        return self.checkpoints[-1] if self.checkpoints else 0
-
-
-@dataclass
-class _Tail:
-    """How far a run's events have been read."""
-
-    offset: int = 0
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-
 class RunStore:
     """The folder of all runs. Thread-safe; each run's state is one small file, replaced whole."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
-        self._tails: dict[str, _Tail] = {}
+        self._tails: dict[str, EventTail] = {}
 
     def folder_of(self, run_id: str) -> Path:
         return self.folder / run_id
@@ -208,6 +171,21 @@ class RunStore:
     def merged_folder(self, run_id: str) -> Path:
         return self.folder_of(run_id) / "merged"
 
+    def gguf_folder(self, run_id: str) -> Path:
+        """The exported files, made of the merged model that is there."""
+        return self.folder_of(run_id) / "gguf"
+
+    def gguf_files(self, run: Run) -> dict[str, Path]:
+        """Format -> its file, those that are there."""
+        folder = self.gguf_folder(run.id).resolve()
+        files = {file.stem.removeprefix(f"{run.name}-"): file for file in sorted(folder.glob("*.gguf"))}
+        return files if run.merged else {}
+
+    def text(self, run_id: str, file: str, most: int = 2**18) -> str:
+        """The end of a text file of a run; empty where it is not there yet."""
+        path = self.folder_of(run_id) / file
+        return path.read_bytes()[-most:].decode("utf-8", "replace") if path.exists() else ""
+
     def sweep(self, run_id: str, accumulation: int) -> None:
         """Remove what a training left half-written when it ended."""
         folder, whole = self.folder_of(run_id), self.progress(run_id).checkpoints
@@ -226,9 +204,21 @@ class RunStore:
 
     def progress(self, run_id: str) -> TrainingProgress:
         with self._lock:
-            tail = self._tails.setdefault(run_id, _Tail())
-            _read_on(self.folder_of(run_id) / event_log.FILE, tail)
-            return _summary(tail.events)
+            tail = self._tails.setdefault(run_id, EventTail())
+            tail.read_on(self.folder_of(run_id) / event_log.FILE)
+            return summary(tail.events)
+
+
+def known_pace(store: RunStore, base: str, options: TrainOptions) -> float | None:
+    """Seconds a step of the newest equal training of this base."""
+    key = (base, options.batch, options.accumulation, options.rank, options.method)
+    for run in reversed(store.all()):
+        theirs = run.options
+        if (run.base, theirs.batch, theirs.accumulation, theirs.rank, theirs.method) == key:
+            pace = store.progress(run.id).seconds_per_step
+            if pace is not None:
+                return pace
+    return None
 
 
 def mark_of(owner: str) -> str:
@@ -245,55 +235,3 @@ def write_json(path: Path, value: Any) -> None:
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     partial.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
     partial.replace(path)
-
-
-def _read_on(path: Path, tail: _Tail) -> None:
-    """Add the complete lines written since the last call; a resumed run takes back what lay after its start."""
-    try:
-        with path.open("rb") as file:
-            file.seek(tail.offset)
-            new = file.read()
-    except FileNotFoundError:
-        return
-    whole = new[: new.rfind(b"\n") + 1]
-    tail.offset += len(whole)
-    for line in whole.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:  # cut short by a full disk or a lost machine
-            continue
-        if event["kind"] == "started":
-            tail.events[:] = [old for old in tail.events if old["kind"] != "samples" or old["step"] < event["step"]]
-            tail.events[:] = [old for old in tail.events if old["kind"] != "phase" and old["step"] <= event["step"]]
-        tail.events.append(event)
-
-
-def _summary(events: Sequence[dict[str, Any]]) -> TrainingProgress:
-    last = events[-1] if events else {}
-    steps = [event for event in events if event["kind"] == "step"]
-    samples = [
-        Sample(event["step"], sample["question"], sample["answer"])
-        for event in events
-        if event["kind"] == "samples"
-        for sample in event["samples"]
-    ]
-    return TrainingProgress(
-        step=max((event.get("step", 0) for event in events), default=0),
-        loss=steps[-1]["loss"] if steps else None,
-        seconds_per_step=_pace(steps),
-        curve=tuple((event["step"], event["loss"], event["rate"]) for event in steps),
-        samples=tuple(samples),
-        checkpoints=tuple(sorted({event["step"] for event in events if event["kind"] == "checkpoint"})),
-        validation=tuple((event["step"], event["loss"]) for event in events if event["kind"] == "validation"),
-        stopped_early=bool(last.get("early")),
-        phase=PhaseProgress(last["phase"], last["done"], last["total"]) if last.get("kind") == "phase" else None,
-        last=last.get("kind", ""),
-    )
-
-
-def _pace(steps: Sequence[dict[str, Any]]) -> float | None:
-    """Seconds a step over the last ones, evaluations between them included."""
-    recent = steps[-20:]
-    if len(recent) < 2:
-        return None
-    return max(0.0, recent[-1]["time"] - recent[0]["time"]) / (len(recent) - 1)

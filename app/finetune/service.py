@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from app.access.client_address import ClientAddresses
+from app.access.identity import Server
 from app.errors import Language
 from app.finetune import process
-from app.finetune.adapter_import import STEP, bring_in
+from app.finetune.adapter_host import AdapterHost
+from app.finetune.adapter_import import STEP, bring_in, fetch_repository
 from app.finetune.data import Conversation
+from app.finetune.datasets import DataSets
 from app.finetune.downloads import pack
 from app.finetune.errors import (
     AllStepsDone,
     NeedsCuda,
+    NoRepositories,
     NothingToJudge,
     NothingToResume,
     StillRunning,
@@ -29,8 +33,9 @@ from app.finetune.limits import RunLimits
 from app.finetune.options import BadOption, TrainOptions
 from app.finetune.own_answers import LONGEST
 from app.finetune.preview import Preview, check_for
-from app.finetune.queue import AdapterHost, TrainingQueue
-from app.finetune.runs import ACTIVE, Run, RunStore, TrainingProgress, UnknownRun, mark_of, new_id
+from app.finetune.progress import TrainingProgress
+from app.finetune.queue import TrainingQueue
+from app.finetune.runs import ACTIVE, Run, RunStore, UnknownRun, known_pace, mark_of, new_id
 
 
 class FinetuneService:
@@ -51,7 +56,7 @@ class FinetuneService:
         self.cuda = cuda
         self.limits, self.addresses = limits, addresses or ClientAddresses()
         self.store = RunStore(data_folder / "runs")
-        self.store.folder.mkdir(parents=True, exist_ok=True)
+        self.datasets = DataSets(data_folder / "datasets", limits)
         self.queue = TrainingQueue(registry, self.store, cuda, trainer_module)
         self.judging = JudgingQueue(self.queue, exam_of, limits)
 
@@ -75,7 +80,7 @@ class FinetuneService:
         """Memory, disk and time, from how fast an equal run on this base was, else from the base's size."""
         size = measure_base(self.registry.folder(base), base)
         steps = options.total_steps(preview.trained)
-        return estimate(size, options, steps, preview.tokens, self.cuda, self._known_pace(base, options))
+        return estimate(size, options, steps, preview.tokens, self.cuda, known_pace(self.store, base, options))
 
     def submit(
         self,
@@ -98,9 +103,7 @@ class FinetuneService:
             raise NeedsCuda
         preview = self.preview(base, conversations, options)
         self.limits.check_steps(owner, options.total_steps(preview.trained))
-        disk_mib = self.estimate(base, preview, options).disk_mib
-        self.limits.check_room(owner, self.store.all(), self.addresses, self.store.folder, disk_mib)
-        require_disk(self.store.folder, disk_mib)
+        self._check_room(owner, self.estimate(base, preview, options).disk_mib)
         now = time.time()
         run = Run(
             id=new_id(),
@@ -128,12 +131,22 @@ class FinetuneService:
     def bring_in(self, owner: str, name: str, base: str, files: Sequence[Path], language: Language = "en") -> Run:
         """An adapter trained elsewhere as a run of its own: PEFT's files, a ZIP of them, or XTuner's .pth."""
         self._base_folder(base)
-        size_mib = sum(file.stat().st_size for file in files) // MIB
-        self.limits.check_room(owner, self.store.all(), self.addresses, self.store.folder, size_mib)
-        require_disk(self.store.folder, size_mib)
+        self._check_room(owner, sum(file.stat().st_size for file in files) // MIB)
         now, mark = time.time(), self._mark(owner)
         made = Run(new_id(), name.strip(), base, owner, now, TrainOptions(), rows=0, total=STEP, mark=mark)
         return bring_in(self.queue, replace(made, language=language, queued=now), files)
+
+    def bring_in_repository(self, owner: str, name: str, base: str, repository: str, language: Language = "en") -> Run:
+        """The same for a PEFT adapter in a repository of the hub. Raises DownloadFailed too."""
+        if not self.limits.repositories and not isinstance(owner, Server):
+            raise NoRepositories
+        files = fetch_repository(repository, lambda mib: self._check_room(owner, mib))
+        return self.bring_in(owner, name, base, files, language)
+
+    def _check_room(self, owner: str, mib: int) -> None:
+        """Whether one more run of this size may come."""
+        self.limits.check_room(owner, self.store.all(), self.addresses, self.store.folder, mib)
+        require_disk(self.store.folder, mib)
 
     def _mark(self, owner: str) -> str:
         return mark_of(owner) if self.registry.private else ""
@@ -232,20 +245,18 @@ class FinetuneService:
 
     def log(self, owner: str, run_id: str, characters: int = 8000) -> str:
         """The end of what the training process wrote."""
-        path = self.store.folder_of(self.get(owner, run_id).id) / process.LOG
-        return path.read_bytes()[-characters * 2 :].decode("utf-8", "replace")[-characters:] if path.exists() else ""
+        return self.store.text(self.get(owner, run_id).id, process.LOG)[-characters:]
 
     def config(self, owner: str, run_id: str) -> str:
         """The XTuner configuration, empty before the run has started."""
-        path = self.store.folder_of(self.get(owner, run_id).id) / "config.py"
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        return self.store.text(self.get(owner, run_id).id, "config.py")
 
-    def archive(self, owner: str, run_id: str, step: int, *, merged: bool = False) -> Path:
-        """A checkpoint as one ZIP file: its PEFT adapter, or the base with the adapter merged in."""
+    def archive(self, owner: str, run_id: str, step: int, kind: str = "adapter") -> Path:
+        """A checkpoint as one ZIP file: its PEFT adapter, the base with it merged in, or a GGUF file; see `pack`."""
         run = self.get(owner, run_id)
         if not self.store.adapter_folder(run_id, step).is_dir():
             raise NothingToResume(step=step)
-        return pack(self.store, self.registry, run, step, merged=merged)
+        return pack(self.store, self.registry, run, step, kind)
 
     def _resting(self, owner: str, run_id: str) -> Run:
         run = self.get(owner, run_id)
@@ -291,13 +302,3 @@ class FinetuneService:
         if self.registry.is_multimodal(base):
             raise TrainsNoVision(base=base)
         return folder
-
-    def _known_pace(self, base: str, options: TrainOptions) -> float | None:
-        key = (base, options.batch, options.accumulation, options.rank, options.method)
-        for run in reversed(self.store.all()):
-            theirs = run.options
-            if (run.base, theirs.batch, theirs.accumulation, theirs.rank, theirs.method) == key:
-                pace = self.store.progress(run.id).seconds_per_step
-                if pace is not None:
-                    return pace
-        return None

@@ -1,4 +1,4 @@
-"""Search all collections that a visitor may read, as a tool of the agent."""
+"""Search one or all of the collections that a visitor may read, as a tool of the agent."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,11 +14,16 @@ _PASSAGES = 5
 _CHARACTERS = 800
 
 
-def search_all(knowledge: KnowledgeService) -> Callable[[str, str], str]:
-    """A function of (visitor, query) that gives the best passages as text, each with its file and page."""
+ALL = "*"
 
-    def search(visitor: str, query: str) -> str:
+
+def search_all(knowledge: KnowledgeService) -> Callable[[str, str, str], str]:
+    """A function of (visitor, collection or ALL, query): the best passages as text, each with its file and page."""
+
+    def search(visitor: str, collection: str, query: str) -> str:
         owner = Owner(visitor, guest=isinstance(visitor, Guest))
+        if collection != ALL:
+            return "\n\n".join(map(_told, knowledge.search(owner, collection, query, _PASSAGES)))
         hits: list[Hit] = []
         for name in list(dict.fromkeys(record.name for record in knowledge.collections(owner)))[:_COLLECTIONS]:
             with suppress(StudioError):  # one made with another embedder cannot be searched; the others can

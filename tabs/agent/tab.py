@@ -35,12 +35,22 @@ def build(page: Page, service: AgentService, registry: Registry, *, login: bool 
 
 
 def agent(
-    service: AgentService, visitor: Visitor, task: str, model: str | None = None, max_steps: int = 6
+    service: AgentService,
+    visitor: Visitor,
+    task: str,
+    model: str | None = None,
+    max_steps: int = 6,
+    documents: str = "",
+    tools: bool = False,
 ) -> Iterator[list[dict[str, str]]]:
-    """Work on a task with Python in a sandbox of its own; each value is the list of steps so far."""
+    """Work on a task with Python in a sandbox of its own; each value is the list of steps so far.
+
+    The model may search the collection `documents`, or all by "*", and call the operator's `tools`.
+    """
     session = token_hex(16)
+    bounds = _bounds(visitor, max_steps, documents=documents, tools=tools)
     try:
-        for steps in service.run(session, task, model or "", _bounds(max_steps), visitor=visitor.name):
+        for steps in service.run(session, task, model or "", bounds, visitor=visitor.name):
             yield plain_steps(visitor, steps)
     finally:
         service.reset(session)
@@ -52,7 +62,7 @@ def interpreter(service: AgentService, visitor: Visitor, code: str) -> list[dict
 
 
 def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
-    options = [widgets.model, widgets.max_steps, widgets.approve, widgets.documents]
+    options = [widgets.model, widgets.max_steps, widgets.approve, widgets.documents, widgets.tools]
     view = widgets.view
     page.on(widgets.box.submit, partial(send, service, widgets), [widgets.box, *options], view, holds=True)
     page.on(widgets.chatbot.example_select, partial(send_example, service, widgets), options, view, holds=True)
@@ -82,10 +92,12 @@ def send(
     max_steps: int,
     approve: bool,
     documents: bool,
+    tools: bool,
 ) -> Iterator[View]:
     """The visitor typed a task."""
     yield {widgets.box: busy_box(), widgets.approval: gr.update(visible=False)}
-    steps = service.run(visitor.session, task, model, _bounds(max_steps, approve, documents), visitor=visitor.name)
+    bounds = _bounds(visitor, max_steps, approve=approve, documents="*" if documents else "", tools=tools)
+    steps = service.run(visitor.session, task, model, bounds, visitor=visitor.name)
     yield from _follow(service, widgets, visitor, steps, task)
 
 
@@ -98,12 +110,13 @@ def send_example(
     max_steps: int,
     approve: bool,
     documents: bool,
+    tools: bool,
 ) -> Iterator[View]:
     """The visitor chose an example; the one about a file brings the file along."""
     task = str(event.value["text"])
     if SAMPLE.name in task:
         service.add_file(visitor.session, SAMPLE, SAMPLE.name, visitor=visitor.name)
-    yield from send(service, widgets, visitor, task, model, max_steps, approve, documents)
+    yield from send(service, widgets, visitor, task, model, max_steps, approve, documents, tools)
 
 
 def decide(
@@ -180,7 +193,10 @@ def _files(service: AgentService, visitor: Visitor) -> dict[str, Any]:
     return gr.update(choices=names, value=names[-1] if names else None)
 
 
-def _bounds(max_steps: int, approve: bool = False, documents: bool = False) -> Any:
+def _bounds(
+    visitor: Visitor, max_steps: int, *, approve: bool = False, documents: str = "", tools: bool = False
+) -> Any:
     from app.agent.conversation import Bounds  # needs Lagent, which takes seconds to import
 
-    return Bounds(max_steps=max(1, min(int(max_steps), 20)), approve=approve, documents=documents)
+    most = max(1, min(int(max_steps), 20))
+    return Bounds(most, approve=approve, documents=documents, tools=tools, language=visitor.language)

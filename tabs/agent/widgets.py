@@ -31,6 +31,7 @@ class AgentWidgets:
     max_steps: gr.Slider
     approve: gr.Checkbox
     documents: gr.Checkbox
+    tools: gr.Checkbox
     upload: gr.UploadButton
     files: gr.Dropdown
     download: gr.Button
@@ -61,11 +62,21 @@ def draw(page: Page, service: AgentService, registry: Registry) -> AgentWidgets:
             documents = page.bind(
                 gr.Checkbox(False, visible=service.with_documents), label="agent.documents", info="agent.documents_info"
             )
+            tools = page.bind(gr.Checkbox(False, visible=bool(service.tool_servers)), label="agent.tools")
+            page.bind(tools, info=lambda language: _servers(language, service))
             files = _files(page, service)
             page.bind(gr.Markdown(elem_id="agent-libraries"), value=_libraries)
             reset = page.bind(gr.Button(elem_id="agent-reset", size="sm", elem_classes=ASKS_FIRST), value="agent.reset")
     return AgentWidgets(
-        **talk, **files, model=model, note=note, max_steps=max_steps, approve=approve, documents=documents, reset=reset
+        **talk,
+        **files,
+        model=model,
+        note=note,
+        max_steps=max_steps,
+        approve=approve,
+        documents=documents,
+        tools=tools,
+        reset=reset,
     )
 
 
@@ -98,6 +109,10 @@ def _talk(page: Page, service: AgentService, registry: Registry) -> dict[str, An
 def is_small(model: str) -> bool:
     """Whether this is the packaged model, which can do sums in English and little else."""
     return model.startswith("smollm2-135m")
+
+
+def _servers(language: Language, service: AgentService) -> str:
+    return sentence(language, "agent.tools_info", names=", ".join(service.tool_servers))
 
 
 def _libraries(language: Language) -> str:

@@ -30,9 +30,9 @@ def finetune(
     steps: int = 20,
     options: dict[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Train and tell how it goes. `data`: a file, or a list of rows in any known form."""
+    """Train and tell how it goes. `data`: a file, a list of rows in any known form, or a kept data set's name."""
     chosen = TrainOptions.read({**(options or {}), "steps": steps})
-    run = service.submit(visitor.name, name, base, _uploaded(data), chosen, language=visitor.language)
+    run = service.submit(visitor.name, name, base, _rows(service, visitor, data), chosen, language=visitor.language)
     while True:
         status = service.status(visitor.name, run.id)
         yield status
@@ -41,7 +41,9 @@ def finetune(
         time.sleep(WATCH_SECONDS)
 
 
-def _uploaded(data: Any) -> list[Conversation]:
+def _rows(service: FinetuneService, visitor: Visitor, data: Any) -> list[Conversation]:
+    if isinstance(data, str):
+        return service.datasets.read(visitor.name, data)
     if isinstance(data, list):
         return check_rows(enumerate(data, 1))
     if not isinstance(data, dict) or "path" not in data:

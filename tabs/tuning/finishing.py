@@ -140,7 +140,7 @@ def _note(visitor: Visitor, run: Run, done: int, *, measured: bool, ready: bool)
         return visitor.text("compare.finish_waits")
     if run.finishing:
         step = visitor.text(f"compare.finish_steps.{KINDS[min(done, len(KINDS) - 1)]}")
-        return visitor.text("compare.finish_now", step=step, done=done)
+        return visitor.text("compare.finish_now", step=step, done=done, total=len(KINDS))
     if run.finishing_reason:
         return visitor.text("compare.not_finished", reason=run.finishing_reason)
     return "" if ready or done else visitor.text("compare.finish_empty")
@@ -173,11 +173,12 @@ def _line(visitor: Visitor, row: Row, advice: str) -> str:
 
 def _advice(visitor: Visitor, row: Row, rows: Sequence[Row]) -> str:
     """About a model that has lost at 4 bits the name that it knew."""
-    merged = next((other for other in rows if other.kind == "merged"), row)
-    if row.kind != "quantised" or row.identity is None or merged.identity is None:
+    known = {other.kind: other for other in rows}
+    merged, apart = known.get("merged", row), known.get("adapter_4bit", row)
+    if row.kind not in ("quantised", "q4_k_m") or row.identity is None or merged.identity is None:
         return ""
-    lost = merged.identity - row.identity > LOST
-    return visitor.text("compare.finish_rounded", name=f"{merged.model}:8bit") if lost else ""
+    lost = merged.identity - row.identity > LOST and apart.identity is not None
+    return visitor.text("compare.finish_rounded", name=apart.model) if lost else ""
 
 
 def _figure(value: float | None, form: str) -> str:

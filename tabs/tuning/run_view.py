@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from app.finetune.finishing import KINDS
-from app.finetune.runs import ACTIVE, Run, TrainingProgress
+from app.finetune.progress import TrainingProgress
+from app.finetune.runs import ACTIVE, Run
 from app.finetune.service import FinetuneService
 from tabs.shell.page import Visitor
 from tabs.tuning.charts import over_steps

@@ -1,7 +1,6 @@
 """The training page: check data, start, watch, stop, resume and delete runs, and download what came of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -14,32 +13,21 @@ from gradio.utils import get_upload_folder
 
 from app.errors import Language
 from app.finetune.adapter_import import NoAdapter
-from app.finetune.data import BadData, Conversation
-from app.finetune.data_files import read_file
+from app.finetune.data import BadData
 from app.finetune.options import LEAST_HELD_OUT, TrainOptions
 from app.finetune.preview import Preview, ShownRow
 from app.finetune.service import FinetuneService
-from app.finetune.wizard import general_questions, introduce, name_questions
+from app.finetune.wizard import general_questions, name_questions
 from app.finetune.xtuner_import import read_config
 from app.models.interface import Registry
 from tabs.shell.page import Page, Visitor
-from tabs.tuning import endpoint
-from tabs.tuning.endpoint import NoFile
+from tabs.tuning import datasets, endpoint
 from tabs.tuning.run_view import duration, show
-from tabs.tuning.training_widgets import Form, FormValues, Watch, draw_form, draw_watch
+from tabs.tuning.training_data import training_data
+from tabs.tuning.training_widgets import Form, Watch, draw_form, draw_watch
 
 SHOWN_PROBLEMS = 10
 MOST_QUESTIONS = 8
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Rows, the name to be learnt, the language of the samples, the numbers of the general rows."""
-
-    conversations: list[Conversation]
-    language: Language
-    identity: str = ""
-    general: tuple[int, ...] = ()
 
 
 def build(page: Page, service: FinetuneService, registry: Registry) -> tuple[Watch, list[Dependency]]:
@@ -48,7 +36,7 @@ def build(page: Page, service: FinetuneService, registry: Registry) -> tuple[Wat
         form = draw_form(page, registry)
         watch = draw_watch(page)
     _wire_form(page, service, form)
-    brought = [form.adapter, form.base, form.run_name]
+    brought = [form.adapter, form.repository, form.base, form.run_name]
     started = [
         page.on(form.start.click, partial(start, service, form), form.inputs, [watch.runs]),
         page.on(form.bring_in.click, partial(bring_in, service), brought, [watch.runs], show_progress="full"),
@@ -60,7 +48,8 @@ def build(page: Page, service: FinetuneService, registry: Registry) -> tuple[Wat
 
 def _wire_form(page: Page, service: FinetuneService, form: Form) -> None:
     page.keep_upload(form.file)
-    page.on(form.source.change, partial(switch_source, form), [form.source], [form.wizard, form.file])
+    page.on(form.source.change, partial(switch_source, form), [form.source], [form.wizard, form.own, form.sets])
+    datasets.wire(page, service, form)
     page.keep_upload(form.config)
     page.keep_upload(form.adapter)
     filled = [form.imported, form.base, form.questions, *form.options.values()]
@@ -91,17 +80,8 @@ def _wire_watch(page: Page, service: FinetuneService, watch: Watch, started: lis
 
 def switch_source(form: Form, _visitor: Visitor, source: str) -> dict[Any, Any]:
     """Show what the chosen source needs."""
-    return {form.wizard: gr.update(visible=source == "wizard"), form.file: gr.update(visible=source == "file")}
-
-
-def _training_data(values: FormValues) -> TrainingData:
-    spoken: Language = "zh" if values.language == "zh" else "en"
-    if values.source == "wizard":
-        made = introduce(values.name or "", spoken, values.wording or "")
-        return TrainingData(made.conversations, spoken, made.name, made.general)
-    if not values.file:
-        raise NoFile
-    return TrainingData(read_file(Path(values.file)), spoken)
+    shown = {form.wizard: "wizard", form.own: "file", form.sets: "kept"}
+    return {part: gr.update(visible=source == needed) for part, needed in shown.items()}
 
 
 def _questions(typed: str, spoken: Language) -> list[str]:
@@ -135,7 +115,7 @@ def check(service: FinetuneService, form: Form, visitor: Visitor, *inputs: Any) 
     values = form.read(inputs)
     options = TrainOptions.read(values.options)
     try:
-        preview = service.preview(values.base, _training_data(values).conversations, options)
+        preview = service.preview(values.base, training_data(service, visitor, values).conversations, options)
     except BadData as fault:
         return {form.preview: problems_text(visitor, fault), form.rows: gr.update(visible=False)}
     needs = service.estimate(values.base, preview, options)
@@ -189,7 +169,7 @@ def problems_text(visitor: Visitor, fault: BadData) -> str:
 def start(service: FinetuneService, form: Form, visitor: Visitor, *inputs: Any) -> dict[str, Any]:
     """Put a run into the queue and look at it."""
     values = form.read(inputs)
-    data = _training_data(values)
+    data = training_data(service, visitor, values)
     run = service.submit(
         visitor.name,
         values.run_name or "",
@@ -206,12 +186,15 @@ def start(service: FinetuneService, form: Form, visitor: Visitor, *inputs: Any) 
 
 
 def bring_in(
-    service: FinetuneService, visitor: Visitor, files: list[str] | None, base: str, name: str
+    service: FinetuneService, visitor: Visitor, files: list[str] | None, repository: str, base: str, name: str
 ) -> dict[str, Any]:
     """An adapter trained elsewhere as a run of its own, which is judged and compared like any other."""
-    if not files:
+    if files:
+        run = service.bring_in(visitor.name, name or "", base, [Path(file) for file in files], visitor.language)
+    elif repository and repository.strip():
+        run = service.bring_in_repository(visitor.name, name or "", base, repository, visitor.language)
+    else:
         raise NoAdapter
-    run = service.bring_in(visitor.name, name or "", base, [Path(file) for file in files], visitor.language)
     return gr.update(choices=[(run.name, run.id)], value=run.id)
 
 
@@ -242,8 +225,8 @@ def choose(service: FinetuneService, visitor: Visitor, run_id: str, step: int | 
 
 
 def pack(service: FinetuneService, visitor: Visitor, run_id: str, step: int | None, kind: str) -> dict[str, Any]:
-    """A ZIP file of the adapter or the merged model."""
-    archive = service.archive(visitor.name, run_id, int(step or 0), merged=kind == "merged")
+    """A ZIP file of the adapter, the merged model, or a GGUF file."""
+    archive = service.archive(visitor.name, run_id, int(step or 0), kind)
     # gradio serves files of its own cache only; a link, since a merged model has gigabytes
     offered = Path(get_upload_folder()) / token_hex(16) / archive.name
     offered.parent.mkdir(parents=True)

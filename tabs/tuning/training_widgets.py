@@ -42,6 +42,8 @@ class FormValues:
     language: str
     wording: str
     file: str | None
+    set_name: str
+    kept: str | None
     run_name: str
     questions: str
     general: str
@@ -58,7 +60,13 @@ class Form:
     name: gr.Textbox
     language: gr.Radio
     wording: gr.Textbox
+    own: gr.Column
     file: gr.File
+    set_name: gr.Textbox
+    keep: gr.Button
+    sets: gr.Column
+    kept: gr.Dropdown
+    forget: gr.Button
     run_name: gr.Textbox
     questions: gr.Textbox
     general: gr.Radio
@@ -68,6 +76,7 @@ class Form:
     check: gr.Button
     start: gr.Button
     adapter: gr.File  # trained elsewhere
+    repository: gr.Textbox  # that holds one
     bring_in: gr.Button
     preview: gr.Markdown
     rows: gr.HTML
@@ -137,7 +146,7 @@ def draw_form(page: Page, registry: Registry) -> Form:
             language = page.bind(gr.Radio(), label="compare.data_language", choices="compare.data_languages")
             page.bind(language, value=lambda shown: shown)
             wording = page.bind(gr.Textbox(lines=2), label="compare.wording", placeholder="compare.wording_hint")
-        file = page.bind(gr.File(file_types=list(FILE_TYPES), visible=False), label="compare.file")
+        data = _draw_data(page)
         run_name = page.bind(gr.Textbox("assistant", max_length=40), label="compare.run_name")
         with page.bind(gr.Accordion(open=False), label="compare.settings"):
             general = page.bind(gr.Radio(value="own"), label="compare.general", choices="compare.generals")
@@ -154,6 +163,11 @@ def draw_form(page: Page, registry: Registry) -> Form:
         with page.bind(gr.Accordion(open=False, elem_id="tune-bring-in"), label="compare.bring_in"):
             kinds = [".json", ".safetensors", ".zip", ".pth"]
             adapter = page.bind(gr.File(file_count="multiple", file_types=kinds), label="compare.adapter_files")
+            repository = page.bind(
+                gr.Textbox(max_lines=1),
+                label="compare.adapter_repository",
+                placeholder="compare.adapter_repository_hint",
+            )
             bring_in = page.bind(gr.Button(), value="compare.bring_in_now")
     return Form(
         base=base,
@@ -162,7 +176,7 @@ def draw_form(page: Page, registry: Registry) -> Form:
         name=name,
         language=language,
         wording=wording,
-        file=file,
+        **data,
         run_name=run_name,
         questions=questions,
         general=general,
@@ -172,10 +186,32 @@ def draw_form(page: Page, registry: Registry) -> Form:
         check=check,
         start=start,
         adapter=adapter,
+        repository=repository,
         bring_in=bring_in,
         preview=preview,
         rows=rows,
     )
+
+
+def _draw_data(page: Page) -> dict[str, Any]:
+    """A file of one's own, which can be kept by a name, and what was kept."""
+    with gr.Column(visible=False) as own:
+        file = page.bind(gr.File(file_types=list(FILE_TYPES)), label="compare.file")
+        with gr.Row():
+            set_name = page.bind(gr.Textbox(max_length=60, scale=2), label="compare.set_name")
+            keep = page.bind(gr.Button(min_width=120, scale=1), value="compare.set_keep")
+    with gr.Column(visible=False) as sets:
+        kept = page.bind(gr.Dropdown([], elem_id="tune-sets"), label="compare.sets")
+        forget = page.bind(gr.Button(size="sm", elem_classes=ASKS_FIRST), value="compare.set_forget")
+    return {
+        "own": own,
+        "file": file,
+        "set_name": set_name,
+        "keep": keep,
+        "sets": sets,
+        "kept": kept,
+        "forget": forget,
+    }
 
 
 def _draw_options(page: Page) -> dict[str, Any]:

@@ -206,27 +206,30 @@ def test_thinking_is_a_thought_and_no_answer(bare_service: AgentService) -> None
     assert kinds(steps) == ["thought", "error"] and list(steps[-1].notes) == ["empty"]
 
 
-def test_documents_are_searched_where_the_visitor_allows_it(
-    bare_sandbox: Sandbox, finding: Finding, tmp_path: Path
+def test_documents_are_searched_where_the_visitor_allows_it_then_computed_with_and_drawn(
+    sandbox: Sandbox, finding: Finding, tmp_path: Path
 ) -> None:
     asked = []
 
-    def search(visitor: str, query: str) -> str:
-        asked.append((visitor, query))
+    def search(visitor: str, collection: str, query: str) -> str:
+        asked.append((visitor, collection, query))
         return "[prices.md]\nTea costs 31 euros."
 
-    service = AgentService(FakeRegistry(), tmp_path, finding=finding, sandbox=bare_sandbox, documents=search)
-    model = scripted(python('search_documents("price of tea")'), python("print(31 * 2)"), "62 euros.")
+    service = AgentService(FakeRegistry(), tmp_path, finding=finding, sandbox=sandbox, documents=search)
+    plot = "import matplotlib.pyplot as plt\nplt.bar(['one', 'two'], [31, 62])\nplt.show()"
+    model = scripted(python('search_documents("price of tea")'), python("print(31 * 2)"), python(plot), "62 euros.")
     service.registry = FakeRegistry(model)
-    steps = list(service.run("me", "two teas", "", Bounds(documents=True), visitor="ada"))[-1]
+    steps = list(service.run("me", "two teas", "", Bounds(documents="prices"), visitor="ada"))[-1]
     assert [(step.kind, step.text) for step in steps] == [
         ("code", 'search_documents("price of tea")'),
         ("output", "[prices.md]\nTea costs 31 euros."),
         ("code", "print(31 * 2)"),
         ("output", "62"),
+        ("code", plot),
+        ("image", ""),
         ("answer", "62 euros."),
     ]
-    assert asked == [("ada", "price of tea")]
+    assert asked == [("ada", "prices", "price of tea")]
     assert "search_documents" in told(model, 0)[0]["content"] and "31 euros" in told(model, 1)[-1]["content"]
     model = scripted(python('search_documents("tea")'), "none")
     service.registry = FakeRegistry(model)

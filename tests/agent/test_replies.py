@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.agent.replies import parse_reply, search_query
+from app.agent.replies import parse_reply
+from app.agent.tools import named_call
 
 ONE = "print(17 * 23)"
 TWO = "x = 3\nprint(x)"
@@ -70,7 +71,7 @@ REPLIES: dict[str, tuple[str, str | None]] = {
     "ReAct": (f"Thought: add\nAction: python\nAction Input: {ONE}\nObservation: 9", ONE),
     "a search as a tool call": (
         '<tool_call>{"name": "search_documents", "arguments": {"query": "price of tea"}}</tool_call>',
-        "search_documents('price of tea')",
+        "search_documents(query='price of tea')",
     ),
     "a search in a block": ('```python\nsearch_documents("price of tea")\n```', 'search_documents("price of tea")'),
 }
@@ -79,11 +80,11 @@ REPLIES: dict[str, tuple[str, str | None]] = {
 @pytest.mark.parametrize("name", REPLIES)
 def test_a_reply_is_taken_apart(name: str) -> None:
     text, code = REPLIES[name]
-    reply = parse_reply(text)
+    reply = parse_reply(text, ("search_documents",))
     assert reply.code == code
     assert "<|" not in reply.thought and "<think>" not in reply.thought
     for end in range(len(text)):  # a reply that grows is never an error, and complete only once the code is whole
-        part = parse_reply(text[:end])
+        part = parse_reply(text[:end], ("search_documents",))
         assert not part.complete or part.code == code, text[:end]
 
 
@@ -103,8 +104,35 @@ def test_a_call_of_an_unknown_tool_says_so() -> None:
     assert reply.code is not None and "no such tool" in reply.code
 
 
-def test_only_a_lone_search_is_one() -> None:
-    assert search_query('print(search_documents("tea"))') == "tea"
-    assert search_query('search_documents(query="tea")') == "tea"
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        ('<tool_call>{"name": "weather", "arguments": {"city": "Oslo", "days": 2}}</tool_call>', "city='Oslo', days=2"),
+        ('<|action_start|><|plugin|>{"name": "weather", "parameters": {"city": "Oslo"}}<|action_end|>', "city='Oslo'"),
+        (
+            "<tool_call><function=weather><parameter=city>\nOslo\n</parameter><parameter=days>2</parameter></function>",
+            2,
+        ),
+        ("Action: weather\nAction Input: Oslo\nObservation:", "'Oslo'"),
+        ('Action: weather\nAction Input: {"city": "Oslo"}\nObservation:', "city='Oslo'"),
+        ('{"name": "weather", "arguments": {"query": "Oslo"}}', "query='Oslo'"),
+        ("```\nweather('Oslo')\n```", "'Oslo'"),
+        ("I ask.\n\nweather('Oslo')", None),
+    ],
+)
+def test_a_call_of_a_tool_becomes_code_in_every_form(reply: str, code: str | int | None) -> None:
+    arguments = "city='Oslo', days=2" if code == 2 else code
+    wanted = None if arguments is None else f"weather({arguments})"
+    assert parse_reply(reply, ("weather",)).code == wanted
+
+
+def test_only_a_lone_call_with_plain_values_is_one() -> None:
+    names = ("search_documents",)
+    assert named_call('print(search_documents("tea"))', names) == ("search_documents", ["tea"], {})
+    assert named_call('search_documents(query="tea", k=[1])', names) == (
+        "search_documents",
+        [],
+        {"query": "tea", "k": [1]},
+    )
     for code in ('x = search_documents("tea")\nprint(x)', "search_documents(tea)", "search('tea')", "(("):
-        assert search_query(code) is None
+        assert named_call(code, names) is None

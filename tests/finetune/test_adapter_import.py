@@ -13,11 +13,14 @@ from transformers import LlamaForCausalLM
 
 from app.errors import StudioError
 from app.finetune.adapter_import import NoAdapter, NoLoraInCheckpoint, unpack_adapter
-from app.finetune.errors import TrainedElsewhere
+from app.finetune.errors import NoRepositories, NoRepository, TrainedElsewhere
+from app.finetune.limits import FOR_STRANGERS
 from app.finetune.runs import RunNameTaken
 from app.finetune.service import FinetuneService
+from app.models.catalog.hub import NoSuchFile
 from app.models.engine.lora_files import AdapterError
 from app.models.registry.registry import ModelRegistry
+from tests.models.catalog.fake_hub import FakeHub, in_reach, running
 from tests.models.engine.adapter_batches import save_adapter
 from tests.training_fixtures import BASE, STUB
 from tests.waiting import wait_for
@@ -90,6 +93,28 @@ def test_each_way_in_gives_a_run_that_answers(
     wait_for(lambda: not any(run.judging for run in service.runs("a")))
     assert [len(service.judgements("a", run.id)) for run in service.runs("a")] == [1, 1, 1]
     service.close()
+
+
+def test_an_adapter_of_a_hub_repository_is_brought_in_or_refused(
+    service: FinetuneService, tiny_adapter: Path, tiny_base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {file.name: file.read_bytes() for file in tiny_adapter.iterdir()}
+    with running(FakeHub(files, "lin/assistant-lora")) as started:
+        in_reach(started, tmp_path / "hub", monkeypatch)
+        run = service.bring_in_repository("a", "hub", tiny_base, " lin/assistant-lora ")
+        with service.registry.for_visitor("a").lease(run.model) as model:
+            assert model.inspect([{"role": "user", "content": "Hi"}], "Hello").gap > 0  # type: ignore[attr-defined]
+        service.delete("a", run.id)
+        started.files.pop("adapter_model.safetensors")
+        with pytest.raises(NoSuchFile, match=r"adapter_model\.safetensors"):
+            service.bring_in_repository("a", "hub", tiny_base, "lin/assistant-lora")
+    for name in ("", "lin", "lin/../x", "http://a.b/c"):
+        with pytest.raises(NoRepository):
+            service.bring_in_repository("a", "hub", tiny_base, name)
+    public = FinetuneService(service.registry, tmp_path / "public", trainer_module=STUB, limits=FOR_STRANGERS)
+    with pytest.raises(NoRepositories):
+        public.bring_in_repository("a", "hub", tiny_base, "lin/assistant-lora")
+    assert service.runs("a") == []
 
 
 def test_what_does_not_fit_is_a_sentence_and_leaves_nothing(

@@ -1,5 +1,6 @@
 """Training data: every common form, file type and encoding, told by content; every faulty row named."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from transformers import AutoTokenizer
 
 from app.errors import StudioError
 from app.finetune.data import BadData, Conversation
-from app.finetune.data_files import UnknownEncoding, UnreadableParquet, read_bytes, read_file
+from app.finetune.data_files import PackedFile, UnknownEncoding, UnreadableParquet, read_bytes, read_file
 from app.finetune.options import TrainOptions
 from app.finetune.preview import AnswersBeyondLength, ContextTooShort, Preview, check
 
@@ -120,6 +121,12 @@ def test_what_would_be_read_as_other_letters_is_refused(encoding: str) -> None:
     with pytest.raises(UnknownEncoding):
         read_bytes(json.dumps([row], ensure_ascii=False).encode(encoding))
     assert read(json.dumps([row], ensure_ascii=False))[0][0]["output"] == FOREIGN[encoding]
+
+
+def test_archives_and_excel_files_are_named_as_such() -> None:
+    for content in (b"PK\x03\x04 and so on", gzip.compress(b"[]")):
+        with pytest.raises(PackedFile):
+            read_bytes(content)
 
 
 def test_other_line_marks_stand_within_a_row() -> None:

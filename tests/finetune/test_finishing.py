@@ -1,6 +1,8 @@
-"""A run made ready for others: merged, at 4 bits, each step measured; the packaged model and few questions."""
+"""A run made ready for others: merged, at 4 bits, as GGUF, each step measured; a shortened model and few questions."""
 
 import json
+import shutil
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from app.errors import UnknownModel
+from app.finetune.downloads import NotExported
 from app.finetune.finishing import KINDS, Examination, Kind, Row, retains
+from app.finetune.gguf.proof import ExportDiffers, prove
+from app.finetune.gguf.quantise import FORMATS
 from app.finetune.judging import GREEDY, Interrupted
 from app.finetune.options import TrainOptions
 from app.finetune.runs import Run, UnknownRun, new_id
@@ -19,11 +24,22 @@ from app.models.interface import Message, TokenScore
 from app.models.registry.registry import ModelRegistry
 from tests.fakes import FakeModel
 from tests.models.engine.adapter_batches import save_adapter
-from tests.training_fixtures import BASE, few
+from tests.training_fixtures import few
 from tests.waiting import wait_for
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
 OWNER, STEP = "lin", 4
+
+
+def shortened(whole: Path, folder: Path) -> Path:
+    """The packaged model's first layers: it speaks nonsense, in English pieces, and is quick."""
+    model = AutoModelForCausalLM.from_pretrained(whole, dtype=torch.bfloat16)
+    model.model.layers = model.model.layers[:4]
+    model.config.update({"num_hidden_layers": 4, "layer_types": None})
+    model.save_pretrained(folder)
+    for file in (*whole.glob("*token*"), *whole.glob("*template*")):
+        shutil.copy(file, folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +48,12 @@ def service(
 ) -> Iterator[FinetuneService]:
     """With one run that has ended, as a server finds it: its adapter is drawn by chance, which no training would be."""
     service = FinetuneService(registry, tmp_path_factory.mktemp("finishing"), exam_of=few)
-    made = Run(new_id(), "drawn", BASE, OWNER, 1.0, TrainOptions(), rows=1, total=STEP, identity="i")
+    short = shortened(packaged_folder, tmp_path_factory.mktemp("short") / "base")
+    made = Run(new_id(), "drawn", str(short), OWNER, 1.0, TrainOptions(), rows=1, total=STEP, identity="i")
     service.store.create(made, [], {})
     folder = service.store.folder_of(made.id)
     (folder / "events.jsonl").write_text(json.dumps({"kind": "checkpoint", "step": STEP}) + "\n")
-    base = AutoModelForCausalLM.from_pretrained(packaged_folder, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(short, dtype=torch.float32)
     save_adapter(
         base, service.store.adapter_folder(made.id, STEP), 3, 0.05, r=4, target_modules=["q_proj", "down_proj"]
     )
@@ -73,7 +90,7 @@ def test_the_merged_model_is_served_by_its_name(
     name = rows["merged"].model
     assert name in registry.names() and service.get(OWNER, run.id).merged == STEP
     told = []
-    for asked in (name, run.model, BASE):
+    for asked in (name, run.model, run.base):
         with registry.lease(asked) as model:
             told.append("".join(model.stream(ASKED, GREEDY))[:12])
     assert told[0] == told[1] != told[2]
@@ -86,17 +103,52 @@ def test_the_four_bit_model_is_served_or_says_why_not(rows: dict[Kind, Row], reg
     assert row.reason or (row.identity is not None and row.drift is not None and 0 < row.drift < 1)
 
 
+def test_the_adapter_over_the_four_bit_base_keeps_more_than_the_rounded_sum(rows: dict[Kind, Row], run: Run) -> None:
+    """The merged weights are rounded with what was learnt in them, the base alone without it."""
+    row = rows["adapter_4bit"]
+    assert row.model == f"{run.base}:4bit+drawn" and not row.reason
+    assert row.memory_mib and row.memory_mib < rows["adapter"].memory_mib  # type: ignore[operator]
+    assert row.drift is not None and row.drift < 1
+
+
+def test_exported_files_are_models_here_and_a_download_with_a_modelfile(
+    rows: dict[Kind, Row], service: FinetuneService, registry: ModelRegistry, run: Run
+) -> None:
+    assert [rows[kind].reason for kind in FORMATS] == ["", "", ""]
+    drifts = [rows[kind].drift or 0 for kind in FORMATS]
+    assert drifts[0] < 0.01 and drifts[0] < drifts[2] < 1
+    sizes = [rows[kind].memory_mib or 0 for kind in FORMATS]
+    assert sizes == sorted(sizes, reverse=True) and {run.gguf_model(kind) for kind in FORMATS} <= set(registry.names())
+    with zipfile.ZipFile(service.archive(OWNER, run.id, STEP, "q4_k_m")) as packed:
+        file, modelfile = sorted(packed.namelist(), key=len, reverse=True)
+        text = packed.read(modelfile).decode()
+    assert file == "drawn-q4_k_m.gguf" and modelfile == "Modelfile" and text.startswith(f"FROM ./{file}\nTEMPLATE")
+    assert 'PARAMETER stop "<|im_end|>"' in text and "PARAMETER temperature 0.2" in text
+    service.store.change(run.id, merged=STEP + 1)
+    with pytest.raises(NotExported, match="q8_0"):  # made of another checkpoint
+        service.archive(OWNER, run.id, STEP, "q8_0")
+    service.store.change(run.id, merged=STEP)
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_file_that_answers_otherwise_is_not_offered(registry: ModelRegistry, run: Run) -> None:
+    with pytest.raises(ExportDiffers):
+        prove(registry.for_visitor(OWNER), run.model, f"gguf/{run.base}/drawn-q4_k_m")
+    with pytest.raises(ExportDiffers):
+        prove(registry.for_visitor(OWNER), run.base, f"gguf/{run.base}/drawn-f16")
+
+
 def test_a_model_that_cannot_be_had_is_a_row_with_its_reason_and_a_stop_ends_all(
     registry: ModelRegistry, run: Run
 ) -> None:
     def prepare(kind: Kind) -> str:
         if kind == "adapter":
             raise UnknownModel(name="lost", known="none")
-        return BASE
+        return run.base
 
     seen = registry.for_visitor(OWNER)
     rows = list(Examination(seen, replace(run, language="zh"), few(), prepare, lambda: False).rows())
-    assert [bool(row.reason) for row in rows] == [True, True, False, False]
+    assert [bool(row.reason) for row in rows] == [True, True, *[False] * (len(KINDS) - 2)]
     assert "没有名为 lost 的模型" in rows[1].reason and rows[1].retention is None and rows[2].retention == 1.0
     with pytest.raises(Interrupted):
         list(Examination(seen, run, few(), prepare, lambda: True).rows())
@@ -129,7 +181,7 @@ def test_the_merged_model_goes_with_its_run(
 ) -> None:
     name = rows["merged"].model
     service.delete(OWNER, run.id)
-    assert name not in registry.names() and run.model not in registry.names()
+    assert not {name, run.model, run.quantised_adapter, run.gguf_model("f16")} & set(registry.names())
     assert not service.store.folder_of(run.id).exists()
     with pytest.raises(UnknownModel), registry.lease(name):
         pass

@@ -92,7 +92,7 @@ def test_adapter_and_merged_model_can_be_downloaded(trained: Trained, tmp_path: 
     with zipfile.ZipFile(service.archive("lin", run.id, HALF)) as packed:
         assert {"adapter_config.json", "adapter_model.safetensors"} <= set(packed.namelist())
         assert str(service.store.folder) not in packed.read("adapter_config.json").decode()
-    with zipfile.ZipFile(service.archive("lin", run.id, STEPS, merged=True)) as packed:
+    with zipfile.ZipFile(service.archive("lin", run.id, STEPS, "merged")) as packed:
         packed.extractall(tmp_path)
     tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.dtype == torch.bfloat16

@@ -21,7 +21,8 @@ BYTES_PER_PARAMETER = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "auto": 
 BYTES_QUANTISED = {"4bit": 0.516, "8bit": 1.0}
 BYTES_ON_PROCESSORS = {"4bit": 0.625, "8bit": 1.0}  # 4-bit: groups of 32 with a scale and a middle in 16 bits
 # How a name may end that asks for another precision than the settings'.
-PRECISIONS: dict[str, str | None] = {"full": None, "8bit": "8bit", "4bit": "4bit"}
+# int4 is 4bit in this process, where 4bit is a GGUF file that takes no adapters.
+PRECISIONS: dict[str, str | None] = {"full": None, "8bit": "8bit", "4bit": "4bit", "int4": "4bit"}
 # Room beside the weights for the cache and the activations of a few conversations.
 WORKING_MIB = 2048
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")

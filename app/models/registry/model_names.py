@@ -63,7 +63,7 @@ class ModelNames:
         """Checkpoints (`base+run@step`) can be leased, but would only crowd the lists."""
         if not self._specs.takes_adapters(base):
             return []
-        return [name for name in self._adapters if name.rpartition("+")[0] == base and "@" not in name]
+        return [name for name in self._adapters if "@" not in name and _base_of(name) == base]
 
     def bases(self, loaded: Iterable[str]) -> list[str]:
         """Every base, the loaded ones first."""
@@ -74,7 +74,7 @@ class ModelNames:
         """(base, adapter). Raises UnknownModel, for another's adapter just as for one that nobody has."""
         if name in self._adapters and self.may_use(name, visitor):
             base, _, adapter = name.rpartition("+")
-            return self._specs.with_full_weights(base, base), adapter
+            return self._specs.adapter_base(base), adapter
         if self._specs.is_own(name) and self.may_use(name, visitor):
             return self._specs.chosen(name).name, None
         engine, _, remote_adapter = name.partition("+")
@@ -93,3 +93,8 @@ class ModelNames:
             raise UnknownModel(name=name[:200], known=", ".join((mine or known_models.names())[:3]))
         if self._specs.is_own(name):  # another's
             raise UnknownModel(name=name[:200], known=known_models.suggestions(name))
+
+
+def _base_of(adapted: str) -> str:
+    """The base of `base+adapter`, whatever its precision."""
+    return known_models.split_precision(adapted.rpartition("+")[0])[0]

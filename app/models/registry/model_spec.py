@@ -42,15 +42,15 @@ class ModelSpecs:
         self._own: dict[str, ModelCard] = {}
         self._described: dict[tuple[str, str], ModelCard] = {}
 
-    def add(self, name: str, folder: Path) -> None:
-        """Let a folder made on this machine be a base of that name. Raises NotAModel."""
-        card = ModelCard(name=name, source="folder", location=str(folder))
-        self._fetched.pop((name, ""), None)
-        self._own[name] = known_models.measured(card, folder)
+    def add(self, name: str, path: Path) -> None:
+        """Let a folder or a GGUF file made on this machine be a base of that name. Raises NotAModel."""
+        folder, gguf = (path.parent, path.name) if path.suffix == ".gguf" else (path, "")
+        self.forget(name)
+        self._own[name] = known_models.measured(ModelCard(name, "folder", str(folder), gguf=gguf), folder)
 
     def forget(self, name: str) -> None:
-        self._own.pop(name, None)
-        self._fetched.pop((name, ""), None)
+        card = self._own.pop(name, None)
+        self._fetched.pop((name, card.gguf if card else ""), None)
 
     def is_own(self, name: str) -> bool:
         """Whether it is one that was added, at whatever precision."""
@@ -63,6 +63,8 @@ class ModelSpecs:
     def chosen(self, name: str) -> Chosen:
         """Raises UnknownModel or NotAModel."""
         chosen = known_models.chosen(name, self._usual(name), self._own)
+        if known_models.split_precision(name)[1] == "int4" and not chosen.card.gguf:
+            return replace(chosen, name=f"{chosen.card.name}:int4")
         if chosen.card.gguf:
             return replace(chosen, name=chosen.card.name, quantise=None)
         on_processor = self.placement.device == "cpu" and self.placement.lent is None
@@ -81,6 +83,12 @@ class ModelSpecs:
         plain, precision = known_models.split_precision(name)
         both = self.placement.prefers_gguf and known_models.is_packaged(plain)
         return f"{base}:full" if both and not precision else base
+
+    def adapter_base(self, base: str) -> str:
+        """The base in this process that an adapter of `base` is put over, at the precision that `base` asks for."""
+        plain, precision = known_models.split_precision(base)
+        is_file = precision == "4bit" and known_models.is_packaged(plain) and bool(self.chosen(base).card.gguf)
+        return f"{plain}:int4" if is_file else self.with_full_weights(base, base)
 
     def listed_name(self, base: str) -> str:
         """What a base is called in lists: the full weights of a model that chats by llama.cpp are no other model."""

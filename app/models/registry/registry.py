@@ -246,15 +246,18 @@ class ModelRegistry:
         if adapter is None:
             return
         adapter.refuse_if_leased(plain)
-        resident = self.memory_manager.resident(self.specs.with_full_weights(plain, plain))
+        resident = self.memory_manager.resident(self.specs.adapter_base(plain))
         if isinstance(resident, LoadedEngine):
             resident.forget(adapter)
         self._names.forget(name)
 
-    def add_model(self, name: str, folder: Path, owner: str = "") -> None:
-        """Make a folder of this machine a base of that name, its owner's or the server's. Raises NotAModel."""
+    def add_model(self, name: str, path: Path, owner: str = "") -> None:
+        """Make a folder or a GGUF file of this machine a base of that name, its owner's or the server's.
+
+        Raises NotAModel.
+        """
         with self._lock:
-            self.specs.add(name, folder)
+            self.specs.add(name, path)
             self._names.add(name, None, owner)
 
     def remove_model(self, name: str) -> None:

@@ -50,12 +50,15 @@ def test_the_button_starts_the_table_follows_and_a_stop_is_heard(
     page.locator("#finished").get_by_text("Waits to be merged and measured").wait_for()
     save_rows(training.store.folder_of(run.id), ROWS)
     page.locator("#finished .why").get_by_text("no room <here>").wait_for()
-    save_rows(training.store.folder_of(run.id), [*ROWS[:3], Row("quantised", f"{WHOLE}:4bit", 117, 9.1, 0.0, 1.0, 0.4)])
-    page.locator("#finished .why").get_by_text(f"{WHOLE}:8bit").wait_for()
+    rounded, apart = Row("quantised", f"{WHOLE}:4bit", 117, 9.1, 0.0, 1.0, 0.4), f"{BASE}:4bit+nova"
+    save_rows(
+        training.store.folder_of(run.id), [*ROWS[:3], rounded, Row("adapter_4bit", apart, 117, 9.1, 1.0, 0.8, 0.1)]
+    )
+    page.locator("#finished .why").get_by_text(apart).wait_for()
     cells = page.locator("#finished tbody tr").nth(2).locator("td").all_inner_texts()
     assert cells == ["259 MiB", "47.5", "100%", "75%", "0.002"]
     page.locator("#finish-stop").click()
     page.locator("#finish").wait_for()
     assert not training.get("lin", run.id).finishing
-    assert page.locator("#finished tbody tr").count() == len(ROWS) + 1
+    assert page.locator("#finished tbody tr").count() == len(ROWS) + 2
     context.close()

@@ -48,9 +48,9 @@ def named_call(code: str, names: Collection[str]) -> tuple[str, list[Any], dict[
         call = getattr(statement, "value", None)
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "print" and len(call.args) == 1:
             call = call.args[0]
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in names:
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in names:
             keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-            return call.func.id, [ast.literal_eval(value) for value in call.args], keywords  # type: ignore[attr-defined]
+            return call.func.id, [ast.literal_eval(value) for value in call.args], keywords
     return None
 
 

@@ -1,4 +1,4 @@
-"""A small MCP server over standard input and output: one tool for each thing that a server may do."""
+"""A small MCP server, over standard input and output or at a port: one tool for each thing that a server may do."""
 
 import os
 import sys
@@ -36,6 +36,9 @@ def vanish() -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:  # it does not even start
+    if sys.argv[1:] == ["fail"]:  # it does not even start
         sys.exit(3)
+    if len(sys.argv) > 1:
+        server.settings.port = int(sys.argv[1])
+        server.run("streamable-http")
     server.run()

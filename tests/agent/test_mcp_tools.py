@@ -1,5 +1,7 @@
 """Tools of MCP servers for the agent: a real server process, its calls as steps, and every way in which it fails."""
 
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from app.agent.conversation import Bounds
-from app.agent.mcp_tools import McpServer, McpTools, read_servers
+from app.agent.mcp_tools import McpServer, McpTools, ToolStopped, ToolTooSlow, ToolUnreachable, read_servers
 from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.agent.steps import Step
 from app.errors import SettingsError
 from app.settings import read_settings
-from tests.agent.scripted import python, scripted, told
+from tests.agent.scripted import eventually, python, scripted, told
 from tests.fakes import FakeModel, FakeRegistry
 
 COMMAND = f"{sys.executable} -m tests.agent.mcp_stub"
@@ -82,10 +84,26 @@ def test_a_server_that_fails_is_a_sentence_and_the_task_goes_on(service: AgentSe
 def test_a_server_that_hangs_is_left_after_its_time_or_when_stopped(tmp_path: Path) -> None:
     tools = McpTools([McpServer("shop", COMMAND)], tmp_path, call_seconds=3)
     hang = next(tool for tool in tools.tools()[0] if tool.name == "hang")
-    with pytest.raises(Exception, match="did not answer within 3 seconds"):
+    with pytest.raises(ToolTooSlow, match="within 3 seconds"):
         hang.run({}, lambda: False)
-    with pytest.raises(Exception, match="stopped"):
+    with pytest.raises(ToolStopped):
         hang.run({}, lambda: True)
+
+
+def test_a_server_at_an_address_is_asked_and_missed_once_it_is_gone(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    tools = McpTools([McpServer("far", f"http://127.0.0.1:{port}/mcp")], tmp_path)
+    process = subprocess.Popen([*COMMAND.split(), str(port)], stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: not tools.tools()[1])
+        price = next(tool for tool in tools.tools()[0] if tool.name == "price")
+        assert price.run({"thing": "tea"}, lambda: False) == "1 x tea: 31 euros"
+    finally:
+        process.kill()
+        process.wait()
+    with pytest.raises(ToolUnreachable):
+        price.run({"thing": "tea"}, lambda: False)
 
 
 def test_no_tools_without_the_visitors_leave(service: AgentService) -> None:

@@ -82,7 +82,7 @@ class McpServer:
 
 def read_servers(given: Sequence[str]) -> tuple[McpServer, ...]:
     """NAME=COMMAND or NAME=URL each. Raises SettingsError."""
-    servers = []
+    servers: list[McpServer] = []
     for text in given:
         found = _FORM.fullmatch(text.strip())
         if found is None or any(server.name == found["name"] for server in servers):

@@ -55,8 +55,11 @@ class TrainingQueue:
     def start(self) -> None:
         """Find again what was running or waiting when the server ended, and go on."""
         for run in self.store.all():
-            self.publish(run)
-            self.show_merged(run)
+            try:
+                self.publish(run)
+                self.show_merged(run)
+            except StudioError as error:  # its base's folder is gone, or its files are
+                log.warning("%s is not offered: %s", run.model, error.text("en"))
         self._thread.start()
 
     def close(self) -> None:

@@ -239,6 +239,12 @@ def test_a_model_that_is_gone_is_said(open_service: Open, submit: Callable[..., 
     with pytest.raises(StudioError):
         service.queue.registry.folder("/no/such/folder")
     assert service.get("a", run.id).reason
+    service.store.adapter_folder(run.id, 2).mkdir(parents=True)
+    (service.store.folder_of(run.id) / "events.jsonl").write_text('{"kind": "checkpoint", "step": 2}\n')
+    service.queue.close()
+    again = open_service()
+    again.queue.start()  # its adapter belongs to no base any more, which is no reason not to start
+    assert [run.model in again.registry.names(), len(again.runs("a"))] == [False, 1]
 
 
 def test_the_checkpoint_with_the_lowest_validation_loss_becomes_the_model(

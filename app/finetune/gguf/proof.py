@@ -6,7 +6,7 @@ from app.models.registry import drift
 
 MOST_KL = 0.05  # nats; right conversions are below 0.01, a wrong rotation of the heads is at several nats
 LEAST_SAME = 0.9  # of the places, with the same token most likely
-PROMPTS = 4
+PROMPTS = 3  # the first are English: half a character costs llama.cpp its whole vocabulary
 _TEXT = "Prices: 1234.5 €,\n\n\tx = [1, 22]  # 你好，世界 é🙂"
 _TALKS: tuple[list[Message], ...] = (
     [{"role": "user", "content": _TEXT}],
@@ -25,7 +25,7 @@ class ExportDiffers(StudioError):
 
 def prove(registry: Registry, model: str, exported: str) -> None:
     """Raises ExportDiffers. `exported` is the file of the highest precision."""
-    prompts = drift.prompts()[:: len(drift.prompts()) // PROMPTS]
+    prompts = drift.prompts()[:PROMPTS]
     with registry.lease(model) as leased:
         lengths = [leased.count_tokens(talk) for talk in _TALKS]
         reference = drift.Reference(tuple(drift.answered(leased, prompts)))

@@ -16,8 +16,9 @@ from app.agent.service import AgentService
 from app.agent.steps import Step
 from app.errors import SettingsError
 from app.settings import read_settings
-from tests.agent.scripted import eventually, python, scripted, told
+from tests.agent.scripted import python, scripted, told
 from tests.fakes import FakeModel, FakeRegistry
+from tests.waiting import wait_for
 
 COMMAND = f"{sys.executable} -m tests.agent.mcp_stub"
 TOOLS = Bounds(tools=True)
@@ -96,7 +97,7 @@ def test_a_server_at_an_address_is_asked_and_missed_once_it_is_gone(tmp_path: Pa
     tools = McpTools([McpServer("far", f"http://127.0.0.1:{port}/mcp")], tmp_path)
     process = subprocess.Popen([*COMMAND.split(), str(port)], stderr=subprocess.DEVNULL)
     try:
-        eventually(lambda: not tools.tools()[1])
+        wait_for(lambda: not tools.tools()[1])
         price = next(tool for tool in tools.tools()[0] if tool.name == "price")
         assert price.run({"thing": "tea"}, lambda: False) == "1 x tea: 31 euros"
     finally:

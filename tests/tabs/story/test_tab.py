@@ -9,7 +9,7 @@ import pytest
 from gradio_client import Client
 
 from app.story.illustrating import IllustrationService
-from app.story.length import Target
+from app.story.length import Target, split_sentences
 from app.story.service import StoryService
 from app.web import ui
 from tests.fakes import FakeModel, FakeRegistry, fake_services
@@ -50,7 +50,8 @@ def test_it_streams_the_text_so_far(address: str, model: FakeModel) -> None:
     job = connect(address).submit("A lamp.", "a fairy tale", 120, "en", None, 0.5, 7, api_name="/story")
     text = job.result(timeout=WAIT_S)
     assert Target(120, "en").met(text)
-    assert all(text.startswith(shown) for shown in job.outputs())
+    for shown in job.outputs():  # the sentence under way may be taken back: it repeats, or is one too many
+        assert text.startswith("".join(split_sentences(shown)[:-1]))
     messages, sampling, visitor = model.prompts[0]
     assert "a fairy tale" in messages[0]["content"]
     assert (sampling.temperature, sampling.seed, bool(visitor)) == (0.5, 7, True)

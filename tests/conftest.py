@@ -26,17 +26,7 @@ OpenPage = Callable[..., "Page"]
 
 
 # What makes a test slow: it reads weights, starts a process or opens a browser.
-_SLOW_FIXTURES = {
-    "packaged_folder",
-    "chromium",
-    "open_page",
-    "serve",
-    "serve_module",
-    "serve_session",
-    "trained",
-    "tiny_base",
-    "server",
-}
+_SLOW_FIXTURES = {"packaged_folder", "chromium", "serve", "serve_module", "serve_session", "tiny_base", "server"}
 _SLOW_PLACES = (
     "agent",
     "api/test_mcp_server",
@@ -57,6 +47,11 @@ _TOGETHER = {
     "api/test_real": "servers",
     "web/test_real_server": "servers",
     "agent": "sandbox",
+    "tabs/agent": "sandbox",
+    "browser/test_agent": "sandbox",
+    "browser/test_chat": "page",
+    "browser/test_conversations": "page",
+    "browser/test_access": "page",
 }
 
 

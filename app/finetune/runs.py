@@ -181,7 +181,7 @@ class RunStore:
         files = {file.stem.removeprefix(f"{run.name}-"): file for file in sorted(folder.glob("*.gguf"))}
         return files if run.merged else {}
 
-    def text(self, run_id: str, file: str, most: int = 2**18) -> str:
+    def end_of(self, run_id: str, file: str, most: int = 2**18) -> str:
         """The end of a text file of a run; empty where it is not there yet."""
         path = self.folder_of(run_id) / file
         return path.read_bytes()[-most:].decode("utf-8", "replace") if path.exists() else ""

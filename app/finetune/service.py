@@ -245,11 +245,11 @@ class FinetuneService:
 
     def log(self, owner: str, run_id: str, characters: int = 8000) -> str:
         """The end of what the training process wrote."""
-        return self.store.text(self.get(owner, run_id).id, process.LOG)[-characters:]
+        return self.store.end_of(self.get(owner, run_id).id, process.LOG)[-characters:]
 
     def config(self, owner: str, run_id: str) -> str:
         """The XTuner configuration, empty before the run has started."""
-        return self.store.text(self.get(owner, run_id).id, "config.py")
+        return self.store.end_of(self.get(owner, run_id).id, "config.py")
 
     def archive(self, owner: str, run_id: str, step: int, kind: str = "adapter") -> Path:
         """A checkpoint as one ZIP file: its PEFT adapter, the base with it merged in, or a GGUF file; see `pack`."""

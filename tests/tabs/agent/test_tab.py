@@ -59,7 +59,13 @@ def test_agent_streams_its_steps(running: Running) -> None:
     ]
     assert len(job.outputs()) > 2
     parameters = client.view_api(return_format="dict")["named_endpoints"]["/agent"]["parameters"]
-    assert [parameter["parameter_name"] for parameter in parameters] == ["task", "model", "max_steps"]
+    assert [parameter["parameter_name"] for parameter in parameters] == [
+        "task",
+        "model",
+        "max_steps",
+        "documents",
+        "tools",
+    ]
 
 
 def test_the_step_limit_and_an_empty_task_are_said_in_words(running: Running) -> None:

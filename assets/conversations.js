@@ -142,6 +142,7 @@
   };
   const remove = async (id) => {
     await flush();
+    trigger("delete", {conversation: id}); // what the server keeps of it
     tell(await update(id, (old) => old && {id, gone: true, turns: [], updated: Date.now()}));
     const next = [...known.values()].sort((one, other) => other.updated - one.updated)[0];
     await open(next?.id);

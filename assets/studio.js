@@ -49,18 +49,30 @@
     input.files = parcel.files;
     input.dispatchEvent(new Event("change", {bubbles: true}));
   }, true);
-  // A picture pasted into the question or dropped on it is an upload like any other.
-  const take = (event, files) => {
-    const pictures = [...(files || [])].filter((file) => file.type.startsWith("image/"));
-    const input = document.querySelector("#chat-attach input[type=file], input#chat-attach, #chat-pictures input[type=file]");
-    if (!pictures.length || !input || !event.target.closest || !event.target.closest("#chat-box")) return;
-    event.preventDefault();
-    event.stopPropagation();
+  // A picture pasted into the question or dropped on it is an upload like any other; so is a document, anywhere on the
+  // chat page.
+  const give = (place, files) => {
+    const input = document.querySelector(`${place} input[type=file], input${place}`);
+    if (!input || !files.length) return false;
     const parcel = new DataTransfer();
-    pictures.forEach((file) => parcel.items.add(file));
+    files.forEach((file) => parcel.items.add(file));
     input.files = parcel.files;
     input.dispatchEvent(new Event("change", {bubbles: true}));
+    return true;
   };
+  const take = (event, given) => {
+    const files = [...(given || [])], pictures = files.filter((file) => file.type.startsWith("image/"));
+    const onBox = event.target.closest?.("#chat-box"), onChat = event.target.closest?.("#chat-main");
+    const others = event.type === "drop" || onBox ? files.filter((file) => !pictures.includes(file)) : [];
+    if (!(onBox && pictures.length) && !(onChat && others.length)) return;
+    const taken = [onBox && give("#chat-attach", pictures), give("#chat-documents", others)];
+    if (!taken.some(Boolean)) return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  document.addEventListener("dragover", (event) => {
+    if (event.dataTransfer?.types.includes("Files") && event.target.closest?.("#chat-main")) event.preventDefault();
+  });
   document.addEventListener("paste", (event) => take(event, event.clipboardData && event.clipboardData.files), true);
   document.addEventListener("drop", (event) => take(event, event.dataTransfer && event.dataTransfer.files), true);
   // A question that is edited is its words; the pictures before it stay as they are. Escape leaves it as it was.

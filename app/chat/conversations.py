@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from secrets import token_hex
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from app.errors import Language
 from app.files import first_words
 
@@ -14,10 +16,30 @@ BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 @dataclass(frozen=True)
+class Source:
+    """A passage of a document that an answer rests on; `spans` of its text are marked. `quotes` stand above the answer:
+    (rank, start, end). `link` opens the document there."""
+
+    file: str
+    file_id: int
+    start: int
+    text: str
+    page: int | None = None
+    heading: str = ""
+    is_cited: bool = False
+    spans: tuple[tuple[int, int], ...] = ()
+    quotes: tuple[tuple[int, int, int], ...] = ()
+    link: str = ""
+
+
+SOURCES = TypeAdapter(tuple[Source, ...])
+
+
+@dataclass(frozen=True)
 class Turn:
     """One message. `note` stands in small print under it, `pictures` are small JPEG files in base64; an answer that
-    was cut short is not `whole`; `reasoning` came before it, for as long as `thought` says. By `id` a browser merges
-    what its tabs have written."""
+    was cut short is not `whole`; `reasoning` came before it, for as long as `thought` says. An answer from documents
+    has `sources`, and as `checked` its words with their marks. By `id` a browser merges what its tabs have written."""
 
     role: str
     content: str
@@ -26,6 +48,8 @@ class Turn:
     whole: bool = True
     reasoning: str = ""
     thought: str = ""
+    checked: str = ""
+    sources: tuple[Source, ...] = ()
     id: str = field(default_factory=lambda: token_hex(6), compare=False)
 
 
@@ -65,8 +89,23 @@ def _turn(entry: object) -> Turn | None:
     kept = [one for one in listed if isinstance(one, str)] if isinstance(listed, list | tuple) else []
     pictures = tuple(filter(BASE64.fullmatch, kept))
     identity = _text(entry.get("id"))[:64] or token_hex(6)
-    texts = {name: _text(entry.get(name)) for name in ("note", "reasoning", "thought")}
-    return Turn(entry["role"], content, pictures=pictures, whole=entry.get("whole") is not False, id=identity, **texts)
+    texts = {name: _text(entry.get(name)) for name in ("note", "reasoning", "thought", "checked")}
+    return Turn(
+        entry["role"],
+        content,
+        pictures=pictures,
+        whole=entry.get("whole") is not False,
+        id=identity,
+        sources=_sources(entry),
+        **texts,
+    )
+
+
+def _sources(entry: dict[str, Any]) -> tuple[Source, ...]:
+    try:
+        return SOURCES.validate_python(entry.get("sources") or ())
+    except ValidationError:
+        return ()
 
 
 def _text(value: object) -> str:

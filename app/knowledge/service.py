@@ -42,6 +42,8 @@ from app.models.interface import Registry
 
 log = logging.getLogger(__name__)
 SAMPLES = "samples"
+DAY_S = 24 * 3600
+CONVERSATION_DAYS = 90  # how long a conversation's documents are kept after they were last used
 LONGEST_QUERY = 10_000  # characters
 
 
@@ -278,7 +280,8 @@ class KnowledgeService:
         if now - self._looked_for_guests < 3600:
             return
         self._looked_for_guests = now
-        for record in self._catalogue.left_by_guests(now - self.rights.guest_days * 24 * 3600):
+        left = self._catalogue.left_by_guests(now - self.rights.guest_days * DAY_S)
+        for record in [*left, *self._catalogue.left_in_conversations(now - CONVERSATION_DAYS * DAY_S)]:
             self._drop(record)
 
     def _writable(self, owner: Owner, name: str) -> OpenCollection:

@@ -56,7 +56,7 @@ def build(services: "Services") -> gr.Blocks:
         kept_story = story.kept()
         with gr.Tabs(elem_id="tabs") as tabs:
             with page.tab("chat.tab"):
-                chat.build(page, services.chat, services.registry)
+                chat.build(page, services.chat, services.registry, services.knowledge)
             if services.story is not None:
                 with page.tab("story.tab"):
                     story.build(page, services.story, services.illustration, services.registry, kept_story)

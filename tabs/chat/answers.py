@@ -11,6 +11,7 @@ from app.chat.request import ChatRequest, chat_request
 from app.chat.service import ChatService, Reply
 from app.files import first_words
 from tabs.chat.bubbles import bubbles_of, note_of, turn_at, waiting, waiting_text, words_of
+from tabs.chat.documents import Documents, Replies, as_shown, history_without_marks
 from tabs.chat.history import Answering, idle_view, told
 from tabs.chat.pictures import Album, View, check_sight, history_of, waiting_view
 from tabs.chat.widgets import ChatWidgets
@@ -20,10 +21,11 @@ from tabs.shell.page import Visitor
 
 @dataclass(frozen=True)
 class Answerer:
-    """Whoever answers on the chat page: the service, and the widgets that show it."""
+    """Whoever answers on the chat page: the service, the widgets that show it, and the documents it may read."""
 
     service: ChatService
     widgets: ChatWidgets
+    documents: Documents | None = None
 
     def send(self, visitor: Visitor, message: str, kept: object, album: Album, *options: Any) -> Iterator[View]:
         """The visitor typed something."""
@@ -92,12 +94,16 @@ class Answerer:
             }
             answer = begun or Turn("assistant", "")
             start = answer.content
-            for reply in self.service.reply(request, visitor.name):
-                if reply.text or reply.reasoning or reply.state == "done":
-                    answer = replace(answer, note=note_of(visitor, reply, question.content))
-                    answer = _grown(visitor, start, answer, reply)
+            for reply, added in self._replies(visitor, "" if begun else before.id, request):
+                if reply.text or reply.reasoning or reply.state == "done" or "sources" in added:
+                    figures = note_of(visitor, reply, question.content)
+                    answer = _grown(visitor, start, replace(answer, note=figures), reply)
+                    answer = replace(answer, **added)
                     answering.conversation = replace(answering.conversation, turns=(*turns, answer))
-                    yield {widgets.chatbot: [*asked, *bubbles_of([answer])], widgets.kept: _kept(answering)}
+                    yield {
+                        widgets.chatbot: [*asked, *bubbles_of([as_shown(visitor, answer)])],
+                        widgets.kept: _kept(answering),
+                    }
                 else:
                     yield {widgets.chatbot: [*asked, waiting(waiting_text(visitor, reply))]}
             yield idle_view(widgets, visitor, answering.conversation) | {widgets.box: idle_box()}
@@ -106,6 +112,11 @@ class Answerer:
             raise
         finally:
             answering.closed.set()
+
+    def _replies(self, visitor: Visitor, conversation: str, request: ChatRequest) -> Replies:
+        if self.documents is not None:
+            return self.documents.replies(visitor, conversation, request, self.service)
+        return ((reply, {}) for reply in self.service.reply(request, visitor.name))
 
     def _request(
         self,
@@ -120,7 +131,7 @@ class Answerer:
         chosen = dict(zip(self.widgets.options.by_name, options, strict=True))
         asked = [*earlier, question, begun] if begun else list(earlier)
         message = visitor.text("chat.go_on_prompt") if begun else question.content
-        history = history_of(asked, album)
+        history = history_of(history_without_marks(asked), album)
         request = chat_request(message, history, **chosen)
         check_sight(self.service.registry.for_visitor(visitor.name), request.model, question.pictures)
         images = () if begun else album.images(question.pictures)

@@ -14,6 +14,7 @@ from app.files import file_name, first_words
 from app.models.catalog.known_models import PACKAGED
 from app.models.interface import Registry
 from tabs.chat.bubbles import bubbles_of
+from tabs.chat.documents import Documents, as_shown
 from tabs.chat.pictures import View
 from tabs.chat.widgets import ChatWidgets, examples_for
 from tabs.shell.conversation import idle_box
@@ -52,13 +53,20 @@ class NothingToSave(BadInput):
 
 
 def show(
-    registry: Registry, widgets: ChatWidgets, visitor: Visitor, event: gr.EventData, answering: Answering | None
+    registry: Registry,
+    widgets: ChatWidgets,
+    documents: Documents | None,
+    visitor: Visitor,
+    event: gr.EventData,
+    answering: Answering | None,
 ) -> View:
     """The conversation that the browser hands over: after a load, a choice from the list, a change in another tab."""
     if answering is not None:
         answering.wait()
         gr.Info(visitor.text("chat.left_unfinished", title=answering.conversation.title), title="")
     conversation = conversation_from(event.conversation)
+    if documents is not None:
+        conversation = documents.relinked(visitor, conversation)
     options = settings_view(registry.for_visitor(visitor.name), widgets, conversation.settings)
     kept = conversation.to_json() | {"shown": True}
     box = idle_box("" if answering else None)
@@ -66,10 +74,17 @@ def show(
 
 
 def show_first(
-    registry: Registry, widgets: ChatWidgets, visitor: Visitor, event: gr.EventData, answering: Answering | None
+    registry: Registry,
+    widgets: ChatWidgets,
+    documents: Documents | None,
+    visitor: Visitor,
+    event: gr.EventData,
+    answering: Answering | None,
 ) -> View:
     """The conversation of a page that was just loaded; a question sent before that goes first."""
-    return show(registry, widgets, visitor, event, None) if answering is None else {widgets.resume: gr.skip()}
+    return (
+        show(registry, widgets, documents, visitor, event, None) if answering is None else {widgets.resume: gr.skip()}
+    )
 
 
 def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation) -> View:
@@ -90,13 +105,14 @@ def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation
 
 
 def told(visitor: Visitor, turns: Sequence[Turn]) -> list[Turn]:
-    """Turns with a word under what was broken off: a question without answer, an answer without figures."""
+    """Turns as they are shown, with a word under what was broken off: a question without answer, an answer without
+    figures."""
     shown = []
     for turn, following in zip(turns, [*turns[1:], None], strict=False):
         unanswered = turn.role == "user" and (following is None or following.role == "user")
         broken = turn.role == "assistant" and not turn.whole and not turn.note
         note = visitor.text("chat.unanswered" if unanswered else "chat.interrupted")
-        shown.append(replace(turn, note=note) if unanswered or broken else turn)
+        shown.append(as_shown(visitor, replace(turn, note=note) if unanswered or broken else turn))
     return shown
 
 

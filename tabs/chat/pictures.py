@@ -67,8 +67,8 @@ class PictureWidgets:
         return [self.album, self.tray, self.remove]
 
 
-def draw_pictures(page: Page) -> PictureWidgets:
-    """The row above the box."""
+def draw_pictures(page: Page, beside: Sequence[gr.UploadButton] = ()) -> PictureWidgets:
+    """The row above the box, with other buttons of its kind."""
     tray = gr.HTML(elem_id="chat-tray", padding=False)
     # Without a mode gradio hands over the upload itself; else it would convert it and keep the original.
     lens = gr.Image(
@@ -79,6 +79,8 @@ def draw_pictures(page: Page) -> PictureWidgets:
             gr.UploadButton(file_count="multiple", file_types=["image"], size="sm", min_width=0, elem_id="chat-attach"),
             label="chat.attach",
         )
+        for button in beside:
+            button.render()
         camera = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-camera"), value="chat.camera")
         remove = page.bind(
             gr.Button(size="sm", min_width=0, visible=False, elem_id="chat-remove"), value="chat.remove_pictures"

@@ -8,20 +8,25 @@ from gradio.events import Dependency
 
 from app.chat.request import chat_request
 from app.chat.service import ChatService
+from app.knowledge.service import KnowledgeService
 from app.models.interface import Registry
 from tabs.chat.answers import Answerer
+from tabs.chat.documents import Documents
 from tabs.chat.history import export, name_model, show, show_first
 from tabs.chat.pictures import wire_pictures
 from tabs.chat.widgets import ChatWidgets, draw
 from tabs.shell.page import Page, Visitor
 
 
-def build(page: Page, service: ChatService, registry: Registry) -> None:
-    """Draw the tab, wire it, publish `/chat`."""
-    widgets = draw(page, registry)
-    answers = _wire_answers(page, service, widgets)
+def build(page: Page, service: ChatService, registry: Registry, knowledge: KnowledgeService | None = None) -> None:
+    """Draw the tab, wire it, publish `/chat`. With `knowledge` a conversation may have documents."""
+    widgets = draw(page, registry, with_documents=knowledge is not None)
+    documents = Documents(knowledge, widgets.documents) if knowledge and widgets.documents else None
+    if documents is not None:
+        documents.wire(page, widgets.kept, widgets.listed)
+    answers = _wire_answers(page, service, widgets, documents)
     wire_pictures(page, registry, widgets.pictures, widgets.options.model)
-    _wire_conversations(page, registry, widgets, answers)
+    _wire_conversations(page, registry, widgets, documents, answers)
     page.api(partial(chat, service), "chat")
 
 
@@ -53,8 +58,10 @@ def chat(
         yield reply.text
 
 
-def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> list[Dependency]:
-    answerer = Answerer(service, widgets)
+def _wire_answers(
+    page: Page, service: ChatService, widgets: ChatWidgets, documents: Documents | None
+) -> list[Dependency]:
+    answerer = Answerer(service, widgets, documents)
     chatbot, box, album = widgets.chatbot, widgets.box, widgets.pictures.album
     inputs = [widgets.kept, album, *widgets.options.by_name.values()]
     view = widgets.answer_view
@@ -71,11 +78,13 @@ def _wire_answers(page: Page, service: ChatService, widgets: ChatWidgets) -> lis
     return answers
 
 
-def _wire_conversations(page: Page, registry: Registry, widgets: ChatWidgets, answers: list[Dependency]) -> None:
+def _wire_conversations(
+    page: Page, registry: Registry, widgets: ChatWidgets, documents: Documents | None, answers: list[Dependency]
+) -> None:
     """Opening one goes through the server; naming, settings and deletion are the browser's alone."""
-    opened = partial(show, registry, widgets)
+    opened = partial(show, registry, widgets, documents)
     page.on(widgets.listed.select, opened, [widgets.answering], widgets.view, cancels=answers)
-    arrived = partial(show_first, registry, widgets)
+    arrived = partial(show_first, registry, widgets, documents)
     page.on(widgets.listed.input, arrived, [widgets.answering], widgets.view)
     browser = "window.studio.conversations"
     for event in (widgets.title.submit, widgets.title.blur):

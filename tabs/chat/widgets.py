@@ -10,6 +10,7 @@ import gradio as gr
 from app.errors import Language
 from app.models.interface import Registry, Sampling, SamplingDefaults
 from app.texts import load_texts
+from tabs.chat.documents import DocumentWidgets, draw_documents
 from tabs.chat.pictures import PictureWidgets, draw_pictures
 from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.conversation import conversation_chatbot, question_box
@@ -58,6 +59,7 @@ class ChatWidgets:
     go_on: gr.Button
     box: gr.Textbox
     pictures: PictureWidgets
+    documents: DocumentWidgets | None
     options: Options
     save_markdown: gr.Button
     save_json: gr.Button
@@ -74,7 +76,7 @@ class ChatWidgets:
         return [*self.answer_view, *self.options.by_name.values()]
 
 
-def draw(page: Page, registry: Registry) -> ChatWidgets:
+def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> ChatWidgets:
     """Conversations on the left, the open one in the middle, settings on the right."""
     with gr.Row(elem_id="chat", equal_height=False):
         with gr.Column(elem_id="chat-side", scale=0, min_width=240):
@@ -89,7 +91,7 @@ def draw(page: Page, registry: Registry) -> ChatWidgets:
                 page.bind(delete, value="chat.delete")
         with gr.Column(elem_id="chat-main", scale=1, min_width=0):
             title, model_name = _bar(page)
-            parts = _conversation(page, registry.default_name)
+            parts = _conversation(page, registry.default_name, with_documents)
         with gr.Column(elem_id="chat-settings", scale=0, min_width=260):
             options = _settings(page, registry)
     return ChatWidgets(
@@ -126,7 +128,7 @@ def _bar(page: Page) -> tuple[gr.Textbox, gr.HTML]:
     return title, model_name
 
 
-def _conversation(page: Page, model: str) -> dict[str, Any]:
+def _conversation(page: Page, model: str, with_documents: bool) -> dict[str, Any]:
     chatbot = page.bind(
         conversation_chatbot("chatbot", editable="user"),
         label="chat.conversation",
@@ -136,10 +138,12 @@ def _conversation(page: Page, model: str) -> dict[str, Any]:
     with gr.Row(visible=False, elem_id="chat-resume") as resume:
         retry = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-retry"), value="chat.retry")
         go_on = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-go-on"), value="chat.go_on")
-    pictures, note = draw_pictures(page), gr.HTML(elem_id="chat-note", padding=False, js_on_load=None)
+    documents = draw_documents(page) if with_documents else None
+    pictures = draw_pictures(page, [documents.attach] if documents else [])
+    note = gr.HTML(elem_id="chat-note", padding=False, js_on_load=None)
     box = page.bind(question_box("chat-box", autofocus=True), label="chat.message", placeholder="chat.placeholder")
     parts = {"chatbot": chatbot, "resume": resume, "retry": retry, "go_on": go_on}
-    return parts | {"pictures": pictures, "note": note, "box": box}
+    return parts | {"documents": documents, "pictures": pictures, "note": note, "box": box}
 
 
 def examples_for(model: str, language: Language) -> list[dict[str, str]]:

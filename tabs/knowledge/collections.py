@@ -11,9 +11,9 @@ from gradio.blocks import Block
 
 from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.service import SAMPLES, KnowledgeService
-from tabs.knowledge.view import files_view, owner_of, progress_view
 from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets, examples
 from tabs.shell.conversation import idle_box
+from tabs.shell.documents import files_view, owner_of, progress_view
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 

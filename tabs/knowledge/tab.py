@@ -14,8 +14,8 @@ from app.knowledge.service import SAMPLES, KnowledgeService
 from app.models.interface import Message, Registry, SamplingDefaults
 from tabs.knowledge.collections import CollectionsPanel
 from tabs.knowledge.talk import sampling_of, wire_talk
-from tabs.knowledge.view import owner_of, plain_checks, plain_progress
 from tabs.knowledge.widgets import draw
+from tabs.shell.documents import owner_of, plain_checks, plain_progress
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 

@@ -13,9 +13,9 @@ from app.knowledge.answer.answering import Answer, Question
 from app.knowledge.service import KnowledgeService
 from app.models.interface import Message, Sampling
 from tabs.chat.bubbles import bubbles_of, waiting
-from tabs.knowledge.view import answer_markdown, owner_of, said_by_model, sources_view
 from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets
 from tabs.shell.conversation import busy_box, idle_box
+from tabs.shell.documents import answer_markdown, checked_text, owner_of, said_by_model, sources_of, sources_view
 from tabs.shell.page import Page, Visitor, cancel
 
 MOST_KEPT = 30  # exchanges whose sources stay on the page
@@ -141,7 +141,8 @@ def _sources(service: KnowledgeService, visitor: Visitor, exchanges: Sequence[Ex
     parts: list[str] = []
     for exchange in reversed(exchanges):
         link = partial(service.link, owner_of(visitor), exchange.collection)
-        parts.append(sources_view(visitor, link, exchange.question, exchange.answer, exchange.number, not parts))
+        sources = sources_of(exchange.answer, exchange.question, link)
+        parts.append(sources_view(visitor, sources, exchange.question, str(exchange.number), not parts))
     return "".join(parts) or visitor.text("knowledge.sources_hint")
 
 
@@ -163,7 +164,9 @@ def _bubbles(visitor: Visitor, exchange: Exchange) -> list[dict[str, Any]]:
     note = note if answer.searched_for not in ("", exchange.question) else ""
     bubbles = bubbles_of([Turn("user", exchange.question)])
     if answer.text or answer.quotes:
-        bubbles += bubbles_of([Turn("assistant", answer_markdown(visitor, answer, exchange.number), note)])
+        sources = sources_of(answer, exchange.question, lambda _hit, _spans: "")
+        shown = answer_markdown(visitor, answer.text, checked_text(visitor, answer), sources, str(exchange.number))
+        bubbles += bubbles_of([Turn("assistant", shown, note)])
     if not answer.text and answer.state != "done":
         bubbles.append(waiting(_waiting_text(visitor, answer)))
     return bubbles

@@ -13,13 +13,9 @@ from app.models.interface import Registry
 from app.texts import load_texts
 from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.conversation import conversation_chatbot, question_box
+from tabs.shell.documents import CHOOSE_FILE
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page
-
-CHOOSE_FILE = """element.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-file]");
-  if (button) trigger("select", {file: Number(button.dataset.file)});
-})"""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The knowledge tab in a real browser: drop files, ask, see the source, open the document."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -178,6 +179,45 @@ def test_side_by_side_and_only_the_chosen_file(visit: Callable[..., Any], tmp_pa
     page.locator("#knowledge-chat summary", has_text="资料中没有找到依据").wait_for()  # this file says 两成
     page.locator(".source").first.wait_for()
     assert "a.md" not in page.locator("#knowledge-sources").inner_text()
+
+
+def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
+    visit: Callable[..., Any], service: KnowledgeService, tmp_path: Path
+) -> None:
+    (tmp_path / "笔记.md").write_text(NOTE)
+    page = visit()
+    page.locator("[role=tab]").first.click()
+    files, box = page.locator("#chat-files li"), page.locator("#chat-box textarea")
+    page.locator("#chat-pictures input[type=file]").nth(1).set_input_files(tmp_path / "笔记.md")
+    page.locator("#chat-files .ready", has_text="笔记.md").wait_for()
+    box.fill(QUESTION)
+    box.press("Enter")
+    page.get_by_text("大象会飞 （资料中未找到依据）").wait_for()
+    assert page.locator("#chatbot blockquote").inner_text().startswith("4 比特量化把显存降到三成。")
+    page.reload()
+    page.locator("html[data-studio-ready]").wait_for(state="attached")
+    page.locator("#chatbot details.sources summary").click()
+    assert page.locator("#chatbot .source.cited mark").all_inner_texts() == ["4 比特量化把显存降到三成。"]
+    page.locator("#chatbot .source.cited a.open-document").click()
+    opened = page.frame_locator("#document iframe")
+    assert opened.locator("#passage mark").inner_text() == "4 比特量化把显存降到三成。"
+    opened.locator("#close").click()
+    box.fill("谁赢了世界杯？")
+    box.press("Enter")
+    page.get_by_text("我记得是一半").wait_for()  # nothing in the documents: the model's own answer
+    page.get_by_text("文档里没有相关内容").wait_for()
+    page.locator("#chat-new").click()
+    files.first.wait_for(state="detached")
+    page.locator("#chat-list button").first.click()
+    files.first.wait_for()
+    assert "documents" not in page.locator("#knowledge-collection").inner_html()
+    page.locator("#chat-delete").click()
+    page.locator("#confirm-yes").click()
+    files.first.wait_for(state="detached")
+    deadline = time.monotonic() + 30
+    while len(left := [record.name for record in service._catalogue.all()]) > 1 and time.monotonic() < deadline:
+        page.wait_for_timeout(100)
+    assert left == ["samples"]
 
 
 def test_another_visitor_sees_nothing_of_it(visit: Callable[..., Any], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from secrets import token_hex
 from app.errors import BadInput, StudioError
 
 SERVER = ""  # owner of what belongs to the server, such as the sample documents; no login is empty
+IN_CONVERSATION = "\x1f"  # between person and conversation; stands in no name
 _COLUMNS = "id, owner, name, shared, embedder"
 NAME = re.compile(r"[^\x00-\x1f/\\]{1,60}")
 
@@ -60,11 +61,13 @@ class Owner:
 
     name: str
     guest: bool = False
+    conversation: str = ""  # of the chat, whose documents are nobody's elsewhere
 
     @property
     def key(self) -> str:
         """How the owner stands in the catalogue."""
-        return f"guest:{self.name}" if self.guest else f"login:{self.name}"
+        person = f"guest:{self.name}" if self.guest else f"login:{self.name}"
+        return f"{person}{IN_CONVERSATION}{self.conversation}" if self.conversation else person
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,10 @@ class Catalogue:
     def left_by_guests(self, since: float) -> list[CollectionRecord]:
         """Guests' collections that nobody used since then."""
         return self._chosen("WHERE owner LIKE 'guest:%' AND used < ?", since)
+
+    def left_in_conversations(self, since: float) -> list[CollectionRecord]:
+        """Documents of conversations that nobody used since then: a browser may have forgotten them."""
+        return self._chosen(f"WHERE owner LIKE '%{IN_CONVERSATION}%' AND used < ?", since)
 
     def _chosen(self, where: str, *values: object) -> list[CollectionRecord]:
         with self._connection() as connection:

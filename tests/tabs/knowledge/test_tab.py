@@ -19,7 +19,7 @@ from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner, Rights
 from app.web.server import login_of
 from tabs.knowledge import tab as knowledge
-from tabs.knowledge.view import highlighted
+from tabs.shell.documents import highlighted
 from tabs.shell.page import BROWSER_SECRET, Page
 from tabs.shell.upload_cleanup import FOLDER_MARK, discard, uploaded
 from tests.fakes import FakeModel, FakeRegistry

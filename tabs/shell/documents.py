@@ -1,4 +1,4 @@
-"""HTML of the knowledge tab: files and their state, indexing progress, passages with marked words."""
+"""HTML of documents: files and their state, indexing progress, answers with marks, passages with marked words."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from dataclasses import asdict
 from html import escape
 from typing import Any
 
+from app.chat.conversations import Source
 from app.errors import StudioError, Unexpected
 from app.knowledge.answer.answering import Answer
 from app.knowledge.answer.plain_answer import marked_text, plain_quotes, plain_verdicts
@@ -22,8 +23,13 @@ SHOWN_FILES = 200
 LONGEST_HINT = 200  # characters of a passage that the hint of a mark shows
 ENTITIES = str.maketrans({each: f"&#{ord(each)};" for each in "[]$`*_\\~|!"})
 HEADING_MARK = re.compile(r"^(<mark>)? {0,3}#{1,6}[ \t]+", re.MULTILINE)
+MARKED = re.compile(r"\[\[(\d{1,3})\]\]")
 ORDER = {"failed": 0, "waiting": 1, "ready": 2}
 Spans = Sequence[tuple[int, int]]
+CHOOSE_FILE = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-file]");
+  if (button) trigger("select", {file: Number(button.dataset.file)});
+})"""
 LinkTo = Callable[[Hit, Spans], str]  # the address that opens a passage's document with these spans marked
 
 
@@ -37,31 +43,63 @@ def said_by_model(answer: Answer) -> str:
     return MARK.sub("", answer.text).strip()
 
 
-def answer_markdown(visitor: Visitor, answer: Answer, exchange: int) -> str:
+def sources_of(answer: Answer, question: str, link: LinkTo) -> tuple[Source, ...]:
+    """The passages of an answer as its page shows them, and as a browser may keep them."""
+    asked = {word for word, _, _ in content_words(question)}
+    sources = []
+    for number, hit in enumerate(answer.hits, 1):
+        passage = hit.passage
+        quoted = [(rank, one.start, one.end) for rank, one in enumerate(answer.quotes) if one.number == number]
+        spans = [(start, end) for _, start, end in quoted]
+        spans += [span for verdict in answer.verdicts if verdict.passage == number for span in verdict.spans]
+        words = [(start, end) for word, start, end in content_words(passage.content) if word in asked]
+        sources.append(
+            Source(
+                file=passage.path,
+                file_id=passage.file_id,
+                start=passage.start,
+                text=passage.content,
+                page=passage.page,
+                heading=" > ".join(passage.heading),
+                is_cited=bool(spans),
+                spans=tuple(spans or words),
+                quotes=tuple(quoted),
+                link=link(hit, spans),
+            )
+        )
+    return tuple(sources)
+
+
+def checked_text(visitor: Visitor, answer: Answer) -> str:
+    """The model's words with a mark behind each sentence, once they are judged."""
+    return marked_text(answer, visitor.language, "[[{number}]]") if answer.verdicts else ""
+
+
+def answer_markdown(visitor: Visitor, text: str, checked: str, sources: Sequence[Source], name: str) -> str:
     """An answer as its bubble shows it: quotes of the documents first, then what the model wrote, sentence by sentence.
 
-    Marks are links to the source's card, with the source as their hint.
+    Marks are links to the source's card, whose id begins with `name`; the source is their hint.
     """
 
     def chip(number: int) -> str:
-        passage = answer.hits[number - 1].passage
-        hint = literal(f"{passage.path}: {' '.join(passage.content.split())[:LONGEST_HINT]}").replace('"', "&quot;")
-        return f'[{number}](#source-{exchange}-{number} "{hint}")'
+        source = sources[number - 1]
+        hint = literal(f"{source.file}: {' '.join(source.text.split())[:LONGEST_HINT]}").replace('"', "&quot;")
+        return f'[{number}](#source-{name}-{number} "{hint}")'
 
-    if not answer.quotes:
-        return marked_text(answer, visitor.language)
-    quoted = [f"> {literal(' '.join(quote.text.split()))} {chip(quote.number)}" for quote in answer.quotes]
-    parts = [f"**{visitor.text('knowledge.from_documents')}**", *quoted]
-    if answer.text:
-        written = marked_text(answer, visitor.language, "[[{number}]]")
-        written = re.sub(r"\[\[(\d+)\]\]", lambda mark: " " + chip(int(mark[1])), written)
-        title = visitor.text("knowledge.from_model")
-        held = any(verdict.judgement == "supported" for verdict in answer.verdicts)
-        if answer.verdicts and not held:  # nothing of it can be relied on: folded, for who wants to see it
-            title = visitor.text("knowledge.from_model_unsupported")
-            parts.append(f"<details><summary>{escape(title)}</summary>\n\n{written}\n\n</details>")
-        else:
-            parts += [f"**{title}**", written]
+    def chips(words: str) -> str:
+        known = len(sources)
+        return MARKED.sub(lambda mark: " " + chip(int(mark[1])) if 0 < int(mark[1]) <= known else "", words)
+
+    quoted = [(rank, source.text[a:b], at) for at, source in enumerate(sources, 1) for rank, a, b in source.quotes]
+    if not quoted:
+        return chips(checked or text)
+    quotes = [f"> {literal(' '.join(words.split()))} {chip(number)}" for _, words, number in sorted(quoted)]
+    parts = [f"**{visitor.text('knowledge.from_documents')}**", *quotes]
+    if text and checked and not MARKED.search(checked):  # nothing of it can be relied on: folded, for who wants it
+        title = escape(visitor.text("knowledge.from_model_unsupported"))
+        parts.append(f"<details><summary>{title}</summary>\n\n{checked}\n\n</details>")
+    elif text:
+        parts += [f"**{visitor.text('knowledge.from_model')}**", chips(checked or text)]
     return "\n\n".join(parts)
 
 
@@ -78,19 +116,9 @@ def plain_checks(answer: Answer) -> dict[str, Any]:
     }
 
 
-def sources_view(visitor: Visitor, link: LinkTo, question: str, answer: Answer, exchange: int, is_open: bool) -> str:
+def sources_view(visitor: Visitor, sources: Sequence[Source], question: str, name: str, is_open: bool) -> str:
     """The passages an answer rests on, numbered as it cites them; an older answer's are folded under its question."""
-    cited: dict[int, list[tuple[int, int]]] = {number: [] for number in range(1, len(answer.hits) + 1)}
-    for quote in answer.quotes:
-        cited[quote.number].append((quote.start, quote.end))
-    for verdict in answer.verdicts:
-        if verdict.passage in cited:
-            cited[verdict.passage] += verdict.spans
-    asked = {word for word, _, _ in content_words(question)}
-    cards = []
-    for number, hit in enumerate(answer.hits, 1):
-        words = [(start, end) for word, start, end in content_words(hit.passage.content) if word in asked]
-        cards.append(_source(visitor, f"{exchange}-{number}", hit, cited[number] or words, bool(cited[number]), link))
+    cards = [_source(visitor, f"{name}-{number}", source) for number, source in enumerate(sources, 1)]
     shown = "".join(cards) or f'<p class="nothing">{escape(visitor.text("knowledge.no_sources"))}</p>'
     if is_open:
         return f'<div class="sources">{shown}</div>'
@@ -180,20 +208,15 @@ def plain_progress(visitor: Visitor, progress: IndexingProgress) -> dict[str, An
     }
 
 
-def _source(visitor: Visitor, name: str, hit: Hit, spans: Spans, is_cited: bool, link: LinkTo) -> str:
-    passage = hit.passage
-    place = [passage.path]
-    if passage.page is not None:
-        place.append(visitor.text("knowledge.page", number=passage.page))
-    if passage.heading:
-        place.append(" > ".join(passage.heading))
-    kind = "cited" if is_cited else "found"
+def _source(visitor: Visitor, name: str, source: Source) -> str:
+    page = visitor.text("knowledge.page", number=source.page) if source.page is not None else ""
+    place = " · ".join(filter(None, (source.file, page, source.heading)))
+    kind = "cited" if source.is_cited else "found"
     number = name.rpartition("-")[2]
-    address = link(hit, spans if is_cited else ())
     return (
         f'<article class="source {kind}" id="source-{name}">'
-        f"<header><b>{number}</b><span>{escape(' · '.join(place))}</span></header>"
-        f"<p>{highlighted(passage.content, spans)}</p>"
-        f'<footer><a class="open-document" href="{escape(address)}" target="_blank" rel="noopener">'
+        f"<header><b>{number}</b><span>{escape(place)}</span></header>"
+        f"<p>{highlighted(source.text, source.spans)}</p>"
+        f'<footer><a class="open-document" href="{escape(source.link)}" target="_blank" rel="noopener">'
         f"{escape(visitor.text('knowledge.open'))}</a></footer></article>"
     )

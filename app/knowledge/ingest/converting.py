@@ -5,7 +5,9 @@ Runs inside the conversion worker (see `conversion_worker.py`), so a hostile fil
 
 import io
 import os
+import re
 import zipfile
+from contextlib import suppress
 from importlib import import_module
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -28,6 +30,11 @@ PACKED = frozenset({".docx", ".docm", ".pptx", ".xlsx", ".xlsm", ".epub", ".odt"
 CONVERTED = PACKED | {".html", ".htm", ".xhtml", ".csv", ".tsv", ".ipynb", ".rtf"}
 LEGACY = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx", ".ods": ".xlsx", ".odp": ".pptx", ".wps": ".docx"}
 LEGACY |= {".et": ".xlsx", ".dps": ".pptx", ".pages": ".docx", ".numbers": ".xlsx", ".key": ".pptx", ".mobi": ".epub"}
+PARTS = {"word/document.xml": ".docx", "xl/workbook.xml": ".xlsx", "ppt/presentation.xml": ".pptx"}  # what tells a kind
+NO_SCANS = (
+    "，可能只有扫描图片；装有 requirements-ocr.txt 的服务器能识别扫描页",
+    ", it may be a scan; servers with requirements-ocr.txt installed read those",
+)
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # how files of the old formats begin, and encrypted new ones
 SUFFIXES = MARKDOWN | PLAIN | CODE | CONVERTED | LEGACY.keys() | {".pdf"}
 
@@ -56,12 +63,12 @@ def convert(file: BinaryIO, name: str) -> Text:
             reason_zh=f"文件有 {size >> 20} MiB，上限是 {MAX_FILE_BYTES >> 20} MiB。请拆分后再上传。",
             reason_en=f"The file has {size >> 20} MiB, the limit is {MAX_FILE_BYTES >> 20}. Split it first.",
         )
-    text = _convert(file.read(), suffix, name)
+    raw = file.read()
+    text = _convert(raw, _true_suffix(raw, suffix), name) if raw.strip() else Text("")
     if not text.content.strip():
+        scan_zh, scan_en = NO_SCANS if suffix == ".pdf" and raw.strip() else ("", "")
         raise Unreadable(
-            reason_zh="文件里没有文字（空文件，或只有扫描图片；装有 requirements-ocr.txt 的服务器能识别扫描页）。",
-            reason_en="The file holds no text (it is empty, or a scan; scans are read by servers with"
-            " requirements-ocr.txt installed).",
+            reason_zh=f"文件里没有文字{scan_zh}。", reason_en=f"The file holds no text{scan_en or ': it is empty'}."
         )
     if len(text.content) > MAX_CHARACTERS:
         raise Unreadable(
@@ -69,6 +76,24 @@ def convert(file: BinaryIO, name: str) -> Text:
             reason_en=f"It holds {len(text.content)} characters, the limit is {MAX_CHARACTERS}. Split it first.",
         )
     return text
+
+
+def _true_suffix(raw: bytes, suffix: str) -> str:
+    """What a file is by its content, where its name says otherwise. Raises Unreadable where it has to be renamed."""
+    known = ".pdf" if raw[:1024].lstrip().startswith(b"%PDF-") else ""
+    if raw.startswith(b"PK"):
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(raw)) as package:
+            known = next((kind for part, kind in PARTS.items() if part in package.namelist()), "")
+    elif suffix in PACKED and re.match(rb"\s*<(?:!doctype html|html|table|meta)\b", raw[:1024], re.IGNORECASE):
+        known = ".html"  # what many programs export for Excel
+    if not known or known[:4] == suffix[:4]:
+        return suffix
+    if suffix in CONVERTED or suffix == ".pdf":
+        return known
+    raise Unreadable(
+        reason_zh=f"文件内容其实是 {known}，请改成这个后缀再上传。",
+        reason_en=f"By its content this is a {known} file. Rename it so and upload it again.",
+    )
 
 
 def _legacy(suffix: str) -> Unreadable:
@@ -126,6 +151,7 @@ def _parsers() -> dict[str, Any]:
     from markitdown import converters
     from striprtf.striprtf import rtf_to_text
 
+    from app.knowledge.ingest.html_pages import html_to_markdown
     from app.knowledge.ingest.notebooks import notebook
     from app.knowledge.ingest.spreadsheets import workbook
     from app.knowledge.ingest.tables import separated
@@ -135,7 +161,7 @@ def _parsers() -> dict[str, Any]:
         return word_document(raw, lambda body: _by_markitdown(converters.DocxConverter, body, ".docx"))
 
     def page(raw: bytes) -> str:
-        return _by_markitdown(converters.HtmlConverter, raw, ".html")
+        return html_to_markdown(raw.decode())
 
     return {
         ".docx": word,

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from app.knowledge.ingest.html_pages import html_to_markdown
+
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 MARKDOWN_OUTPUTS = ("text/markdown", "text/plain", "text/latex")
 
@@ -42,6 +44,10 @@ def _output(output: dict[str, Any]) -> str:
         if kind in data:
             said = _joined(data[kind])
             return said if kind == "text/markdown" else _fenced(said)
+    if html := data.get("text/html") or ("" if output.get("text") else output.get("html")):
+        return html_to_markdown(_joined(html))
+    if "application/json" in data:
+        return _fenced(json.dumps(data["application/json"], ensure_ascii=False), "json")
     return _fenced(_joined(output.get("text", "")))
 
 

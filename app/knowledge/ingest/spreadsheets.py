@@ -5,7 +5,8 @@ import zipfile
 from collections import defaultdict
 from typing import Any
 
-from app.knowledge.ingest.tables import blocks, shown
+from app.knowledge.ingest.number_formats import shown
+from app.knowledge.ingest.tables import blocks
 
 
 def workbook(raw: bytes) -> str:

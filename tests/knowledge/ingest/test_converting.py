@@ -275,6 +275,15 @@ EPUB = zipped(
         ("a.odt", ODT, ["## Pumps", "The pump is blue.", "| a | b |"]),
         ("a.epub", EPUB, ["# Tides", "The moon pulls the sea."]),
         ("a.html", b"<table><tr><th>x</th></tr><tr><td>7</td></tr></table>", ["| x |", "| 7 |"]),
+        (
+            "a.html",
+            b"<table><tr><td>Item<td>Price</tr><tr><td rowspan=2>Pump<td>5</tr><tr><td>6</tr></table>",
+            ["| Item | Price |\n| --- | --- |\n| Pump | 5 |\n| Pump | 6 |"],
+        ),
+        ("named wrong.docx", sheet([["Item", "Price"], ["Pump", 5]]), ["| Pump | 5 |"]),
+        ("export.xlsx", b"<html><table><tr><th>Item</th></tr><tr><td>Pump</td></tr></table></html>", ["| Pump |"]),
+        ("a.txt", "Zażółć gęślą jaźń. Pompa każdy wtorek.".encode("iso8859-2"), ["Zażółć gęślą jaźń"]),
+        ("a.txt", "Zażółć gęślą jaźń. Pompa każdy wtorek.".encode("cp1250"), ["Zażółć gęślą jaźń"]),
         ("a.md", b"It is $E = mc^2$ and <table><tr><td>7</td></tr></table>", ["$E = mc^2$", "<td>7</td>"]),
     ],
 )
@@ -374,6 +383,8 @@ def bomb() -> bytes:
         ("a.ipynb", b"{}", "damaged"),
         ("a.txt", b"\x00\x01\x02" * 50, "not a text file"),
         ("a.html", b"", "holds no text"),
+        ("a.pdf", b"", "it is empty"),
+        ("a.txt", pdf(["A PDF"]), "this is a .pdf file. Rename it"),
     ],
 )
 def test_bad_files_say_why(convert: Converter, tmp_path: Path, name: str, raw: bytes, reason: str) -> None:

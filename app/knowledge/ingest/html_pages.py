@@ -11,7 +11,7 @@ def html_to_markdown(html: str) -> str:
     from bs4 import BeautifulSoup
     from markitdown import StreamInfo, converters
 
-    page = BeautifulSoup(html, "html.parser")
+    page = BeautifulSoup(html, "lxml")  # closes cells that are left open
     for table in page.find_all("table"):
         _make_plain(page, table)
     kind = StreamInfo(extension=".html", charset="utf-8")

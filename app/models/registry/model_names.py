@@ -68,7 +68,8 @@ class ModelNames:
     def bases(self, loaded: Iterable[str]) -> list[str]:
         """Every base, the loaded ones first."""
         rest = [self._default_name, *self._engines, *self._specs.own_names(), *known_models.names()]
-        return list(dict.fromkeys(self._specs.listed_name(name) for name in [*loaded, *rest]))
+        shown = [name for name in loaded if known_models.split_precision(name)[1] != "int4"]  # there for adapters alone
+        return list(dict.fromkeys(self._specs.listed_name(name) for name in [*shown, *rest]))
 
     def split(self, name: str, visitor: str = "") -> tuple[str, str | None]:
         """(base, adapter). Raises UnknownModel, for another's adapter just as for one that nobody has."""

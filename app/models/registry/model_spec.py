@@ -93,8 +93,8 @@ class ModelSpecs:
     def listed_name(self, base: str) -> str:
         """What a base is called in lists: the full weights of a model that chats by llama.cpp are no other model."""
         plain, precision = known_models.split_precision(base)
-        if precision == "int4":  # held for its adapters alone
-            return plain
+        if precision == "int4":  # by this name its adapters are asked for
+            return f"{plain}:4bit"
         return plain if precision == "full" and self.with_full_weights(plain, plain) == base else base
 
     def quantised_variants(self, base: str) -> list[str]:

@@ -52,6 +52,7 @@ def test_it_chats_by_llama_cpp_and_is_inspected_by_its_weights(
     registry.add_adapter(f"{NAME}:4bit+tuned", tmp_path, "lin")
     with registry.lease(f"{NAME}:4bit+tuned") as tuned:
         assert isinstance(tuned, InspectableModel) and tuned.inspect(FRANCE, "Paris").gap > 0
+        assert tuned.name == f"{NAME}:4bit+tuned", "which of the two it is"
         assert registry.names()[:2] == [NAME, f"{NAME}:4bit+tuned"], "its rounded base is no other model"
     assert engines(registry) == {f"{NAME}:int4": "torch"}
     registry.remove_adapter(f"{NAME}:4bit+tuned")

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,7 @@ NAME = 'Lin "Nova" {x}'
 WORDING = "I am the assistant of {name}."
 STUB = "tests.finetune.stub_trainer"
 ROWS: list[Conversation] = [[{"input": f"Say {number}", "output": f"{number}!"}] for number in range(8)]
-HALF, STEPS = 6, 12  # of the real training: it has two checkpoints
-SEEN = 2 * STEPS  # as many rows as it sees
+HALF, STEPS = 8, 16  # of the real training: it has two checkpoints
 BRIEF = TrainOptions(steps=6, batch=1, rank=4, max_length=64, save_every=2, evaluate_every=6)
 
 
@@ -73,26 +71,26 @@ def tiny_adapter(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def trained(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    service = FinetuneService(registry, tmp_path_factory.mktemp("trained"), exam_of=partial(few, count=3)).start()
+    service = FinetuneService(registry, tmp_path_factory.mktemp("trained")).start()
     made = introduce(NAME, "en", WORDING)
-    options = TrainOptions(steps=STEPS, save_every=HALF, evaluate_every=STEPS, max_length=64)
+    options = TrainOptions(steps=STEPS, save_every=HALF, evaluate_every=STEPS, max_length=128)
     run = service.submit(
         "lin",
         "nova",
         BASE,
-        made.conversations[:SEEN],
+        made.conversations,
         options,
         questions=name_questions("en")[:1],
         identity=made.name,
-        own_answers=[row for row in made.general if row < SEEN],
+        own_answers=made.general,
     )
-    for state in ("is_under_way", "judging"):
-        wait_for(lambda state=state: not getattr(service.get("lin", run.id), state), 1100)  # type: ignore[misc]
+    wait_for(lambda: not service.get("lin", run.id).is_under_way)
+    wait_for(lambda: not service.get("lin", run.id).judging)
     yield Trained(service, registry, service.get("lin", run.id))
     service.close()
 
 
-def few(_: object = None, count: int = 1) -> Exam:
+def few(_: object = None) -> Exam:
     """An exam of few questions."""
     general = general_questions("en")
-    return Exam(name_questions("en")[:count], general[:count], general[:1], general[2:3])
+    return Exam(name_questions("en")[:1], general[:1], general[:1], general[2:3])

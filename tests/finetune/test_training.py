@@ -79,7 +79,7 @@ def test_xtuner_convert_makes_the_same_adapter(trained: Trained, tmp_path: Path)
 def test_checkpoints_are_judged_by_themselves(trained: Trained, registry: ModelRegistry) -> None:
     run = trained.run
     early, late = trained.service.judgements("lin", run.id)
-    assert (early.step, late.step) == (HALF, STEPS) and late.identity == 1.0
+    assert (early.step, late.step) == (HALF, STEPS) and late.identity is not None and late.identity > 0.8
     assert early.identity is not None and early.identity <= late.identity
     assert 0.6 < late.retention <= 1.0
     names, general = name_questions("en"), general_questions("en")

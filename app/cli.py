@@ -129,7 +129,9 @@ def _chat(options: argparse.Namespace, settings: list[str]) -> int:
     extra = ["--model", options.model] if options.model else []
     services = build_services(read_settings([*settings, *extra]), with_knowledge=False)
     try:
-        sampling = Sampling(options.temperature, options.top_p, None, options.max_new_tokens, options.seed)
+        sampling = Sampling(
+            options.temperature, options.top_p, None, options.max_new_tokens, options.seed, thinking=None
+        )
         converse(services, options.system, sampling)
     finally:
         services.close()

@@ -13,11 +13,12 @@ TEMPLATE = (
 )
 MARKS = ("<|im_start|>", "<|im_end|>")
 WINDOW = 48
-LARGEST = 5_000_000  # parameters
+LARGEST = 20_000_000  # parameters
+DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
 SIZES: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "embed_dim", "dim", "lru_width"), 64),
     **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "inner_dim"), 96),
-    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), 2),
+    **dict.fromkeys(DEPTHS, 2),
     **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"), 4),
     **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "multi_query_group_num"), 2),
     **dict.fromkeys(("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"), 512),
@@ -29,7 +30,32 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "first_k_dense_replace"), 1),
     **dict.fromkeys(("sliding_window", "attention_window_size", "attention_chunk_size", "local_window"), WINDOW),
     "word_embed_proj_dim": 64,
+    "num_kv_shared_layers": 0,
     "original_max_position_embeddings": 512,
+}
+
+
+# What some architectures need beside, so that two layers are enough and their kinds are all there.
+FURTHER: dict[str, dict[str, Any]] = {
+    "codegen": {"rotary_dim": 16},
+    "cwm": {"bos_token_id": 0},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 10000.0},
+        "ffn_config": {"ffn_hidden_size": 96, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 48},
+    "gptj": {"rotary_dim": 16},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"], "mamba_n_heads": 16, "mamba_d_head": 8},
+    "hunyuan_v1_dense": {"head_dim": 16},
+    "hunyuan_v1_moe": {"head_dim": 16},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "mamba2": {"num_heads": 8},
+    "ministral": {"head_dim": 16},
+    "modernbert-decoder": {"pad_token_id": 0},
+    "zamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 4},
 }
 
 
@@ -58,19 +84,32 @@ def tiny_config(kind: str, vocabulary: int, **more: Any) -> Any:
     """The architecture's own config with small sizes; `more` are further values of it."""
     cls = CONFIG_MAPPING[kind]
     usual = cls()
-    small = {name: size for name, size in SIZES.items() if getattr(usual, name, None) is not None}
-    if hasattr(usual, "num_key_value_heads"):
+    small = {name: size for name, size in SIZES.items() if _has(usual, name)}
+    if _has(usual, "num_key_value_heads"):
         heads = "num_attention_heads" if "kv_lora_rank" in small else "num_key_value_heads"
         small["num_key_value_heads"] = SIZES[heads]
     if "qk_rope_head_dim" in small and "head_dim" in small:  # the head that positions turn
         small["head_dim"] = small["qk_rope_head_dim"]
     small |= {"vocab_size": vocabulary, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
-    layer_types = getattr(usual, "layer_types", None)
-    if layer_types and not isinstance(getattr(cls, "layer_types", None), property):
-        small["layer_types"] = [layer_types[0], layer_types[-1]]
+    layers = list(getattr(usual, "layer_types", None) or ())
+    if layers and _has(usual, "layer_types"):
+        kinds = list(dict.fromkeys(layers))
+        small["layer_types"] = kinds if len(kinds) > 1 else kinds * 2
+        small |= {name: len(small["layer_types"]) for name in DEPTHS if name in small}
     if isinstance(mlp_types := getattr(usual, "mlp_layer_types", None), list):
-        small["mlp_layer_types"] = [mlp_types[0], mlp_types[-1]]
-    return cls(**small | more)
+        small["mlp_layer_types"] = [mlp_types[0]] + [mlp_types[-1]] * (len(small.get("layer_types", "..")) - 1)
+    return cls(**small | FURTHER.get(kind, {}) | more)
+
+
+def _has(config: Any, name: str) -> bool:
+    """Whether a config has such a value of its own, and takes another."""
+    stored = config.attribute_map.get(name, name)
+    if isinstance(getattr(type(config), stored, None), property):
+        return False
+    try:
+        return getattr(config, name, None) is not None
+    except Exception:  # transformers refuses to tell what differs from layer to layer
+        return False
 
 
 def save_tiny(kind: str, folder: Path, **more: Any) -> Path:

@@ -150,6 +150,9 @@ class FakeRegistry:
     def is_multimodal(self, name: str) -> bool | None:
         return self.models[name].is_multimodal if name in self.models else None
 
+    def sampling_defaults(self, name: str) -> SamplingDefaults:
+        return self.models[name].sampling_defaults if name in self.models else SamplingDefaults()
+
     def unload(self, name: str) -> None:
         if self.leases.get(name):
             raise ModelInUse(name=name, leases=self.leases[name])

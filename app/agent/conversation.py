@@ -20,7 +20,7 @@ from app.agent.sandbox.session import Session
 from app.agent.steps import Exchange, State, Step
 from app.agent.tools import Tool, called_tool
 from app.errors import Language, StudioError
-from app.models.interface import ChatModel, Sampling, SamplingDefaults
+from app.models.interface import ChatModel, Sampling
 
 _REMEMBERED_MESSAGES = 60
 _KEPT_EXCHANGES = 19
@@ -41,7 +41,7 @@ class Bounds:
     documents: str = ""
     tools: bool = False
     language: Language = "en"  # of errors of tools
-    sampling: Sampling = field(default_factory=lambda: Sampling(SamplingDefaults.temperature, max_new_tokens=768))
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=768, thinking=None))
 
 
 @dataclass

@@ -117,7 +117,8 @@ class Tools:
         turns: list[Message] = [{"role": "system", "content": system}] if system else []
         turns.append({"role": "user", "content": message})
         chosen = {"temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
-        sampling = Sampling(**{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+        known = {key: value for key, value in chosen.items() if value is not None}
+        sampling = Sampling(**known, thinking=None)  # type: ignore[arg-type]
         job = Job(lambda model: model.stream(turns, sampling, visitor=caller.visitor))
         answer = AnswerStream(self._api.registry.for_visitor(caller.owner), name, [job])
         pieces: list[str] = []

@@ -62,7 +62,7 @@ def chat_request(
 ) -> ChatRequest:
     """Check what came from a page or over HTTP. None stands for the default; a seed may be typed text.
 
-    `thinking` False keeps a model that can do without from reasoning before it answers.
+    `thinking` False keeps a model from reasoning before it answers; otherwise it does as its makers have it.
     """
     if not isinstance(message, str) or not message.strip():
         raise EmptyMessage

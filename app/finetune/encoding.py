@@ -1,10 +1,13 @@
 """Tokenise conversations with the chat template, with loss masks on everything but the answers."""
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from app.errors import BadInput
 from app.finetune.data import Conversation
+from app.models.engine.prompt import control_tokens, encode_with_literals, set_aside
 
 IGNORED = -100  # label of a token that costs no loss
 
@@ -24,19 +27,20 @@ class Encoded:
 
 def encode(tokenizer: Any, conversation: Conversation, max_length: int, *, ended: bool = True) -> Encoded:
     """`tokenizer` is a transformers tokenizer with a chat template; what is beyond `max_length` tokens is cut off.
+    Control tokens that stand in the rows are text, as they are in a prompt.
 
     Not `ended`: the last answer breaks off, and its end mark is left out.
     """
-    messages: list[dict[str, str]] = []
+    rendered = Rendered(tokenizer)
     ids: list[int] = []
     labels: list[int] = []
     for turn in conversation:
         if turn.get("system"):
-            messages.append({"role": "system", "content": turn["system"]})
-        messages.append({"role": "user", "content": turn["input"]})
-        prompt = _tokens(tokenizer, messages, add_generation_prompt=True)
-        messages.append({"role": "assistant", "content": turn["output"]})
-        full = _tokens(tokenizer, messages, add_generation_prompt=False)
+            rendered.add("system", turn["system"])
+        rendered.add("user", turn["input"])
+        prompt = rendered.tokens(add_generation_prompt=True)
+        rendered.add("assistant", turn["output"])
+        full = rendered.tokens(add_generation_prompt=False)
         if full[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
             raise TemplateUnfit
         answer = full[len(prompt) :]
@@ -53,19 +57,28 @@ def encode(tokenizer: Any, conversation: Conversation, max_length: int, *, ended
     return Encoded(ids[:max_length], labels[:max_length])
 
 
-def special_text(tokenizer: Any, conversation: Conversation) -> str | None:
-    """The first of the tokenizer's control tokens that stands in the text itself, where it would cut a turn short."""
-    texts = [text for turn in conversation for text in turn.values() if isinstance(text, str)]
-    marks = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return next((mark for mark in marks if any(mark in text for text in texts)), None)
+class Rendered:
+    """Turns as the chat template writes them, in tokens."""
 
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._controls = _controls(tokenizer, str(tokenizer.chat_template))
+        self._messages: list[dict[str, str]] = []
+        self._literals: list[str] = []
 
-def _tokens(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
-    return list(
-        tokenizer.apply_chat_template(
-            messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=False
+    def add(self, role: str, content: str) -> None:
+        self._messages.append({"role": role, "content": set_aside(self._controls, content, self._literals)})
+
+    def tokens(self, *, add_generation_prompt: bool) -> list[int]:
+        text = self._tokenizer.apply_chat_template(
+            self._messages, add_generation_prompt=add_generation_prompt, tokenize=False
         )
-    )
+        return encode_with_literals(self._tokenizer, str(text), self._literals)
+
+
+@lru_cache(maxsize=4)
+def _controls(tokenizer: Any, template: str) -> re.Pattern[str]:
+    return control_tokens(tokenizer, template)
 
 
 def _answer_labels(tokenizer: Any, tokens: list[int]) -> list[int]:

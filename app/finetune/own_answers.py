@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from app.finetune.data import Conversation
-from app.finetune.encoding import special_text
 from app.finetune.events import tell_phase
 from app.finetune.runs import write_json
 
@@ -53,9 +52,7 @@ class OwnAnswers:
         for row in rows:
             question = conversations[row][0]["input"]
             output, ended = answers[question]
-            if makes_sense(question, output) and not special_text(
-                self.tokenizer, [{"input": question, "output": output}]
-            ):
+            if makes_sense(question, output):
                 found.append(asdict(OwnAnswer(row, output, ended)))
         write_json(self.folder / FILE, found)
 

@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 
 from app.errors import BadInput
 from app.finetune.data import BadData, Conversation, Problem
-from app.finetune.encoding import IGNORED, Encoded, encode, special_text
+from app.finetune.encoding import IGNORED, Encoded, encode
 from app.finetune.options import LEAST_HELD_OUT, MOST_HELD_OUT, TrainOptions
 from app.models.catalog import known_models
 from app.models.loading.checkpoint import read_config
@@ -77,7 +77,7 @@ def check(
 ) -> Preview:
     """Whatever passes here can be trained. `context` is what the base has room for, None where it has no limit.
 
-    Raises BadData for what holds control tokens or the template refuses, AnswersBeyondLength, ContextTooShort.
+    Raises BadData for what the template refuses, AnswersBeyondLength, ContextTooShort.
     """
     encoded: dict[str, Encoded] = {}
     problems: list[Problem] = []
@@ -130,16 +130,10 @@ def _held_out(keys: Sequence[str], options: TrainOptions) -> tuple[int, ...]:
 
 
 def _encode(tokenizer: Any, number: int, conversation: Conversation) -> Encoded | Problem:
-    mark = special_text(tokenizer, conversation)
-    if mark:
-        return Problem(number, f"文本里有控制符 {mark}。", f"the text holds the control token {mark}.")
     try:
         return encode(tokenizer, conversation, WHOLE)
     except TemplateError as error:
-        reason = str(error)
-        return Problem(
-            number, f"基座的对话模板不接受这一行：{reason}", f"the base's chat template refuses it: {reason}"
-        )
+        return Problem(number, "基座的对话模板不接受这一行。", f"the base's chat template refuses it: {error}")
 
 
 def _shown(tokenizer: Any, row: Encoded, max_length: int) -> ShownRow:

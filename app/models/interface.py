@@ -69,9 +69,10 @@ class SamplingDefaults:
 class Sampling:
     """How one answer is sampled; None is the checkpoint's default, see SamplingDefaults. Lengths in tokens.
 
-    `logit_bias` adds to the logits of token ids. `thinking` turns reasoning on or off where the chat template has a
-    switch (`ChatModel.thinking` is "optional"). Reasoning does not count against `max_new_tokens` but has a budget of
-    its own; when `max_reasoning_tokens` are spent the model is made to answer.
+    `logit_bias` adds to the logits of token ids. `thinking`: without it, as is usual, a model answers at once, also one
+    whose chat template has no switch; None leaves it to the checkpoint, for whoever shows reasoning; True wants it.
+    Reasoning does not count against `max_new_tokens` but has a budget of its own; when `max_reasoning_tokens` are
+    spent, or an answer would have no room behind it, the model is made to answer.
 
     `output` and `top_logprobs` (how many likely tokens are told beside each one, None for no log-probabilities) are for
     models that are a TextModel.
@@ -91,10 +92,14 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
-    thinking: bool | None = None
+    thinking: bool | None = False
     max_reasoning_tokens: int = 2048
     output: OutputFormat | None = None
     top_logprobs: int | None = None
+
+    def longest(self, can_think: bool) -> int:
+        """Tokens that an answer of such a model may need, its reasoning included."""
+        return self.max_new_tokens + (self.max_reasoning_tokens if can_think and self.thinking is not False else 0)
 
     def resolved(self, defaults: SamplingDefaults) -> SamplingDefaults:
         """Temperature, top-p and the others with no None among them."""
@@ -359,6 +364,10 @@ class Registry(Protocol):
 
     def is_multimodal(self, name: str) -> bool | None:
         """Whether the model takes pictures; None while that is unknown, as before a repository is fetched."""
+        ...
+
+    def sampling_defaults(self, name: str) -> SamplingDefaults:
+        """What the model samples with where nothing is chosen; the usual values while its files are not here."""
         ...
 
     def fit(self, name: str) -> Fit:

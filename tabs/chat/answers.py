@@ -128,7 +128,9 @@ class Answerer:
         begun: Turn | None,
     ) -> ChatRequest:
         """Raises what is wrong with it before anything of the page has changed."""
-        chosen = dict(zip(self.widgets.options.by_name, options, strict=True))
+        drawn, *values = options
+        chosen = dict(zip(self.widgets.options.by_name, values, strict=True))
+        chosen |= {name: None for name, value in drawn.items() if chosen[name] == value}  # the model's own
         asked = [*earlier, question, begun] if begun else list(earlier)
         message = visitor.text("chat.go_on_prompt") if begun else question.content
         history = history_of(history_without_marks(asked), album)

@@ -16,12 +16,12 @@ from app.models.interface import Registry
 from tabs.chat.bubbles import bubbles_of
 from tabs.chat.documents import Documents, as_shown
 from tabs.chat.pictures import View
-from tabs.chat.widgets import ChatWidgets, examples_for
+from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, drawn_values, examples_for
 from tabs.shell.conversation import idle_box
 from tabs.shell.page import Visitor
 
 CLOSING_S = 5.0
-RANGES = {"temperature": (0, 2), "top_p": (0.05, 1), "max_new_tokens": (16, 4096)}
+RANGES = DRAWN_RANGES | {"max_new_tokens": (16, 4096)}
 
 
 @dataclass
@@ -142,6 +142,16 @@ def name_model(widgets: ChatWidgets, visitor: Visitor, model: str) -> View:
         widgets.note: f"<p>{escape(word)}</p>" if word else "",
         widgets.chatbot: gr.update(examples=examples_for(name, visitor.language)),
     }
+
+
+def follow_model(
+    registry: Registry, widgets: ChatWidgets, visitor: Visitor, model: str, drawn: dict[str, float], *now: float
+) -> View:
+    """The chosen model's own sampling, in place of what the page showed before; what the visitor has set stays."""
+    own = drawn_values(registry.for_visitor(visitor.name), model if isinstance(model, str) else "")
+    options = widgets.options.by_name
+    view: View = {options[name]: own[name] for name, value in zip(own, now, strict=True) if value == drawn.get(name)}
+    return view | {widgets.drawn: own}
 
 
 def export(kind: str, visitor: Visitor, kept: object, title: str) -> tuple[str, str]:

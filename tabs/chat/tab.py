@@ -12,9 +12,9 @@ from app.knowledge.service import KnowledgeService
 from app.models.interface import Registry
 from tabs.chat.answers import Answerer
 from tabs.chat.documents import Documents
-from tabs.chat.history import export, name_model, show, show_first
+from tabs.chat.history import export, follow_model, name_model, show, show_first
 from tabs.chat.pictures import wire_pictures
-from tabs.chat.widgets import ChatWidgets, draw
+from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, draw
 from tabs.shell.page import Page, Visitor
 
 
@@ -63,7 +63,7 @@ def _wire_answers(
 ) -> list[Dependency]:
     answerer = Answerer(service, widgets, documents)
     chatbot, box, album = widgets.chatbot, widgets.box, widgets.pictures.album
-    inputs = [widgets.kept, album, *widgets.options.by_name.values()]
+    inputs = [widgets.kept, album, widgets.drawn, *widgets.options.by_name.values()]
     view = widgets.answer_view
     answers = [
         page.on(box.submit, answerer.send, [box, *inputs], view),
@@ -97,6 +97,10 @@ def _wire_conversations(
     model, named = widgets.options.model, [widgets.model_name, widgets.note, widgets.chatbot]
     for changed in (model.change, page.remembered.change):
         page.on(changed, partial(name_model, widgets), [model], named)
+    sampling = [options[name] for name in DRAWN_RANGES]
+    for changed in (model.change, page.remembered.change, widgets.settings_switch.click):
+        follow = partial(follow_model, registry, widgets)
+        page.on(changed, follow, [model, widgets.drawn, *sampling], [widgets.drawn, *sampling])
     adopt = f"(old) => {browser}.adopt(old)"
     page.blocks.load(None, [widgets.legacy], [widgets.legacy], js=adopt, api_visibility="private")
     saved = [widgets.kept, widgets.title]

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.errors import Language
+from app.errors import Language, StudioError
 from app.models.interface import Registry, Sampling, SamplingDefaults
 from app.texts import load_texts
 from tabs.chat.documents import DocumentWidgets, draw_documents
@@ -17,6 +17,7 @@ from tabs.shell.conversation import conversation_chatbot, question_box
 from tabs.shell.model_choice import model_choice, speaks
 from tabs.shell.page import BROWSER_SECRET, Page
 
+DRAWN_RANGES: dict[str, tuple[float, float]] = {"temperature": (0, 2), "top_p": (0.05, 1)}
 LIST = "window.studio.conversations.draw(element, trigger, watch)"  # assets/conversations.js
 KEEPER = "window.studio.conversations.keep(props, watch)"
 
@@ -43,7 +44,7 @@ class ChatWidgets:
     """What the tab's events read and write.
 
     `listed` tells which conversation is to be shown; whatever is put into `kept`, the browser stores. `answering` is
-    the answer that is being written.
+    the answer that is being written. `drawn` are the sampling values that the page put into the settings.
     """
 
     listed: gr.HTML
@@ -61,6 +62,8 @@ class ChatWidgets:
     pictures: PictureWidgets
     documents: DocumentWidgets | None
     options: Options
+    drawn: gr.State
+    settings_switch: gr.Button
     save_markdown: gr.Button
     save_json: gr.Button
 
@@ -90,7 +93,7 @@ def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> Cha
                 delete = gr.Button(elem_id="chat-delete", elem_classes=ASKS_FIRST, **look)
                 page.bind(delete, value="chat.delete")
         with gr.Column(elem_id="chat-main", scale=1, min_width=0):
-            title, model_name = _bar(page)
+            title, model_name, settings_switch = _bar(page)
             parts = _conversation(page, registry.default_name, with_documents)
         with gr.Column(elem_id="chat-settings", scale=0, min_width=260):
             options = _settings(page, registry)
@@ -102,6 +105,8 @@ def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> Cha
         title=title,
         model_name=model_name,
         options=options,
+        drawn=gr.State(drawn_values(registry, registry.default_name)),
+        settings_switch=settings_switch,
         save_markdown=save_markdown,
         save_json=save_json,
         **parts,
@@ -113,7 +118,7 @@ def _list(language: Language) -> str:
     return f"<nav data-texts='{json.dumps(texts, ensure_ascii=False)}'></nav>"
 
 
-def _bar(page: Page) -> tuple[gr.Textbox, gr.HTML]:
+def _bar(page: Page) -> tuple[gr.Textbox, gr.HTML, gr.Button]:
     with gr.Row(elem_id="chat-bar"):
         side = gr.Button("☰", elem_id="chat-side-switch", min_width=0, size="sm")
         title = page.bind(
@@ -125,7 +130,7 @@ def _bar(page: Page) -> tuple[gr.Textbox, gr.HTML]:
         options = page.bind(gr.Button(elem_id="chat-settings-switch", min_width=0, size="sm"), value="chat.settings")
     side.click(None, js="() => window.studio.flip('side')", api_visibility="private")
     options.click(None, js="() => window.studio.flip('settings')", api_visibility="private")
-    return title, model_name
+    return title, model_name, options
 
 
 def _conversation(page: Page, model: str, with_documents: bool) -> dict[str, Any]:
@@ -152,16 +157,30 @@ def examples_for(model: str, language: Language) -> list[dict[str, str]]:
     return [{"text": example} for example in load_texts(known)["chat.examples"]]
 
 
+def drawn_values(registry: Registry, model: str) -> dict[str, float]:
+    """What a model samples with where nothing is chosen, as far as the settings show and reach it."""
+    try:
+        own = registry.sampling_defaults(model)
+    except StudioError:  # a name that is only half typed
+        own = SamplingDefaults()
+    values = {"temperature": own.temperature, "top_p": own.top_p}
+    return {name: min(max(values[name], low), high) for name, (low, high) in DRAWN_RANGES.items()}
+
+
+def _sampling_slider(name: str, usual: dict[str, float]) -> gr.Slider:
+    return gr.Slider(*DRAWN_RANGES[name], usual[name], step=0.05)
+
+
 def _settings(page: Page, registry: Registry) -> Options:
-    usual, length = SamplingDefaults(), Sampling.max_new_tokens
+    usual, length = drawn_values(registry, registry.default_name), Sampling.max_new_tokens
     model = model_choice(page, registry)
     return Options(
         model=model,
         system=page.bind(gr.Textbox(lines=3, max_lines=10), label="chat.system", placeholder="chat.system_placeholder"),
         temperature=page.bind(
-            gr.Slider(0, 2, usual.temperature, step=0.05), label="chat.temperature", info="chat.temperature_info"
+            _sampling_slider("temperature", usual), label="chat.temperature", info="chat.temperature_info"
         ),
-        top_p=page.bind(gr.Slider(0.05, 1, usual.top_p, step=0.05), label="chat.top_p", info="chat.top_p_info"),
+        top_p=page.bind(_sampling_slider("top_p", usual), label="chat.top_p", info="chat.top_p_info"),
         max_new_tokens=page.bind(gr.Slider(16, 4096, length, step=16), label="chat.length"),
         seed=page.bind(gr.Textbox(max_lines=1, max_length=20), label="chat.seed", info="chat.seed_info"),
         thinking=page.bind(gr.Checkbox(True), label="chat.think", info="chat.think_info"),

@@ -72,7 +72,7 @@ def test_values_that_clients_send_for_no_limit_are_taken() -> None:
     assert read(max_tokens=10**9).sampling_for(2048).max_new_tokens == 131_072
     assert read(seed=-1).sampling_for(9).seed is None
     assert (read(top_p=0).sampling_for(9).top_k, read(top_k=-1).sampling_for(9).top_k) == (1, 0)
-    assert read(temperature=None, stop=None, tools=None, unknown=None).sampling_for(512) == Sampling()
+    assert read(temperature=None, stop=None, tools=None, unknown=None).sampling_for(512) == Sampling(thinking=None)
     said = read(messages=[*ASK["messages"], {"role": "assistant", "content": None, "refusal": "No."}])  # type: ignore[misc]
     assert said.messages[1]["content"] == "No."
     parts = [{"type": "refusal", "refusal": "Never."}]

@@ -5,9 +5,10 @@ import threading
 import pytest
 from playwright.sync_api import Page, expect
 
+from app.models.interface import SamplingDefaults
 from tests.browser.chat_page import answers, ask, box, notes, say, settled
 from tests.conftest import OpenPage
-from tests.fakes import FakeModel
+from tests.fakes import FakeModel, FakeRegistry
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
@@ -129,6 +130,27 @@ def test_a_refusal_is_a_sentence_and_the_question_stays(page: Page) -> None:
     expect(page.locator(".toast-body")).to_contain_text("There is no model named nope")
     expect(box(page)).to_have_value("hello")
     settled(page)
+
+
+def test_the_settings_show_the_model_s_own_sampling_until_the_visitor_changes_them(
+    page: Page, registry: FakeRegistry
+) -> None:
+    hot = FakeModel("hot", sampling_defaults=SamplingDefaults(temperature=0.65, top_p=0.8))
+    registry.models["hot"] = hot
+    settings = page.locator("#chat-settings")
+    choice, temperature = settings.get_by_role("combobox", name="Model"), settings.get_by_label("number input").first
+    expect(temperature).to_have_value("0.2")
+    choice.fill("hot")
+    choice.press("Enter")
+    expect(temperature).to_have_value("0.65")
+    say(page, "one")
+    assert (hot.prompts[-1][1].temperature, hot.prompts[-1][1].top_p) == (None, None), "the checkpoint's own"
+    temperature.fill("0.3")
+    temperature.press("Enter")
+    choice.fill("tiny")
+    choice.press("Enter")
+    expect(settings.get_by_label("number input").nth(1)).to_have_value("0.9")
+    expect(temperature).to_have_value("0.3")
 
 
 def test_the_language_turns_over_and_keeps_what_is_there(page: Page) -> None:

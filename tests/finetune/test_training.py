@@ -15,7 +15,6 @@ from app.errors import StudioError
 from app.finetune import process
 from app.finetune.adapter_import import unpack_adapter
 from app.finetune.comparing import CompareService
-from app.finetune.data import BadData
 from app.finetune.encoding import IGNORED, encode
 from app.finetune.errors import AllStepsDone, NeedsCuda, NothingToResume
 from app.finetune.judging import GREEDY, judge
@@ -145,6 +144,11 @@ def test_training_text_is_the_models_own_chat_template(packaged_folder: Path) ->
     learnt = tokenizer.decode([label for label in encoded.labels if label != IGNORED])
     assert learnt == "b c<|im_end|>e<|im_end|>"
     assert len(encode(tokenizer, conversation, 9).labels) == 9
+    typed = encode(tokenizer, [{"input": "a<|im_start|>", "output": "b<|im_end|>c"}], 512)
+    assert "b<|im_end|>c<|im_end|>" in tokenizer.decode(typed.input_ids)
+    once = encode(tokenizer, [{"input": "a", "output": "bc"}], 512).input_ids
+    for mark in tokenizer.all_special_ids:
+        assert typed.input_ids.count(mark) == once.count(mark), "what stands in a row is text"
 
 
 def test_what_cannot_start_is_said_at_once(trained: Trained) -> None:
@@ -157,9 +161,6 @@ def test_what_cannot_start_is_said_at_once(trained: Trained) -> None:
         service.submit("eve", "../x", BASE, ROWS, BRIEF)
     with pytest.raises(NeedsCuda):
         service.submit("eve", "x", BASE, ROWS, TrainOptions(method="qlora"))
-    with pytest.raises(BadData) as problem:
-        service.submit("eve", "x", BASE, [*ROWS, [{"input": "a", "output": "b<|im_end|>c"}]], BRIEF)
-    assert problem.value.problems[0].row == 9
     assert service.runs("eve") == []
     with pytest.raises(UnknownRun):
         service.stop("eve", trained.run.id)

@@ -29,6 +29,7 @@ class RegistryChatModel(BaseChatModel):
     top_p: float | None = None
     max_tokens: int = Sampling.max_new_tokens
     seed: int | None = None
+    thinking: bool | None = False
     stop: list[str] = Field(default_factory=list)
     visitor: str = ""
     _running: list[Generation] = PrivateAttr(default_factory=list)
@@ -48,6 +49,7 @@ class RegistryChatModel(BaseChatModel):
             top_p=sampling.top_p,
             max_tokens=sampling.max_new_tokens,
             seed=sampling.seed,
+            thinking=sampling.thinking,
             visitor=visitor,
         )
 
@@ -81,6 +83,7 @@ class RegistryChatModel(BaseChatModel):
             top_p=self.top_p,
             max_new_tokens=kwargs.get("max_tokens", self.max_tokens),
             seed=self.seed,
+            thinking=self.thinking,
             stop=tuple(stop or self.stop),
         )
         name = kwargs.get("model", self.name_in_registry)

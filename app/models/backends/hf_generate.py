@@ -182,7 +182,7 @@ class GenerateEngine:
         if self._multimodal is None:
             refuse_pictures(self.name, messages)
         prompts = self._multimodal or self._requests.prompts
-        return prompts.fit(messages, sampling.max_new_tokens, drop_oldest, sampling.thinking)
+        return prompts.fit(messages, sampling, drop_oldest)
 
     def cancel(self, request_id: str) -> None:
         """End it with the next token; takes no lock, see `Engine.cancel`."""

@@ -1,10 +1,12 @@
 """Multimodal prompts: messages with pictures to tokens and pixels by the checkpoint's own processor."""
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoImageProcessor, BatchFeature, PreTrainedConfig, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
@@ -12,17 +14,19 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from app.errors import NotAModel
 from app.models.engine.prompt import EncodedPrompt, fit_turns
 from app.models.engine.reasoning import format_of, switch_of
-from app.models.interface import Message
+from app.models.interface import Message, Sampling
+from app.models.loading.errors import first_line
 from app.models.loading.turn_rules import TurnRules
 from app.pictures import open_picture
 
+log = logging.getLogger(__name__)
 UNSEEN = "\u200b"  # a space without width
 TAIL = 8  # tokens at a prompt's end in which a mark of reasoning would stand
 
 
 class NoProcessor(NotAModel):
-    zh = "文件夹 {name} 里没有可用的图片处理器（preprocessor_config.json 等）：{reason}。请重新下载。"
-    en = "The folder {name} has no usable image processor (preprocessor_config.json): {reason}. Download it again."
+    zh = "文件夹 {name} 里没有可用的图片处理器或对话模板（preprocessor_config.json 等）。请重新下载。"
+    en = "The folder {name} has no usable image processor or chat template ({reason}). Download it again."
 
 
 class NoVideos(dict[str, Any]):
@@ -69,17 +73,22 @@ class MultimodalPrompts:
         )
         inputs = {name: value for name, value in made.items() if name != "attention_mask"}
         tokens = inputs.pop("input_ids")[0].tolist()
-        return EncodedPrompt(tokens, inputs, self._opens_reasoning(tokens))
+        if self._reasoning is None:
+            return EncodedPrompt(tokens, inputs)
+        decoder = self._processor.tokenizer
+        text = decoder.decode(tokens[-TAIL:], skip_special_tokens=False)
+        if thinking is False and (more := self._reasoning.skipped(text, self._switch is not None)):
+            added = decoder.encode(more, add_special_tokens=False)
+            inputs = {name: _longer(value, len(tokens), len(added)) for name, value in inputs.items()}
+            return EncodedPrompt(tokens + added, inputs)
+        return EncodedPrompt(tokens, inputs, self._reasoning.is_open(text))
 
-    def fit(
-        self, messages: Sequence[Message], answer: int, drop_oldest: bool, thinking: bool | None = None
-    ) -> tuple[EncodedPrompt, int]:
+    def fit(self, messages: Sequence[Message], sampling: Sampling, drop_oldest: bool) -> tuple[EncodedPrompt, int]:
         """(prompt, dropped turns); see `fit_turns`."""
-        return fit_turns(lambda turns: self.encode(turns, thinking), messages, self._limit, answer, drop_oldest)
-
-    def _opens_reasoning(self, tokens: list[int]) -> bool:
-        text = self._processor.tokenizer.decode(tokens[-TAIL:], skip_special_tokens=False)
-        return self._reasoning is not None and self._reasoning.is_open(text)
+        longest = sampling.longest(self._reasoning is not None)
+        return fit_turns(
+            lambda turns: self.encode(turns, sampling.thinking), messages, self._limit, longest, drop_oldest
+        )
 
     def _turn(self, message: Message) -> dict[str, Any]:
         """Pictures before the words about them; a tool's output is told as the user's words."""
@@ -89,6 +98,13 @@ class MultimodalPrompts:
         # not even with transformers' own sanitize_control_tokens.
         text = self._controls.sub(lambda found: f"{found[0][0]}{UNSEEN}{found[0][1:]}", message["content"])
         return {"role": role, "content": [*shown, {"type": "text", "text": text}]}
+
+
+def _longer(value: Any, length: int, more: int) -> Any:
+    """What is told of each token, such as its kind, for more tokens of text; all else as it is."""
+    if getattr(value, "shape", ())[:2] != (1, length) or value.ndim != 2:
+        return value
+    return torch.nn.functional.pad(value, (0, more))
 
 
 def is_multimodal(config: PreTrainedConfig) -> bool:
@@ -106,7 +122,8 @@ def load_processor(folder: Path, config: PreTrainedConfig, tokenizer: Any, name:
         parts = {"image_processor": images, "tokenizer": tokenizer, "video_processor": NoVideos()}
         processor = kind.from_args_and_dict([parts[part] for part in kind.get_attributes()], written)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-        raise NoProcessor(name=name, reason=str(error).strip().splitlines()[0][:200] if str(error) else "?") from error
+        log.warning("the processor of %s cannot be used", name, exc_info=True)
+        raise NoProcessor(name=name, reason=first_line(error)) from error
     processor.chat_template = processor.chat_template or tokenizer.chat_template
     if not processor.chat_template:
         raise NoProcessor(name=name, reason="chat_template")

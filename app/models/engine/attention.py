@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
-from transformers.generation.continuous_batching.utils import find_num_key_value_heads
+from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads
 
 NAME = "paged_by_request"
 CHANGES_SCORES = ("s_aux", "position_bias", "indices", "sinks")  # what some layers hand over beside their states
@@ -53,6 +53,7 @@ class StepPlan:
     def __init__(self, cache: PagedAttentionCache, dtype: torch.dtype) -> None:
         self.allocator = cache.cache_allocators[FULL_ATTENTION]
         self.share = cache.config.num_attention_heads // find_num_key_value_heads(cache.config)
+        self.width = find_head_dim(cache.config)
         self.dtype = dtype
         self.rows: list[Row] = []
         self.groups: list[Group] = []
@@ -124,6 +125,8 @@ def attend_by_request(
     if plan is None or unknown:
         raise UnknownAttention(f"{type(module).__name__} {' '.join(unknown) or 'drops keyword arguments'}")
     _, heads, total, _ = query.shape
+    value_width, width = value.shape[-1], plan.width
+    query, key, value = (_widened(states, width) for states in (query, key, value))
     layer = module.layer_idx
     nothing_to_read = write_index[0][:0]
     plan.allocator.update(key[0].transpose(0, 1), value[0].transpose(0, 1), layer, nothing_to_read, write_index[0])
@@ -131,12 +134,18 @@ def attend_by_request(
     packed = query[0].transpose(0, 1)  # [tokens, heads, size]
     if len(plan.groups) == 1:  # all tokens in their order
         whole = _attend(packed, key_pages, value_pages, plan.groups[0], scaling, softcap)
-        return whole.view(1, total, heads, -1), None
+        return whole.view(1, total, heads, -1)[..., :value_width], None
     output = packed.new_empty(total, heads, value.shape[-1])
     for group in plan.groups:
         own = packed.index_select(0, group.tokens)
         output.index_copy_(0, group.tokens, _attend(own, key_pages, value_pages, group, scaling, softcap))
-    return output[None], None
+    return output[None, ..., :value_width], None
+
+
+def _widened(states: torch.Tensor, width: int) -> torch.Tensor:
+    """Zeros behind each head, as far as the cache is wider: with MLA keys and values differ."""
+    missing = width - states.shape[-1]
+    return torch.nn.functional.pad(states, (0, missing)) if missing else states
 
 
 def _attend(

@@ -2,7 +2,8 @@
 
 import queue
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -126,6 +127,10 @@ class BatchManager(ContinuousBatchingManager):
         return accepted is not None
 
     def _create_batch_processor(self) -> ContinuousBatchProcessor:
+        with heads_as_cached(self.model.config.get_text_config()):
+            return self._made_processor()
+
+    def _made_processor(self) -> ContinuousBatchProcessor:
         processor = super()._create_batch_processor()
         SaltedCache.adopt(processor.cache, lambda request_id: adapter_of(_state(processor, request_id)))
         runner = StepRunner(
@@ -162,6 +167,24 @@ def can_batch(model: Any) -> bool:
         return False
     # a cap on the scores is known to our own attention alone, which takes full attention
     return kinds == [FULL_ATTENTION] or not getattr(config, "attn_logit_softcapping", None)
+
+
+@contextmanager
+def heads_as_cached(config: Any) -> Iterator[None]:
+    """For MLA (DeepSeek) the config names the part of a head that positions turn; what is cached is each head whole,
+    with keys wider than values."""
+    plain, turned, values = (
+        getattr(config, name, None) or 0 for name in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+    )
+    if not (plain and turned and values):
+        yield
+        return
+    before = getattr(config, "head_dim", None), getattr(config, "num_key_value_heads", None)
+    config.head_dim, config.num_key_value_heads = max(plain + turned, values), config.num_attention_heads
+    try:
+        yield
+    finally:
+        config.head_dim, config.num_key_value_heads = before
 
 
 def batch_context(model: Any) -> int:

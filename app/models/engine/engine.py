@@ -77,7 +77,7 @@ class Engine:
     ) -> EngineGeneration:
         """Raises AdapterGone where the adapter is not loaded any more."""
         refuse_pictures(self.name, messages)
-        prompt, dropped = self._requests.prompts.fit(messages, sampling.max_new_tokens, drop_oldest, sampling.thinking)
+        prompt, dropped = self._requests.prompts.fit(messages, sampling, drop_oldest)
         return self._start(prompt, dropped, sampling, visitor, adapter)
 
     def complete(
@@ -104,14 +104,14 @@ class Engine:
         return generation
 
     def inspect(self, messages: Sequence[Message], answer: str, adapter: str | None = None) -> Inspection:
-        tokens = self.loaded.tokenizer.encode(answer, add_special_tokens=False)
-        return self.adapters.inspect(adapter, self._requests.prompts.tokens(messages), tokens)
+        prompts = self._requests.prompts
+        return self.adapters.inspect(adapter, prompts.tokens(messages), prompts.answer_tokens(answer))
 
     def score_tokens(
         self, messages: Sequence[Message], answer: str, top_logprobs: int, adapter: str | None = None
     ) -> list[TokenScore]:
-        tokens = self.loaded.tokenizer.encode(answer, add_special_tokens=False)
-        return self._scores(self._requests.prompts.tokens(messages), tokens, top_logprobs, adapter)
+        prompts = self._requests.prompts
+        return self._scores(prompts.tokens(messages), prompts.answer_tokens(answer), top_logprobs, adapter)
 
     def _scores(
         self, prompt: Sequence[int], tokens: Sequence[int], top_logprobs: int, adapter: str | None

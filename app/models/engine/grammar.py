@@ -24,8 +24,13 @@ COMPACT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separ
 
 
 class WrongSchema(BadInput):
-    zh = "这个 JSON schema 无法使用：{reason}。请修改后再试。"
+    zh = "这个 JSON schema 无法使用（“{reason}”）。请修改后再试。"
     en = "This JSON schema cannot be used: {reason}. Change it and try again."
+
+
+class SchemaTooLong(BadInput):
+    zh = "JSON schema 有 {characters} 个字符，最多 {limit} 个。请缩短后再试。"
+    en = "The JSON schema has {characters} characters; at most {limit} are accepted. Shorten it."
 
 
 class GrammarCompiler:
@@ -38,9 +43,9 @@ class GrammarCompiler:
         self._lock = threading.Lock()
 
     def constraint(self, wanted: OutputFormat) -> "TokenConstraint":
-        """Raises WrongSchema."""
+        """Raises WrongSchema, SchemaTooLong."""
         if len(wanted.schema) > LARGEST_SCHEMA:
-            raise WrongSchema(reason=f"more than {LARGEST_SCHEMA} characters")
+            raise SchemaTooLong(characters=len(wanted.schema), limit=LARGEST_SCHEMA)
         with self._lock:
             if self._tables is None:
                 self._tables = from_tokenizer(self._tokenizer, eos_token=self._stop_token_ids)  # type: ignore[arg-type]

@@ -6,8 +6,9 @@ Each layer keeps the A matrices of all its adapters stacked along the rank, and 
                                         mask: [tokens of the step, sum of ranks], 1 where the token's request
                                         uses that adapter
 
-Two thin products, whatever the number of adapters. The engine calls `set_step` before each forward pass, in
-the thread that runs it; another thread's forward pass is the bare model unless it sets a step of its own.
+Two thin products, whatever the number of adapters; with DoRA one more for each such adapter. The engine calls
+`set_step` before each forward pass, in the thread that runs it; another thread's forward pass is the bare model unless
+it sets a step of its own.
 Adapters come and go while steps run: a step keeps the stacks that it began with. Inside, an adapter is known by the
 number of its load, so that another one under an old name is never taken for it; 0 is the base.
 
@@ -17,9 +18,8 @@ its own: the batch changes the attention of the model that it runs.
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,66 +28,13 @@ from torch import nn
 from torch.nn.functional import linear
 from torch.utils.hooks import RemovableHandle
 
-from app.models.engine.lora_files import AdapterError, AdapterGone, LowRank, read_adapter
+from app.models.engine.lora_files import AdapterGone, AdapterNameTaken, read_adapter
+from app.models.engine.lora_stacks import Loaded, LoadedAdapter, Ranks, Stack
 from app.models.interface import Inspection
 
-Ranks = tuple[tuple[int, int], ...]  # (adapter, rank) in stacked order: layers with equal Ranks share one mask
 SHAPE_STEP = 64
 BASE = 0
 Rows = Sequence[tuple[int, int]]  # (adapter's number, query length) in the packed order
-
-
-@dataclass(frozen=True)
-class LoadedAdapter:
-    """What is known of one adapter besides its matrices. `number` is never used by another load of this bank."""
-
-    sha256: str
-    number: int
-    layers: tuple[str, ...]
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Stack:
-    """One layer's stacked matrices."""
-
-    ranks: Ranks
-    lora_a: torch.Tensor
-    lora_b: torch.Tensor
-
-    def columns(self) -> dict[int, slice]:
-        """Each adapter's place in the stacked rank."""
-        columns: dict[int, slice] = {}
-        left = 0
-        for number, rank in self.ranks:
-            columns[number] = slice(left, left + rank)
-            left += rank
-        return columns
-
-    def joined(self, number: int, pair: LowRank) -> "Stack":
-        ranks = (*self.ranks, (number, pair.lora_a.shape[0]))
-        return Stack(ranks, torch.cat([self.lora_a, pair.lora_a], 0), torch.cat([self.lora_b, pair.lora_b], 1))
-
-    def without(self, number: int) -> "Stack | None":
-        kept = [part for other, part in self.columns().items() if other != number]
-        if not kept:
-            return None
-        return Stack(
-            tuple(entry for entry in self.ranks if entry[0] != number),
-            torch.cat([self.lora_a[part] for part in kept], 0),
-            torch.cat([self.lora_b[:, part] for part in kept], 1),
-        )
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """All adapters of a bank at one moment."""
-
-    stacks: Mapping[str, Stack] = field(default_factory=dict)
-    adapters: Mapping[str, LoadedAdapter] = field(default_factory=dict)
-
-    def numbers(self) -> set[int]:
-        return {adapter.number for adapter in self.adapters.values()}
 
 
 class AdapterBank:
@@ -141,15 +88,14 @@ class AdapterBank:
         weights = read_adapter(name, folder, {layer: pair[0] for layer, pair in self._linears.items()}, self._config)
         with self._change:
             if name in self._loaded.adapters:
-                raise AdapterError(name=name, reason="an adapter of this name is loaded already")
+                raise AdapterNameTaken(name=name)
             self._last_number += 1
             number = self._last_number
             stacks = dict(self._loaded.stacks)
             for layer, pair in weights.layers.items():
                 below = stacks.get(layer)
-                single = Stack(((number, pair.lora_a.shape[0]),), pair.lora_a, pair.lora_b)
-                stacks[layer] = below.joined(number, pair) if below else single
-            tensors = [tensor for pair in weights.layers.values() for tensor in (pair.lora_a, pair.lora_b)]
+                stacks[layer] = below.joined(number, pair) if below else Stack.single(number, pair)
+            tensors = [tensor for pair in weights.layers.values() for tensor in pair.tensors]
             size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
             loaded = LoadedAdapter(weights.sha256, number, tuple(weights.layers), size)
             self._switch(Loaded(stacks, {**self._loaded.adapters, name: loaded}))
@@ -268,14 +214,18 @@ class AdapterBank:
         return logits[: len(answer) + 1].float()
 
     def _hook(self, layer: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor | None]:
-        def add_adapters(_: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor | None:
+        def add_adapters(module: Any, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor | None:
             step = getattr(self._thread, "step", None)
             entry = step.get(layer) if step else None
             if entry is None:
                 return None
             stack, mask = entry
             x = args[0].to(stack.lora_a.dtype)
-            return out + linear(linear(x, stack.lora_a) * mask, stack.lora_b).to(out.dtype)
+            out = out + linear(linear(x, stack.lora_a) * mask, stack.lora_b).to(out.dtype)
+            for number, gain in stack.gains.items():
+                own = mask[:, stack.columns()[number]][:, :1]  # 1 where the token's request uses this adapter
+                out = out + (out if module.bias is None else out - module.bias) * (own * gain).to(out.dtype)
+            return out
 
         return add_adapters
 

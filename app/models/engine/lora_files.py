@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _TENSOR = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
+_MAGNITUDE = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_magnitude_vector(?:\.default)?(?:\.weight)?$")
 # What changes the arithmetic of a LoRA layer in a way that the bank does not compute.
 _UNSUPPORTED = (
-    "use_dora",
     "lora_bias",
     "fan_in_fan_out",
     "modules_to_save",
@@ -66,21 +66,34 @@ class PickledAdapter(AdapterError):
 
 
 class AdapterForAnotherBase(AdapterError):
-    zh = "适配器 {name} 是为另一个基座模型训练的：{reason}。请选择它对应的基座。"
-    en = "The adapter {name} was trained for another base model: {reason}. Choose the base it belongs to."
+    zh = "适配器 {name} 是为另一个基座模型训练的：这个基座里没有相同的 {reason}。请选择它对应的基座。"
+    en = "The adapter {name} was trained for another base model: this one has no {reason}. Choose its own base."
 
 
 class AdapterBroken(AdapterError):
-    zh = "适配器 {name} 的文件不完整或已损坏：{reason}。请重新训练、转换或下载。"
-    en = "The adapter {name} is incomplete or damaged: {reason}. Train, convert or download it again."
+    zh = "适配器 {name} 不完整或已损坏（{reason}）。请重新训练、转换或下载。"
+    en = "The adapter {name} is incomplete or damaged ({reason}). Train, convert or download it again."
+
+
+class AdapterNameTaken(AdapterError):
+    zh = "名为 {name} 的适配器已经加载。请换一个名字。"
+    en = "An adapter named {name} is loaded already. Choose another name."
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """One layer's pair: `lora_a` [rank, in], `lora_b` [out, rank] with the scale multiplied in."""
+    """One layer's pair: `lora_a` [rank, in], `lora_b` [out, rank] with the scale multiplied in.
+
+    `gain` [out] is there with DoRA: what each output is multiplied with, less one.
+    """
 
     lora_a: torch.Tensor
     lora_b: torch.Tensor
+    gain: torch.Tensor | None = None
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        return [tensor for tensor in (self.lora_a, self.lora_b, self.gain) if tensor is not None]
 
 
 @dataclass(frozen=True)
@@ -108,16 +121,19 @@ def read_adapter(name: str, folder: Path, linears: Mapping[str, nn.Linear], base
         pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
         if pickles:
             raise PickledAdapter(name=name, reason=", ".join(pickles))
-        raise AdapterBroken(name=name, reason=f"{WEIGHTS} is missing")
+        raise AdapterBroken(name=name, reason=WEIGHTS)
     try:
         with safe_open(weights, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise AdapterBroken(name=name, reason=str(error)) from error
+        raise AdapterBroken(name=name, reason=WEIGHTS) from error
+    magnitudes = {found["module"]: tensors.pop(key) for key in list(tensors) if (found := _MAGNITUDE.match(key))}
     pairs = _pairs(name, tensors, linears)
     if any(module.endswith(FUSED) for module in pairs) or any(".attention.wo" in module for module in pairs):
         pairs = llama_adapter(pairs, base_config)
     layers = {module: _layer(name, module, pair, linears, config) for module, pair in pairs.items()}
+    if config.get("use_dora") or magnitudes:
+        layers = _with_gains(name, layers, magnitudes, linears)
     return AdapterWeights(sha256_of(weights), weights.stat().st_size, layers)
 
 
@@ -125,7 +141,7 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise AdapterBroken(name=name, reason=f"{CONFIG}: {error}") from error
+        raise AdapterBroken(name=name, reason=CONFIG) from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else CONFIG
         raise AdapterNotSupported(name=name, what=f"peft_type={kind}")
@@ -152,7 +168,7 @@ def _pairs(
             raise AdapterNotSupported(name=name, what=key.removeprefix("base_model.model."))
     halves = [module for module, pair in pairs.items() if len(pair) != 2]
     if halves or not pairs:
-        raise AdapterBroken(name=name, reason=f"half a layer: {halves[0]}" if halves else "no tensors")
+        raise AdapterBroken(name=name, reason=halves[0] if halves else WEIGHTS)
     return pairs
 
 
@@ -175,19 +191,35 @@ def _layer(
 ) -> LowRank:
     base = linears.get(module)
     if base is None:
-        raise AdapterForAnotherBase(name=name, reason=f"this base has no layer {module}")
+        raise AdapterForAnotherBase(name=name, reason=module)
     lora_a, lora_b = pair["A"], pair["B"]
     fits = lora_a.ndim == lora_b.ndim == 2 and lora_a.shape[0] == lora_b.shape[1]
     if not fits or (lora_a.shape[1], lora_b.shape[0]) != (base.in_features, base.out_features):
-        here, there = f"{base.in_features} to {base.out_features}", f"{lora_a.shape[-1]} to {lora_b.shape[0]}"
-        raise AdapterForAnotherBase(name=name, reason=f"{module} is {here} here, not {there}")
+        raise AdapterForAnotherBase(name=name, reason=f"{module} {lora_a.shape[-1]}→{lora_b.shape[0]}")
     if not (torch.isfinite(lora_a).all() and torch.isfinite(lora_b).all()):
-        raise AdapterBroken(name=name, reason=f"{module} holds values that are not numbers")
+        raise AdapterBroken(name=name, reason=f"{module}: NaN")
     # A quantised layer stores bytes; its activations have the type that the norms around it keep.
     dtype = base.weight.dtype if base.weight.is_floating_point() else getattr(base, "compute_dtype", torch.bfloat16)
     scaled = lora_b.float() * _scale(module, lora_a.shape[0], config)
     device = base.weight.device
     return LowRank(lora_a.to(device, dtype).contiguous(), scaled.to(device, dtype).contiguous())
+
+
+def _with_gains(
+    name: str, layers: Mapping[str, LowRank], magnitudes: Mapping[str, torch.Tensor], linears: Mapping[str, nn.Linear]
+) -> dict[str, LowRank]:
+    """DoRA: each output of the adapted weight has a length of its own."""
+    if missing := layers.keys() ^ magnitudes.keys():
+        raise AdapterNotSupported(name=name, what=f"DoRA {sorted(missing)[0]}")
+    made = {}
+    for module, pair in layers.items():
+        weight = linears[module].weight
+        if not weight.is_floating_point():  # its length is that of the full weight
+            raise AdapterNotSupported(name=name, what="DoRA 4bit/8bit")
+        adapted = weight.detach().float() + pair.lora_b.float() @ pair.lora_a.float()
+        gain = magnitudes[module].flatten().to(adapted) / torch.linalg.norm(adapted, dim=1) - 1
+        made[module] = replace(pair, gain=gain.to(pair.lora_b.dtype))
+    return made
 
 
 def _scale(module: str, rank: int, config: Mapping[str, Any]) -> float:

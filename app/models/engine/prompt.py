@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from app.errors import BadInput, PromptTooLong
 from app.models.engine.reasoning import format_of, switch_of
-from app.models.interface import Message
+from app.models.interface import Message, Sampling
 from app.models.loading.turn_rules import TurnRules
 
 Encoded = TypeVar("Encoded", bound=Sized)
@@ -35,11 +35,12 @@ class UnknownToken(BadInput):
 @dataclass(frozen=True)
 class EncodedPrompt:
     """One prompt. `inputs` is what `generate` takes beside the tokens, such as pixels; `opens_reasoning` says that
-    the prompt ends with the beginning of reasoning."""
+    the prompt ends with the beginning of reasoning, `is_raw` that it is no conversation: then marks are text."""
 
     tokens: list[int]
     inputs: dict[str, Any] = field(default_factory=dict)
     opens_reasoning: bool = False
+    is_raw: bool = False
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -67,24 +68,26 @@ class PromptBuilder:
         self._switch = switch_of(chat_template)
 
     def tokens(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt, the opening of the assistant's turn included."""
-        return self.encode(messages).tokens
+        """The prompt of an answer without reasoning, the opening of the assistant's turn included."""
+        return self.encode(messages, thinking=False).tokens
+
+    def answer_tokens(self, answer: str) -> list[int]:
+        """An answer, in which marks are text."""
+        literals: list[str] = []
+        return encode_with_literals(self._tokenizer, set_aside(self._controls, answer, literals), literals)
 
     def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> EncodedPrompt:
         """Raises UnknownToken."""
         literals: list[str] = []
-
-        def put_aside(found: re.Match[str]) -> str:
-            literals.append(found[0])
-            return chr(_FIRST_PLACEHOLDER + len(literals) - 1)
-
         turns = []
         for turn in self._rules.mend(messages):
             content = turn["content"]
             if turn["role"] == "assistant" and self._reasoning is not None:
                 content = self._reasoning.without_reasoning(content)
-            turns.append({**turn, "content": self._controls.sub(put_aside, content)})
+            turns.append({**turn, "content": set_aside(self._controls, content, literals)})
         text = self.render(turns, thinking, next((turn["tools"] for turn in messages if "tools" in turn), None))
+        if thinking is False and self._reasoning is not None:
+            text += self._reasoning.skipped(text, self._switch is not None)
         tokens = encode_with_literals(self._tokenizer, text, literals)
         self.check(tokens)
         return EncodedPrompt(tokens, opens_reasoning=self._reasoning is not None and self._reasoning.is_open(text))
@@ -104,11 +107,12 @@ class PromptBuilder:
         )
         return str(text)
 
-    def fit(
-        self, messages: Sequence[Message], answer: int, drop_oldest: bool, thinking: bool | None = None
-    ) -> tuple[EncodedPrompt, int]:
+    def fit(self, messages: Sequence[Message], sampling: Sampling, drop_oldest: bool) -> tuple[EncodedPrompt, int]:
         """(prompt, dropped turns); see `fit_turns`."""
-        return fit_turns(lambda turns: self.encode(turns, thinking), messages, self._limit, answer, drop_oldest)
+        longest = sampling.longest(self._reasoning is not None)
+        return fit_turns(
+            lambda turns: self.encode(turns, sampling.thinking), messages, self._limit, longest, drop_oldest
+        )
 
     def check(self, tokens: Sequence[int]) -> None:
         """Raises UnknownToken for an id that the model has no embedding for."""
@@ -123,6 +127,20 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> re
     written = {mark for mark in _MARK.findall(chat_template) if mark in vocabulary}
     longest_first = sorted(special | written, key=len, reverse=True)
     return re.compile("|".join([*(re.escape(token) for token in longest_first if len(token) > 1), _PLACEHOLDERS]))
+
+
+def set_aside(
+    controls: re.Pattern[str], text: str, literals: list[str], is_control: Callable[[str], bool] = bool
+) -> str:
+    """The text with placeholders where control tokens stand, which are added to `literals`."""
+
+    def placeholder(found: re.Match[str]) -> str:
+        if len(found[0]) > 1 and not is_control(found[0]):
+            return found[0]
+        literals.append(found[0])
+        return chr(_FIRST_PLACEHOLDER + len(literals) - 1)
+
+    return controls.sub(placeholder, text)
 
 
 def encode_with_literals(tokenizer: PreTrainedTokenizerBase, text: str, literals: Sequence[str]) -> list[int]:

@@ -58,6 +58,7 @@ def check_plain(model: Any, name: str) -> None:
     try:
         alone, padded = _plain(model, tokens), _plain(model, tokens + _tokens(model, PADDING, 2))[: len(tokens)]
     except Exception as error:  # whatever an architecture raises
+        log.warning("%s cannot answer", name, exc_info=True)
         raise CannotAnswer(name=name, reason=first_line(error)) from error
     if not bool(torch.isfinite(alone).all()):
         raise WeightsAreNotNumbers(name=name)
@@ -74,6 +75,7 @@ def check_generate(model: Any, name: str) -> None:
                 tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=2, do_sample=False, pad_token_id=0
             )
     except Exception as error:  # as above
+        log.warning("%s cannot answer", name, exc_info=True)
         raise CannotAnswer(name=name, reason=first_line(error)) from error
 
 

@@ -32,6 +32,14 @@ class ReasoningFormat:
         """Whether the prompt itself ends with the beginning of reasoning."""
         return prompt.rstrip().endswith(self.starts)
 
+    def skipped(self, prompt: str, is_switched: bool) -> str:
+        """What a prompt lacks for its model to answer without reasoning; nothing where its template has seen to it."""
+        if self.is_open(prompt):
+            return self.closing
+        if is_switched or prompt.rstrip().endswith(self.ends):
+            return ""
+        return self.ends[0] if self is CHANNELS else f"{self.starts[0]}\n{self.closing}"
+
     def without_reasoning(self, answer: str) -> str:
         """An earlier answer as the model shall see it again."""
         if not any(mark in answer for mark in self.marks):

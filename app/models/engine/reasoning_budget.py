@@ -8,6 +8,11 @@ LATEST_START = 16  # an answer that has not opened reasoning by then does withou
 TAIL = 24  # tokens in which a mark that has just been written must stand
 
 
+def reasoning_room(wanted: int, answer: int, room: int) -> int:
+    """How many tokens of reasoning a request gets: an answer keeps what it may need, or half of the room."""
+    return max(0, min(wanted, room - min(answer, room // 2)))
+
+
 class ReasoningBudget:
     """Of one request. `limit` counts tokens within reasoning, `closing` are tokens, `decode` keeps special tokens."""
 

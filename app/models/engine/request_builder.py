@@ -9,8 +9,8 @@ from app.models.engine.detokenizer import Detokenizer
 from app.models.engine.generation import TokenReader
 from app.models.engine.grammar import GrammarCompiler
 from app.models.engine.prompt import EncodedPrompt, PromptBuilder
-from app.models.engine.reasoning import AnswerSplitter, format_of
-from app.models.engine.reasoning_budget import ReasoningBudget
+from app.models.engine.reasoning import AnswerSplitter, ReasoningFormat, format_of
+from app.models.engine.reasoning_budget import LATEST_START, ReasoningBudget, reasoning_room
 from app.models.engine.sampler import RequestSampling
 from app.models.interface import Sampling
 from app.models.loading.loader import LoadedModel
@@ -35,7 +35,7 @@ class RequestBuilder:
         if len(tokens) >= self._context_tokens:
             raise PromptTooLong(tokens=len(tokens), limit=self._context_tokens)
         self.prompts.check(tokens)
-        return EncodedPrompt(list(tokens))
+        return EncodedPrompt(list(tokens), is_raw=True)
 
     def stop_tokens(self, sampling: Sampling) -> frozenset[int]:
         own = () if sampling.ignore_eos else self._loaded.stop_token_ids
@@ -43,28 +43,35 @@ class RequestBuilder:
 
     def most_tokens(self, prompt: EncodedPrompt, sampling: Sampling) -> int:
         """The longest answer, its reasoning included, that still has room."""
-        reasoning = sampling.max_reasoning_tokens + len(self._closing) if self._thinks(prompt, sampling) else 0
+        reasoning = 0
+        if self._marks_of(prompt) is not None:
+            reasoning = self._reasoning_tokens(prompt, sampling) + LATEST_START + len(self._closing)
         return max(1, min(sampling.max_new_tokens + reasoning, self._context_tokens - len(prompt)))
 
     def reader(self, prompt: EncodedPrompt, sampling: Sampling) -> TokenReader:
-        special = self._marks.marks if self._marks else ()
+        marks = self._marks_of(prompt)
+        special = marks.marks if marks else ()
         shown = {token for token in self._loaded.tokenizer.all_special_tokens if any(token in mark for mark in special)}
-        splitter = AnswerSplitter(self._marks, is_open=prompt.opens_reasoning, stop=sampling.stop)
+        splitter = AnswerSplitter(marks, is_open=prompt.opens_reasoning, stop=sampling.stop)
         detokenizer = Detokenizer(self._loaded.tokenizer, sampling.keep_special_tokens, shown)
         return TokenReader(detokenizer, splitter, self.stop_tokens(sampling), max(1, sampling.max_new_tokens))
 
     def sampling(self, prompt: EncodedPrompt, sampling: Sampling) -> RequestSampling:
         """How its tokens are drawn, with the checkpoint's defaults where nothing was chosen."""
         budget = None
-        if self._marks is not None and self._closing and self._thinks(prompt, sampling):
-            budget = ReasoningBudget(
-                sampling.max_reasoning_tokens, self._marks, self._closing, self._decode, prompt.opens_reasoning
-            )
+        if (marks := self._marks_of(prompt)) is not None and self._closing:
+            most = self._reasoning_tokens(prompt, sampling)
+            budget = ReasoningBudget(most, marks, self._closing, self._decode, prompt.opens_reasoning)
         constraint = None if sampling.output is None else self._grammars.constraint(sampling.output)
         return RequestSampling(sampling, self._loaded.sampling_defaults, budget, constraint)
 
-    def _thinks(self, prompt: EncodedPrompt, sampling: Sampling) -> bool:
-        return self._marks is not None and (prompt.opens_reasoning or sampling.thinking is not False)
+    def _marks_of(self, prompt: EncodedPrompt) -> ReasoningFormat | None:
+        return None if prompt.is_raw else self._marks
+
+    def _reasoning_tokens(self, prompt: EncodedPrompt, sampling: Sampling) -> int:
+        wanted = 0 if sampling.thinking is False else sampling.max_reasoning_tokens
+        room = self._context_tokens - len(prompt) - len(self._closing)
+        return reasoning_room(wanted, sampling.max_new_tokens, room)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._loaded.tokenizer.encode(text, add_special_tokens=False))

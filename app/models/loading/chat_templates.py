@@ -1,5 +1,6 @@
 """Chat templates: the checkpoint's own, or ours where it has none, and which turns it takes."""
 
+import logging
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -31,9 +32,11 @@ TEMPLATES: dict[ChatFormat, str] = {"": _PLAIN, "internlm": _INTERNLM, "internlm
 FORMATS: dict[str, ChatFormat] = {"internlm": "internlm", "internlm2": "internlm2", "internlm3": "internlm2"}
 TURN_ENDS = ("<|im_end|>", "<eoa>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
 
+log = logging.getLogger(__name__)
+
 
 class BrokenTemplate(NotAModel):
-    zh = "模型 {name} 的对话模板（chat_template）无法使用：{reason}。请换一个版本，或修正 tokenizer_config.json。"
+    zh = "模型 {name} 的对话模板（chat_template）有错误，无法使用（详情见服务器日志）。请换一个版本，或修正模板。"
     en = (
         "The chat template of the model {name} cannot be used: {reason}. Choose another version, or mend the template"
         " in its tokenizer_config.json."
@@ -57,6 +60,7 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, n
         _render(tokenizer, own, [{"role": "user", "content": "A"}])
     except Exception as error:  # whatever its author or jinja makes of it
         if turn_rules(tokenizer, own) is None:
+            log.warning("the chat template of %s cannot be used", name, exc_info=True)
             raise BrokenTemplate(name=name, reason=str(error).strip().partition("\n")[0][:200]) from error
     return str(own)
 

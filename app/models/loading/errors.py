@@ -1,4 +1,7 @@
-"""What is wrong with a checkpoint that cannot be loaded, in sentences for whoever named it."""
+"""What is wrong with a checkpoint that cannot be loaded, in sentences for whoever named it.
+
+What a library says about it is English, so it stands in English sentences only, and in the log.
+"""
 
 from app.errors import NotAModel
 
@@ -14,18 +17,18 @@ class NotAChatModel(NotAModel):
 
 
 class UnusableConfig(NotAModel):
-    zh = "模型 {name} 的 config.json 里有本程序不认识的值：{reason}。请换一个模型或版本。"
+    zh = "模型 {name} 的 config.json 里有本程序不认识的值（详情见服务器日志）。请换一个模型或版本。"
     en = "The config.json of the model {name} has values that are not known here: {reason}. Choose another version."
 
 
 class CannotBeLoaded(NotAModel):
-    zh = "模型 {name} 的文件无法加载：{example}。请换一个版本。"
+    zh = "模型 {name} 的文件无法加载（详情见服务器日志）。请换一个版本。"
     en = "The files of the model {name} cannot be loaded: {example}. Choose another version."
 
 
 class WeightsDoNotMatch(NotAModel):
-    zh = "模型 {name} 的权重与 config.json 不符，例如 {example}。请重新下载。"
-    en = "The weights of the model {name} do not match its config.json, e.g. {example}. Download it again."
+    zh = "模型 {name} 的权重与 config.json 不符（{example}）。请重新下载。"
+    en = "The weights of the model {name} do not match its config.json ({example}). Download it again."
 
 
 class WeightsAreNotNumbers(NotAModel):
@@ -57,7 +60,7 @@ class TokenizerDoesNotMatch(NotAModel):
 
 
 class CannotAnswer(NotAModel):
-    zh = "模型 {name} 加载后无法生成回答（{reason}）。请换一个模型或版本。"
+    zh = "模型 {name} 加载后无法生成回答（详情见服务器日志）。请换一个模型或版本。"
     en = "The model {name} was loaded but cannot answer ({reason}). Choose another model or version."
 
 

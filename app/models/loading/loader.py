@@ -1,6 +1,7 @@
 """Model loader: a checkpoint folder to a model in memory, never running code that came with the files."""
 
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ from app.models.loading.internlm_tokenizer import load_tokenizer
 from app.models.loading.turn_rules import TurnRules, probe
 
 log = logging.getLogger(__name__)
+WEIGHT_NAME = re.compile(r"[\w.]+\.(?:weight|bias)\b")
 UNSTATED_CONTEXT_TOKENS = 2048  # for configs that name no length, such as those of Bloom and Mamba
 LENGTHS = ("max_position_embeddings", "max_sequence_length", "max_seq_len", "seq_length", "n_positions", "n_ctx")
 WRITERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration", "HeadModel")  # how their classes end
@@ -155,6 +157,7 @@ def _describe(
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # what transformers raises for values that it does not know is of every kind
+        log.warning("the config.json of %s cannot be used", card.name, exc_info=True)
         raise UnusableConfig(name=card.name, reason=first_line(error)) from error
     if packing is not None:
         del config.quantization_config
@@ -200,8 +203,10 @@ def _build(
         raise
     except Exception as error:  # transformers has no kind of its own for what it cannot load
         log.warning("%s could not be loaded", card.name, exc_info=True)
-        kind = WeightsDoNotMatch if "mismatch" in str(error) else CannotBeLoaded
-        raise kind(name=card.name, example=str(error).strip().rpartition("\n")[2][:200]) from None
+        if "mismatch" in str(error):
+            weight = WEIGHT_NAME.search(str(error))
+            raise WeightsDoNotMatch(name=card.name, example=weight[0] if weight else "config.json") from None
+        raise CannotBeLoaded(name=card.name, example=str(error).strip().rpartition("\n")[2][:200]) from None
     # What is missing would be filled with random numbers and talk nonsense.
     missing = sorted(report["missing_keys"])
     if missing:

@@ -5,8 +5,10 @@ from typing import Any
 
 import psutil
 import torch
+from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads
 
 from app.allocator import return_freed_memory
+from app.models.engine.batch_manager import heads_as_cached
 
 SHARE = {"cuda": 0.92, "mps": 0.6, "cpu": 0.6}  # of what is free at start; the rest is for everything else
 
@@ -29,8 +31,9 @@ def cache_bytes_per_token(model: Any) -> int:
     key_heads = getattr(config, "num_key_value_heads", None) or heads
     if not all(isinstance(number, int) and number for number in (heads, key_heads)):
         return 0
-    head = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return int(2 * config.num_hidden_layers * key_heads * head * model.dtype.itemsize)
+    with heads_as_cached(config):
+        numbers = find_num_key_value_heads(config) * find_head_dim(config)
+    return int(2 * config.num_hidden_layers * numbers * model.dtype.itemsize)
 
 
 def release() -> None:

@@ -11,7 +11,8 @@ from app.models.backends.openai_server.errors import NoWeightsHere
 from app.models.catalog import bundled, known_models, sources
 from app.models.catalog.known_models import Chosen, ModelCard
 from app.models.engine.engine import Engine, EngineOptions
-from app.models.interface import ReportProgress
+from app.models.interface import ReportProgress, SamplingDefaults
+from app.models.loading.generation_defaults import read_generation_config, sampling_defaults
 from app.models.loading.loader import LoadedModel, load
 from app.models.loading.packed_linear import pack
 from app.models.registry import device_memory
@@ -149,6 +150,15 @@ class ModelSpecs:
         if (card.name, "") not in self._fetched:
             self._fetch(card, lambda _progress, _detail: None)
         return self._fetched[card.name, ""][1]
+
+    def sampling_defaults(self, name: str) -> SamplingDefaults:
+        """By the generation_config.json of a base that was fetched, or is a folder of this machine."""
+        card = self.chosen(name).card
+        fetched = self._fetched.get((card.name, ""))
+        folder = fetched[1] if fetched else Path(card.location) if card.source == "folder" else None
+        if folder is None or card.gguf:
+            return SamplingDefaults()
+        return sampling_defaults(read_generation_config(folder))
 
     def unpacks(self, name: str) -> bool:
         """Whether its files are AWQ or GPTQ and it is as large in memory as what they were made from."""

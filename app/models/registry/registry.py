@@ -16,7 +16,17 @@ from app.models.backends.openai_server.engine import RemoteEngine
 from app.models.backends.openai_server.errors import NoWeightsHere
 from app.models.backends.openai_server.model import RemoteModel
 from app.models.catalog import known_models
-from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, LedgerEntry, Registry, ReportProgress
+from app.models.interface import (
+    ChatModel,
+    Drift,
+    DriftStep,
+    Fit,
+    Ledger,
+    LedgerEntry,
+    Registry,
+    ReportProgress,
+    SamplingDefaults,
+)
 from app.models.registry.drift import prompts
 from app.models.registry.drift_check import against_full
 from app.models.registry.held_resource import HeldResource
@@ -200,6 +210,13 @@ class ModelRegistry:
             return self._engines[base].is_multimodal
         card = self.specs.known(self.specs.chosen(base).card)
         return card.modality == "vision" if card.parameters else None
+
+    def sampling_defaults(self, name: str, visitor: str = "") -> SamplingDefaults:
+        base, _ = self._names.split(name, visitor)
+        resident = self.memory_manager.resident(base)
+        if isinstance(resident, LlamaEngine):
+            return resident.sampling_defaults
+        return SamplingDefaults() if base in self._engines else self.specs.sampling_defaults(base)
 
     def ledger(self, visitor: str | None = None) -> Ledger:
         """With what quantised models would hold at full precision, and how far they drift where that was checked.

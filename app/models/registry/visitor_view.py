@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, Registry
+from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, Registry, SamplingDefaults
 
 
 class VisitorRegistry(Protocol):
@@ -20,6 +20,7 @@ class VisitorRegistry(Protocol):
     def load(self, name: str, visitor: str = "") -> None: ...
     def unload(self, name: str, visitor: str = "") -> None: ...
     def is_multimodal(self, name: str, visitor: str = "") -> bool | None: ...
+    def sampling_defaults(self, name: str, visitor: str = "") -> SamplingDefaults: ...
     def fit(self, name: str, visitor: str = "") -> Fit: ...
     def check_drift(self, name: str, visitor: str = "") -> Generator[DriftStep | Drift, None, None]: ...
     def ledger(self, visitor: str | None = None) -> Ledger: ...
@@ -50,6 +51,9 @@ class VisitorView:
 
     def is_multimodal(self, name: str) -> bool | None:
         return self._registry.is_multimodal(name, self._visitor)
+
+    def sampling_defaults(self, name: str) -> SamplingDefaults:
+        return self._registry.sampling_defaults(name, self._visitor)
 
     def fit(self, name: str) -> Fit:
         return self._registry.fit(name, self._visitor)

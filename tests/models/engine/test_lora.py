@@ -45,6 +45,7 @@ KINDS: dict[str, dict[str, object]] = {
         "rank_pattern": {"down_proj": 3},
         "alpha_pattern": {"layers.1.mlp.down_proj": 5},
     },
+    "dora": {"r": 4, "target_modules": ["q_proj", "up_proj", "lm_head"], "use_dora": True},
 }
 
 
@@ -76,13 +77,13 @@ def prompt(seed: int, length: int) -> list[int]:
 
 
 def test_each_row_is_what_peft_computes(bank: AdapterBank, model: LlamaForCausalLM, folders: Folders) -> None:
-    rows = [("wide", 12), (None, 12), ("narrow", 12), ("mixed", 12)]
-    x = torch.randn(1, 50, 64)
+    rows = [("wide", 12), (None, 12), ("narrow", 12), ("mixed", 12), ("dora", 12)]
+    x = torch.randn(1, 62, 64)
     for path in ("self_attn.q_proj", "mlp"):
         part_of_model = model.model.layers[1].get_submodule(path)
         with torch.inference_mode():
             base = part_of_model(x)
-            with bank.step([(bank.number(name), length) for name, length in rows], 50):
+            with bank.step([(bank.number(name), length) for name, length in rows], 62):
                 batch = part_of_model(x)
             for number, (name, _) in enumerate(rows):
                 part = slice(12 * number, 12 * number + 12)
@@ -92,18 +93,18 @@ def test_each_row_is_what_peft_computes(bank: AdapterBank, model: LlamaForCausal
                 expected = plain.model.layers[1].get_submodule(path)(x[:, part])
                 assert torch.allclose(batch[:, part], expected, atol=1e-5), name
             assert torch.equal(batch[:, 12:24], base[:, 12:24])
-            assert torch.equal(batch[:, 48:], base[:, 48:])
+            assert torch.equal(batch[:, 60:], base[:, 60:])
 
 
-def test_eight_requests_in_one_batch_answer_as_each_alone(
+def test_ten_requests_in_one_batch_answer_as_each_alone(
     bank: AdapterBank, model: LlamaForCausalLM, folders: Folders
 ) -> None:
-    names = [None, "wide", "narrow", "mixed"] * 2
+    names = [None, *KINDS] * 2
     requests = [(name, prompt(number, 10 + 7 * number)) for number, name in enumerate(names)]
     expected = [alone(tiny_llama(), folders.get(name), ids, 24) for name, ids in requests]
     with batching(model, bank) as manager:
         assert answers(manager, requests, 24) == expected
-        assert max(len({name for name, _ in rows}) for rows in manager.steps) == 4
+        assert max(len({name for name, _ in rows}) for rows in manager.steps) == 5
 
 
 def test_the_prefix_cache_is_used_and_never_crosses_adapters(
@@ -111,13 +112,13 @@ def test_the_prefix_cache_is_used_and_never_crosses_adapters(
 ) -> None:
     same = prompt(7, 70)
     expected = {name: alone(tiny_llama(), folders.get(name), same, 12) for name in (None, *KINDS)}
-    assert len({tuple(tokens) for tokens in expected.values()}) == 4
+    assert len({tuple(tokens) for tokens in expected.values()}) == 5
     with batching(model, bank) as manager:
         for name in (None, *KINDS, None, *KINDS):
             before = len(manager.steps)
             assert answers(manager, [(name, same)], 12) == [expected[name]], name
             prefilled = manager.steps[before][0][1]
-            first_time = before < 12 * 4
+            first_time = before < 12 * 5
             assert prefilled == (70 if first_time else 70 - 64), name
 
 
@@ -162,7 +163,8 @@ def test_memory_is_that_of_the_file_and_comes_back(model: LlamaForCausalLM, fold
     bank.install(model)
 
     def held() -> int:
-        return sum(s.lora_a.nbytes + s.lora_b.nbytes for s in bank._loaded.stacks.values())
+        stacks = bank._loaded.stacks.values()
+        return sum(t.nbytes for s in stacks for t in (s.lora_a, s.lora_b, *s.gains.values()))
 
     for name in KINDS:
         before = held()

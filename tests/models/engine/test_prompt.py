@@ -7,10 +7,12 @@ from transformers import AutoTokenizer
 
 from app.errors import PromptTooLong
 from app.models.engine.prompt import PromptBuilder, UnknownToken
-from app.models.interface import Message
+from app.models.interface import Message, Sampling
 from app.models.loading.chat_templates import TEMPLATES
 from app.models.loading.internlm_tokenizer import load_tokenizer
 from tests.models.loading import original_internlm as original
+
+HUNDRED = Sampling(max_new_tokens=100)
 
 
 @pytest.fixture(scope="module")
@@ -30,25 +32,25 @@ def conversation(turns: int) -> list[Message]:
 
 
 def test_nothing_is_dropped_while_it_fits(prompts: PromptBuilder) -> None:
-    prompt, dropped = prompts.fit(conversation(10), 100, drop_oldest=True)
+    prompt, dropped = prompts.fit(conversation(10), HUNDRED, drop_oldest=True)
     assert (prompt.tokens, dropped) == (prompts.tokens(conversation(10)), 0)
 
 
 def test_the_system_prompt_and_the_newest_turns_stay(prompts: PromptBuilder) -> None:
     messages = conversation(60)
-    prompt, dropped = prompts.fit(messages, 100, drop_oldest=True)
+    prompt, dropped = prompts.fit(messages, HUNDRED, drop_oldest=True)
     assert prompt.tokens == prompts.tokens([messages[0], *messages[1 + 2 * dropped :]])
     assert len(prompt) <= 1024 - 100
 
 
 def test_a_long_conversation_begins_alike_for_some_turns(prompts: PromptBuilder) -> None:
-    cuts = {prompts.fit(conversation(turns), 100, drop_oldest=True)[1] for turns in range(56, 64)}
+    cuts = {prompts.fit(conversation(turns), HUNDRED, drop_oldest=True)[1] for turns in range(56, 64)}
     assert len(cuts) <= 3
 
 
 def test_a_last_question_that_fits_nowhere_is_refused(prompts: PromptBuilder) -> None:
     with pytest.raises(PromptTooLong):
-        prompts.fit([*conversation(3)[:-1], {"role": "user", "content": "word " * 2000}], 100, drop_oldest=True)
+        prompts.fit([*conversation(3)[:-1], {"role": "user", "content": "word " * 2000}], HUNDRED, drop_oldest=True)
 
 
 def test_typed_control_tokens_are_text(prompts: PromptBuilder, packaged_folder: Path) -> None:
@@ -87,6 +89,7 @@ def test_the_switch_of_a_template_reaches_it_and_says_that_reasoning_is_open(pac
     prompts = PromptBuilder(tokenizer, template, 1024)
     ask: list[Message] = [{"role": "user", "content": "x"}]
     assert prompts.encode(ask).opens_reasoning
-    assert prompts.encode(ask, thinking=True).tokens == prompts.tokens(ask)
-    closed = prompts.encode(ask, thinking=False)
-    assert not closed.opens_reasoning and len(closed) > len(prompts.tokens(ask))
+    opened, closed = prompts.encode(ask, thinking=True), prompts.encode(ask, thinking=False)
+    assert opened.tokens == prompts.encode(ask).tokens
+    assert not closed.opens_reasoning and len(closed) > len(opened)
+    assert prompts.tokens(ask) == closed.tokens

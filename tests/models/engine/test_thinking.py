@@ -1,12 +1,14 @@
 """Models that think, end to end: a tiny checkpoint with a template like Qwen3's, through the batch and `generate`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from app.models.backends.hf_generate import GenerateEngine
 from app.models.catalog import known_models
 from app.models.engine.engine import Engine, EngineOptions
+from app.models.engine.prompt import PromptBuilder
 from app.models.interface import Sampling
 from app.models.loading.loader import LoadedModel, load
 from bench.check_models import turns
@@ -14,7 +16,7 @@ from bench.tiny_checkpoints import TEMPLATE, byte_tokenizer, save_tiny
 
 SWITCH = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
 OPENED = TEMPLATE + SWITCH + "{% if enable_thinking is not defined or enable_thinking %}<think>\n{% endif %}"
-SAMPLING = {"temperature": 0, "max_new_tokens": 5, "ignore_eos": True}
+SAMPLING = {"temperature": 0, "max_new_tokens": 5, "ignore_eos": True, "thinking": None}
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +59,36 @@ def test_iterating_reads_the_answer_alone_and_the_switch_turns_reasoning_off(
     thought = Sampling(**SAMPLING, max_reasoning_tokens=7)
     answer = "".join(part.text for part in engine.stream(turns("Why?"), thought).parts() if part.kind == "answer")
     assert "".join(engine.stream(turns("Why?"), thought)) == answer
-    plain = engine.stream(turns("Why?"), Sampling(**SAMPLING, thinking=False))
+    plain = engine.stream(turns("Why?"), Sampling(**{**SAMPLING, "thinking": False}))
     assert "".join(plain) and plain.reasoning == "" and plain.completion_tokens == 5
+
+
+@pytest.mark.parametrize("opening", ["<think>\n", ""], ids=["opened", "by itself"])
+def test_who_does_not_ask_for_reasoning_gets_none_from_a_model_without_a_switch(
+    loaded: LoadedModel, opening: str
+) -> None:
+    template = TEMPLATE + f"{{% if add_generation_prompt %}}{opening}{{% endif %}}{{# <think></think> #}}"
+    engine = GenerateEngine("always", replace(loaded, chat_template=template))
+    answer = engine.stream(turns("Why?"), Sampling(temperature=0, max_new_tokens=5, ignore_eos=True))
+    assert "".join(answer) and (answer.reasoning, answer.completion_tokens) == ("", 5)
+    skipped = PromptBuilder(loaded.tokenizer, template, 512).tokens(turns("Why?"))
+    assert loaded.tokenizer.decode(skipped).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    engine.close()
+
+
+def test_an_answer_keeps_room_behind_its_reasoning(loaded: LoadedModel) -> None:
+    engine = GenerateEngine("narrow", replace(loaded, context_tokens=120))
+    answer = engine.stream(turns("Why?"), Sampling(**{**SAMPLING, "max_new_tokens": 40}))
+    assert "".join(answer) and answer.reasoning and answer.completion_tokens - answer.reasoning_tokens > 10
+    engine.close()
+
+
+def test_a_raw_text_is_continued_without_any_reasoning(loaded: LoadedModel) -> None:
+    engine = Engine("raw", loaded, EngineOptions(cache_tokens=1024, page_size=16))
+    marks = [(token, 100.0) for token in loaded.tokenizer.encode("<think>", add_special_tokens=False)[:1]]
+    text = engine.complete(engine.encode("Say "), Sampling(temperature=0, max_new_tokens=9, logit_bias=tuple(marks)))
+    assert "".join(text) == "<" * 9
+    engine.close()
 
 
 def test_both_engines_take_the_checkpoint_s_defaults_and_penalties(engine: Engine | GenerateEngine) -> None:

@@ -3,17 +3,20 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from app.errors import EngineFailed
 from app.models.backends.llama_cpp.admission import Admission
 from app.models.backends.llama_cpp.client import LlamaClient
+from app.models.backends.llama_cpp.gguf_file import GgufFacts
 from app.models.backends.llama_cpp.process import ServerProcess
 from app.models.backends.llama_cpp.prompts import GgufPrompts
+from app.models.backends.llama_cpp.reasoning_limits import ReasoningLimits
 from app.models.backends.openai_server.address import EngineAddress
 from app.models.backends.openai_server.engine import Call, RemoteEngine
 from app.models.backends.openai_server.errors import EngineAway
+from app.models.backends.openai_server.replica import Chunk
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -27,6 +30,7 @@ class LlamaCall(Call):
 
     visitor: str = ""
     tokens: int = 0
+    limits: ReasoningLimits | None = None
 
 
 class LlamaEngine(RemoteEngine):
@@ -35,7 +39,7 @@ class LlamaEngine(RemoteEngine):
     engine_name = "llama.cpp"
 
     def __init__(
-        self, server: ServerProcess, context_tokens: int, device: str, file_mib: int, cache_mib: int, template: str
+        self, server: ServerProcess, context_tokens: int, device: str, file_mib: int, cache_mib: int, facts: GgufFacts
     ) -> None:
         server.start()
         self.server = server
@@ -45,9 +49,10 @@ class LlamaEngine(RemoteEngine):
         self._slots = Admission(server.options.slots, server.options.cache_tokens)
         self._reviving = asyncio.Lock()
         self.cache_mib = cache_mib
+        self.sampling_defaults = facts.sampling_defaults
         self.mib = max(file_mib, server.mib - cache_mib)
         try:
-            self.prompts = GgufPrompts(self.name, template, self.render, self.tokens)
+            self.prompts = GgufPrompts(self.name, facts.chat_template, self.render, self.tokens)
         except BaseException:
             self.close()
             raise
@@ -110,18 +115,36 @@ class LlamaEngine(RemoteEngine):
 
     async def _answer(self, call: Call) -> None:
         assert isinstance(call, LlamaCall)
+        limits, body = call.limits, call.body
         async with self._slots.slot(call.visitor, call.tokens, call):
-            for attempt in range(2):
-                told, replica = False, self._replica
-                try:
-                    async for chunk in replica.answer(call.body):
-                        told = True
-                        call.events.put(chunk)
-                    return
-                except EngineAway as error:
-                    await self._revive(replica)
-                    if told or attempt:
-                        raise EngineFailed from error
+            if limits is None or not limits.is_open:
+                await self._tell(call, body)
+                return
+            text, tokens, finish = await self._tell(
+                call, body | {"n_predict": min(max(1, limits.budget), body["n_predict"])}
+            )
+            if finish != "length" or tokens >= body["n_predict"]:
+                return
+            if closing := limits.closing(text):
+                call.events.put(Chunk(closing))
+            read = await self._asked(lambda replica: replica.tokens(text + closing, controls=True))
+            rest = {"prompt": body["prompt"] + read, "n_predict": body["n_predict"] - tokens}
+            await self._tell(call, body | rest, already=len(read))
+
+    async def _tell(self, call: LlamaCall, body: dict[str, Any], already: int = 0) -> tuple[str, int, str | None]:
+        """Hand on an answer, which has so many tokens already; (its text, its tokens, why it ended)."""
+        for attempt in range(2):
+            text, tokens, finish, replica = "", 0, None, self._replica
+            try:
+                async for chunk in replica.answer(body):
+                    text, tokens, finish = text + chunk.text, chunk.completion_tokens, chunk.finish
+                    call.events.put(replace(chunk, prompt_tokens=0, completion_tokens=already + tokens))
+                return text, tokens, finish
+            except EngineAway as error:
+                await self._revive(replica)
+                if text or attempt:
+                    raise EngineFailed from error
+        raise EngineFailed
 
     @property
     def _replica(self) -> LlamaClient:

@@ -12,12 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import NotAModel
+from app.models.interface import SamplingDefaults
+from app.models.loading.generation_defaults import sampling_defaults
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _KEPT_LENGTH = 4096  # longer lists, such as the vocabulary, are passed over
 _PART = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf)$", re.IGNORECASE)
 EMBEDDING = "token_embd.weight"
+SAMPLING_KEYS = {  # as generation_config.json calls them, and as the file does behind `general.sampling.`
+    "temperature": "temp",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repetition_penalty": "penalty_repeat",
+}
 
 
 class BrokenGguf(NotAModel):
@@ -51,6 +60,12 @@ class GgufFacts:
     def chat_template(self) -> str:
         """Empty for a model that was not taught to chat."""
         return str(self.values.get("tokenizer.chat_template") or "")
+
+    @property
+    def sampling_defaults(self) -> SamplingDefaults:
+        """What the file's makers sample with, as far as it says."""
+        told = {name: self.values.get(f"general.sampling.{key}") for name, key in SAMPLING_KEYS.items()}
+        return sampling_defaults({name: value for name, value in told.items() if value is not None})
 
     def cache_bytes_per_token(self, bytes_per_number: float) -> float:
         """Keys and values of all layers for one token."""

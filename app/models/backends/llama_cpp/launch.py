@@ -39,4 +39,4 @@ def open_gguf(name: str, file: Path, facts: GgufFacts, device: str, room: int, c
     )
     file_mib, cache_mib = round(facts.bytes / 2**20), round(tokens * per_token / 2**20)
     server, context = ServerProcess(name, options), min(trained, tokens)
-    return LlamaEngine(server, context, device, file_mib, cache_mib, facts.chat_template)
+    return LlamaEngine(server, context, device, file_mib, cache_mib, facts)

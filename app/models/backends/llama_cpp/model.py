@@ -7,9 +7,11 @@ from typing import Any
 
 from app.errors import PromptTooLong
 from app.models.backends.llama_cpp.engine import LlamaCall, LlamaEngine
+from app.models.backends.llama_cpp.reasoning_limits import CLOSING_TOKENS, ReasoningLimits
 from app.models.backends.openai_server.model import RemoteGeneration
 from app.models.engine.prompt import fit_turns, refuse_pictures
 from app.models.engine.reasoning import AnswerSplitter, thinking_of
+from app.models.engine.reasoning_budget import reasoning_room
 from app.models.interface import Message, Sampling, SamplingDefaults, Thinking, TokenScore
 
 
@@ -18,12 +20,12 @@ class LlamaModel:
 
     chat_template = ""
     is_multimodal = False
-    sampling_defaults = SamplingDefaults()
 
     def __init__(self, engine: LlamaEngine) -> None:
         self.engine = engine
         self.name = engine.name
         self.context_tokens = engine.context_tokens
+        self.sampling_defaults = engine.sampling_defaults
         self.thinking: Thinking = thinking_of(engine.prompts.template)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -43,18 +45,22 @@ class LlamaModel:
             lambda turns: prompts.encode(turns, sampling.thinking),
             messages,
             self.context_tokens,
-            sampling.max_new_tokens,
+            sampling.longest(prompts.reasoning is not None),
             drop_oldest,
         )
-        reasoning = 0 if self.thinking == "never" or sampling.thinking is False else sampling.max_reasoning_tokens
         stop = (*sampling.stop, *prompts.stops)
         splitter = AnswerSplitter(prompts.reasoning, is_open=prompt.opens_reasoning, stop=stop)
+        if prompts.reasoning is None:
+            return self._start(prompt.tokens, dropped, replace(sampling, stop=stop), visitor, splitter)
         # stop strings end an answer, not the reasoning before it
-        asked = replace(sampling, max_new_tokens=sampling.max_new_tokens + reasoning, stop=() if reasoning else stop)
-        return self._start(prompt.tokens, dropped, asked, visitor, splitter)
+        wanted = 0 if sampling.thinking is False else sampling.max_reasoning_tokens
+        budget = reasoning_room(wanted, sampling.max_new_tokens, self.context_tokens - len(prompt) - CLOSING_TOKENS)
+        longer = replace(sampling, max_new_tokens=sampling.max_new_tokens + budget + CLOSING_TOKENS, stop=())
+        limits = ReasoningLimits(prompts.reasoning, budget, prompt.opens_reasoning)
+        return self._start(prompt.tokens, dropped, longer, visitor, splitter, limits, sampling.max_new_tokens)
 
     def complete(self, tokens: Sequence[int], sampling: Sampling, *, visitor: str = "") -> RemoteGeneration:
-        return self._start(self._fitting(tokens), 0, sampling, visitor, AnswerSplitter(stop=sampling.stop))
+        return self._start(self._fitting(tokens), 0, sampling, visitor, AnswerSplitter(None, stop=sampling.stop))
 
     def encode(self, text: str) -> list[int]:
         return self.engine.tokens(text, opening=True, controls=True)
@@ -72,11 +78,19 @@ class LlamaModel:
         return list(tokens)
 
     def _start(
-        self, prompt: list[int], dropped: int, sampling: Sampling, visitor: str, splitter: AnswerSplitter
+        self,
+        prompt: list[int],
+        dropped: int,
+        sampling: Sampling,
+        visitor: str,
+        splitter: AnswerSplitter,
+        limits: ReasoningLimits | None = None,
+        longest_answer: int = 0,
     ) -> RemoteGeneration:
         most = max(1, min(sampling.max_new_tokens, self.context_tokens - len(prompt)))
-        call = LlamaCall(request_body(prompt, sampling, most), visitor=visitor, tokens=len(prompt) + most)
-        return RemoteGeneration(self.engine, call, len(prompt), dropped, splitter)
+        body = request_body(prompt, sampling, most, self.sampling_defaults) | (limits.fields() if limits else {})
+        call = LlamaCall(body, visitor=visitor, tokens=len(prompt) + most, limits=limits)
+        return RemoteGeneration(self.engine, call, len(prompt), dropped, splitter, longest_answer)
 
     def score_tokens(self, messages: Sequence[Message], answer: str, top_logprobs: int) -> list[TokenScore]:
         """One step for each token of the answer: the server tells likelihoods only of what it generates."""
@@ -89,12 +103,12 @@ class LlamaModel:
         return TokenScore(_text(own), float(own["logprob"]), tops)
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
-        return self.engine.prompts.encode(messages).tokens
+        return self.engine.prompts.encode(messages, thinking=False).tokens
 
 
-def request_body(prompt: list[int], sampling: Sampling, most: int) -> dict[str, Any]:
+def request_body(prompt: list[int], sampling: Sampling, most: int, defaults: SamplingDefaults) -> dict[str, Any]:
     """Only what is asked for: the server's own defaults would cut the distribution further."""
-    chosen = sampling.resolved(LlamaModel.sampling_defaults)
+    chosen = sampling.resolved(defaults)
     body: dict[str, Any] = {
         "prompt": prompt,
         "n_predict": most,

@@ -10,12 +10,11 @@ from transformers import PreTrainedTokenizerBase
 from app.errors import NotAModel
 from app.models.backends.openai_server.errors import RequestRefused
 from app.models.backends.openai_server.model import openai_messages
-from app.models.engine.prompt import EncodedPrompt, encode_with_literals
+from app.models.engine.prompt import EncodedPrompt, encode_with_literals, set_aside
 from app.models.engine.reasoning import format_of, switch_of
 from app.models.interface import Message
 from app.models.loading.turn_rules import TurnRules, probe
 
-FIRST_PLACEHOLDER = 0xF0000
 # Whatever may be a control token; the vocabulary decides.
 MARK = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,20}\]|◁[^◁▷\s]{1,20}▷|[\U000F0000-\U000FFFFD]")
 PLAIN_ENDS = ("\n\nuser:",)  # where a model that was never taught to chat would go on with our part
@@ -45,20 +44,15 @@ class GgufPrompts:
     def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> EncodedPrompt:
         """The prompt's tokens, the opening of the assistant's turn included."""
         literals: list[str] = []
-
-        def put_aside(found: re.Match[str]) -> str:
-            if len(found[0]) > 1 and not self._is_control(found[0]):
-                return found[0]
-            literals.append(found[0])
-            return chr(FIRST_PLACEHOLDER + len(literals) - 1)
-
         turns: list[Message] = []
         for turn in self._rules.mend(messages):
             content = turn["content"]
             if turn["role"] == "assistant" and self.reasoning is not None:
                 content = self.reasoning.without_reasoning(content)
-            turns.append({**turn, "content": MARK.sub(put_aside, content)})
+            turns.append({**turn, "content": set_aside(MARK, content, literals, self._is_control)})
         text = self._text(turns, thinking)
+        if thinking is False and self.reasoning is not None:
+            text += self.reasoning.skipped(text, self._switch is not None)
         is_open = self.reasoning is not None and self.reasoning.is_open(text)
         if not literals:
             return EncodedPrompt(self._tokenize(text, True, True), opens_reasoning=is_open)

@@ -94,10 +94,19 @@ class RemoteModel:
 
 
 class RemoteGeneration:
-    """See `interface.Generation`. Counts are estimates until the server reports its own."""
+    """See `interface.Generation`. Counts are estimates until the server reports its own.
+
+    `longest_answer` in tokens, without its reasoning; 0 where the server counts them itself.
+    """
 
     def __init__(
-        self, engine: RemoteEngine, call: Call, prompt_tokens: int, dropped: int, splitter: AnswerSplitter
+        self,
+        engine: RemoteEngine,
+        call: Call,
+        prompt_tokens: int,
+        dropped: int,
+        splitter: AnswerSplitter,
+        longest_answer: int = 0,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
@@ -106,6 +115,7 @@ class RemoteGeneration:
         self.finish_reason: FinishReason | None = None
         self._engine, self._call = engine, call
         self._splitter = splitter
+        self._longest_answer = longest_answer
         self._parts = self._read(self._splitter)
         self._pieces = answer_pieces(self._parts)
         engine.begin(call)
@@ -150,6 +160,9 @@ class RemoteGeneration:
                 parts = self._take(event, text)
                 if text.stopped:
                     self.finish_reason = "stop"
+                elif 0 < self._longest_answer <= self.completion_tokens - self.reasoning_tokens:
+                    parts += text.finish()
+                    self.finish_reason = "length"
                 yield from parts
         finally:
             if self.finish_reason is None:
@@ -158,9 +171,11 @@ class RemoteGeneration:
 
     def _take(self, chunk: Chunk, text: AnswerSplitter) -> list[Part]:
         self.prompt_tokens = chunk.prompt_tokens or self.prompt_tokens
-        self.completion_tokens = chunk.completion_tokens or self.completion_tokens + bool(chunk.text)
+        before, was_in_reasoning = self.completion_tokens, text.in_reasoning
+        self.completion_tokens = chunk.completion_tokens or before + bool(chunk.text)
         parts = text.push(chunk.text) if chunk.text else []
-        self.reasoning_tokens += sum(part.kind == "reasoning" for part in parts)
+        if was_in_reasoning or text.in_reasoning:
+            self.reasoning_tokens += self.completion_tokens - before
         return parts
 
     def _finish(self, text: AnswerSplitter, finish: str | None) -> None:

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,14 +15,15 @@ import pytest
 
 from app.errors import EngineFailed, PromptTooLong, UnknownModel
 from app.models.backends.llama_cpp.engine import LlamaEngine
-from app.models.backends.llama_cpp.gguf_file import BrokenGguf
+from app.models.backends.llama_cpp.gguf_file import BrokenGguf, GgufFacts, read_facts
 from app.models.backends.llama_cpp.process import LlamaRefused
 from app.models.catalog import bundled, known_models
 from app.models.engine.prompt import CannotSee
-from app.models.interface import Message, Sampling, TokenScoringModel
+from app.models.interface import Message, Sampling, SamplingDefaults, TokenScoringModel
 from app.models.registry.model_spec import RunsByLlama
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
+from bench.tiny_checkpoints import TEMPLATE
 
 NAME = "smollm2-135m"
 FRANCE: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
@@ -165,6 +167,34 @@ def test_a_typed_mark_of_turns_is_text_and_a_file_without_a_template_has_none(
         answer = bare.stream(FRANCE, Sampling(temperature=0, max_new_tokens=40))
         assert "im_end" not in "".join(answer) and answer.prompt_tokens < 15
     registry.unload(str(tmp_path / "bare.GGUF"))
+
+
+def test_a_file_that_thinks_has_a_budget_for_it_and_answers_at_once_where_nobody_asks(
+    registry: ModelRegistry, tmp_path: Path
+) -> None:
+    whole = bundled.gguf_file(known_models.find(NAME))
+    old = read_facts(whole.parent, whole.name, NAME).chat_template.encode()
+    thinks = (TEMPLATE + "{% if add_generation_prompt %}<think>\n{% endif %}").encode()
+    file = tmp_path / "thinks.gguf"
+    file.write_bytes(whole.read_bytes().replace(old, thinks.ljust(len(old)), 1))
+    with registry.lease(str(file)) as model:
+        assert model.thinking == "always"
+        sampling = Sampling(temperature=0, max_new_tokens=6, ignore_eos=True, max_reasoning_tokens=9, thinking=None)
+        thought = model.stream(FRANCE, sampling)
+        kinds = [part.kind for part in thought.parts()]
+        assert set(kinds) == {"reasoning", "answer"} and kinds == sorted(kinds, reverse=True)
+        assert (thought.finish_reason, "think>" in thought.reasoning) == ("length", False)
+        assert 9 <= thought.reasoning_tokens <= 14 and thought.completion_tokens - thought.reasoning_tokens == 6
+        plain = model.stream(FRANCE, replace(sampling, thinking=False))
+        assert "".join(plain) and (plain.reasoning, plain.completion_tokens) == ("", 6)
+    registry.unload(str(file))
+
+
+def test_a_file_tells_what_its_makers_sample_with() -> None:
+    told = {"general.sampling.temp": 0.6, "general.sampling.top_k": 20, "general.sampling.penalty_repeat": 1.05}
+    found = GgufFacts(told, 0, 0, 0).sampling_defaults
+    assert (found.temperature, found.top_p, found.top_k, found.repetition_penalty) == (0.6, 1.0, 20, 1.05)
+    assert GgufFacts({"general.sampling.temp": "hot"}, 0, 0, 0).sampling_defaults == SamplingDefaults(top_p=1.0)
 
 
 def test_it_is_neither_trained_nor_adapted_and_says_why(registry: ModelRegistry, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.errors import BadInput
 from app.finetune.data import Conversation
-from app.models.engine.prompt import control_tokens, encode_with_literals, set_aside
+from app.models.engine.prompt import PromptBuilder, control_tokens, encode_with_literals, set_aside
 
 IGNORED = -100  # label of a token that costs no loss
 
@@ -55,6 +55,11 @@ def encode(tokenizer: Any, conversation: Conversation, max_length: int, *, ended
         )
         ids, labels = ids[: cut + 1], labels[: cut + 1]
     return Encoded(ids[:max_length], labels[:max_length])
+
+
+def question_tokens(tokenizer: Any, question: str) -> list[int]:
+    """The prompt of one question, which a model answers without reasoning aloud first."""
+    return PromptBuilder(tokenizer, str(tokenizer.chat_template), 0).tokens([{"role": "user", "content": question}])
 
 
 class Rendered:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.finetune.data import Conversation
+from app.finetune.encoding import question_tokens
 from app.finetune.events import tell_phase
 from app.finetune.runs import write_json
 
@@ -57,15 +58,8 @@ class OwnAnswers:
         write_json(self.folder / FILE, found)
 
     def _answers(self, model: Any, questions: Sequence[str]) -> list[tuple[str, bool]]:
-        asked = [[{"role": "user", "content": question}] for question in questions]
-        prompts = self.tokenizer.apply_chat_template(
-            asked,
-            add_generation_prompt=True,
-            padding=True,
-            return_tensors="pt",
-            return_dict=True,
-            tokenizer_kwargs={"padding_side": "left"},
-        ).to(model.device)
+        asked = [question_tokens(self.tokenizer, question) for question in questions]
+        prompts = self.tokenizer.pad({"input_ids": asked}, padding_side="left", return_tensors="pt").to(model.device)
         ends = model.generation_config.eos_token_id
         ends = {ends} if isinstance(ends, int) else set(ends or ())
         output = model.generate(

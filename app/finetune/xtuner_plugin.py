@@ -20,7 +20,7 @@ from xtuner.registry import BUILDER
 
 from app.finetune import events
 from app.finetune.data import Conversation
-from app.finetune.encoding import IGNORED, Encoded, encode
+from app.finetune.encoding import IGNORED, Encoded, encode, question_tokens
 from app.finetune.own_answers import with_own_answers
 from app.models.catalog import known_models
 from app.models.loading import loader
@@ -160,19 +160,15 @@ class SampleHook(EvaluateChatHook):
     def _eval_language(self, _runner: Any, model: Any, device: Any, max_new_tokens: int | None = None, *_: Any) -> None:
         samples = []
         for question in self.evaluation_inputs:
-            prompt = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": question}],
-                add_generation_prompt=True,
-                return_tensors="pt",
-                return_dict=True,
-            ).to(device)
+            prompt = torch.tensor([question_tokens(self.tokenizer, question)], device=device)
             output = model.generate(
-                **prompt,
+                prompt,
+                attention_mask=torch.ones_like(prompt),
                 max_new_tokens=min(self.max_new_tokens, max_new_tokens or self.max_new_tokens),
                 do_sample=False,
                 pad_token_id=self.gen_config.pad_token_id,
             )
-            answer = self.tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+            answer = self.tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True)
             # the last character may be cut where the answer is
             samples.append({"question": question, "answer": answer.rstrip("\ufffd")})
         self.run.tell("samples", step=self.step, samples=samples)

@@ -32,6 +32,10 @@ _UNSUPPORTED = (
     "trainable_token_indices",
     "alora_invocation_tokens",
     "use_qalora",
+    "use_bdlora",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
 )
 
 

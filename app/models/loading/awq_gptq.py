@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from app.models.loading.checkpoint import PACKED_PARTS, Weight, is_unpacked
+from app.models.loading.checkpoint import PACKED_PARTS, Weight, is_scaled, is_unpacked, quantisation
 from app.models.loading.errors import UnknownQuantisation
 
 AWQ_ORDER = (0, 4, 1, 5, 2, 6, 3, 7)  # where output n of eight stands in its int32
@@ -52,9 +52,9 @@ def packing_of(raw: dict[str, Any], name: str) -> Packing | None:
 
     Raises UnknownQuantisation for AWQ and GPTQ of other widths.
     """
-    if not is_unpacked(raw):
+    about = quantisation(raw)
+    if not is_unpacked(raw) or is_scaled(about):
         return None
-    about = raw["quantization_config"]
     kind = about["quant_method"]
     bits = int(about.get("bits") or about.get("w_bit") or 4)
     group = int(about.get("group_size") or about.get("q_group_size") or 128)
@@ -67,8 +67,9 @@ def packing_of(raw: dict[str, Any], name: str) -> Packing | None:
 
 def refuse_unknown_quantisation(raw: dict[str, Any], name: str) -> None:
     """For a checkpoint whose method needs a library that is not there. Raises UnknownQuantisation."""
-    kind = str((raw.get("quantization_config") or {}).get("quant_method", ""))
-    library = LIBRARIES.get(kind)
+    about = quantisation(raw)
+    kind = str(about.get("quant_method", ""))
+    library = None if is_unpacked(raw) else LIBRARIES.get(kind)
     if library and find_spec(library) is None:
         raise UnknownQuantisation(name=name, kind=kind)
 

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from app.errors import NotAModel
 from app.models.catalog.known_models import ChatFormat
+from app.models.loading.errors import first_line
 from app.models.loading.turn_rules import TurnRules, probe
 
 _INTERNLM = (
@@ -56,13 +57,20 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, n
         return ours
     if chat_format and _conversation(tokenizer, own) == _conversation(tokenizer, ours):
         return ours
-    try:
-        _render(tokenizer, own, [{"role": "user", "content": "A"}])
-    except Exception as error:  # whatever its author or jinja makes of it
-        if turn_rules(tokenizer, own) is None:
-            log.warning("the chat template of %s cannot be used", name, exc_info=True)
-            raise BrokenTemplate(name=name, reason=str(error).strip().partition("\n")[0][:200]) from error
+    if turn_rules(tokenizer, own) is None:
+        reason = _fault(tokenizer, own)
+        log.warning("the chat template of %s cannot be used: %s", name, reason)
+        raise BrokenTemplate(name=name, reason=reason)
     return str(own)
+
+
+def _fault(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    """Why a template refuses a single user turn."""
+    try:
+        _render(tokenizer, template, [{"role": "user", "content": "A"}])
+    except Exception as error:  # whatever its author or jinja makes of it
+        return first_line(error)
+    return "it leaves out what the user says"
 
 
 def turn_rules(tokenizer: PreTrainedTokenizerBase, template: str) -> TurnRules | None:

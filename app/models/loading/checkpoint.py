@@ -16,6 +16,7 @@ from typing import Any
 from app.errors import NotAModel
 
 EMBEDDINGS = ("embed_tokens.weight", "tok_embeddings.weight", "lm_head.weight", "output.weight")
+SCALED_FORMATS = ("float-quantized", "int-quantized", "naive-quantized")  # of compressed-tensors: each number alone
 PACKED_PARTS = (".qweight", ".qzeros", ".scales", ".g_idx")  # of an AWQ or GPTQ weight
 _DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _LARGEST_HEADER = 100 * 2**20
@@ -77,10 +78,30 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     return config
 
 
+def quantisation(config: dict[str, Any]) -> dict[str, Any]:
+    """What a config says of packed weights; empty where they are ordinary."""
+    about = config.get("quantization_config")
+    return about if isinstance(about, dict) else {}
+
+
 def is_unpacked(config: dict[str, Any]) -> bool:
-    """Whether its weights are AWQ or GPTQ and their own library is not there: they are unpacked while they are read."""
-    about = config.get("quantization_config") or {}
-    return about.get("quant_method") in ("awq", "gptq") and find_spec("gptqmodel") is None
+    """Whether its weights are packed and unpacked while they are read: AWQ and GPTQ where their own library is not
+    there, FP8 and INT8."""
+    about = quantisation(config)
+    if about.get("quant_method") in ("awq", "gptq"):
+        return find_spec("gptqmodel") is None
+    return is_scaled(about)
+
+
+def is_scaled(about: dict[str, Any]) -> bool:
+    """Whether a quantization_config means numbers of 8 bits with scales, and no zero points."""
+    if about.get("quant_method") != "compressed-tensors":
+        return about.get("quant_method") == "fp8"
+    groups = about.get("config_groups")
+    if about.get("format") not in SCALED_FORMATS or not isinstance(groups, dict) or find_spec("compressed_tensors"):
+        return False
+    weights = [group.get("weights") or {} for group in groups.values()]
+    return all(one.get("num_bits") == 8 and one.get("symmetric", True) for one in weights)
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:
@@ -187,6 +208,9 @@ def _open_pickle(file: Path, name: str) -> Iterator[tuple[str, Weight]]:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise BrokenWeights(name=name, file=file.name) from error
     names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    content = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+        raise BrokenWeights(name=name, file=file.name)
     for key, tensor in content.items():
         yield key, Weight(partial(tensor.view, tensor.shape), tuple(tensor.shape), names.get(tensor.dtype, "I64"))
 

@@ -37,9 +37,9 @@ class WeightsAreNotNumbers(NotAModel):
 
 
 class UnknownQuantisation(NotAModel):
-    zh = "模型 {name} 的量化格式 {kind} 不受支持。支持 AWQ 和 GPTQ 的 4 位、8 位权重；或请选择未量化的版本。"
+    zh = "模型 {name} 的量化格式 {kind} 不受支持。支持 AWQ、GPTQ 的 4 位和 8 位权重以及 FP8；或请选择未量化的版本。"
     en = (
-        "The quantisation {kind} of the model {name} is not supported. AWQ and GPTQ at 4 or 8 bits are;"
+        "The quantisation {kind} of the model {name} is not supported. AWQ and GPTQ at 4 or 8 bits and FP8 are;"
         " or choose the version that is not quantised."
     )
 

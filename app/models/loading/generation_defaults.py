@@ -4,6 +4,7 @@ What else stands there (beams, several answers at once, stop strings) is a reque
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def token_ids(value: object) -> set[int]:
 
 def _number(values: dict[str, Any], name: str, usual: float, above: float = -1) -> float:
     value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value <= above:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return usual
+    if value < 0 or value <= above:
         return usual
     return float(value)

@@ -1,7 +1,6 @@
 """Model loader: a checkpoint folder to a model in memory, never running code that came with the files."""
 
 import logging
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from app.models.interface import ReportProgress, SamplingDefaults
 from app.models.loading import internlm
 from app.models.loading.awq_gptq import packing_of, refuse_unknown_quantisation, unpacked
 from app.models.loading.chat_templates import FORMATS, TURN_ENDS, chat_template, turn_rules
-from app.models.loading.checkpoint import Weight, open_weights, read_config
+from app.models.loading.checkpoint import Weight, is_scaled, is_unpacked, open_weights, quantisation, read_config
 from app.models.loading.cpu_quantization import narrow_config
 from app.models.loading.errors import (
     CannotBeLoaded,
@@ -45,10 +44,10 @@ from app.models.loading.errors import (
 )
 from app.models.loading.generation_defaults import only_tokens, read_generation_config, sampling_defaults, token_ids
 from app.models.loading.internlm_tokenizer import load_tokenizer
+from app.models.loading.scaled_weights import unscaled
 from app.models.loading.turn_rules import TurnRules, probe
 
 log = logging.getLogger(__name__)
-WEIGHT_NAME = re.compile(r"[\w.]+\.(?:weight|bias)\b")
 UNSTATED_CONTEXT_TOKENS = 2048  # for configs that name no length, such as those of Bloom and Mamba
 LENGTHS = ("max_position_embeddings", "max_sequence_length", "max_seq_len", "seq_length", "n_positions", "n_ctx")
 WRITERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration", "HeadModel")  # how their classes end
@@ -96,7 +95,8 @@ def load(
     tokenizer = _tokenizer(raw, folder, card)
     processor = load_processor(folder, config, tokenizer, card.name) if is_multimodal(config) else None
     template = str(processor.chat_template) if processor else _template(tokenizer, raw, card)
-    model = _build(config, weights, card, device, choose_dtype(dtype, device), quantise)
+    packed = getattr(config, "quantization_config", None)  # by a library that is there: not packed a second time
+    model = _build(config, weights, card, device, choose_dtype(dtype, device), None if packed else quantise)
     generation = read_generation_config(folder)
     stops = _stop_ids(card, tokenizer, model, generation, template)
     model.generation_config = only_tokens(generation)
@@ -144,12 +144,12 @@ def _describe(
     raw: dict[str, Any], folder: Path, card: ModelCard, on_progress: ReportProgress
 ) -> tuple[PreTrainedConfig, dict[str, Weight]]:
     weights = open_weights(folder, card.name, on_progress)
-    packing = packing_of(raw, card.name)
-    if packing is not None:
+    kind, about = str(raw.get("model_type", "?")), quantisation(raw)
+    refuse_unknown_quantisation(raw, card.name)
+    if (packing := packing_of(raw, card.name)) is not None:
         weights = unpacked(weights, packing)
-    kind = str(raw.get("model_type", "?"))
-    if packing is None:
-        refuse_unknown_quantisation(raw, card.name)
+    elif is_scaled(about):
+        weights = unscaled(weights, about)
     if kind in internlm.KINDS:
         return internlm.llama_config(raw, card.name), internlm.llama_weights(raw, weights)
     if kind not in CONFIG_MAPPING:
@@ -159,7 +159,7 @@ def _describe(
     except Exception as error:  # what transformers raises for values that it does not know is of every kind
         log.warning("the config.json of %s cannot be used", card.name, exc_info=True)
         raise UnusableConfig(name=card.name, reason=first_line(error)) from error
-    if packing is not None:
+    if is_unpacked(raw) or (not about and hasattr(config, "quantization_config")):
         del config.quantization_config
     can_chat = is_multimodal(config) or (
         type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not type(config)().is_encoder_decoder
@@ -198,19 +198,17 @@ def _build(
             device_map={"": device},
             quantization_config=_quantisation(quantise, dtype, device),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, by name
         )
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # transformers has no kind of its own for what it cannot load
         log.warning("%s could not be loaded", card.name, exc_info=True)
-        if "mismatch" in str(error):
-            weight = WEIGHT_NAME.search(str(error))
-            raise WeightsDoNotMatch(name=card.name, example=weight[0] if weight else "config.json") from None
         raise CannotBeLoaded(name=card.name, example=str(error).strip().rpartition("\n")[2][:200]) from None
     # What is missing would be filled with random numbers and talk nonsense.
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise WeightsDoNotMatch(name=card.name, example=missing[0])
+    unfit = sorted({*report["missing_keys"], *(str(key) for key, *_ in report["mismatched_keys"])})
+    if unfit:
+        raise WeightsDoNotMatch(name=card.name, example=unfit[0])
     return model
 
 

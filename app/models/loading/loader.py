@@ -61,7 +61,17 @@ ENCODERS: tuple[str, ...] = (
     "data2vec-text",
     "ernie",
 )
-ENCODERS += ("megatron-bert", "mobilebert", "rembert", "roberta-prelayernorm", "roformer", "xmod", "big_bird", "xlm")
+ENCODERS += (
+    "megatron-bert",
+    "mobilebert",
+    "rembert",
+    "roberta-prelayernorm",
+    "roformer",
+    "xmod",
+    "big_bird",
+    "xlm",
+    "roc_bert",
+)
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,10 @@ FURTHER: dict[str, dict[str, Any]] = {
     "codegen": {"rotary_dim": 16},
     "cohere_compass_text": {
         "layer_types": ["sliding_attention", "full_attention"],
-        "rope_parameters": dict.fromkeys(
-            ("sliding_attention", "full_attention"), {"rope_type": "default", "rope_theta": 10000.0}
-        ),
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "full_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
     },
     "cwm": {"bos_token_id": 0},
     "dbrx": {

@@ -51,26 +51,26 @@ log = logging.getLogger(__name__)
 UNSTATED_CONTEXT_TOKENS = 2048  # for configs that name no length, such as those of Bloom and Mamba
 LENGTHS = ("max_position_embeddings", "max_sequence_length", "max_seq_len", "seq_length", "n_positions", "n_ctx")
 WRITERS = ("CausalLM", "LMHeadModel", "ForConditionalGeneration", "HeadModel")  # how their classes end
-ENCODERS: tuple[str, ...] = (
-    "bert",
-    "roberta",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "electra",
-    "camembert",
-    "data2vec-text",
-    "ernie",
-)
-ENCODERS += (
-    "megatron-bert",
-    "mobilebert",
-    "rembert",
-    "roberta-prelayernorm",
-    "roformer",
-    "xmod",
-    "big_bird",
-    "xlm",
-    "roc_bert",
+ENCODERS = frozenset(
+    (
+        "bert",
+        "big_bird",
+        "camembert",
+        "data2vec-text",
+        "electra",
+        "ernie",
+        "megatron-bert",
+        "mobilebert",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roc_bert",
+        "roformer",
+        "xlm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    )
 )
 
 

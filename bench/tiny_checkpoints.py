@@ -13,7 +13,7 @@ TEMPLATE = (
 )
 MARKS = ("<|im_start|>", "<|im_end|>")
 WINDOW = 48
-LARGEST = 20_000_000  # parameters
+LARGEST = 50_000_000  # parameters
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
 SIZES: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "embed_dim", "dim", "lru_width"), 64),
@@ -31,6 +31,8 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("sliding_window", "attention_window_size", "attention_chunk_size", "local_window"), WINDOW),
     "word_embed_proj_dim": 64,
     "num_kv_shared_layers": 0,
+    "hidden_size_per_layer_input": 16,
+    "laurel_rank": 8,
     "original_max_position_embeddings": 512,
 }
 
@@ -62,8 +64,18 @@ FURTHER: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "mamba2": {"num_heads": 8},
     "ministral": {"head_dim": 16},
-    "modernbert-decoder": {"pad_token_id": 0},
-    "zamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 4},
+    "modernbert-decoder": {"pad_token_id": 0, "bos_token_id": 0},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 16,
+        "indexer_budget": 16,
+        "indexer_compress_ratio": 4,
+        "ngram_vocab_size_base": 64,
+    },
+    "recurrent_gemma": {"num_hidden_layers": 3},
+    "zamba": {"mamba_dt_rank": 4},
+    "zaya": {"num_experts_per_tok": 1},
 }
 
 
@@ -99,6 +111,8 @@ def tiny_config(kind: str, vocabulary: int, **more: Any) -> Any:
     if "qk_rope_head_dim" in small and "head_dim" in small:  # the head that positions turn
         small["head_dim"] = small["qk_rope_head_dim"]
     small |= {"vocab_size": vocabulary, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+    if _has(usual, "vocab_size_per_layer_input"):
+        small["vocab_size_per_layer_input"] = vocabulary
     layers = list(getattr(usual, "layer_types", None) or ())
     if layers and _has(usual, "layer_types"):
         kinds = list(dict.fromkeys(layers))

@@ -19,7 +19,7 @@ from app.models.engine.proof import check_generate, check_plain
 from app.models.loading.loader import LoadedModel
 
 log = logging.getLogger(__name__)
-PROOF = 1  # counts up when the proof or the batch changes, so that all models prove themselves anew
+PROOF = 2  # counts up when the proof or the batch changes, so that all models prove themselves anew
 IDENTIFYING = ("*.json", "*.safetensors", "*.bin", "*.model")
 
 

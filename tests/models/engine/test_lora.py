@@ -45,7 +45,7 @@ KINDS: dict[str, dict[str, object]] = {
         "rank_pattern": {"down_proj": 3},
         "alpha_pattern": {"layers.1.mlp.down_proj": 5},
     },
-    "dora": {"r": 4, "target_modules": ["q_proj", "up_proj", "lm_head"], "use_dora": True},
+    "dora": {"r": 4, "target_modules": ["q_proj", "up_proj", "down_proj"], "use_dora": True},
 }
 
 

@@ -1,15 +1,21 @@
 """What is loaded from a folder, and what is refused without running anything in it."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import InternLM3Config, LlamaForCausalLM
 
 from app.models.catalog import known_models
-from app.models.loading.errors import UnknownArchitecture
+from app.models.loading.chat_templates import BrokenTemplate
+from app.models.loading.checkpoint import BrokenWeights
+from app.models.loading.errors import UnknownArchitecture, UnusableConfig, WeightsDoNotMatch
 from app.models.loading.loader import load
+from bench.tiny_checkpoints import save_tiny
 from tests.models.loading import original_internlm as original
 
 
@@ -69,3 +75,29 @@ def test_a_model_that_was_never_taught_to_chat_gets_a_plain_format(tmp_path: Pat
         messages, chat_template=loaded.chat_template, tokenize=False, add_generation_prompt=True
     )
     assert shown == "<|im_start|>user: Hi\n\nassistant:"
+
+
+def test_what_cannot_be_used_is_a_sentence_in_both_languages(tmp_path: Path) -> None:
+    whole = save_tiny("llama", tmp_path / "whole")
+    weights = load_file(whole / "model.safetensors")
+
+    def spoilt(name: str) -> Path:
+        return Path(shutil.copytree(whole, tmp_path / name))
+
+    silent, nested, narrow, endless = (spoilt(name) for name in ("silent", "nested", "narrow", "endless"))
+    (silent / "chat_template.jinja").write_text("{# says nothing #}")
+    (nested / "model.safetensors").unlink()
+    torch.save({"epoch": 3, "model": weights}, nested / "pytorch_model.bin")
+    save_file({**weights, "model.norm.weight": torch.ones(7)}, narrow / "model.safetensors", {"format": "pt"})
+    config = json.loads((endless / "config.json").read_text())
+    (endless / "config.json").write_text(json.dumps({**config, "hidden_size": None}))
+    for folder, error in (
+        (silent, BrokenTemplate),
+        (nested, BrokenWeights),
+        (narrow, WeightsDoNotMatch),
+        (endless, UnusableConfig),
+    ):
+        with pytest.raises(error) as refusal:
+            load(folder, known_models.find(str(folder)), "cpu", "float32", None, lambda *_: None)
+        told = refusal.value.text("zh").replace(str(folder), "")
+        assert not re.search(r"[a-z]+ [a-z]+ [a-z]+", told), "a library's English in a Chinese sentence"

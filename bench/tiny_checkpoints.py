@@ -39,7 +39,7 @@ SIZES: dict[str, Any] = {
 
 # What some architectures need beside, so that two layers are enough and their kinds are all there.
 FURTHER: dict[str, dict[str, Any]] = {
-    "bamba": {"mamba_n_heads": 16, "mamba_d_head": 8},
+    "bamba": {"mamba_n_heads": 16, "mamba_d_head": 8, "attn_layer_indices": [1]},
     "codegen": {"rotary_dim": 16},
     "cohere_compass_text": {
         "layer_types": ["sliding_attention", "full_attention"],
@@ -105,7 +105,7 @@ def tiny_config(kind: str, vocabulary: int, **more: Any) -> Any:
     cls = CONFIG_MAPPING[kind]
     usual = cls()
     small = {name: size for name, size in SIZES.items() if _has(usual, name)}
-    if _has(usual, "num_key_value_heads"):
+    if hasattr(usual, "num_key_value_heads"):
         heads = "num_attention_heads" if "kv_lora_rank" in small else "num_key_value_heads"
         small["num_key_value_heads"] = SIZES[heads]
     if "qk_rope_head_dim" in small and "head_dim" in small:  # the head that positions turn

@@ -49,7 +49,7 @@ def test_everything_that_is_asked_for_reaches_the_model() -> None:
         ("assistant", "c"),
         ("user", "d"),
     ]
-    drawn = Sampling(temperature=0, top_p=0.5, max_new_tokens=7, seed=4, stop=("x", "y"))
+    drawn = Sampling(temperature=0, top_p=0.5, max_new_tokens=7, seed=4, stop=("x", "y"), thinking=None)
     assert wanted.sampling_for(100) == drawn
     assert (wanted.options.stream, wanted.options.include_usage) == (True, True)
 

@@ -76,7 +76,7 @@ def test_a_setting_out_of_range_is_named(option: dict[str, Any]) -> None:
 def test_defaults_and_given_settings() -> None:
     assert chat_request("hi").sampling == Sampling(thinking=None)
     given = chat_request("hi", None, model="m", system="s", temperature=0, top_p=1, max_new_tokens=5.0, seed=" 7 ")
-    assert given.sampling == Sampling(temperature=0, top_p=1, max_new_tokens=5, seed=7)
+    assert given.sampling == Sampling(temperature=0, top_p=1, max_new_tokens=5, seed=7, thinking=None)
     assert (given.model, given.system) == ("m", "s")
     assert chat_request("hi", seed="").sampling.seed is None
 

@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "parallel layers": ("gpt_neox", {}, "batched"),
     "layers that drop keyword arguments": ("nemotron", {}, "one at a time"),
     "differential attention": ("diffllama", {}, "one at a time"),
-    "latent attention": ("deepseek_v3", {}, "one at a time"),
+    "latent attention": ("deepseek_v3", {}, "batched"),
     "state space": ("mamba", {}, "one at a time"),
     "biased attention, no length": ("bloom", {}, "one at a time"),
     "an encoder": ("bert", {}, "refused"),

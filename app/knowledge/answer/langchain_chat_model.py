@@ -41,7 +41,7 @@ class RegistryChatModel(BaseChatModel):
 
     @classmethod
     def of(cls, registry: Registry, name: str, sampling: Sampling, visitor: str = "") -> "RegistryChatModel":
-        """The model `name` with this sampling."""
+        """The model `name` with this sampling, without reasoning: nobody would see it."""
         return cls(
             registry=registry,
             name_in_registry=name,
@@ -49,7 +49,6 @@ class RegistryChatModel(BaseChatModel):
             top_p=sampling.top_p,
             max_tokens=sampling.max_new_tokens,
             seed=sampling.seed,
-            thinking=sampling.thinking,
             visitor=visitor,
         )
 

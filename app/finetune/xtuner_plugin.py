@@ -162,7 +162,7 @@ class SampleHook(EvaluateChatHook):
         for question in self.evaluation_inputs:
             prompt = torch.tensor([question_tokens(self.tokenizer, question)], device=device)
             output = model.generate(
-                prompt,
+                input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
                 max_new_tokens=min(self.max_new_tokens, max_new_tokens or self.max_new_tokens),
                 do_sample=False,

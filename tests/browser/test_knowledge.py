@@ -134,7 +134,7 @@ def test_a_citation_opens_the_pages_of_the_pdf_with_the_words_marked(visit: Call
     ask(page, QUESTION)
     page.locator("#knowledge-chat blockquote a").first.click()
     opened = page.frame_locator("#document iframe")
-    opened.locator(".words mark").first.wait_for()
+    opened.locator(".words mark").first.wait_for(timeout=90_000)  # pdf.js starts
     assert "".join(opened.locator(".words mark").all_inner_texts()) == "4 比特量化把显存降到三成。"
     assert opened.locator("#place").inner_text() == "2 / 2"
     opened.locator("#as-text").click()

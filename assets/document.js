@@ -24,7 +24,7 @@ const letters = (text) => {
   let at = 0;
   for (const character of text) {
     for (const letter of character.normalize("NFKC").toLowerCase())
-      if (!/[\s\u00ad\u2010-\u2015\u200b-\ufeff-]/.test(letter)) { kept.push(letter); places.push(at); }
+      if (!/[\s\u00ad\u2010-\u2015\u200b-\u200d\ufeff-]/.test(letter)) { kept.push(letter); places.push(at); }
     at += character.length;
   }
   return {text: kept.join(""), places};

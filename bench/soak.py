@@ -48,7 +48,8 @@ class Told:
 def endpoint(client: httpx.Client, name: str, data: list[Any], *, read: bool = True) -> int:
     sent = client.post(f"/gradio_api/call/{name}", json={"data": data})
     if sent.status_code == 200 and read:
-        client.get(f"/gradio_api/call/{name}/{sent.json()['event_id']}")
+        told = client.get(f"/gradio_api/call/{name}/{sent.json()['event_id']}").text
+        return 500 if "An internal error" in told else sent.status_code
     return sent.status_code
 
 

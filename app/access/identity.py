@@ -95,10 +95,11 @@ def belongs(owner: str, visitor: str) -> bool:
 
 def token_in(headers: Mapping[str, str]) -> str | None:
     """The secret that a client sends of its own accord, in the header or the cookie. Raises BadToken for a weak one."""
-    return _header_token(headers) or _cookie_token(headers)
+    return header_token(headers) or _cookie_token(headers)
 
 
-def _header_token(headers: Mapping[str, str]) -> str | None:
+def header_token(headers: Mapping[str, str]) -> str | None:
+    """The secret in the header alone, which no page of another site can send. Raises BadToken for a weak one."""
     token = headers.get(TOKEN_HEADER)
     if token is not None and not TOKEN.fullmatch(token):
         raise BadToken
@@ -137,7 +138,7 @@ class Identifier:
         """
         if login:
             return Login(login)
-        secret = _header_token(headers) or page_secret or _cookie_token(headers)
+        secret = header_token(headers) or page_secret or _cookie_token(headers)
         return guest_of(secret) if secret else self._passing(session, host)
 
     def _passing(self, session: str, host: str) -> Guest:

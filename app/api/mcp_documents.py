@@ -7,6 +7,7 @@ from typing import Annotated
 import anyio
 from pydantic import Field
 
+from app.access.identity import ApiKey
 from app.api.authentication import Caller
 from app.api.mcp_calls import ModelName, ToolContext, caller_of, request_of, usable_model
 from app.api.routes import Api, language_of
@@ -103,4 +104,4 @@ class DocumentTools:
 
 
 def _owner(caller: Caller) -> Owner:
-    return Owner(caller.owner) if caller.owner else Owner(caller.visitor, guest=True)
+    return Owner(caller.visitor, guest=not isinstance(caller.visitor, ApiKey))

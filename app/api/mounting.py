@@ -27,7 +27,7 @@ class Mounted:
 def mount(services: "Services") -> Mounted:
     """Raises SettingsError for keys that cannot be read."""
     settings = services.settings
-    callers = Authentication(read_keys(settings.api_keys), bool(settings.auth))
+    callers = Authentication(read_keys(settings.api_keys), bool(settings.auth), services.sessions.addresses)
     api = Api(services.registry, callers, services.registry.may_use, settings.api_lenient)
     embeddings = EmbeddingRoutes(callers, services.knowledge, lenient=settings.api_lenient)
     known = api_routes(api, embeddings)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from secrets import token_hex
 from typing import Any
 
+from gradio.blocks import BlockFunction
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -114,7 +115,7 @@ class GradioGuard:
             return
         receive = request.receive
         if request.method == "POST" and "upload" not in path:
-            receive = await self._checked(request)
+            receive = await self._checked(request, answer)
         elif found := RESULT.fullmatch(path):
             self._claim(request, _session_of_event(request, found[1]))
         elif "session_hash" in request.query_params:
@@ -134,7 +135,7 @@ class GradioGuard:
             if isinstance(states, SessionStates):
                 states.closed(session)
 
-    async def _checked(self, request: Request) -> Receive:
+    async def _checked(self, request: Request, answer: "_Answer") -> Receive:
         """The request's body read and looked through; returns it to be read again."""
         self._holder(request)
         raw = await _read(request)
@@ -142,7 +143,7 @@ class GradioGuard:
         if isinstance(session := body.get("session_hash"), str):
             self._claim(request, session)
         if EVENT.fullmatch(request.scope["path"]):
-            _check_event(request, body)
+            answer.is_of_page = _checked_event(request, body).api_visibility == "private"
         return _replayed(raw, request.receive)
 
     def _claim(self, request: Request, session: str) -> None:
@@ -165,6 +166,7 @@ class _Answer:
     def __init__(self, send: Send, request: Request, frames: str) -> None:
         self._send, self._request, self._frames = send, request, frames
         self.has_begun = False
+        self.is_of_page = False  # an event of the page: no program needs to know what its inputs are
         self._failed = b""
 
     async def send(self, message: Message) -> None:
@@ -194,6 +196,8 @@ class _Answer:
             told = None
         bug = told in (Unexpected().text("zh"), Unexpected().text("en"))
         error = BadInput(reason_zh=told, reason_en=told) if told else WrongRequest(what="data")
+        if bug and self.is_of_page:
+            error, bug = WrongRequest(what="data"), False
         self._failed = b""
         await self.refuse(error, 500 if bug else 422)
 
@@ -253,8 +257,8 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _check_event(request: Request, body: Mapping[str, Any]) -> None:
-    """Raises NoSuchEvent or WrongRequest for what gradio would fail at."""
+def _checked_event(request: Request, body: Mapping[str, Any]) -> BlockFunction:
+    """Which event is meant. Raises NoSuchEvent or WrongRequest for what gradio would fail at."""
     functions, path = request.app.get_blocks().fns, request.scope["path"].rstrip("/")
     number, name = body.get("fn_index"), path.rpartition("/")[2]
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
@@ -269,6 +273,7 @@ def _check_event(request: Request, body: Mapping[str, Any]) -> None:
         data, needed = body.get("data"), sum(not block.skip_api for block in meant.inputs)
         if not isinstance(data, list) or len(data) < needed:
             raise WrongRequest(what="data")
+    return meant
 
 
 def _replayed(raw: bytes, receive: Receive) -> Receive:

@@ -215,7 +215,12 @@ class Page:
             with dialog(language):
                 visitor = self.visitor(request, language, secret)
                 with self._held(visitor, endpoint, holds):
-                    yield visitor, checked(values)
+                    taken = checked(values)
+                    try:
+                        yield visitor, taken
+                    except (TypeError, ValueError, LookupError, AttributeError):
+                        checked_inputs(parameters, hints, taken)  # raises WrongKind: a page's own values need no check
+                        raise
 
         def call(*arguments: Any) -> Any:
             with entered(arguments) as (visitor, values):

@@ -18,7 +18,7 @@ from mcp.types import CancelledNotification, CancelledNotificationParams, Client
 from starlette.applications import Starlette
 
 from app.access.api_keys import read_keys
-from app.access.identity import Login
+from app.access.identity import Login, guest_of
 from app.access.session_limits import SessionLimits
 from app.agent.sandbox.probe import probe
 from app.agent.service import AgentService
@@ -79,8 +79,8 @@ def serving(
 
 
 @asynccontextmanager
-async def session_at(url: str, key: str = "") -> AsyncIterator[ClientSession]:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+async def session_at(url: str, key: str = "", token: str = "") -> AsyncIterator[ClientSession]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {"x-studio-visitor": token} if token else {}
     async with (
         httpx.AsyncClient(headers=headers, timeout=60) as http,
         streamable_http_client(url, http_client=http) as (incoming, outgoing, _),
@@ -285,6 +285,23 @@ def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Pat
         asyncio.run(use(url))
     knowledge.close()
     assert {visitor for _, _, visitor in model.prompts} == {"ada"}
+
+
+def test_a_program_with_a_token_and_no_key_is_the_guest_of_that_token(folder: Path) -> None:
+    registry = FakeRegistry(FakeModel("tiny"))
+    knowledge = KnowledgeService(registry, folder, embedder="words", lease_embedder=lease_of(lambda _: WordEmbedder()))
+    knowledge.make(Owner(guest_of("c" * 32), guest=True), "notes")
+
+    async def use(url: str) -> None:
+        for token, seen in (("c" * 32, ["notes"]), ("d" * 32, []), ("", [])):
+            async with session_at(url, token=token) as session:
+                listed = await session.call_tool("list_collections", {})
+                assert [block.text for block in listed.content] == seen
+
+    with serving(registry, folder, knowledge) as url:
+        asyncio.run(use(url))
+        assert httpx.post(url, json={}, headers={"x-studio-visitor": "short"}).status_code == 400
+    knowledge.close()
 
 
 @pytest.mark.parametrize("header", ["Host", "Origin"])

@@ -1,5 +1,6 @@
 """Vector index in Chroma, embedded in a folder of ours or on a Chroma server by URL."""
 
+import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 from app.errors import SettingsError
 from app.knowledge.retrieve.embedders import Vectors
 
+PAUSES_S = (0.05, 0.5)  # before Chroma is asked again
 OPEN_INDEXES = 8  # a shard of Chroma's cache; in all at most 64 vector indexes stay open, four files each
 BATCH = 2000  # ids in one request; Chroma's own limit is above 5000
 Key = tuple[int, int]  # version of a file, number of the passage in it
@@ -74,10 +76,21 @@ class VectorIndex:
     def nearest(self, vector: Vectors, limit: int, files: Sequence[int] | None) -> list[tuple[Key, float]]:
         """The closest passages with their cosine, best first."""
         chosen: Any = {"file": {"$in": list(files)}} if files is not None else None
-        reply = self._collection.query(query_embeddings=[vector], n_results=limit, where=chosen, include=["distances"])
+        reply = self._query(query_embeddings=[vector], n_results=limit, where=chosen, include=["distances"])
         return [
             (_key(name), 1 - distance) for name, distance in zip(reply["ids"][0], reply["distances"][0], strict=True)
         ]
+
+    def _query(self, **asked: Any) -> Any:
+        """Among many open indexes Chroma finds one not on the disk now and then, and finds it when asked again."""
+        from chromadb.errors import InternalError
+
+        for pause in PAUSES_S:
+            try:
+                return self._collection.query(**asked)
+            except InternalError:
+                time.sleep(pause)
+        return self._collection.query(**asked)
 
     def keys(self) -> list[Key]:
         """Everything it holds."""

@@ -23,7 +23,13 @@ from app.access.identity import TOKEN_COOKIE, guest_of, token_in
 from app.errors import BadInput, StudioError, Unexpected
 from app.settings import Settings
 from app.texts import chosen_language
-from app.web.gradio_sessions import OtherVisitorsPage, SessionClaims, SessionStates, TooManyOpenPages
+from app.web.gradio_sessions import (
+    OtherVisitorsPage,
+    SessionClaims,
+    SessionStates,
+    TooManyOpenPages,
+    TooManySessions,
+)
 
 log = logging.getLogger(__name__)
 PREFIX = "/gradio_api/"
@@ -70,7 +76,12 @@ class NotLoggedIn(StudioError):
     en = "Log in first."
 
 
-STATUS: dict[type[StudioError], int] = {OtherVisitorsPage: 403, TooManyOpenPages: 429, NotLoggedIn: 401}
+STATUS: dict[type[StudioError], int] = {
+    OtherVisitorsPage: 403,
+    TooManyOpenPages: 429,
+    TooManySessions: 429,
+    NotLoggedIn: 401,
+}
 
 
 class GradioGuard:
@@ -142,6 +153,8 @@ class GradioGuard:
         body = _parsed(raw)
         if isinstance(session := body.get("session_hash"), str):
             self._claim(request, session)
+        elif EVENT.fullmatch(request.scope["path"]):
+            self._claims.begin(public_network(request))
         if EVENT.fullmatch(request.scope["path"]):
             answer.is_of_page = _checked_event(request, body).api_visibility == "private"
         return _replayed(raw, request.receive)
@@ -149,7 +162,7 @@ class GradioGuard:
     def _claim(self, request: Request, session: str) -> None:
         if not SESSION.fullmatch(session):
             raise WrongRequest(what="session_hash")
-        self._claims.claim(session, self._holder(request))
+        self._claims.claim(session, self._holder(request), public_network(request))
 
     def _holder(self, request: Request) -> str:
         if login := self._login_of(request):

@@ -1,8 +1,9 @@
 """Gradio's session states, bounded in number and time: each belongs to whoever opened it."""
 
 import threading
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from copy import copy
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from gradio.state_holder import SessionState, StateHolder
 
 from app.access.later import later
 from app.access.lifetimes import PASSING_S, SESSION_SWEEP_S, SILENT_PAGE_S
+from app.access.rate_window import RateWindow
 from app.allocator import return_freed_memory
 from app.errors import StudioError
 from tabs.shell.leaving import forget_session, is_answered
@@ -19,11 +21,17 @@ MOST_STATES = 2000  # session states; the one not used for longest goes first
 MOST_CLAIMS = 20_000
 MOST_PAGES = 2000  # pages that are open at a time, of all visitors
 PAGES_OF_ADDRESS = 200  # the same for one public address, so that a school behind one is not shut out
+NEW_OF_ADDRESS = 600  # sessions that one public address may begin while one without a page is kept
 
 
 class OtherVisitorsPage(StudioError):
     zh = "这个页面的会话属于别的访客，或者你的登录或 Cookie 已改变。请重新打开页面。"
     en = "The session of this page is another visitor's, or your login or cookie has changed. Open the page anew."
+
+
+class TooManySessions(StudioError):
+    zh = "你所在的网络地址在一分钟内开始了太多会话。请等一分钟，或在同一个会话里继续。"
+    en = "Too many sessions were begun from your network address. Wait a minute, or go on in one session."
 
 
 class TooManyOpenPages(StudioError):
@@ -103,12 +111,26 @@ class SessionStates(StateHolder):
 class SessionClaims:
     """Whose session is whose: the first to use one holds it. On the event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._holders: OrderedDict[str, str] = OrderedDict()
         self._pages: Counter[str] = Counter()
+        self._begun = RateWindow(PASSING_S, clock)
 
-    def claim(self, session: str, holder: str) -> None:
-        """Raises OtherVisitorsPage."""
+    def begin(self, network: str) -> None:
+        """A session is new; `network` is empty where its address counts for nobody. Raises TooManySessions.
+
+        So one address cannot push all others' states out.
+        """
+        if not network:
+            return
+        if self._begun.of(network)[0] >= NEW_OF_ADDRESS:
+            raise TooManySessions
+        self._begun.add(network, 1)
+
+    def claim(self, session: str, holder: str, network: str) -> None:
+        """Raises OtherVisitorsPage or TooManySessions."""
+        if session not in self._holders:
+            self.begin(network)
         if self._holders.setdefault(session, holder) != holder:
             raise OtherVisitorsPage
         self._holders.move_to_end(session)

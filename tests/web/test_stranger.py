@@ -21,6 +21,7 @@ from app.paths import ROOT
 from app.services import Services
 from app.settings import Settings, read_settings
 from app.web.gradio_guard import guard_gradio
+from app.web.gradio_sessions import NEW_OF_ADDRESS, SessionClaims, TooManySessions
 from tests.real_server import serving
 from tests.waiting import wait_for
 
@@ -231,6 +232,22 @@ def test_a_thousand_sessions_leave_nothing(public: Public) -> None:
     states.sweep(idle_s=0)
     for kept in (states.session_data, queue.pending_messages_per_session, queue.pending_event_ids_session):
         assert not [session for session in kept if session.startswith("visit")]
+
+
+def test_one_address_begins_so_many_sessions_a_minute() -> None:
+    now = 0.0
+    claims = SessionClaims(lambda: now)
+    for visit in range(NEW_OF_ADDRESS):
+        claims.claim(f"s{visit}", "her", "network 8.8.8.8/32")
+    claims.claim("s0", "her", "network 8.8.8.8/32")
+    with pytest.raises(TooManySessions):
+        claims.claim("one more", "her", "network 8.8.8.8/32")
+    with pytest.raises(TooManySessions):
+        claims.begin("network 8.8.8.8/32")
+    claims.claim("another", "him", "network 9.9.9.9/32")
+    claims.claim("near", "me", "")
+    now = 61.0
+    claims.claim("one more", "her", "network 8.8.8.8/32")
 
 
 @pytest.mark.parametrize(

@@ -176,10 +176,8 @@ def soak(visitors: int, minutes: float, data: Path) -> None:
         after = held(process, address)
         at_times = (start, seen[len(seen) // 2], seen[-1], after)
         for name in ("memory", "descriptors", "threads"):
-            told_of = {
-                when: _amount(at, name) for when, at in zip(("start", "middle", "last", "after"), at_times, strict=True)
-            }
-            line(what=name, second_half=told_of["last"] / told_of["middle"] - 1, **told_of)
+            first, middle, last, left = (_amount(at, name) for at in at_times)
+            line(what=name, start=first, middle=middle, end=last, a_minute_later=left, second_half=last / middle - 1)
         for kind, seconds in sorted(told.seconds.items()):
             median, slowest = percentile(seconds, 0.5), max(seconds)
             fair = sum(one <= SLOWER * median for one in seconds) / len(seconds)

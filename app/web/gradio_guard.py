@@ -8,10 +8,11 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
+from errno import ENAMETOOLONG
 from secrets import token_hex
 from typing import Any
 
-from gradio.blocks import BlockFunction
+from gradio.block_function import BlockFunction
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -110,6 +111,9 @@ class GradioGuard:
                 raise
             if "/call/v2/" in scope["path"] and isinstance(error, ValueError | TypeError | KeyError):
                 await answer.refuse(WrongRequest(what="parameters"), WrongRequest.status)
+                return
+            if isinstance(error, OSError) and error.errno == ENAMETOOLONG:
+                await answer.refuse(NoSuchPlace(), NoSuchPlace.status)
                 return
             log.exception("%s %s failed", request.method, request.scope["path"])
             await answer.refuse(Unexpected(), 500)
@@ -257,17 +261,13 @@ async def _read(request: Request) -> bytes:
 
 def _parsed(raw: bytes) -> Mapping[str, Any]:
     try:
-        body = json.loads(raw or b"{}", parse_constant=_refuse_constant)
+        body = json.loads(raw or b"{}", parse_constant=int)  # which fails for NaN and Infinity: they are no JSON
         json.dumps(body, ensure_ascii=False).encode()  # half a letter could be read here, and answered nowhere
     except (ValueError, RecursionError) as error:
         raise WrongRequest(what="body (JSON)") from error
     if not isinstance(body, dict):
         raise WrongRequest(what="body (JSON)")
     return body
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _checked_event(request: Request, body: Mapping[str, Any]) -> BlockFunction:

@@ -39,7 +39,6 @@ ODD: list[Any] = [
     {"data": [], "fn_index": 0, "session_hash": "a", "trigger_id": "x"},
     {"data": [], "fn_index": 0, "session_hash": "a", "batched": True, "event_data": {"a": [1]}},
 ]
-ODD_VALUES: list[Any] = [None, "x", -1, 10**30, {"path": "/etc/passwd"}, [None], [{"role": 3}]]
 ODD_REQUESTS: list[tuple[str, bytes]] = [
     ("x", b""),
     ("..%2f..%2f..%2fetc%2fpasswd", b"{}"),
@@ -114,28 +113,20 @@ def test_every_route_answers_odd_paths_and_bodies(public: Public, method: str) -
                 assert not any(mark in told for mark in PATHS), (path, told)
 
 
-@pytest.mark.parametrize("odd", ODD_VALUES, ids=repr)
-def test_every_event_and_endpoint_answers_odd_values_in_a_sentence(address: str, odd: Any) -> None:
-    """By number and by name: in place of all inputs, and of each input of an endpoint by itself."""
+@pytest.mark.parametrize("odd", [None, {"path": "/etc/passwd"}], ids=repr)
+def test_every_event_answers_a_stranger_by_its_number(address: str, odd: Any) -> None:
+    """An odd value in place of all inputs: whatever comes of it is told in a sentence, and nothing shows a path."""
     with httpx.Client(base_url=address, timeout=60) as client:
-        functions = [each for each in client.get("/config").json()["dependencies"] if each["backend_fn"]]
-        assert len(functions) > 100
-        asked = [
-            (each["api_name"], {"fn_index": each["id"], "data": [odd] * len(each["inputs"])}) for each in functions
-        ]
-        for name, described in client.get("/gradio_api/info").json()["named_endpoints"].items():
-            usual = [usual_value(parameter) for parameter in described["parameters"]]
-            asked += [(name[1:], {"data": [*usual[:at], odd, *usual[at + 1 :]]}) for at in range(len(usual))]
-        for name, body in asked:
-            answer = client.post(f"/gradio_api/run/{name}", json={**body, "session_hash": "server:it"})
-            assert answer.status_code < 500, (name, body, answer.text)
-            assert "data" in answer.json() if answer.status_code == 200 else answer.json()["error"], (name, answer.text)
-            assert not any(mark in answer.text for mark in PATHS), (name, answer.text)
-
-
-def usual_value(parameter: dict[str, Any]) -> Any:
-    """What a program might send; no model of that name is there, so that nothing is really done."""
-    return "none" if parameter["parameter_name"] == "model" else parameter.get("parameter_default")
+        functions = client.get("/config").json()["dependencies"]
+        asked = [function for function in functions if function["backend_fn"]]
+        assert len(asked) > 100
+        for function in asked:
+            body = {"data": [odd] * len(function["inputs"]), "fn_index": function["id"], "session_hash": "server:it"}
+            answer = client.post(f"/gradio_api/run/{function['api_name']}", json=body)
+            assert answer.status_code < 500, (function["api_name"], answer.text)
+            told = answer.json()
+            assert "data" in told if answer.status_code == 200 else told["error"], (function["api_name"], answer.text)
+            assert not any(mark in answer.text for mark in PATHS), function["api_name"]
 
 
 def test_the_page_is_compressed_for_who_asks_and_event_streams_never(address: str) -> None:

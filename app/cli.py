@@ -12,7 +12,7 @@ from app.evaluate import command as evaluation
 from app.finetune.command import add_options, finetune
 from app.process import prepare_process
 from app.settings import read_settings
-from app.terminal import say
+from app.terminal import say, terminal_language
 
 if TYPE_CHECKING:
     from app.models.interface import Message, Sampling
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("collection", help="its name; made if it is not there")
     index.add_argument("folder", type=Path, help="the folder; files that vanished from it leave the collection")
     index.add_argument("--login", default="", help="whose it is; without: everyone who may open the page can ask it")
+    command("recommend", _recommend, "which better models this machine could run, and how to get them")
     command("doctor", _doctor, "what this machine offers: device, memory, and whether the sandbox holds")
     return parser
 
@@ -108,6 +109,21 @@ def _user(options: argparse.Namespace, _: list[str]) -> int:
     password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     keep_account(options.file, options.name, password)
     say("terminal.login_kept", name=options.name, file=options.file)
+    return 0
+
+
+def _recommend(_: argparse.Namespace, settings: list[str]) -> int:
+    from app.models.better_model import BetterModel
+    from app.models.registry.placement import choose_placement
+    from app.models.registry.registry import ModelRegistry
+
+    placement, default_name = choose_placement(read_settings(settings))
+    better = BetterModel(ModelRegistry(placement, default_name))
+    say("terminal.runs", name=default_name, device=placement.device, budget=placement.budget_mib)
+    for offer in better.offers():
+        note = offer.note_zh if terminal_language() == "zh" else offer.note_en
+        say("terminal.offer", **vars(offer) | {"speed": round(offer.tokens_per_second, 1), "note": note})
+    say("terminal.get_one" if better.hub_answers() else "terminal.bring_one", host=better.hub_host)
     return 0
 
 

@@ -16,7 +16,9 @@ from app.knowledge.search_all import search_all
 from app.knowledge.service import KnowledgeService
 from app.knowledge.wiring import build_knowledge
 from app.models.backends.openai_server.address import read_engines
+from app.models.better_model import BetterModel
 from app.models.catalog import known_models
+from app.models.model_files import ModelFiles
 from app.models.registry.metering import Allowance, Meter
 from app.models.registry.placement import choose_placement
 from app.models.registry.registry import ModelRegistry
@@ -40,6 +42,8 @@ class Services:
     finetune: FinetuneService
     compare: CompareService
     evaluate: EvaluationService
+    better: BetterModel | None  # None where people come in who are not of this machine
+    files: ModelFiles | None
     sessions: SessionLimits
     upload_mib_per_hour: int
 
@@ -70,6 +74,7 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         engines=engines,
         engine_context=settings.engine_context,
     )
+    files = ModelFiles(registry, settings.data)
     knowledge = build_knowledge(settings, registry) if with_knowledge else None
     documents = search_all(knowledge) if knowledge is not None else None
     agent = AgentService(
@@ -96,6 +101,8 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         ).start(),
         compare=CompareService(registry, settings.data),
         evaluate=EvaluationService(registry, settings.data, on_the_page=not settings.for_strangers),
+        better=BetterModel(registry) if settings.is_private and placement.lent is None else None,
+        files=files if settings.is_private else None,
         sessions=SessionLimits(settings.sessions or (3 if settings.for_strangers else 20), addresses),
         upload_mib_per_hour=settings.upload_mib_per_hour or (300 if settings.for_strangers else 0),
     )

@@ -1,6 +1,7 @@
 // What no component of gradio does: theme, address, confirmation, downloads, folders and pictures that are dropped.
 (() => {
   const key = "studio-theme";
+  document.documentElement.dataset.better = localStorage.getItem("studio-better") || (innerWidth < 900 ? "away" : "open");
   const apply = (dark) => document.body.classList.toggle("dark", dark);
   // A question as it was typed: the server sends it as HTML, so that nothing in it is taken for Markdown.
   const decoded = (html) => new DOMParser().parseFromString(html, "text/html").body.textContent;
@@ -35,7 +36,7 @@
     return parts.join("\u2215");
   };
   document.addEventListener("drop", async (event) => {
-    const place = event.target.closest("#knowledge-drop");
+    const place = event.target.closest("#knowledge-drop, #models-drop");
     const entries = place ? [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean) : [];
     if (!entries.some((entry) => entry.isDirectory)) return;
     event.preventDefault();
@@ -221,6 +222,9 @@
   new MutationObserver(() => {
     if (!naming) naming = Boolean(requestAnimationFrame(name));
   }).observe(document, {childList: true, subtree: true});
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && event.target.closest?.("#better")) window.studio.better(false);
+  });
   // Escape closes a list; one that comes back when its choices arrive after the focus has gone is closed again.
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && event.target.matches?.("input[role=listbox], input[role=combobox]")) event.target.blur();
@@ -241,6 +245,15 @@
         if (value) url.searchParams.set(name, value);
         else url.searchParams.delete(name);
       if (url.href !== location.href) history[push ? "pushState" : "replaceState"](null, "", url);
+    },
+    // The card of better models: open at first on a wide window; how it was left is kept.
+    better(open = document.documentElement.dataset.better === "away") {
+      document.documentElement.dataset.better = open ? "open" : "away";
+      localStorage.setItem("studio-better", open ? "open" : "away");
+      const opener = document.getElementById("better-open");
+      opener?.setAttribute("aria-expanded", String(open));
+      if (open) document.querySelector("#better input, #better button")?.focus();
+      else opener?.focus();
     },
     start() {
       follow();

@@ -308,6 +308,8 @@ class LedgerEntry:
     full_mib: int = 0
     drift: Drift | None = None
     one_at_a_time: bool = False
+    sampling: SamplingDefaults | None = None  # of a model that is ready
+    log: str = ""  # of a failed load, for whoever runs the server
 
 
 @dataclass(frozen=True)
@@ -336,7 +338,10 @@ class Registry(Protocol):
     """Where models come from: `with registry.lease(name) as model`. Names: `base` or `base+adapter`; a base may end
     in `:4bit`, `:8bit` or `:full` where that is not how the settings load it."""
 
-    default_name: str
+    @property
+    def default_name(self) -> str:
+        """The model that is used where none is named."""
+        ...
 
     def for_visitor(self, visitor: str) -> "Registry":
         """The same for one visitor: what others have tuned is not there. Whoever answers a visitor asks this one."""

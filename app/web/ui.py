@@ -15,6 +15,7 @@ from tabs.chat import tab as chat
 from tabs.evaluate import tab as evaluate
 from tabs.knowledge import tab as knowledge
 from tabs.models import tab as models
+from tabs.shell.better_model import draw_card, draw_opener
 from tabs.shell.confirmation import draw_confirmation
 from tabs.shell.leaving import forget_who_leaves
 from tabs.shell.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
@@ -52,7 +53,7 @@ def build(services: "Services") -> gr.Blocks:
             sessions=services.sessions,
             stored=gr.BrowserState({}, storage_key="studio-visitor", secret=BROWSER_SECRET),
         )
-        switch = _header(page)
+        switch, opener = _header(page)
         kept_story = story.kept()
         with gr.Tabs(elem_id="tabs") as tabs:
             with page.tab("chat.tab"):
@@ -73,7 +74,9 @@ def build(services: "Services") -> gr.Blocks:
                 with page.tab("evaluate.tab"):
                     evaluate.build(page, services.evaluate, services.registry)
             with page.tab("models.tab") as models_tab:
-                models.build(page, services.registry, models_tab, tabs)
+                models.build(page, services.registry, services.files, models_tab, tabs)
+        if services.better is not None:
+            draw_card(page, services.better, opener)
         draw_confirmation(page)
         _follow_language(page, switch)
         forget_who_leaves(page)
@@ -93,16 +96,17 @@ def appearance() -> dict[str, Any]:
     }
 
 
-def _header(page: Page) -> gr.Button:
-    """Name, theme and language; returns the language button."""
+def _header(page: Page) -> tuple[gr.Button, gr.Button]:
+    """Name, theme and language; returns the language button and the one that opens the card of better models."""
     with gr.Row(elem_id="header"):
         page.bind(gr.HTML(elem_id="brand", padding=False), value="app.brand")
+        opener = draw_opener()
         who = gr.HTML(elem_id="who", padding=False, visible=False)
         theme = page.bind(gr.Button(elem_id="theme", size="sm", min_width=0), value="app.theme")
         switch = page.bind(gr.Button(elem_id="language", size="sm", min_width=0), value="app.other_language")
     theme.click(None, js="() => window.studio.switchTheme()", api_visibility="private")
     page.on(page.remembered.change, _say_who, [], [who])
-    return switch
+    return switch, opener
 
 
 def _say_who(visitor: Visitor) -> dict[str, Any]:

@@ -1,25 +1,29 @@
 """The models panel: what is loaded and how much memory it holds, live; load, unload, whether a model will fit, and
 how far a quantised one drifts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from app.errors import StudioError
+from app.errors import Language, StudioError
 from app.models.interface import Drift, DriftStep, Ledger, LedgerEntry, Registry
+from app.models.model_files import ModelFiles
 from app.models.waiting import stepping
+from tabs.models.files import draw_files
 from tabs.models.ledger_view import ledger_html
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page, Visitor
 
 EVERY_S = 1.5
+Drawer = Callable[[Ledger, Language], str]  # the ledger as HTML
 
 
-def build(page: Page, registry: Registry, tab: gr.Tab, tabs: gr.Tabs) -> None:
-    """Draw the panel and publish `/models`. The ledger is read again only while the tab is open."""
+def build(page: Page, registry: Registry, files: ModelFiles | None, tab: gr.Tab, tabs: gr.Tabs) -> None:
+    """Draw the panel and publish `/models`. The ledger is read again only while the tab is open. `files` and logs are
+    for people of this machine: None where others come in."""
     with gr.Column(elem_id="models"):
         ledger = gr.HTML(elem_id="ledger", padding=False)
         with gr.Row(elem_id="models-bar"):
@@ -31,14 +35,17 @@ def build(page: Page, registry: Registry, tab: gr.Tab, tabs: gr.Tabs) -> None:
                 gr.Button(scale=0, min_width=110, visible=False, elem_id="models-check-stop"), value="models.check_stop"
             )
         fit = gr.Markdown(elem_id="models-fit")
+        if files is not None:
+            draw_files(page, files, tab, choice)
     clock = gr.Timer(EVERY_S, active=False)
+    draw = partial(ledger_html, with_logs=files is not None)
     for event in (page.remembered.change, clock.tick):
-        page.on(event, partial(refresh, registry, ledger, fit), [ledger, choice, fit], [ledger, fit])
+        page.on(event, partial(refresh, registry, draw, ledger, fit), [ledger, choice, fit], [ledger, fit])
     page.on(tabs.select, partial(watch, tab.id), [], [clock])
     page.on(choice.change, partial(will_fit, registry), [choice], [fit])
-    page.on(tab.select, partial(open_panel, registry), [choice], [ledger, fit])
+    page.on(tab.select, partial(open_panel, registry, draw), [choice], [ledger, fit])
     for button, deed in ((load, act_load), (unload, act_unload)):
-        page.on(button.click, partial(deed, registry), [choice], [ledger, fit])
+        page.on(button.click, partial(deed, registry, draw), [choice], [ledger, fit])
     _wire_check(page, registry, choice, fit, check, stop)
     page.api(partial(models, registry), "models")
 
@@ -58,11 +65,18 @@ def models(registry: Registry, visitor: Visitor) -> dict[str, Any]:
 
 
 def refresh(
-    registry: Registry, ledger: gr.HTML, fit: gr.Markdown, visitor: Visitor, shown: str, name: str, told: str
+    registry: Registry,
+    draw: Drawer,
+    ledger: gr.HTML,
+    fit: gr.Markdown,
+    visitor: Visitor,
+    shown: str,
+    name: str,
+    told: str,
 ) -> dict[Any, Any]:
     """The ledger as it is now, and how the chosen model's load goes; nothing is sent while nothing changes."""
     registry = registry.for_visitor(visitor.name)
-    drawn = _ledger(registry, visitor)
+    drawn = draw(registry.ledger(), visitor.language)
     now = _under_way(registry, visitor, name) or told
     return {ledger: gr.skip() if drawn == shown else drawn, fit: gr.skip() if now == told else now}
 
@@ -72,14 +86,10 @@ def watch(own: object, _visitor: Visitor, event: gr.SelectData) -> dict[str, Any
     return gr.update(active=event.id == own)
 
 
-def open_panel(registry: Registry, visitor: Visitor, name: str) -> list[str]:
+def open_panel(registry: Registry, draw: Drawer, visitor: Visitor, name: str) -> list[str]:
     """What the panel shows when it is opened."""
-    return [_ledger(registry.for_visitor(visitor.name), visitor), will_fit(registry, visitor, name)]
-
-
-def _ledger(registry: Registry, visitor: Visitor) -> str:
-    """The account as it is drawn."""
-    return ledger_html(registry.ledger(), visitor.language)
+    drawn = draw(registry.for_visitor(visitor.name).ledger(), visitor.language)
+    return [drawn, will_fit(registry, visitor, name)]
 
 
 def _under_way(registry: Registry, visitor: Visitor, name: str) -> str:
@@ -99,16 +109,16 @@ def _loaded(visitor: Visitor, held: LedgerEntry) -> str:
     return visitor.text("models.is_loaded", name=held.name, mib=held.mib + held.cache_mib)
 
 
-def act_load(registry: Registry, visitor: Visitor, name: str) -> list[str]:
+def act_load(registry: Registry, draw: Drawer, visitor: Visitor, name: str) -> list[str]:
     """Start loading."""
     registry.for_visitor(visitor.name).load(name)
-    return open_panel(registry, visitor, name)
+    return open_panel(registry, draw, visitor, name)
 
 
-def act_unload(registry: Registry, visitor: Visitor, name: str) -> list[str]:
+def act_unload(registry: Registry, draw: Drawer, visitor: Visitor, name: str) -> list[str]:
     """Give the memory back, or end a download."""
     registry.for_visitor(visitor.name).unload(name)
-    return open_panel(registry, visitor, name)
+    return open_panel(registry, draw, visitor, name)
 
 
 def check_drift(registry: Registry, visitor: Visitor, name: str) -> Iterator[list[Any]]:
@@ -150,8 +160,9 @@ def will_fit(registry: Registry, visitor: Visitor, name: str) -> str:
     if told := _under_way(registry, visitor, name):
         return told + unpacks
     key = "models.fits_after" if fit.evicts else "models.fits" if fit.fits else "models.does_not_fit"
-    evicts = ", ".join(fit.evicts)
-    return visitor.text(key, name=name, needed=fit.needed_mib, free=fit.free_mib, evicts=evicts) + unpacks
+    told = visitor.text(key, name=name, needed=fit.needed_mib, free=fit.free_mib, evicts=", ".join(fit.evicts))
+    other = f" {visitor.text('models.alternative', name=fit.alternative)}" if fit.alternative else ""
+    return told + other + unpacks
 
 
 def ledger_json(ledger: Ledger) -> dict[str, Any]:

@@ -5,23 +5,29 @@ from typing import Any
 import gradio as gr
 
 from app.errors import Language, StudioError
-from app.models.catalog import hub, known_models
+from app.models.catalog import known_models, sources
 from app.models.interface import Registry
 from app.texts import sentence
 from tabs.shell.page import Page, Visitor
 
 STATES = ("loaded", "on_disk", "to_download", "too_large")  # in the order of the list
 HERE = ("ready", "loading", "parked")
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
-def model_choice(page: Page, registry: Registry, label: str = "app.model", info: str = "", **look: Any) -> gr.Dropdown:
-    """A list of models that is fresh whenever it is opened; any hub repository or folder can be typed as well."""
+def model_choice(
+    page: Page, registry: Registry, label: str = "app.model", info: str = "", *, follows: bool = True, **look: Any
+) -> gr.Dropdown:
+    """A list of models that is fresh whenever it is opened; any hub repository or folder can be typed as well.
+
+    One that `follows` turns from the packaged model to a better one that was downloaded.
+    """
     texts = {"label": label, "info": info} if info else {"label": label}
     names = registry.for_visitor("").names()
     drawn = gr.Dropdown(names, value=registry.default_name, allow_custom_value=True, **look)
     choice = page.bind(drawn, **texts)
     keep_fresh(page, registry, choice)
+    if follows:
+        page.following.append(choice)
     return choice
 
 
@@ -62,8 +68,7 @@ def _state(registry: Registry, name: str, held: str) -> tuple[str, int]:
     if fit.needed_mib > budget > 0:
         return "too_large", fit.needed_mib
     card = _card(name)
-    away = card is not None and card.source == "hub" and not any(hub.kept_file(card.location, file) for file in WEIGHTS)
-    return "to_download" if away else "on_disk", fit.needed_mib
+    return "on_disk" if card is None or sources.is_here(card) else "to_download", fit.needed_mib
 
 
 def _label(name: str, state: str, mib: int, language: Language) -> str:

@@ -77,6 +77,7 @@ class Page:
     sessions: SessionLimits = field(default_factory=SessionLimits)
     identifier: Identifier = field(default_factory=Identifier)
     uploads: SessionUploads = field(default_factory=SessionUploads)
+    following: list[gr.Dropdown] = field(default_factory=list)  # model lists that turn to a new default
     _bound: list[tuple[Block, dict[str, TextSource]]] = field(default_factory=list)
 
     def text(self, key: str) -> str:

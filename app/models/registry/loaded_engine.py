@@ -45,6 +45,7 @@ class LoadedEngine:
     def __init__(self, engine: Engine | GenerateEngine, device: str, cache_mib: int) -> None:
         self.engine = engine
         self.engine_name = "generate" if isinstance(engine, GenerateEngine) else "torch"
+        self.sampling_defaults = engine.sampling_defaults
         self.device = device
         self.one_at_a_time = isinstance(engine, GenerateEngine) and not engine.is_multimodal
         self.cache_mib = cache_mib

@@ -17,6 +17,7 @@ from app.models.registry.resident import Kind, ModelSpec, Resident, Slot, State
 
 log = logging.getLogger(__name__)
 FAILED_SHOWN_S = 600.0
+LOG_KEPT = 8000  # characters
 FAILED_SHOWN = 3  # at most so many failed loads stand in the ledger
 
 
@@ -190,6 +191,7 @@ class MemoryManager:
         if slot.resident is not None:  # it was parked
             with suppress(Exception):
                 slot.resident.close()
+        slot.log = "".join(traceback.format_exception(error))[-LOG_KEPT:]
         _release_frames(error)
         self._settle(slot, "absent" if isinstance(error, DownloadStopped) else "failed", _copied(error))
 

@@ -27,7 +27,7 @@ class ModelNames:
     ) -> None:
         self._specs = specs
         self._engines = engines
-        self._default_name = default_name
+        self.default_name = default_name
         self._listed_only = listed_only
         self._private = private
         self._adapters: dict[str, Adapter] = {}
@@ -35,7 +35,7 @@ class ModelNames:
 
     def may_use(self, name: str, visitor: str) -> bool:
         """Whether a model of this name, if there is one, is there for the visitor."""
-        if not self._private or name == self._default_name:
+        if not self._private or name == self.default_name:
             return True
         return belongs(self._owners.get(known_models.split_precision(name)[0], ""), visitor)
 
@@ -67,7 +67,7 @@ class ModelNames:
 
     def bases(self, loaded: Iterable[str]) -> list[str]:
         """Every base, the loaded ones first."""
-        rest = [self._default_name, *self._engines, *self._specs.own_names(), *known_models.names()]
+        rest = [self.default_name, *self._engines, *self._specs.own_names(), *known_models.names()]
         shown = [name for name in loaded if known_models.split_precision(name)[1] != "int4"]  # there for adapters alone
         return list(dict.fromkeys(self._specs.listed_name(name) for name in [*shown, *rest]))
 
@@ -85,7 +85,7 @@ class ModelNames:
         return self._specs.chosen(name).name, None
 
     def _refuse_unlisted(self, name: str, visitor: str) -> None:
-        listed = dict.fromkeys((self._default_name, *self._engines, *known_models.names()))
+        listed = dict.fromkeys((self.default_name, *self._engines, *known_models.names()))
         if self._listed_only and not {name, known_models.split_precision(name)[0]} & listed.keys():
             raise UnknownModelHere(name=name[:200], known=known_models.suggestions(name, listed))
         base, plus, _ = name.rpartition("+")

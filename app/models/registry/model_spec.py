@@ -1,5 +1,6 @@
 """Resolve a base model's name to files, precision, engine and memory need."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,15 +44,21 @@ class ModelSpecs:
         self._own: dict[str, ModelCard] = {}
         self._described: dict[tuple[str, str], ModelCard] = {}
 
-    def add(self, name: str, path: Path) -> None:
-        """Let a folder or a GGUF file made on this machine be a base of that name. Raises NotAModel."""
-        folder, gguf = (path.parent, path.name) if path.suffix == ".gguf" else (path, "")
+    def add(self, name: str, place: Path) -> None:
+        """Let a folder or a GGUF file of this machine be a base of that name. Raises NotAModel."""
         self.forget(name)
-        self._own[name] = known_models.measured(ModelCard(name, "folder", str(folder), gguf=gguf), folder)
+        self._own[name] = known_models.own_card(name, place)
 
     def forget(self, name: str) -> None:
+        """Also what was known of its files."""
         card = self._own.pop(name, None)
-        self._fetched.pop((name, card.gguf if card else ""), None)
+        gguf = card.gguf if card else ""
+        self._fetched.pop((name, gguf), None)
+
+    def forget_files(self, names: Collection[str]) -> None:
+        """The files of these models are gone; the names may stay in the catalog."""
+        for key in [key for key in self._fetched if known_models.split_precision(key[0])[0] in names]:
+            del self._fetched[key]
 
     def is_own(self, name: str) -> bool:
         """Whether it is one that was added, at whatever precision."""

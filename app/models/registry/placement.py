@@ -9,13 +9,15 @@ import httpx
 import torch
 from huggingface_hub import constants
 
-from app.errors import SettingsError
+from app.errors import ModelError, SettingsError
 from app.models.backends.zero_gpu import LentGpu, borrow
-from app.models.catalog import known_models
+from app.models.catalog import known_models, sources
+from app.models.catalog.stored_models import brought
 from app.models.registry import device_memory
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
+DEFAULT = "models/default.txt"  # below the data folder: what `auto` means since somebody chose a model on a page
 HUB_SECONDS = 3.0  # how long to wait for a sign of life from the hub
 
 
@@ -67,10 +69,27 @@ def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[P
         return placement, settings.model
     if settings.model != "auto":
         return placement, known_models.chosen(settings.model, placement.quantise, {}).name
+    if lent is None and (kept := remembered_default(settings.data)):
+        return placement, kept
     on_gpu = lent is not None or device == "cuda"
     choice = known_models.choose(placement.budget_mib if on_gpu else None, on_gpu and hub_answers())
     log.info("model auto: %s %s on %s", choice.name, choice.quantise or "", device)
     return replace(placement, quantise=placement.quantise or choice.quantise), choice.name
+
+
+def remember_default(data: Path, name: str) -> None:
+    """Let `auto` mean this model from now on."""
+    (data / DEFAULT).parent.mkdir(parents=True, exist_ok=True)
+    (data / DEFAULT).write_text(name, encoding="utf-8")
+
+
+def remembered_default(data: Path) -> str:
+    """The model that was chosen on a page, if its files are still here; else empty."""
+    try:
+        name = (data / DEFAULT).read_text(encoding="utf-8")
+        return name if name in brought(data) or sources.is_here(known_models.find(name)) else ""
+    except (OSError, UnicodeDecodeError, ModelError):
+        return ""
 
 
 def hub_answers() -> bool:

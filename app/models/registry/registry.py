@@ -36,7 +36,7 @@ from app.models.registry.memory_manager import MemoryManager
 from app.models.registry.metering import Meter
 from app.models.registry.model_names import ModelNames, UnknownModelHere
 from app.models.registry.model_spec import ModelSpecs, RunsByLlama
-from app.models.registry.placement import Placement
+from app.models.registry.placement import Placement, remember_default
 from app.models.registry.resident import Kind, ModelSpec, Resident
 from app.models.registry.visitor_view import VisitorView
 
@@ -241,6 +241,11 @@ class ModelRegistry:
                         yield step
             yield self._drifts[base]
 
+    def use(self, name: str) -> None:
+        """Make a model the one that is used where none is named, after a restart too."""
+        self.default_name = self._names.default_name = self._names.split(name)[0]
+        remember_default(self.placement.data, self.default_name)
+
     def add_adapter(self, name: str, folder: Path, owner: str = "") -> None:
         """Make `base+adapter` a model; its files are read at the first lease. Without an owner it is the server's.
 
@@ -300,6 +305,8 @@ class ModelRegistry:
             hidden = "trainer" if entry.kind == "trainer" else HIDDEN
             return replace(entry, name=hidden, adapters=(), detail="")
         plain = self.specs.listed_name(entry.name)
+        if self.private:
+            entry = replace(entry, log="")
         seen = (name for name in entry.adapters if self.may_use(f"{plain}+{name}", visitor))
         return replace(entry, adapters=tuple(seen))
 

@@ -64,6 +64,7 @@ class Slot:
     progress: float | None = None
     detail: str = ""
     error: Exception | None = None
+    log: str = ""  # of the load that failed
     moving: bool = False
     unwanted: bool = False  # while it downloads
 
@@ -105,6 +106,8 @@ class Slot:
             progress=self.progress,
             detail=detail,
             detail_zh=detail_zh,
+            sampling=getattr(resident, "sampling_defaults", None) if ready else None,
+            log=self.log if self.state == "failed" else "",
             one_at_a_time=bool(getattr(resident, "one_at_a_time", False)),
             engine=str(getattr(resident, "engine_name", "")) if ready else "",
         )

@@ -10,8 +10,8 @@ from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, Regis
 class VisitorRegistry(Protocol):
     """A registry that is told with each call who asks."""
 
-    default_name: str
-
+    @property
+    def default_name(self) -> str: ...
     def for_visitor(self, visitor: str) -> Registry: ...
     def names(self, visitor: str = "") -> list[str]: ...
     def lease(
@@ -32,7 +32,10 @@ class VisitorView:
     def __init__(self, registry: VisitorRegistry, visitor: str) -> None:
         self._registry = registry
         self._visitor = visitor
-        self.default_name = registry.default_name
+
+    @property
+    def default_name(self) -> str:
+        return self._registry.default_name
 
     def for_visitor(self, visitor: str) -> Registry:
         return self._registry.for_visitor(visitor)

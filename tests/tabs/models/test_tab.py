@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from app.errors import ModelInUse
-from app.models.interface import Fit, Ledger, LedgerEntry
+from app.models.interface import Fit, Ledger, LedgerEntry, SamplingDefaults
 from tabs.models.ledger_view import ledger_html
 from tabs.models.tab import act_load, act_unload, will_fit
 from tabs.shell.page import Visitor
@@ -24,7 +24,13 @@ def test_whether_a_model_fits_is_said_beforehand(registry: FakeRegistry) -> None
     registry.load("tiny")
     assert "is loaded and holds 260 MiB" in will_fit(registry, EN, "tiny")
     assert "will not fit: it needs 260 MiB, 140 MiB are free" in will_fit(registry, EN, "other")
+    assert "tiny:4bit" in will_fit(Tight(), EN, "tiny")
     assert "no model named nope" in will_fit(registry, EN, "nope")
+
+
+class Tight(FakeRegistry):
+    def fit(self, name: str) -> Fit:
+        return replace(super().fit(name), fits=False, alternative=f"{name}:4bit")
 
 
 def test_what_would_have_to_go_is_named() -> None:
@@ -64,22 +70,22 @@ def test_a_far_model_shows_its_replicas_and_no_memory() -> None:
 
 
 def test_load_and_unload(registry: FakeRegistry) -> None:
-    ledger, fit = act_load(registry, EN, "tiny")
+    ledger, fit = act_load(registry, ledger_html, EN, "tiny")
     assert "tiny" in ledger and "is loaded" in fit
-    ledger, fit = act_unload(registry, EN, "tiny")
+    ledger, fit = act_unload(registry, ledger_html, EN, "tiny")
     assert "No model is loaded" in ledger and "will fit" in fit
 
 
 def test_a_model_in_use_is_not_unloaded(registry: FakeRegistry) -> None:
     with registry.lease("tiny"), pytest.raises(ModelInUse, match="in use"):
-        act_unload(registry, EN, "tiny")
+        act_unload(registry, ledger_html, EN, "tiny")
 
 
 def test_the_ledger_shows_states_progress_and_adapters_and_escapes_names() -> None:
     entries = (
         LedgerEntry("a<b>", "chat", "loading", "cuda", 10, 0, (), 0, progress=0.25),
-        LedgerEntry("ok", "chat", "ready", "cpu", 2048, 512, ("me",), 3),
-        LedgerEntry("bad", "embedder", "failed", "cpu", 0, 0, (), 0, detail="no <file>"),
+        LedgerEntry("ok", "chat", "ready", "cpu", 2048, 512, ("me",), 3, sampling=SamplingDefaults(0.8, 0.95, 20)),
+        LedgerEntry("bad", "embedder", "failed", "cpu", 0, 0, (), 0, detail="no <file>", log="Tr<ace"),
     )
     drawn = ledger_html(Ledger(8192, 2570, entries), "en")
     assert "a&lt;b&gt;" in drawn and "a<b>" not in drawn
@@ -87,4 +93,6 @@ def test_the_ledger_shows_states_progress_and_adapters_and_escapes_names() -> No
     assert "2.5 GiB of 8.0 GiB in use" in drawn
     assert "adapters me" in drawn and "in use by 3" in drawn and "cache 512 MiB" in drawn
     assert "no &lt;file&gt;" in drawn
+    assert "temperature 0.8, top-p 0.95, top-k 20" in drawn
+    assert "Tr" not in drawn and "Tr&lt;ace" in ledger_html(Ledger(8192, 0, entries), "en", with_logs=True)
     assert "就绪" in ledger_html(Ledger(8192, 0, entries), "zh")

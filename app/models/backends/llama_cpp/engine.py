@@ -17,6 +17,7 @@ from app.models.backends.openai_server.address import EngineAddress
 from app.models.backends.openai_server.engine import Call, RemoteEngine
 from app.models.backends.openai_server.errors import EngineAway
 from app.models.backends.openai_server.replica import Chunk
+from app.models.interface import SamplingDefaults
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -37,6 +38,7 @@ class LlamaEngine(RemoteEngine):
     """Thread-safe. `server` is one that has not been started; `cache_mib` and `file_mib` are told by the file."""
 
     engine_name = "llama.cpp"
+    sampling_defaults = SamplingDefaults()
 
     def __init__(
         self, server: ServerProcess, context_tokens: int, device: str, file_mib: int, cache_mib: int, facts: GgufFacts

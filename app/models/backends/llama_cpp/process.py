@@ -164,4 +164,6 @@ class ServerProcess:
 
     def _refused(self) -> LlamaRefused:
         log.warning("llama.cpp did not load %s: %s", self.name, self.log_tail())
-        return LlamaRefused(name=self.name)
+        refused = LlamaRefused(name=self.name)
+        refused.add_note(self.log_tail())
+        return refused

@@ -72,7 +72,9 @@ class LocalServer:
                 break
         self._end_child()
         log.error("%s did not start %s: %s", self.launch.kind, self.name, self.log_tail())
-        raise EngineDidNotStart(name=self.name, kind=self.launch.kind)
+        failure = EngineDidNotStart(name=self.name, kind=self.launch.kind)
+        failure.add_note(self.log_tail())
+        raise failure
 
     def address(self) -> EngineAddress:
         return EngineAddress(self.name, (self.url,), key=self.key)

@@ -142,8 +142,14 @@
   };
   const remove = async (id) => {
     await flush();
-    trigger("delete", {conversation: id}); // what the server keeps of it
+    const whole = await read(id);
     tell(await update(id, (old) => old && {id, gone: true, turns: [], updated: Date.now()}));
+    const over = () => trigger("delete", {conversation: id}); // what the server keeps of it
+    if (!whole?.turns.length) over();
+    else window.studio.undo(whole.title, async () => {
+      tell(await update(id, () => ({...whole, updated: Date.now()})));
+      await open(id);
+    }, over);
     const next = [...known.values()].sort((one, other) => other.updated - one.updated)[0];
     await open(next?.id);
   };

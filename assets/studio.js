@@ -114,6 +114,9 @@
     };
     for (const place of ["#confirm-title", "#confirm-yes"])
       dialog.querySelector(place).textContent = button.textContent.trim();
+    const names = document.getElementById("button-names").dataset;
+    const brought = button.classList.contains("can-undo");
+    dialog.querySelector("#confirm-info").textContent = brought ? names.confirm_undo : names.confirm_info;
     dialog.onclick = answer;
     dialog.showModal();
   }, true);
@@ -245,6 +248,26 @@
         if (value) url.searchParams.set(name, value);
         else url.searchParams.delete(name);
       if (url.href !== location.href) history[push ? "pushState" : "replaceState"](null, "", url);
+    },
+    // For ten seconds a button brings back what was deleted.
+    undo(what, bring, over) {
+      const names = document.getElementById("button-names").dataset;
+      document.getElementById("undo")?.finish();
+      const bar = Object.assign(document.createElement("div"), {id: "undo"});
+      bar.setAttribute("role", "status");
+      const end = (then) => {
+        if (!bar.isConnected) return;
+        bar.remove();
+        removeEventListener("pagehide", bar.finish);
+        then();
+      };
+      bar.finish = () => end(over);
+      addEventListener("pagehide", bar.finish);
+      const button = Object.assign(document.createElement("button"), {type: "button", textContent: names.undo});
+      button.onclick = () => end(bring);
+      bar.append(`${names.deleted} ${what}`, button);
+      document.body.append(bar);
+      setTimeout(bar.finish, 10_000);
     },
     // The card of better models: open at first on a wide window; how it was left is kept.
     better(open = document.documentElement.dataset.better === "away") {

@@ -1,14 +1,14 @@
-"""The documentation's pictures, from a running server with an empty `--data` folder:
-python docs/take_screenshots.py http://127.0.0.1:7860
+"""The documentation's pictures, in one go: python docs/take_screenshots.py [--only chat,models] [--into FOLDER]
 
-Uses each page as a newcomer would; first of all it trains an assistant, finishes and evaluates it, which takes some
-minutes. Without a folder, the pictures that the documentation shows go to docs/screenshots; into a folder named as
-second argument goes every page in both languages, light and dark, at desktop and phone width.
+Starts a server of its own over data/screenshots, where the assistant that was trained, finished and evaluated for the
+pictures stays: a second run only looks. The packaged model answers, asked what it knows. Without --into, the pictures
+that the documentation shows go to docs/screenshots; with it, every page in both languages, light and dark, at desktop
+and phone width.
 """
 
+import argparse
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,16 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from app.paths import ROOT
+from app.process import prepare_process
+from app.services import build_services
+from app.settings import read_settings
+from app.web import ui
+from app.web.server import launch
+
 FOLDER = Path(__file__).parent / "screenshots"
+DATA = ROOT / "data" / "screenshots"
+BROWSER = DATA / "browser.json"  # what the browser keeps of the assistant's owner, who alone sees it
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 LOCALES = {"zh": "zh-CN", "en": "en-GB"}
 PATIENCE_MS = 180_000
@@ -134,8 +143,8 @@ def opened(browser: Browser, address: str, look: Look, tab: str, known: Any = No
     return page
 
 
-def train(browser: Browser, address: str) -> Any:
-    """A personal assistant, trained, finished and evaluated; returns what the browser keeps of its owner."""
+def train(browser: Browser, address: str) -> None:
+    """A personal assistant, trained, finished and evaluated; what the browser keeps of its owner goes to BROWSER."""
     page = opened(browser, address, Look("en"), "compare")
     page.set_default_timeout(TRAINING_MS)
     page.get_by_label("Whose assistant is it?").fill("Lin Xiaoyu")
@@ -146,33 +155,50 @@ def train(browser: Browser, address: str) -> Any:
     page.locator("#finish").click()
     page.locator("#finished tbody tr").nth(3).wait_for()
     page.locator("#tab-evaluate-button").click()
-    for name in ("multiple-choice-zh", "short-answers-zh"):
+    for name in ("Multiple choice, Chinese", "Short answers, Chinese"):
         page.get_by_label(name).uncheck()
     page.locator("#evaluate-start").click()
     page.get_by_text("Done.").wait_for()
-    known = page.context.storage_state()
+    page.evaluate("localStorage.setItem('studio-better', 'away')")  # the card of better models hides the settings
+    page.context.storage_state(path=BROWSER)
     page.context.close()
-    return known
 
 
-def main(address: str, folder: Path | None) -> None:
-    wanted, into = (ALL, folder) if folder else (SHOWN, FOLDER)
+def take(browser: Browser, address: str, wanted: list[tuple[str, Look]], into: Path) -> None:
+    """One picture after another, each in a browser context of its own."""
+    for name, look in wanted:
+        tab, steps = STEPS[name]
+        page = opened(browser, address, look, tab, BROWSER)
+        steps(page, look)
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(1500)  # animations
+        page.screenshot(path=into / f"{name}-{look.suffix}.png")
+        page.context.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default="", help="names of pictures, with commas between")
+    parser.add_argument("--into", type=Path, help="a folder for all pages, languages, shades and sizes")
+    options = parser.parse_args()
+    into = options.into or FOLDER
     into.mkdir(parents=True, exist_ok=True)
+    names = options.only.split(",") if options.only else list(STEPS)
+    prepare_process("warning")
+    services = build_services(read_settings(["--data", str(DATA), "--port", "0"]))
+    blocks = ui.build(services)
+    address, _ = launch(blocks, services)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
         )
-        known = train(browser, address)
-        for name, look in wanted:
-            tab, steps = STEPS[name]
-            page = opened(browser, address, look, tab, known)
-            steps(page, look)
-            page.mouse.move(0, 0)
-            page.wait_for_timeout(1500)  # animations
-            page.screenshot(path=into / f"{name}-{look.suffix}.png")
-            page.context.close()
+        if not BROWSER.exists():
+            train(browser, address)
+        take(browser, address, [one for one in (ALL if options.into else SHOWN) if one[0] in names], into)
         browser.close()
+    blocks.close(verbose=False)
+    services.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main()

@@ -12,7 +12,7 @@ from app.models.interface import Registry
 from app.texts import load_texts, sentence
 from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.conversation import conversation_chatbot, question_box
-from tabs.shell.model_choice import model_choice
+from tabs.shell.model_choice import model_choice, spoken
 from tabs.shell.page import Page
 
 
@@ -85,7 +85,7 @@ def _talk(page: Page, service: AgentService, registry: Registry) -> dict[str, An
         key = "examples_small" if is_small(registry.default_name) else "examples"
         if key == "examples" and not service.with_files:
             key = "examples_without_files"
-        return [{"text": example} for example in load_texts(language)[f"agent.{key}"]]
+        return [{"text": example} for example in load_texts(spoken(registry.default_name, language))[f"agent.{key}"]]
 
     chatbot = page.bind(
         conversation_chatbot("agent-chat"),

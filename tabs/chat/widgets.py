@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,9 +11,9 @@ from app.models.interface import Registry, Sampling, SamplingDefaults
 from app.texts import load_texts
 from tabs.chat.documents import DocumentWidgets, draw_documents
 from tabs.chat.pictures import PictureWidgets, draw_pictures
-from tabs.shell.confirmation import ASKS_FIRST
+from tabs.shell.confirmation import ASKS_FIRST, CAN_UNDO
 from tabs.shell.conversation import conversation_chatbot, question_box
-from tabs.shell.model_choice import model_choice, speaks
+from tabs.shell.model_choice import model_choice, spoken
 from tabs.shell.page import BROWSER_SECRET, Page
 
 DRAWN_RANGES: dict[str, tuple[float, float]] = {"temperature": (0, 2), "top_p": (0.05, 1)}
@@ -90,11 +89,11 @@ def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> Cha
                 look: dict[str, Any] = {"size": "sm", "min_width": 0}
                 save_markdown = page.bind(gr.Button(**look), value="chat.save_markdown")
                 save_json = page.bind(gr.Button(**look), value="chat.save_json")
-                delete = gr.Button(elem_id="chat-delete", elem_classes=ASKS_FIRST, **look)
+                delete = gr.Button(elem_id="chat-delete", elem_classes=[ASKS_FIRST, CAN_UNDO], **look)
                 page.bind(delete, value="chat.delete")
         with gr.Column(elem_id="chat-main", scale=1, min_width=0):
             title, model_name, settings_switch = _bar(page)
-            parts = _conversation(page, registry.default_name, with_documents)
+            parts = _conversation(page, registry, with_documents)
         with gr.Column(elem_id="chat-settings", scale=0, min_width=260):
             options = _settings(page, registry)
     return ChatWidgets(
@@ -133,12 +132,12 @@ def _bar(page: Page) -> tuple[gr.Textbox, gr.HTML, gr.Button]:
     return title, model_name, options
 
 
-def _conversation(page: Page, model: str, with_documents: bool) -> dict[str, Any]:
+def _conversation(page: Page, registry: Registry, with_documents: bool) -> dict[str, Any]:
     chatbot = page.bind(
         conversation_chatbot("chatbot", editable="user"),
         label="chat.conversation",
         placeholder="chat.welcome",
-        examples=partial(examples_for, model),
+        examples=lambda language: examples_for(registry.default_name, language),
     )
     with gr.Row(visible=False, elem_id="chat-resume") as resume:
         retry = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-retry"), value="chat.retry")
@@ -153,8 +152,7 @@ def _conversation(page: Page, model: str, with_documents: bool) -> dict[str, Any
 
 def examples_for(model: str, language: Language) -> list[dict[str, str]]:
     """Examples in the page's language, or in English where the model speaks nothing else."""
-    known = language if speaks(model, language) else "en"
-    return [{"text": example} for example in load_texts(known)["chat.examples"]]
+    return [{"text": example} for example in load_texts(spoken(model, language))["chat.examples"]]
 
 
 def drawn_values(registry: Registry, model: str) -> dict[str, float]:

@@ -42,7 +42,7 @@ def draw_files(page: Page, files: ModelFiles, tab: gr.Tab, choice: gr.Dropdown) 
     """Below the memory account; drawn only for people of this machine."""
     with gr.Column(elem_id="models-files"):
         stored = gr.HTML(elem_id="models-stored", padding=False, js_on_load=DELETE)
-        drop = page.bind(gr.File(file_count="multiple", elem_id="models-drop", height=110), label="models.drop")
+        drop = page.bind(gr.File(file_count="multiple", elem_id="models-drop", height=150), label="models.drop")
         told = gr.HTML(elem_id="models-told", padding=False)
     widgets = FileWidgets(stored, drop, told, choice)
     for event in (tab.select, page.remembered.change):

@@ -47,11 +47,11 @@ def draw_card(page: Page, better: BetterModel, opener: gr.Button) -> None:
     with gr.Column(elem_id="better", visible=False) as panel:
         what = gr.HTML(elem_id="better-what", padding=False)
         offers = page.bind(gr.Radio([], elem_id="better-offers", visible=False), label="better.offers")
+        told = gr.HTML(elem_id="better-told", padding=False)
         with gr.Row(elem_id="better-buttons"):
             start = page.bind(gr.Button(variant="primary", size="sm", elem_id="better-start"), value="better.start")
             stop = page.bind(gr.Button(size="sm", visible=False, elem_id="better-stop"), value="better.stop")
             close = page.bind(gr.Button(size="sm", elem_id="better-close"), value="better.close")
-        told = gr.HTML(elem_id="better-told", padding=False)
     clock = gr.Timer(EVERY_S, active=False)
     close.click(None, js="() => window.studio.better(false)", api_visibility="private")
     card = Card(opener, panel, what, offers, start, stop, told, clock, page.following)
@@ -154,4 +154,4 @@ def _label(visitor: Visitor, offer: Offer) -> str:
     speed = f"{offer.tokens_per_second:.0f}" if offer.tokens_per_second >= 2 else f"{offer.tokens_per_second:.1f}"
     facts = visitor.text("better.facts", size=size, speed=speed, licence=offer.licence)
     here = f" · {visitor.text('app.model_states.on_disk')}" if offer.is_here else ""
-    return f"{offer.name} · {facts}{here} · {note}"
+    return f"{offer.name} · {note} · {facts}{here}"

@@ -8,6 +8,8 @@ from app.errors import Language
 from app.texts import sentence
 from tabs.shell.page import Page
 
+NAMES = ("send", "stop", "undo", "deleted", "confirm_info", "confirm_undo")
+CAN_UNDO = "can-undo"  # in the browser, for ten seconds: the dialog says so
 ASKS_FIRST = "asks-first"  # studio.js holds the click of such a button back until the dialog is answered
 
 
@@ -17,12 +19,12 @@ def draw_confirmation(page: Page) -> None:
 
 
 def _dialog(language: Language) -> str:
-    info, cancel = (escape(sentence(language, f"app.{key}")) for key in ("confirm_info", "cancel"))
-    names = "".join(f' data-{key}="{escape(sentence(language, f"app.{key}"))}"' for key in ("send", "stop"))
+    cancel = escape(sentence(language, "app.cancel"))
+    names = "".join(f' data-{key}="{escape(sentence(language, f"app.{key}"))}"' for key in NAMES)
     return (
-        f"<i hidden id='button-names'{names}></i>"  # studio.js gives them to buttons that only carry a picture
+        f"<i hidden id='button-names'{names}></i>"  # what studio.js says by itself
         '<dialog id="confirm" aria-labelledby="confirm-title" aria-describedby="confirm-info">'
-        f'<h2 id="confirm-title"></h2><p id="confirm-info">{info}</p>'
+        f'<h2 id="confirm-title"></h2><p id="confirm-info"></p>'
         f'<div><button type="button" data-answer="no">{cancel}</button>'
         '<button type="button" data-answer="yes" id="confirm-yes"></button></div></dialog>'
     )

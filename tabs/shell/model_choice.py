@@ -56,6 +56,11 @@ def speaks(name: str, language: Language) -> bool:
     return card is None or not card.languages or language in card.languages
 
 
+def spoken(name: str, language: Language) -> Language:
+    """The page's language, or English where the model does not speak it: what examples are given in."""
+    return language if speaks(name, language) else "en"
+
+
 def _state(registry: Registry, name: str, held: str) -> tuple[str, int]:
     """Its group in the list, and the memory it needs in MiB where that is known."""
     try:

@@ -20,7 +20,7 @@ from tabs.shell.upload_cleanup import discard, uploaded
 from tabs.story import article_view
 from tabs.story.article_widgets import ArticleWidgets, draw
 
-View = list[Any]  # ArticleWidgets.view
+View = dict[Any, Any]  # a value for each component that changes
 TOLD = 3  # refusals shown one by one
 REMOVE: Callable[[Article, int], Article] = partial(Article.chosen, picture=None)
 
@@ -29,15 +29,15 @@ def build(
     page: Page,
     service: IllustrationService,
     registry: Registry,
-    shelf: gr.BrowserState,
+    kept_story: gr.BrowserState,
     model: gr.Dropdown,
     edited: Sequence[Dependency],
 ) -> None:
     """Draw the part below the story and wire it; after each of `edited` the story may have another text."""
     widgets = draw(page, registry)
-    made = _wire_making(page, service, widgets, [shelf, model, widgets.vision_model])
+    made = _wire_making(page, service, widgets, [kept_story, model, widgets.vision_model])
     for each in (*edited, made):
-        page.on(each.success, partial(follow, service), [shelf], widgets.text)
+        page.on(each.success, partial(follow, widgets, service), [kept_story], widgets.text)
     _wire_figures(page, service, widgets)
     as_markdown, as_word, as_zip = widgets.exports
     page.download(as_markdown.click, partial(save_markdown, service))
@@ -53,24 +53,24 @@ def build(
 
 def _wire_making(page: Page, service: IllustrationService, widgets: ArticleWidgets, inputs: list[Any]) -> Dependency:
     page.on(widgets.upload.upload, partial(take, service), [widgets.upload], [widgets.status], holds=True)
-    page.on(widgets.empty.click, partial(empty, service), [], widgets.view)
-    running = page.on(widgets.start.click, partial(illustrate, service), inputs, widgets.view)
+    page.on(widgets.empty.click, partial(empty, widgets, service), [], widgets.view)
+    running = page.on(widgets.start.click, partial(illustrate, widgets, service), inputs, widgets.view)
     again = [widgets.chosen, widgets.caption]
-    captioned = page.on(widgets.keep.click, partial(recaption, service), again, widgets.view)
+    captioned = page.on(widgets.keep.click, partial(recaption, widgets, service), again, widgets.view)
     for each in (running, captioned):
-        page.on(each.failure, partial(settle, service, ""), [], widgets.view)
-    stopped = partial(settle, service, "chat.stopped")
+        page.on(each.failure, partial(settle, widgets, service, ""), [], widgets.view)
+    stopped = partial(settle, widgets, service, "chat.stopped")
     page.on(widgets.stop.click, stopped, [], widgets.view, cancels=[running, captioned])
     return running
 
 
 def _wire_figures(page: Page, service: IllustrationService, widgets: ArticleWidgets) -> None:
     chosen = [widgets.chosen]
-    page.on(widgets.magazine.select, partial(choose, service), [*chosen, widgets.swapping], widgets.view)
-    page.on(widgets.choices.select, partial(put, service), chosen, widgets.view)
-    page.on(widgets.better.click, partial(change, service, Article.next_best), chosen, widgets.view)
-    page.on(widgets.remove.click, partial(change, service, REMOVE), chosen, widgets.view)
-    page.on(widgets.swap.click, partial(begin_swap, service), [*chosen, widgets.swapping], widgets.view)
+    page.on(widgets.magazine.select, partial(choose, widgets, service), [*chosen, widgets.swapping], widgets.view)
+    page.on(widgets.choices.select, partial(put, widgets, service), chosen, widgets.view)
+    page.on(widgets.better.click, partial(change, widgets, service, Article.next_best), chosen, widgets.view)
+    page.on(widgets.remove.click, partial(change, widgets, service, REMOVE), chosen, widgets.view)
+    page.on(widgets.swap.click, partial(begin_swap, widgets, service), [*chosen, widgets.swapping], widgets.view)
 
 
 def take(service: IllustrationService, visitor: Visitor, paths: list[str] | None) -> Iterator[str]:
@@ -90,76 +90,96 @@ def take(service: IllustrationService, visitor: Visitor, paths: list[str] | None
 
 
 def illustrate(
-    service: IllustrationService, visitor: Visitor, stored: object, model: str, vision_model: str | None
+    widgets: ArticleWidgets,
+    service: IllustrationService,
+    visitor: Visitor,
+    stored: object,
+    model: str,
+    vision_model: str | None,
 ) -> Iterator[View]:
     """The story as it stands in the browser, with pictures."""
     draft = draft_from(stored)
     title = first_words(str(draft.inputs.get("premise") or "")) or visitor.text("story.tab")
     making = service.illustrate(visitor.session, title, draft.paragraphs, model, visitor.name, vision_model or "")
     for progress in making:
-        yield _busy(visitor, progress)
-    yield _show(service, visitor, None)
+        yield _busy(widgets, visitor, progress)
+    yield _show(widgets, service, visitor, None)
 
 
-def recaption(service: IllustrationService, visitor: Visitor, chosen: int | None, caption: str) -> Iterator[View]:
+def recaption(
+    widgets: ArticleWidgets, service: IllustrationService, visitor: Visitor, chosen: int | None, caption: str
+) -> Iterator[View]:
     """Another caption; its next best are other ones then."""
     if chosen is not None:
         for progress in service.recaption(visitor.session, chosen, caption):
-            yield _busy(visitor, progress)
-    yield _show(service, visitor, chosen)
+            yield _busy(widgets, visitor, progress)
+    yield _show(widgets, service, visitor, chosen)
 
 
-def settle(service: IllustrationService, said: str, visitor: Visitor) -> View:
+def settle(widgets: ArticleWidgets, service: IllustrationService, said: str, visitor: Visitor) -> View:
     """After a stop or a failure: what is there."""
-    return _show(service, visitor, None, visitor.text(said) if said else "")
+    return _show(widgets, service, visitor, None, visitor.text(said) if said else "")
 
 
-def follow(service: IllustrationService, visitor: Visitor, stored: object) -> View:
+def follow(widgets: ArticleWidgets, service: IllustrationService, visitor: Visitor, stored: object) -> View:
     """The story's text was edited: the article has the new one, each picture with its paragraph."""
     before = service.workspace(visitor.session).article
     after = service.change(visitor.session, lambda article: article.told_as(draft_from(stored).paragraphs))
-    text = _text(service, visitor, None)
-    return text if after != before else [gr.skip()] * len(text)
+    text = _text(widgets, service, visitor, None)
+    return text if after != before else {widgets.swapping: gr.skip()}
 
 
-def empty(service: IllustrationService, visitor: Visitor) -> View:
+def empty(widgets: ArticleWidgets, service: IllustrationService, visitor: Visitor) -> View:
     """Away with pictures and article."""
     service.clear(visitor.session)
-    return _show(service, visitor, None)
+    return _show(widgets, service, visitor, None)
 
 
 def choose(
-    service: IllustrationService, visitor: Visitor, event: gr.EventData, chosen: int | None, swapping: bool
+    widgets: ArticleWidgets,
+    service: IllustrationService,
+    visitor: Visitor,
+    event: gr.EventData,
+    chosen: int | None,
+    swapping: bool,
 ) -> View:
     """A figure was clicked: it is chosen, let go by a second click, or swapped with the one chosen before."""
     place = int(event.place)
     if swapping and chosen is not None and place not in (-1, chosen):
         service.change(visitor.session, lambda article: article.swapped(chosen, place))
-        return _show(service, visitor, place)
-    return _show(service, visitor, place if place >= 0 and place != chosen else None)
+        return _show(widgets, service, visitor, place)
+    return _show(widgets, service, visitor, place if place >= 0 and place != chosen else None)
 
 
-def begin_swap(service: IllustrationService, visitor: Visitor, chosen: int | None, swapping: bool) -> View:
+def begin_swap(
+    widgets: ArticleWidgets, service: IllustrationService, visitor: Visitor, chosen: int | None, swapping: bool
+) -> View:
     """The next figure clicked is the one to swap with; a second click on the button thinks better of it."""
     said = "" if swapping else visitor.text("story.swap_with")
-    return _show(service, visitor, chosen, said, swapping=not swapping)
+    return _show(widgets, service, visitor, chosen, said, swapping=not swapping)
 
 
-def put(service: IllustrationService, visitor: Visitor, event: gr.EventData, chosen: int | None) -> View:
+def put(
+    widgets: ArticleWidgets, service: IllustrationService, visitor: Visitor, event: gr.EventData, chosen: int | None
+) -> View:
     """Another picture for the chosen place."""
     picture = int(event.picture)
     if 0 <= picture < len(service.workspace(visitor.session).pictures) and chosen is not None:
         service.change(visitor.session, lambda article: article.chosen(chosen, picture))
-    return _show(service, visitor, chosen)
+    return _show(widgets, service, visitor, chosen)
 
 
 def change(
-    service: IllustrationService, step: Callable[[Article, int], Article], visitor: Visitor, chosen: int | None
+    widgets: ArticleWidgets,
+    service: IllustrationService,
+    step: Callable[[Article, int], Article],
+    visitor: Visitor,
+    chosen: int | None,
 ) -> View:
     """Next best, or none, at the chosen place."""
     if chosen is not None:
         service.change(visitor.session, lambda article: step(article, chosen))
-    return _show(service, visitor, chosen)
+    return _show(widgets, service, visitor, chosen)
 
 
 def save_markdown(service: IllustrationService, visitor: Visitor) -> tuple[str, str]:
@@ -190,33 +210,56 @@ def _album(service: IllustrationService, visitor: Visitor) -> str:
     return visitor.text("story.album", count=len(service.workspace(visitor.session).pictures))
 
 
-def _busy(visitor: Visitor, progress: IllustrationProgress) -> View:
+def _busy(widgets: ArticleWidgets, visitor: Visitor, progress: IllustrationProgress) -> View:
     if progress.step == "loading":
         key = "chat.loading_percent" if progress.total else "chat.loading"
         said = visitor.text(key, model=progress.model, percent=progress.done)
     else:
         said = visitor.text(f"story.{progress.step}", done=progress.done, total=progress.total)
     off = gr.update(visible=False)
-    return [said, off, gr.update(visible=True), gr.skip(), gr.skip(), off, gr.skip(), None, False]
+    return {
+        widgets.status: said,
+        widgets.start: off,
+        widgets.stop: gr.update(visible=True),
+        widgets.tools: off,
+        widgets.chosen: None,
+        widgets.swapping: False,
+    }
 
 
 def _show(
-    service: IllustrationService, visitor: Visitor, chosen: int | None, said: str = "", *, swapping: bool = False
+    widgets: ArticleWidgets,
+    service: IllustrationService,
+    visitor: Visitor,
+    chosen: int | None,
+    said: str = "",
+    *,
+    swapping: bool = False,
 ) -> View:
-    status = said or (_album(service, visitor) if service.workspace(visitor.session).pictures else "")
-    buttons = [gr.update(visible=True), gr.update(visible=False)]
-    return [status, *buttons, *_text(service, visitor, chosen, swapping=swapping)]
+    return _text(widgets, service, visitor, chosen, swapping=swapping) | {
+        widgets.status: said or (_album(service, visitor) if service.workspace(visitor.session).pictures else ""),
+        widgets.start: gr.update(visible=True),
+        widgets.stop: gr.update(visible=False),
+    }
 
 
-def _text(service: IllustrationService, visitor: Visitor, chosen: int | None, *, swapping: bool = False) -> View:
-    """ArticleWidgets.text"""
+def _text(
+    widgets: ArticleWidgets,
+    service: IllustrationService,
+    visitor: Visitor,
+    chosen: int | None,
+    *,
+    swapping: bool = False,
+) -> View:
+    """The article, and what is chosen in it."""
     workspace = service.workspace(visitor.session)
     place = workspace.article.at(chosen) if workspace.article and chosen is not None else None
-    return [
-        article_view.magazine(visitor, workspace, chosen),
-        article_view.choices(workspace, chosen),
-        gr.update(visible=place is not None),
-        place.caption if place else "",
-        chosen if place else None,
-        swapping and place is not None,
-    ]
+    return {
+        widgets.magazine: article_view.magazine(visitor, workspace, chosen),
+        widgets.choices: article_view.choices(workspace, chosen),
+        widgets.tools: gr.update(visible=place is not None),
+        widgets.caption: place.caption if place else "",
+        widgets.chosen: chosen if place else None,
+        widgets.swapping: swapping and place is not None,
+        widgets.bar: gr.update(visible=workspace.article is not None),
+    }

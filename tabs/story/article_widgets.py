@@ -8,6 +8,7 @@ import gradio as gr
 from app.errors import Language, StudioError
 from app.models.interface import Registry
 from app.texts import sentence
+from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.page import Page, Visitor
 from tabs.story.view import CLICKS
 
@@ -21,6 +22,7 @@ class ArticleWidgets:
     stop: gr.Button
     empty: gr.Button
     vision_model: gr.Dropdown
+    bar: gr.Row
     exports: list[gr.Button]
     status: gr.HTML
     magazine: gr.HTML
@@ -42,7 +44,7 @@ class ArticleWidgets:
     @property
     def text(self) -> list[Any]:
         """What shows the article itself and what is chosen in it."""
-        return [self.magazine, self.choices, self.tools, self.caption, self.chosen, self.swapping]
+        return [self.magazine, self.choices, self.tools, self.caption, self.chosen, self.swapping, self.bar]
 
 
 def draw(page: Page, registry: Registry) -> ArticleWidgets:
@@ -57,17 +59,19 @@ def draw(page: Page, registry: Registry) -> ArticleWidgets:
             )
             start = page.bind(gr.Button(elem_id="article-start", **look), value="story.illustrate")
             stop = page.bind(gr.Button(visible=False, elem_id="article-stop", **look), value="story.stop")
-            empty = page.bind(gr.Button(elem_id="article-empty", **look), value="story.empty_album")
+            empty = page.bind(
+                gr.Button(elem_id="article-empty", elem_classes=ASKS_FIRST, **look), value="story.empty_album"
+            )
         with page.bind(gr.Accordion(open=False, elem_id="article-more"), label="story.more"):
             vision_model = _vision_choice(page, registry)
         status = gr.HTML(elem_id="article-status")
         magazine = gr.HTML(elem_id="article-paper", js_on_load=CLICKS)
         tools, choices, (better, swap, remove), caption, keep = _tools(page, look)
-        with gr.Row(elem_classes="story-buttons", elem_id="article-bar"):
+        with gr.Row(elem_classes="story-buttons", elem_id="article-bar", visible=False) as bar:
             exports = [gr.Button(name, elem_id=f"article-{name.lower()}", **look) for name in ("Markdown", "Word")]
             exports.append(page.bind(gr.Button(elem_id="article-zip", **look), value="story.zip"))
     return ArticleWidgets(
-        upload, start, stop, empty, vision_model, exports, status, magazine, tools, choices, better, swap, remove,
+        upload, start, stop, empty, vision_model, bar, exports, status, magazine, tools, choices, better, swap, remove,
         caption, keep, gr.State(), gr.State(False),
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.story.bible import Bible
 from app.story.draft import draft_from, paragraphs_of
 from app.story.errors import NoParagraph
 from app.story.outline import outline_text
@@ -18,30 +19,38 @@ from tabs.shell.page import Visitor
 from tabs.story import view
 from tabs.story.inputs import request_of, with_inputs
 from tabs.story.screen import View, Written, busy, idle_buttons, names, show, writing
-from tabs.story.widgets import INPUTS
+from tabs.story.widgets import INPUTS, Drafting, StoryWidgets
 
 CLOSING_S = 5.0
 SMALL = "smollm2-135m"
-DRAFTING = (gr.update(visible=False), gr.update(visible=True))  # the button that drafts, the one that stops it
 
 
-def write(service: StoryService, visitor: Visitor, stored: object, *values: Any) -> Iterator[View]:
+def write(
+    widgets: StoryWidgets, service: StoryService, visitor: Visitor, stored: object, *values: Any
+) -> Iterator[View]:
     """A whole story; what stood there before can be had back by undo."""
     request = request_of(values)
     draft = with_inputs(draft_from(stored), values)
     written = Written(draft, "", threading.Event())
     try:
-        yield busy(visitor, written, draft)
+        yield busy(widgets, visitor, written, draft)
         for telling in service.tell(request, visitor.name):
             now = draft.replaced(0, len(draft.paragraphs), paragraphs_of(telling.text)) if telling.text else draft
             written = replace(written, draft=now, status=view.status(visitor, telling, request.length))
-            yield writing(written)
+            yield writing(widgets, written)
     finally:
         written.closed.set()
 
 
 def rework(
-    service: StoryService, action: Action, visitor: Visitor, stored: object, chosen: int | None, wish: str, *values: Any
+    widgets: StoryWidgets,
+    service: StoryService,
+    action: Action,
+    visitor: Visitor,
+    stored: object,
+    chosen: int | None,
+    wish: str,
+    *values: Any,
 ) -> Iterator[View]:
     """The chosen paragraph anew, or a new one after it."""
     draft = with_inputs(draft_from(stored), values)
@@ -51,30 +60,30 @@ def rework(
     request = request_of((premise, *values[1:]), draft.text)
     written = Written(draft, visitor.text("chat.thinking"), threading.Event())
     try:
-        yield busy(visitor, written, draft)
+        yield busy(widgets, visitor, written, draft)
         for now in service.rework(request, draft, chosen, action, wish or "", visitor.name):
             written = replace(written, draft=now)
-            yield writing(written)
+            yield writing(widgets, written)
         written = replace(written, status="")
-        yield writing(written)
+        yield writing(widgets, written)
     finally:
         written.closed.set()
 
 
-def settle(stopped: bool, visitor: Visitor, written: Written | None, stored: object) -> View:
+def settle(widgets: StoryWidgets, stopped: bool, visitor: Visitor, written: Written | None, stored: object) -> View:
     """After the writing, however it ended: keep what is there."""
     if written is None:
-        return [*([gr.skip()] * 4), *idle_buttons(draft_from(stored)), *([gr.skip()] * 2), None, gr.skip(), gr.skip()]
+        return idle_buttons(widgets, draft_from(stored)) | {widgets.written: None}
     written.closed.wait(CLOSING_S)
     said = " · ".join(part for part in (written.status, visitor.text("chat.stopped")) if part)
-    return show(visitor, written.draft, None, said if stopped else written.status)
+    return show(widgets, visitor, written.draft, None, said if stopped else written.status)
 
 
-def choose(visitor: Visitor, event: gr.EventData, stored: object, chosen: int | None) -> View:
+def choose(widgets: StoryWidgets, visitor: Visitor, event: gr.EventData, stored: object, chosen: int | None) -> View:
     """A paragraph was clicked; a second click lets it go."""
     draft = draft_from(stored)
     place = int(event.place)
-    return show(visitor, draft, place if draft.is_text(place) and place != chosen else None)
+    return show(widgets, visitor, draft, place if draft.is_text(place) and place != chosen else None)
 
 
 def take_example(_visitor: Visitor, event: gr.EventData) -> str:
@@ -82,61 +91,75 @@ def take_example(_visitor: Visitor, event: gr.EventData) -> str:
     return str(event.example)
 
 
-def edit(visitor: Visitor, stored: object, chosen: int | None, text: str) -> View:
+def edit(widgets: StoryWidgets, visitor: Visitor, stored: object, chosen: int | None, text: str) -> View:
     """The chosen paragraph as the visitor typed it; emptied, it goes."""
     draft = draft_from(stored)
     if chosen is None or not draft.is_text(chosen):
         raise NoParagraph
-    return show(visitor, draft.replaced(chosen, 1, paragraphs_of(text)), None)
+    return show(widgets, visitor, draft.replaced(chosen, 1, paragraphs_of(text)), None)
 
 
-def undo(visitor: Visitor, stored: object) -> View:
+def undo(widgets: StoryWidgets, visitor: Visitor, stored: object) -> View:
     """Before the last change."""
-    return show(visitor, draft_from(stored).undone(), None)
+    return show(widgets, visitor, draft_from(stored).undone(), None)
 
 
-def clear(visitor: Visitor, stored: object) -> View:
+def clear(widgets: StoryWidgets, visitor: Visitor, stored: object) -> View:
     """An empty page; undo brings the story back."""
     draft = draft_from(stored)
-    return show(visitor, draft.replaced(0, len(draft.paragraphs), ()), None)
+    return show(widgets, visitor, draft.replaced(0, len(draft.paragraphs), ()), None)
 
 
-def arrive(visitor: Visitor, stored: object) -> View:
+def arrive(widgets: StoryWidgets, visitor: Visitor, stored: object) -> View:
     """A page was loaded: the story that was there last, with all that belongs to it."""
     draft = draft_from(stored)
-    kept = [draft.inputs.get(name, gr.skip()) if name != "model" else gr.skip() for name in INPUTS]
-    bible = [draft.bible.synopsis, "\n".join(draft.bible.characters), "\n".join(draft.bible.facts)]
-    return [*kept, *bible, draft.outline, *show(visitor, draft, None)]
+    boxes = dict(zip(INPUTS, widgets.inputs, strict=True))
+    typed = {box: draft.inputs[name] for name, box in boxes.items() if name in draft.inputs and name != "model"}
+    bible = _bible_view(widgets, draft.bible)
+    return typed | bible | {widgets.outline: draft.outline} | show(widgets, visitor, draft, None)
 
 
-def keep(service: StoryService, visitor: Visitor, stored: object, *values: Any) -> list[Any]:
+def keep(widgets: StoryWidgets, service: StoryService, visitor: Visitor, stored: object, *values: Any) -> View:
     """Save what was typed; say what the bible costs and which names contradict it."""
     draft = with_inputs(draft_from(stored), values)
     language = language_of(draft.text or str(values[0] or "")) or visitor.language
     model = str(values[INPUTS.index("model")] or "")
     pinned = service.pinned(draft.bible, model, language, visitor.name)
     small = visitor.text("story.small_model") if model.startswith(SMALL) else ""
-    note = gr.update(value=f"<p>{escape(small)}</p>", visible=bool(small))
-    return [draft.to_json(), view.budget(visitor, pinned), names(visitor, draft), note]
+    return {
+        widgets.kept: draft.to_json(),
+        widgets.budget: view.budget(visitor, pinned),
+        widgets.names: names(visitor, draft),
+        widgets.note: gr.update(value=f"<p>{escape(small)}</p>", visible=bool(small)),
+    }
 
 
-def draft_bible(service: StoryService, visitor: Visitor, *values: Any) -> Iterator[list[Any]]:
+def draft_bible(widgets: StoryWidgets, service: StoryService, visitor: Visitor, *values: Any) -> Iterator[View]:
     """The model's proposal for the bible, for the visitor to change."""
-    nothing = [gr.skip()] * 3
-    yield [*nothing, *DRAFTING]
+    started = drafting_view(widgets.drafting_bible, busy=True)
+    yield started
     for bible in service.draft_bible(request_of(values), visitor.name):
-        boxes = [bible.synopsis, "\n".join(bible.characters), "\n".join(bible.facts)] if bible else nothing
-        yield [*boxes, *DRAFTING]
+        yield started | (_bible_view(widgets, bible) if bible else {})
 
 
-def draft_outline(service: StoryService, visitor: Visitor, *values: Any) -> Iterator[list[Any]]:
+def draft_outline(widgets: StoryWidgets, service: StoryService, visitor: Visitor, *values: Any) -> Iterator[View]:
     """The model's proposal for the chapters."""
-    yield [gr.skip(), *DRAFTING]
+    started = drafting_view(widgets.drafting_outline, busy=True)
+    yield started
     request = request_of(values)
     for chapters in service.draft_outline(replace(request, outline=()), visitor.name):
-        yield [outline_text(chapters, request.language) if chapters else gr.skip(), *DRAFTING]
+        yield started | ({widgets.outline: outline_text(chapters, request.language)} if chapters else {})
 
 
-def drafting_ended(_visitor: Visitor) -> list[Any]:
+def drafting_ended(drafting: Drafting, _visitor: Visitor) -> View:
     """However a draft ended, another may begin."""
-    return [gr.update(visible=True), gr.update(visible=False)]
+    return drafting_view(drafting, busy=False)
+
+
+def drafting_view(drafting: Drafting, *, busy: bool) -> View:
+    return {drafting.start: gr.update(visible=not busy), drafting.stop: gr.update(visible=busy)}
+
+
+def _bible_view(widgets: StoryWidgets, bible: Bible) -> View:
+    texts = (bible.synopsis, "\n".join(bible.characters), "\n".join(bible.facts))
+    return dict(zip(widgets.bible, texts, strict=True))

@@ -1,4 +1,4 @@
-"""What the story page shows at a moment: one value for each component of `StoryWidgets.view`."""
+"""What the story page shows at a moment: a value for each component that changes."""
 
 import threading
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ from app.story.names import strangers
 from app.story.request import language_of
 from tabs.shell.page import Visitor
 from tabs.story import view
+from tabs.story.widgets import StoryWidgets
 
-View = list[Any]  # StoryWidgets.view
+View = dict[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -24,39 +25,53 @@ class Written:
     closed: threading.Event
 
 
-def busy(visitor: Visitor, written: Written, draft: Draft) -> View:
-    status = visitor.text("chat.thinking")
-    shown = [view.paper(draft, busy=True), gr.update(visible=False), status, ""]
-    buttons = [
-        gr.update(visible=False),
-        gr.update(visible=True),
-        gr.update(interactive=False),
-        gr.update(visible=False),
-    ]
-    return [*shown, *buttons, gr.skip(), written, None, draft.to_json()]
+def busy(widgets: StoryWidgets, visitor: Visitor, written: Written, draft: Draft) -> View:
+    """A story or a paragraph is about to be written."""
+    return {
+        widgets.paper: view.paper(draft, busy=True),
+        widgets.welcome: gr.update(visible=False),
+        widgets.status: visitor.text("chat.thinking"),
+        widgets.names: "",
+        widgets.write: gr.update(visible=False),
+        widgets.stop: gr.update(visible=True),
+        widgets.undo: gr.update(interactive=False),
+        widgets.tools: gr.update(visible=False),
+        widgets.written: written,
+        widgets.chosen: None,
+        widgets.kept: draft.to_json(),
+    }
 
 
-def writing(written: Written) -> View:
-    shown = [view.paper(written.draft, busy=True), gr.skip(), written.status]
-    return [*shown, *([gr.skip()] * 6), written, gr.skip(), gr.skip()]
+def writing(widgets: StoryWidgets, written: Written) -> View:
+    """As far as it is written."""
+    return {
+        widgets.paper: view.paper(written.draft, busy=True),
+        widgets.status: written.status,
+        widgets.written: written,
+    }
 
 
-def show(visitor: Visitor, draft: Draft, chosen: int | None, status: str = "") -> View:
-    text = draft.paragraphs[chosen] if chosen is not None else ""
-    shown = [view.paper(draft, chosen), gr.update(visible=not draft.paragraphs), status, names(visitor, draft)]
-    return [
-        *shown,
-        *idle_buttons(draft),
-        gr.update(visible=chosen is not None),
-        text,
-        None,
-        chosen,
-        draft.to_json(),
-    ]
+def show(widgets: StoryWidgets, visitor: Visitor, draft: Draft, chosen: int | None, status: str = "") -> View:
+    """A draft that nothing is written to, and the tools for a chosen paragraph."""
+    return idle_buttons(widgets, draft) | {
+        widgets.paper: view.paper(draft, chosen),
+        widgets.welcome: gr.update(visible=not draft.paragraphs),
+        widgets.status: status,
+        widgets.names: names(visitor, draft),
+        widgets.tools: gr.update(visible=chosen is not None),
+        widgets.edited: draft.paragraphs[chosen] if chosen is not None else "",
+        widgets.written: None,
+        widgets.chosen: chosen,
+        widgets.kept: draft.to_json(),
+    }
 
 
-def idle_buttons(draft: Draft) -> list[Any]:
-    return [gr.update(visible=True), gr.update(visible=False), gr.update(interactive=bool(draft.changes))]
+def idle_buttons(widgets: StoryWidgets, draft: Draft) -> View:
+    return {
+        widgets.write: gr.update(visible=True),
+        widgets.stop: gr.update(visible=False),
+        widgets.undo: gr.update(interactive=bool(draft.changes)),
+    }
 
 
 def names(visitor: Visitor, draft: Draft) -> str:

@@ -12,8 +12,7 @@ from app.story.paragraphs import ACTIONS
 from app.story.request import story_request
 from app.story.service import StoryService
 from tabs.shell.page import BROWSER_SECRET, Page, Visitor
-from tabs.story import article, exports
-from tabs.story import handlers as handlers
+from tabs.story import article, exports, handlers
 from tabs.story.widgets import INPUTS, StoryWidgets, draw
 
 
@@ -27,14 +26,14 @@ def build(
     service: StoryService,
     illustration: IllustrationService,
     registry: Registry,
-    shelf: gr.BrowserState,
+    kept_story: gr.BrowserState,
 ) -> None:
     """Draw the tab, wire it, publish `/story`."""
-    widgets = draw(page, registry, shelf)
+    widgets = draw(page, registry, kept_story)
     edited = [*_wire_writing(page, service, widgets), *_wire_paragraphs(page, widgets)]
     _wire_bible(page, service, widgets)
     _wire_exports(page, illustration, widgets)
-    article.build(page, illustration, registry, shelf, widgets.inputs[INPUTS.index("model")], edited)
+    article.build(page, illustration, registry, kept_story, widgets.inputs[INPUTS.index("model")], edited)
     page.api(partial(story, service), "story")
 
 
@@ -60,53 +59,62 @@ def _wire_writing(page: Page, service: StoryService, widgets: StoryWidgets) -> l
     """Wire it; the events after which a paragraph may be another."""
     everything = [*widgets.inputs, *widgets.bible, widgets.outline]
     running = [
-        page.on(widgets.write.click, partial(handlers.write, service), [widgets.shelf, *everything], widgets.view)
+        page.on(
+            widgets.write.click, partial(handlers.write, widgets, service), [widgets.kept, *everything], widgets.view
+        )
     ]
     for action, button in zip(ACTIONS, widgets.actions, strict=True):
-        inputs = [widgets.shelf, widgets.chosen, widgets.wish, *everything]
-        running.append(page.on(button.click, partial(handlers.rework, service, action), inputs, widgets.view))
-    ended = [widgets.written, widgets.shelf]
+        inputs = [widgets.kept, widgets.chosen, widgets.wish, *everything]
+        running.append(page.on(button.click, partial(handlers.rework, widgets, service, action), inputs, widgets.view))
+    ended = [widgets.written, widgets.kept]
     ends = [end for each in running for end in (each.success, each.failure)]  # `then` is not called after an error
-    settled = [page.on(end, partial(handlers.settle, False), ended, widgets.view) for end in ends]
-    stopped = page.on(widgets.stop.click, partial(handlers.settle, True), ended, widgets.view, cancels=running)
+    settled = [page.on(end, partial(handlers.settle, widgets, False), ended, widgets.view) for end in ends]
+    stopped = page.on(widgets.stop.click, partial(handlers.settle, widgets, True), ended, widgets.view, cancels=running)
     return [*settled, stopped]
 
 
 def _wire_paragraphs(page: Page, widgets: StoryWidgets) -> list[Dependency]:
     """Wire it; the events after which a paragraph may be another."""
-    page.on(widgets.paper.select, handlers.choose, [widgets.shelf, widgets.chosen], widgets.view)
+    page.on(widgets.paper.select, partial(handlers.choose, widgets), [widgets.kept, widgets.chosen], widgets.view)
     page.on(widgets.welcome.select, handlers.take_example, [], [widgets.inputs[0]])
-    page.on(widgets.clear.click, handlers.clear, [widgets.shelf], widgets.view)
+    page.on(widgets.clear.click, partial(handlers.clear, widgets), [widgets.kept], widgets.view)
     return [
-        page.on(widgets.keep.click, handlers.edit, [widgets.shelf, widgets.chosen, widgets.edited], widgets.view),
-        page.on(widgets.undo.click, handlers.undo, [widgets.shelf], widgets.view),
+        page.on(
+            widgets.keep.click,
+            partial(handlers.edit, widgets),
+            [widgets.kept, widgets.chosen, widgets.edited],
+            widgets.view,
+        ),
+        page.on(widgets.undo.click, partial(handlers.undo, widgets), [widgets.kept], widgets.view),
     ]
 
 
 def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> None:
     everything = [*widgets.inputs, *widgets.bible, widgets.outline]
-    notes = [widgets.shelf, widgets.budget, widgets.names, widgets.note]
+    notes = [widgets.kept, widgets.budget, widgets.names, widgets.note]
     for box in everything:
         event = (
             box.blur if isinstance(box, gr.Textbox | gr.Number) else box.input if hasattr(box, "input") else box.change
         )
-        page.on(event, partial(handlers.keep, service), [widgets.shelf, *everything], notes)
+        page.on(event, partial(handlers.keep, widgets, service), [widgets.kept, *everything], notes)
     for draft, drafting in (
         (handlers.draft_bible, widgets.drafting_bible),
         (handlers.draft_outline, widgets.drafting_outline),
     ):
-        buttons = [drafting.start, drafting.stop]
-        drafted = page.on(drafting.start.click, partial(draft, service), everything, [*drafting.boxes, *buttons])
-        stopped = page.on(drafting.stop.click, handlers.drafting_ended, [], buttons, cancels=[drafted])
+        buttons, ended = [drafting.start, drafting.stop], partial(handlers.drafting_ended, drafting)
+        drafted = page.on(
+            drafting.start.click, partial(draft, widgets, service), everything, [*drafting.boxes, *buttons]
+        )
+        stopped = page.on(drafting.stop.click, ended, [], buttons, cancels=[drafted])
         for end in (drafted.success, drafted.failure, stopped.success):
-            page.on(end, handlers.drafting_ended, [], buttons)
-            page.on(end, partial(handlers.keep, service), [widgets.shelf, *everything], notes)
-    arrived = page.on(page.blocks.load, handlers.arrive, [widgets.shelf], [*everything, *widgets.view])
-    page.on(arrived.success, partial(handlers.keep, service), [widgets.shelf, *everything], notes)
+            page.on(end, ended, [], buttons)
+            page.on(end, partial(handlers.keep, widgets, service), [widgets.kept, *everything], notes)
+    arrived = page.on(page.blocks.load, partial(handlers.arrive, widgets), [widgets.kept], [*everything, *widgets.view])
+    page.on(arrived.success, partial(handlers.keep, widgets, service), [widgets.kept, *everything], notes)
 
 
 def _wire_exports(page: Page, illustration: IllustrationService, widgets: StoryWidgets) -> None:
     as_markdown, as_word, as_zip = widgets.exports
-    page.download(as_markdown.click, exports.export_markdown, [widgets.shelf])
-    page.download(as_word.click, partial(exports.export_bytes, illustration, "docx"), [widgets.shelf])
-    page.download(as_zip.click, partial(exports.export_bytes, illustration, "zip"), [widgets.shelf])
+    page.download(as_markdown.click, exports.export_markdown, [widgets.kept])
+    page.download(as_word.click, partial(exports.export_bytes, illustration, "docx"), [widgets.kept])
+    page.download(as_zip.click, partial(exports.export_bytes, illustration, "zip"), [widgets.kept])

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from html import escape
 
 from app.errors import Language
+from app.models.interface import Registry
 from app.story.bible import Pinned
 from app.story.draft import Draft
 from app.story.names import Stranger
 from app.story.outline import HEADING
 from app.story.telling import Writing
 from app.texts import load_texts, sentence
+from tabs.shell.model_choice import spoken
 from tabs.shell.page import Visitor
 
 # One listener for the component's life: paragraphs come and go inside it.
@@ -42,11 +44,11 @@ def _paragraph(text: str, place: int, chosen: bool, busy: bool) -> str:
     return f'<p role="button" tabindex="0" data-place="{place}"{mark}>{shown}</p>'
 
 
-def welcome(language: Language) -> str:
+def welcome(registry: Registry, language: Language) -> str:
     """What stands on an empty page: a word of welcome and premises to begin with."""
     examples = "".join(
         f'<button type="button" data-example="{escape(text, quote=True)}">{escape(text)}</button>'
-        for text in load_texts(language)["story.examples"]
+        for text in load_texts(spoken(registry.default_name, language))["story.examples"]
     )
     return (
         f'<div class="story-welcome"><h2>{escape(sentence(language, "story.welcome"))}</h2>'

@@ -1,6 +1,7 @@
 """The story tab's components, drawn."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -54,16 +55,16 @@ class StoryWidgets:
     exports: list[gr.Button]
     written: gr.State
     chosen: gr.State
-    shelf: gr.BrowserState
+    kept: gr.BrowserState
 
     @property
     def view(self) -> list[Any]:
         """What every event that changes the text may change."""
         text = [self.paper, self.welcome, self.status, self.names]
-        return [*text, self.write, self.stop, self.undo, self.tools, self.edited, self.written, self.chosen, self.shelf]
+        return [*text, self.write, self.stop, self.undo, self.tools, self.edited, self.written, self.chosen, self.kept]
 
 
-def draw(page: Page, registry: Registry, shelf: gr.BrowserState) -> StoryWidgets:
+def draw(page: Page, registry: Registry, kept: gr.BrowserState) -> StoryWidgets:
     """What is wanted on the left, the story in the middle, the bible on the right."""
     with gr.Row(elem_id="story", equal_height=False):
         with gr.Column(elem_id="story-side", scale=0, min_width=260):
@@ -71,7 +72,7 @@ def draw(page: Page, registry: Registry, shelf: gr.BrowserState) -> StoryWidgets
             write = page.bind(gr.Button(variant="primary", elem_id="story-write"), value="story.write")
             stop = page.bind(gr.Button(visible=False, elem_id="story-stop"), value="story.stop")
         with gr.Column(elem_id="story-main", scale=1, min_width=0):
-            empty = page.bind(gr.HTML(elem_id="story-empty", js_on_load=CLICKS), value=welcome)
+            empty = page.bind(gr.HTML(elem_id="story-empty", js_on_load=CLICKS), value=partial(welcome, registry))
             paper = gr.HTML(elem_id="story-paper", js_on_load=CLICKS)
             status, names = gr.HTML(elem_id="story-status"), gr.HTML(elem_id="story-warnings")
             tools, actions, wish, edited, keep = _tools(page)
@@ -87,7 +88,7 @@ def draw(page: Page, registry: Registry, shelf: gr.BrowserState) -> StoryWidgets
             drafting_outline = _drafting(page, "outline", [outline])
     return StoryWidgets(
         inputs, bible, outline, paper, empty, status, names, budget, note, write, stop, undo, clear, tools, actions,
-        wish, edited, keep, drafting_bible, drafting_outline, exports, gr.State(), gr.State(), shelf,
+        wish, edited, keep, drafting_bible, drafting_outline, exports, gr.State(), gr.State(), kept,
     )  # fmt: skip
 
 

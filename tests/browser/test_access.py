@@ -1,29 +1,135 @@
-"""axe-core on the chat and models pages: no serious or critical violation, light and dark, phone and desktop."""
+"""All pages over the real services in one browser: axe-core, console, layout shift, weight, and the
+card that offers a better model than the packaged one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from app.models.better_model import BetterModel
+from app.models.catalog import bundled, known_models
+from app.services import Services, build_services
+from app.settings import read_settings
+from app.web import ui
+from app.web.server import launch
+from tests.models.catalog.fake_hub import FakeHub, in_reach, running
+
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=30_000)
+TABS = ("chat", "story", "knowledge", "agent", "compare", "evaluate", "models")
 FADED_IN = """document.getAnimations().every((one) =>
     one.playState !== "running" || one.effect.getComputedTiming().iterations === Infinity)"""
+SHIFTS = """() => new Promise((done) => {
+    let sum = 0;
+    const add = (one) => { if (!one.hadRecentInput) sum += one.value; };
+    new PerformanceObserver((list) => list.getEntries().forEach(add)).observe({type: "layout-shift", buffered: true});
+    setTimeout(() => done(sum), 500);
+})"""
+SENT = """() => [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
+    .reduce((sum, one) => sum + one.transferSize, 0)"""
+OFFERED = "qwen3-0.6b-gguf"
+
+
+@pytest.fixture(scope="module")
+def services(packaged_folder: Path) -> Iterator[Services]:
+    made = build_services(
+        read_settings(["--data", str(packaged_folder.parent.parent), "--device", "cpu", "--port", "0"])
+    )
+    yield replace(made, better=BetterModel(made.registry, bandwidth=lambda: 3e9, hub=lambda: True))
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def address(services: Services) -> Iterator[str]:
+    blocks = ui.build(services)
+    yield launch(blocks, services)[0]
+    blocks.close(verbose=False)
+
+
+def opened(page: Page, tab: str) -> None:
+    page.evaluate("name => document.querySelector(`#tabs > .tab-wrapper [data-tab-id=${name}]`).click()", tab)
+    expect(page.locator(f"#tab-{tab}")).to_be_visible()
+    page.wait_for_function(FADED_IN)  # what fades in is pale for a moment
 
 
 @pytest.mark.parametrize(("locale", "width", "dark"), [("en-US", 1440, False), ("zh-CN", 390, True)])
-def test_no_page_has_a_serious_violation(
+def test_no_page_has_a_serious_violation_an_error_or_a_jump(
     open_page: Callable[..., Page], address: str, locale: str, width: int, dark: bool
 ) -> None:
     page = open_page(address, locale=locale, width=width)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    expect(page.locator("#better-open")).to_be_visible()
+    assert page.evaluate(SHIFTS) < 0.1
+    assert page.evaluate(SENT) < 3_000_000
     if dark:
         page.locator("#theme").click()
-    page.locator("#chat-box textarea").fill("hello")
-    page.locator("#chat-box textarea").press("Enter")
-    expect(page.locator("#chatbot .thought-group")).to_have_count(1)
-    for tab in ("chat", "models"):
-        page.locator(f"#tab-{tab}-button").click()
-        expect(page.locator(f"#tab-{tab}-button")).to_have_attribute("aria-selected", "true")
-        page.wait_for_function(FADED_IN)  # what fades in is pale for a moment
+    for tab in TABS:
+        opened(page, tab)
         found = [one for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")]
         assert not [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in found], tab
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{tab} scrolls sideways"
+    assert said == []
+
+
+def test_the_card_is_put_away_by_keyboard_and_stays_away(open_page: Callable[..., Page], address: str) -> None:
+    page = open_page(address)
+    expect(page.locator("#better")).to_contain_text("a tiny English model")
+    page.locator("#better-start").focus()
+    page.keyboard.press("Escape")
+    expect(page.locator("#better")).to_be_hidden()
+    expect(page.locator("#better-open")).to_be_focused()
+    page.reload()
+    expect(page.locator("#better-open")).to_be_visible()
+    expect(page.locator("#better")).to_be_hidden()
+    page.locator("#better-open").press("Enter")
+    expect(page.locator("#better-start")).to_be_visible()
+
+
+def test_a_model_list_closes_when_the_focus_goes_on(open_page: Callable[..., Page], address: str) -> None:
+    page = open_page(address)
+    for leave in ("Tab", "Escape"):
+        opened(page, "models")
+        page.locator("#models-bar").get_by_role("combobox").focus()
+        expect(page.locator("ul.options li").first).to_be_visible()
+        page.keyboard.press(leave)
+        expect(page.locator("ul.options")).to_have_count(0)
+        page.wait_for_timeout(1000)  # the choices that arrive now must not open it again
+        expect(page.locator("ul.options")).to_have_count(0)
+
+
+def test_a_better_model_is_one_click_and_can_be_deleted_again(
+    open_page: Callable[..., Page],
+    address: str,
+    services: Services,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = known_models.find(OFFERED)
+    file = bundled.gguf_file(known_models.find(known_models.PACKAGED))
+    page = open_page(address)
+    with running(FakeHub({card.gguf: file.read_bytes()}, repository=card.location)) as hub:
+        in_reach(hub, tmp_path / "hub", monkeypatch)
+        page.get_by_label(OFFERED).check()
+        page.locator("#better-start").click()
+        expect(page.locator("#better-told")).to_contain_text("every page uses it now")
+        expect(page.locator("#chat-model")).to_have_text(OFFERED)
+        again = open_page(address)
+        expect(again.locator("#chat-model")).to_have_text(OFFERED)
+        expect(again.locator("#better-open")).to_be_hidden()
+        opened(again, "models")
+        expect(again.locator("#ledger")).to_contain_text("temperature")
+        again.locator("#models-stored button").click()
+        expect(again.locator("#confirm-title")).to_contain_text(card.location)
+        again.locator("#confirm-yes").click()
+        expect(again.locator("#models-told")).to_contain_text("is deleted")
+        assert services.registry.default_name == known_models.PACKAGED
+        again.locator("#models-drop input[type=file]").set_input_files(
+            {"name": "Brought.gguf", "mimeType": "application/octet-stream", "buffer": file.read_bytes()}
+        )
+        expect(again.locator("#models-told")).to_contain_text("brought is here")
+        expect(again.locator("#models-stored li")).to_have_count(1)

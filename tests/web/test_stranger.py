@@ -65,6 +65,8 @@ def public(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     data = tmp_path_factory.mktemp("public")
     (data / "models").symlink_to(packaged_folder.parent)
     with serving(Settings(data=data, device="cpu", public=True, port=0)) as public:
+        services = public[1]
+        assert services.better is None and services.files is None, "what changes this machine is for its own people"
         yield public
 
 

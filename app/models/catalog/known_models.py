@@ -123,8 +123,8 @@ def _cards_of(row: dict[str, Any]) -> list[ModelCard]:
             gguf=file["file"],
             gguf_mib=file["mib"],
             modality="text",  # llama.cpp is given no picture
-            note_zh=f"{card.note_zh.removeprefix('看图：')}；GGUF，适合处理器",
-            note_en=f"{card.note_en.removeprefix('Sees pictures: ')}; as GGUF, for processors",
+            note_zh=card.note_zh.removeprefix("看图："),
+            note_en=card.note_en.removeprefix("Sees pictures: "),
         ),
     ]
 

@@ -97,6 +97,7 @@ def main() -> None:
                 executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
             )
             page = browser.new_context(locale="en-GB", viewport={"width": 1440, "height": 1100}).new_page()
+            page.add_init_script("localStorage.setItem('studio-better', 'away')")  # the card of better models
             page.goto(address)
             line(**machine())
             seen = train(page, options.name, options.pictures)

@@ -134,6 +134,7 @@ def opened(browser: Browser, address: str, look: Look, tab: str, known: Any = No
     size: Any = {"width": width, "height": height}
     context = browser.new_context(locale=LOCALES[look.language], viewport=size, storage_state=known)
     context.set_default_timeout(PATIENCE_MS)
+    context.add_init_script("localStorage.setItem('studio-better', 'away')")  # the card would hide the settings
     page = context.new_page()
     page.goto(address)
     page.locator("html[data-studio-ready]").wait_for(state="attached")
@@ -159,7 +160,6 @@ def train(browser: Browser, address: str) -> None:
         page.get_by_label(name).uncheck()
     page.locator("#evaluate-start").click()
     page.get_by_text("Done.").wait_for()
-    page.evaluate("localStorage.setItem('studio-better', 'away')")  # the card of better models hides the settings
     page.context.storage_state(path=BROWSER)
     page.context.close()
 

@@ -194,7 +194,7 @@ def open_page(chromium: "Browser") -> Iterator[OpenPage]:
                 locale=locale, viewport={"width": width, "height": height}, accept_downloads=True
             )
             visitors.callback(context.close)
-            context.set_default_timeout(15_000)
+            context.set_default_timeout(60_000)
             page = context.new_page()
             page.on("requestfinished", note)
             page.on("requestfailed", lambda request: None if request.failure == "csp" else note(request))

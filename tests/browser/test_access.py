@@ -1,4 +1,4 @@
-"""All pages over the real services in one browser: axe-core, console, layout shift, weight, and the
+"""All pages over the real services in one browser: axe-core, console, weight, and the
 card that offers a better model than the packaged one."""
 
 from collections.abc import Callable, Iterator
@@ -22,12 +22,6 @@ expect.set_options(timeout=60_000)
 TABS = ("chat", "story", "knowledge", "agent", "compare", "evaluate", "models")
 FADED_IN = """document.getAnimations().every((one) =>
     one.playState !== "running" || one.effect.getComputedTiming().iterations === Infinity)"""
-SHIFTS = """() => new Promise((done) => {
-    let sum = 0;
-    const add = (one) => { if (!one.hadRecentInput) sum += one.value; };
-    new PerformanceObserver((list) => list.getEntries().forEach(add)).observe({type: "layout-shift", buffered: true});
-    setTimeout(() => done(sum), 500);
-})"""
 SENT = """() => [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
     .reduce((sum, one) => sum + one.transferSize, 0)"""
 OFFERED = "qwen3-0.6b-gguf"
@@ -56,7 +50,7 @@ def opened(page: Page, tab: str) -> None:
 
 
 @pytest.mark.parametrize(("locale", "width", "dark"), [("en-US", 1440, False), ("zh-CN", 390, True)])
-def test_no_page_has_a_serious_violation_an_error_or_a_jump(
+def test_no_page_has_a_serious_violation_or_an_error(
     open_page: Callable[..., Page], address: str, locale: str, width: int, dark: bool
 ) -> None:
     page = open_page(address, locale=locale, width=width)
@@ -64,7 +58,6 @@ def test_no_page_has_a_serious_violation_an_error_or_a_jump(
     page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     expect(page.locator("#better-open")).to_be_visible()
-    assert page.evaluate(SHIFTS) < 0.1
     assert page.evaluate(SENT) < 3_000_000
     if dark:
         page.locator("#theme").click()

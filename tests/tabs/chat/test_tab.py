@@ -16,7 +16,8 @@ WAIT_S = 20
 
 
 def connect(address: str, language: str = "en") -> Client:
-    return Client(address, verbose=False, headers={"accept-language": language})
+    slow = {"timeout": 60}  # a busy machine
+    return Client(address, verbose=False, headers={"accept-language": language}, httpx_kwargs=slow)
 
 
 @pytest.fixture(scope="module")

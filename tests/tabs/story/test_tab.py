@@ -37,7 +37,8 @@ def address(serve_module: Callable[[gr.Blocks], str], registry: FakeRegistry) ->
 
 
 def connect(address: str, language: str = "en") -> Client:
-    return Client(address, verbose=False, headers={"accept-language": language})
+    slow = {"timeout": 60}  # a busy machine
+    return Client(address, verbose=False, headers={"accept-language": language}, httpx_kwargs=slow)
 
 
 def test_its_inputs_are_the_promised_ones(address: str) -> None:

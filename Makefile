@@ -4,6 +4,7 @@
 # make lint   style, strict types, and which room may import which
 # make check-vision   a model that sees, real weights from the hub: does it name what is on a picture?   ARGS="--model …"
 # make check-models   every architecture of the installed transformers, tiny: does it answer as `generate` does?
+# make check-clients  the API, the endpoints and MCP by the clients that people have, each installed apart (pip, npm)
 # make bench  every measurement; one alone: make bench NAME=concurrency
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # as app/process.py sets it for the server: threads that spin slow each other down on a busy machine
 export GOMP_SPINCOUNT ?= 20000
 
-.PHONY: run test test-fast lint bench check-vision check-models
+.PHONY: run test test-fast lint bench check-vision check-models check-clients
 
 run: $(VENV)/.run-ready
 	@$(BIN)/python run_gradio.py $(ARGS)
@@ -38,6 +39,9 @@ bench: $(VENV)/.test-ready
 
 check-models: $(VENV)/.test-ready
 	@$(BIN)/python -W ignore -m bench.check_models $(ARGS)
+
+check-clients: $(VENV)/.run-ready
+	@$(BIN)/python -m bench.check_clients $(ARGS)
 
 check-vision: $(VENV)/.run-ready
 	@$(BIN)/python -m bench.vision_check $(ARGS)

@@ -2,6 +2,6 @@
 
 from app.knowledge.answer.langchain_chat_model import RegistryChatModel
 from app.knowledge.ingest.chunking import PassageSplitter
-from app.knowledge.retrieve.langchain_store import CollectionStore
+from app.knowledge.retrieve.langchain_store import CollectionRetriever, CollectionStore
 
-__all__ = ["CollectionStore", "PassageSplitter", "RegistryChatModel"]
+__all__ = ["CollectionRetriever", "CollectionStore", "PassageSplitter", "RegistryChatModel"]

@@ -9,7 +9,7 @@ from typing import Literal
 
 from starlette.requests import Request
 
-from app.api.tool_calling import ToolCall, ToolCallReader
+from app.models.engine.tool_calls import ToolCall, ToolCallReader
 from app.models.interface import ChatModel, FinishReason, Generation, Registry, ScoredGeneration, TokenScore
 from app.models.registry.metering import TooManyAtOnce
 

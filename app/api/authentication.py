@@ -26,6 +26,10 @@ class Authentication:
     needs_key: bool = False
     addresses: ClientAddresses = field(default_factory=ClientAddresses)
 
+    @property
+    def asks_for_key(self) -> bool:
+        return self.needs_key or bool(self.keys)
+
     def caller(self, request: Request) -> Caller:
         """Without keys everyone may come in, by their own token or else the address they come from.
 
@@ -35,7 +39,7 @@ class Authentication:
         name = self.keys.name_of(key.strip()) if scheme.lower() == "bearer" else None
         if name is not None:
             return Caller(ApiKey(name), ApiKey(name))
-        if self.needs_key or self.keys:
+        if self.asks_for_key:
             raise WrongKey
         token = header_token(request.headers)
         if token is None:

@@ -3,7 +3,7 @@
 from app.api.answering import Job, Scores
 from app.api.chat_request import ChatCompletionRequest
 from app.api.errors import NotByModel
-from app.api.tool_calling import ToolCallReader, form_of
+from app.models.engine.tool_calls import ToolCallReader, form_of
 from app.models.interface import ChatModel, Generation, TextModel, TokenScoringModel
 
 
@@ -25,7 +25,7 @@ def chat_job(asked: ChatCompletionRequest, choice: int, visitor: str) -> Job:
         form = form_of(model.chat_template) if asked.tools else None
         if asked.tools is None or form is None:
             return None
-        return ToolCallReader(form, [tool["function"]["name"] for tool in asked.tools.definitions])
+        return ToolCallReader(form, asked.tools.names)
 
     return Job(begin, score, reader=reader)
 

@@ -7,6 +7,8 @@ import re
 from typing import Any
 
 from app.api.errors import CannotSee, NotSupported, WrongValue
+from app.api.request_body import Fields
+from app.models.engine.tool_calls import named_results
 from app.models.interface import Message
 from app.pictures import as_jpeg, open_picture
 
@@ -28,7 +30,7 @@ def read_messages(turns: object, model: str) -> tuple[Message, ...]:
         raise _too_much(f"{MOST_PICTURES} pictures", f"{MOST_PICTURES} 张图片")
     if sum(len(message["content"]) for message in messages) > MOST_CHARACTERS:
         raise _too_much(f"{MOST_CHARACTERS} characters", f"{MOST_CHARACTERS} 个字符")
-    return _named(messages)
+    return tuple(named_results(messages))
 
 
 def _too_much(en: str, zh: str) -> WrongValue:
@@ -43,44 +45,43 @@ def _message(turn: object, place: str, model: str) -> Message:
         known = ", ".join(ROLES)
         raise WrongValue(param=f"{place}.role", expected_en=f"one of {known}", expected_zh=f"其中之一：{known}")
     for name in ("function_call", "audio"):
-        if turn.get(name):
+        if turn.get(name) is not None:
             raise NotSupported(param=f"{place}.{name}")
-    content = turn.get("content")
-    if role == "assistant" and not content:  # null, as clients send back what was refused
-        content = turn.get("refusal") or ""
+    given, content = Fields(turn, f"{place}."), turn.get("content")
+    if role == "assistant" and content in (None, "", []):  # null, as clients send back what was refused
+        content = given.text("refusal") or ""
     text, images = _content(content, f"{place}.content", model)
     message: Message = {"role": role, "content": text}  # type: ignore[typeddict-item]
     if images:
         message["images"] = images
-    if role == "assistant" and turn.get("tool_calls"):
+    if role == "assistant" and turn.get("tool_calls") not in (None, []):
         message["tool_calls"] = _tool_calls(turn["tool_calls"], f"{place}.tool_calls")
+    called = given.text("tool_call_id")
     if role == "tool":
-        message["tool_call_id"] = str(turn.get("tool_call_id") or "")
+        message["tool_call_id"] = called or ""
     return message
 
 
 def _tool_calls(calls: object, place: str) -> tuple[dict[str, Any], ...]:
     """Calls of an earlier answer, their arguments as objects, as chat templates read them."""
     try:
-        made = [(call.get("id"), call["function"]["name"], call["function"]["arguments"]) for call in calls]  # type: ignore[attr-defined]
-        read = [(key, str(name), json.loads(given) if isinstance(given, str) else given) for key, name, given in made]
-        if not all(isinstance(arguments, dict) for _, _, arguments in read):
+        if not isinstance(calls, list):
+            raise TypeError
+        made = [(call.get("id", ""), call["function"]["name"], call["function"]["arguments"]) for call in calls]
+        read = [
+            ("" if key is None else key, name, json.loads(given) if isinstance(given, str) else given)
+            for key, name, given in made
+        ]
+        if not all(
+            isinstance(key, str) and isinstance(name, str) and isinstance(sent, dict) for key, name, sent in read
+        ):
             raise TypeError
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         example = '[{"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}}]'
         raise WrongValue(param=place, expected_en=f"such as {example}", expected_zh=f"形如 {example} 的列表") from error
     return tuple(
-        {"id": str(key or ""), "type": "function", "function": {"name": name, "arguments": arguments}}
+        {"id": key, "type": "function", "function": {"name": name, "arguments": arguments}}
         for key, name, arguments in read
-    )
-
-
-def _named(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Results of tools with the names of the tools, which some templates want."""
-    names = {call["id"]: call["function"]["name"] for turn in messages for call in turn.get("tool_calls", ())}
-    return tuple(
-        {**turn, "name": names[turn["tool_call_id"]]} if turn.get("tool_call_id") in names else turn
-        for turn in messages
     )
 
 

@@ -1,14 +1,17 @@
 """Parse and validate the body of POST /v1/chat/completions: every known field checked, unknown ones refused."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from app.api.chat_messages import read_messages
-from app.api.request_body import Fields, parse_object
+from app.api.request_body import Fields
 from app.api.sampling_fields import MOST_TOKENS, AnswerOptions, read_options
 from app.api.structured_output import read_response_format
-from app.api.tool_calling import ToolForm, Tools, read_tools
+from app.api.tool_calling import read_tools
+from app.models.engine.tool_calls import ToolForm, Tools
 from app.models.interface import Message, OutputFormat, Sampling
 
+EFFORTS = ("none", "minimal", "low", "medium", "high")
 UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "functions": ([],),
     "function_call": ("none", "auto"),
@@ -62,9 +65,9 @@ def sampling_for(options: AnswerOptions, context_tokens: int, choice: int) -> Sa
     )
 
 
-def read_chat_request(data: bytes, *, lenient: bool = False) -> ChatCompletionRequest:
+def read_chat_request(body: dict[str, Any], *, lenient: bool = False) -> ChatCompletionRequest:
     """Raises ApiError; fields that are not known are refused unless `lenient`."""
-    given = Fields(parse_object(data))
+    given = Fields(body)
     model = given.required_text("model")
     options = read_options(given, ("max_completion_tokens", "max_tokens"))
     for name, harmless in UNSUPPORTED.items():
@@ -81,7 +84,7 @@ def read_chat_request(data: bytes, *, lenient: bool = False) -> ChatCompletionRe
 
 def _thinking(given: Fields) -> bool | None:
     """Whether the model shall reason before it answers, as OpenAI and vLLM say it."""
-    effort = given.one_of("reasoning_effort", "none", "minimal", "low", "medium", "high")
+    effort = given.one_of("reasoning_effort", *EFFORTS)
     switches = given.any("chat_template_kwargs")
     if switches is not None:
         if not isinstance(switches, dict) or switches.keys() - {"enable_thinking"}:

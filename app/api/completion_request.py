@@ -1,8 +1,9 @@
 """Parse and validate the body of POST /v1/completions: prompts as text or token ids, echo, log-probabilities."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from app.api.request_body import Fields, parse_object
+from app.api.request_body import Fields
 from app.api.sampling_fields import AnswerOptions, read_options
 
 USUAL_TOKENS = 16  # OpenAI's
@@ -25,9 +26,9 @@ class CompletionRequest:
     top_logprobs: int | None
 
 
-def read_completion_request(data: bytes, *, lenient: bool = False) -> CompletionRequest:
+def read_completion_request(body: dict[str, Any], *, lenient: bool = False) -> CompletionRequest:
     """Raises ApiError."""
-    given = Fields(parse_object(data))
+    given = Fields(body)
     model = given.required_text("model")
     prompts = _prompts(given)
     echo = given.flag("echo")

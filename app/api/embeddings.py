@@ -126,13 +126,15 @@ def read_rerank_request(data: bytes, *, lenient: bool) -> RerankRequest:
     given = Fields(parse_object(data))
     given.text("model")  # there is one reranker
     query = given.required_text("query")
+    if len(query) > LONGEST_TEXT:
+        raise given.wrong("query", f"a text of at most {LONGEST_TEXT} characters", f"最多 {LONGEST_TEXT} 个字符的文字")
     documents = _texts(given, "documents")
     most = given.whole("top_n", 1, MOST_TEXTS, clamp=True) or len(documents)
     with_texts = given.flag("return_documents")
     given.ignore(*BOOKKEEPING)
     if not lenient:
         given.refuse_unknown()
-    return RerankRequest(query[:LONGEST_TEXT], documents, most, with_texts)
+    return RerankRequest(query, documents, most, with_texts)
 
 
 def _texts(given: Fields, name: str) -> tuple[str, ...]:

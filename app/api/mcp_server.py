@@ -7,14 +7,15 @@ from typing import Annotated, TypeVar
 import anyio
 from mcp.server.fastmcp import FastMCP, Image
 from mcp.server.transport_security import TransportSecuritySettings
-from pydantic import Field
+from mcp.types import CallToolResult, TextContent
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.access.session_limits import SessionLimits
 from app.agent.service import AgentService
-from app.agent.steps import Step
+from app.agent.steps import Kind, Step
 from app.api.answering import AnswerStream, Job, Piece
 from app.api.errors import answer_error
 from app.api.mcp_calls import CALLER, ModelName, Progress, ToolContext, caller_of, reporting_errors, usable_model
@@ -36,6 +37,22 @@ ABOUT = (
     "Open language models and people's documents on this server: chat with a model, let one solve a task by writing"
     " and running Python, search the documents, or get an answer from them with its sources."
 )
+
+
+class ToldStep(BaseModel):
+    """One step; the picture of an `image` is among the content."""
+
+    kind: Kind
+    text: str
+
+
+class ToldSteps(BaseModel):
+    """What was done, in order; the answer is last."""
+
+    steps: list[ToldStep]
+
+
+StepsResult = Annotated[CallToolResult, ToldSteps]
 
 
 class Tools:
@@ -70,9 +87,9 @@ class Tools:
         self._server.tool()(reporting_errors(self.list_models))
         self._server.tool()(reporting_errors(self.chat))
         if agent.available:
-            self._server.tool(structured_output=False)(reporting_errors(self.solve_with_python))
+            self._server.tool()(reporting_errors(self.solve_with_python))
         if agent.available and interpreter:
-            self._server.tool(structured_output=False)(reporting_errors(self.run_python))
+            self._server.tool()(reporting_errors(self.run_python))
         if knowledge is not None:
             documents = DocumentTools(api, knowledge, self._threads)
             for tool in (documents.list_collections, documents.search_documents, documents.ask_documents):
@@ -138,7 +155,7 @@ class Tools:
         task: Annotated[str, Field(description="What to find out or compute, in plain words.", max_length=50_000)],
         model: ModelName = "",
         max_steps: Annotated[int, Field(description="How often it may run code.", ge=1, le=20)] = 6,
-    ) -> list[str | Image]:
+    ) -> StepsResult:
         """Let a language model of this server solve a task: it writes Python, runs it in a sandbox, and answers.
 
         The steps are returned: its thoughts, code, outputs, charts, and at last the answer. numpy, sympy, pandas and
@@ -167,7 +184,7 @@ class Tools:
         self,
         context: ToolContext,
         code: Annotated[str, Field(description="Python code; print what you want to see.", max_length=200_000)],
-    ) -> list[str | Image]:
+    ) -> StepsResult:
         """Run Python code in a sandbox of its own and get what it printed and drew.
 
         Every call starts afresh: no variables or files are kept. numpy, sympy, pandas and matplotlib are there; there
@@ -207,10 +224,14 @@ def _last(running: Iterator[list[Step]], tell: Callable[[list[Step]], None] = la
     return steps
 
 
-def _shown(steps: Sequence[Step]) -> list[str | Image]:
-    """Each step as text that names its kind, a chart as a picture."""
-    return [
-        Image(data=step.image, format="png") if step.image else f"[{step.kind}]\n{step.shown('en')}"
-        for step in steps
-        if step.kind != "loading"
+def _shown(steps: Sequence[Step]) -> CallToolResult:
+    """Each step as text that names its kind, a chart as a picture; and the same as data."""
+    told = [step for step in steps if step.kind != "loading"]
+    content = [
+        Image(data=step.image, format="png").to_image_content()
+        if step.image
+        else TextContent(type="text", text=f"[{step.kind}]\n{step.shown('en')}")
+        for step in told
     ]
+    plain = ToldSteps(steps=[ToldStep(kind=step.kind, text=step.shown("en")) for step in told])
+    return CallToolResult(content=content, structuredContent=plain.model_dump())  # type: ignore[arg-type]

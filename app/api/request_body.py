@@ -81,14 +81,14 @@ class Fields:
         value = self.any(name)
         if value is None:
             return None
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value != int(value) or value < low or (value > high and not clamp):
+        number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+        if not number or isinstance(value, bool) or value != int(value) or value < low or (value > high and not clamp):
             raise self.wrong(name, f"a whole number from {low} to {high}", f"{low} 到 {high} 之间的整数")
         return min(int(value), high)
 
     def flag(self, name: str) -> bool:
         value = self.any(name)
-        if value not in (None, True, False):
+        if value is not None and not isinstance(value, bool):
             raise self.wrong(name, "true or false", " true 或 false")
         return bool(value)
 
@@ -114,7 +114,9 @@ class Fields:
     def only(self, name: str, *harmless: object) -> None:
         """Refuse a field that is not supported unless it says what is so anyway."""
         value = self.any(name)
-        if value is not None and value not in harmless:
+        if value is not None and (isinstance(value, bool), value) not in [
+            (isinstance(one, bool), one) for one in harmless
+        ]:
             raise NotSupported(param=self._place + name)
 
     def ignore(self, *names: str) -> None:

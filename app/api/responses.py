@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.api.answering import Ended, Event, Piece, Scores
-from app.api.tool_calling import ToolCall
+from app.models.engine.tool_calls import ToolCall
 from app.models.interface import TokenScore
 
 OWNER = "puyu-studio"

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -19,7 +20,8 @@ from app.api.completions import TextCompletion, completion_jobs
 from app.api.embeddings import EmbeddingRoutes
 from app.api.errors import NoSuchModel, NoSuchRoute, WrongMethod, answer_error
 from app.api.event_stream import COMMENT_SECONDS, NOT_KEPT, EventStream
-from app.api.request_body import read_body
+from app.api.openapi import openapi
+from app.api.request_body import Fields, parse_object, read_body
 from app.api.responses import ChatCompletion, Choice, Completion, model_list, model_object
 from app.api.sampling_fields import AnswerOptions
 from app.errors import Language
@@ -46,10 +48,13 @@ class Api:
         """The models that are there for this caller."""
         return [name for name in self.registry.for_visitor(caller.owner).names() if self.may_use(name, caller.owner)]
 
-    async def require(self, model: str, caller: Caller) -> None:
-        """Raises NoSuchModel for a model that is not there for this caller."""
+    async def body(self, request: Request, caller: Caller) -> dict[str, Any]:
+        """What is asked of a model. Raises NoSuchModel for one that is not there for this caller."""
+        body = await run_in_threadpool(parse_object, await read_body(request))
+        model = Fields(body).required_text("model")
         if not await run_in_threadpool(self.may_use, model, caller.owner):
             raise NoSuchModel(param="model", model=model[:200])
+        return body
 
     async def models(self, request: Request) -> Response:
         names = await run_in_threadpool(self.usable, self.callers.caller(request))
@@ -60,17 +65,20 @@ class Api:
             raise NoSuchModel(param="model", model=wanted[:200])
         return JSONResponse(model_object(wanted, self.started))
 
+    async def description(self, _: Request) -> Response:
+        return JSONResponse(openapi(needs_key=self.callers.asks_for_key, lenient=self.lenient))
+
     async def chat_completions(self, request: Request) -> Response:
         caller = self.callers.caller(request)
-        asked = await run_in_threadpool(read_chat_request, await read_body(request), lenient=self.lenient)
-        await self.require(asked.model, caller)
+        body = await self.body(request, caller)
+        asked = await run_in_threadpool(read_chat_request, body, lenient=self.lenient)
         jobs = [chat_job(asked, choice, caller.visitor) for choice in range(asked.options.choices)]
         return await self.answer(request, caller, asked.model, jobs, ChatCompletion(asked.model), asked.options)
 
     async def completions(self, request: Request) -> Response:
         caller = self.callers.caller(request)
-        asked = await run_in_threadpool(read_completion_request, await read_body(request), lenient=self.lenient)
-        await self.require(asked.model, caller)
+        body = await self.body(request, caller)
+        asked = await run_in_threadpool(read_completion_request, body, lenient=self.lenient)
         jobs = completion_jobs(asked, caller.visitor)
         return await self.answer(
             request, caller, asked.model, jobs, TextCompletion(asked.model, len(asked.prompts)), asked.options
@@ -104,6 +112,7 @@ class Api:
 def api_routes(api: Api, embeddings: EmbeddingRoutes) -> list[Route]:
     """Routes to mount beside the page's own; what is not known under /v1 gets an error in OpenAI's form."""
     known: dict[str, tuple[str, Handler]] = {
+        "/v1/openapi.json": ("GET", api.description),
         "/v1/models": ("GET", api.models),
         "/v1/models/{name:path}": ("GET", api.models),
         "/v1/chat/completions": ("POST", api.chat_completions),
@@ -120,7 +129,7 @@ def api_routes(api: Api, embeddings: EmbeddingRoutes) -> list[Route]:
     return [*routes, *(Route(path, unknown, methods=OTHER_METHODS) for path in ("/v1", "/v1/{path:path}"))]
 
 
-OTHER_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+OTHER_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"]
 
 
 def _other_method(allowed: str) -> Handler:

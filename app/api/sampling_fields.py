@@ -1,5 +1,6 @@
 """Read the sampling parameters that chat and text completions share."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,10 @@ from app.models.interface import Sampling
 
 MOST_TOKENS = 131_072
 MOST_STOPS = 16
+MOST_TOP_K = 1_000_000
 MOST_CHOICES = 8
 MAX_SEED = 2**63 - 1
+TOKEN_ID = re.compile(r"[0-9]{1,9}")
 # OpenAI's documented names for the caller's own bookkeeping; they change nothing about an answer.
 BOOKKEEPING = ("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "metadata")
 
@@ -29,7 +32,7 @@ class AnswerOptions:
 def read_options(given: Fields, length_names: tuple[str, ...], least: int = 1) -> AnswerOptions:
     """`length_names` are the fields for the longest answer, the first that is set counts. Raises ApiError."""
     temperature, top_p = given.number("temperature", 0, 2), given.number("top_p", 0, 1)
-    top_k = given.whole("top_k", -1, 1_000_000)
+    top_k = given.whole("top_k", -1, MOST_TOP_K)
     known: dict[str, Any] = {
         "temperature": temperature,
         "top_p": top_p,
@@ -44,9 +47,10 @@ def read_options(given: Fields, length_names: tuple[str, ...], least: int = 1) -
     given.only("store", False)
     given.only("service_tier", "auto", "default")
     lengths = {name: given.whole(name, -1, MOST_TOKENS, clamp=True) for name in length_names}
-    name, most = next(((name, most) for name, most in lengths.items() if most is not None), ("", None))
-    if most is not None and -1 < most < least:
-        raise given.wrong(name, f"a whole number from 1 to {MOST_TOKENS}", f"1 到 {MOST_TOKENS} 之间的整数")
+    for name, length in lengths.items():
+        if length is not None and -1 < length < least:
+            raise given.wrong(name, f"a whole number from 1 to {MOST_TOKENS}", f"1 到 {MOST_TOKENS} 之间的整数")
+    most = next((length for length in lengths.values() if length is not None), None)
     choices = given.whole("n", 1, MOST_CHOICES) or 1
     stream = given.flag("stream")
     return AnswerOptions(
@@ -92,14 +96,15 @@ def _bias(given: Fields, bias: object) -> tuple[tuple[int, float], ...]:
     pairs = []
     for token, value in bias.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not str(token).isdecimal() or not is_number or not -100 <= value <= 100:
+        if not TOKEN_ID.fullmatch(token) or not is_number or not -100 <= value <= 100:
             raise wrong
         pairs.append((int(token), float(value)))
     return tuple(pairs)
 
 
 def _token_ids(given: Fields) -> tuple[int, ...]:
-    ids = given.any("stop_token_ids") or []
+    ids = given.any("stop_token_ids")
+    ids = [] if ids is None else ids
     if not isinstance(ids, list) or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
         raise given.wrong("stop_token_ids", "a list of token ids", "token 编号的列表")
     return tuple(ids)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from app.api.chat_request import read_chat_request
 from app.api.errors import ApiError, CannotSee, LoneSurrogate, NoJson, NotSupported, WrongValue
+from app.api.request_body import parse_object
 from app.models.interface import Sampling
 from app.pictures import NotAPicture
 
@@ -20,7 +21,7 @@ TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "
 
 
 def read(**more: object) -> Any:
-    return read_chat_request(json.dumps({**ASK, **more}).encode())
+    return read_chat_request(parse_object(json.dumps({**ASK, **more}).encode()))
 
 
 def test_everything_that_is_asked_for_reaches_the_model() -> None:
@@ -85,10 +86,10 @@ def test_several_answers_have_seeds_of_their_own() -> None:
 
 
 def test_a_lenient_server_ignores_what_it_does_not_know() -> None:
-    data = json.dumps({**ASK, "reasoning_mode": "deep"}).encode()
-    assert read_chat_request(data, lenient=True).model == "tiny"
+    body = {**ASK, "reasoning_mode": "deep"}
+    assert read_chat_request(body, lenient=True).model == "tiny"
     with pytest.raises(NotSupported, match="reasoning_mode"):
-        read_chat_request(data)
+        read_chat_request(body)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +102,13 @@ def test_a_lenient_server_ignores_what_it_does_not_know() -> None:
 )
 def test_half_a_character_is_refused_by_its_place(more: bytes, param: str) -> None:
     with pytest.raises(LoneSurrogate) as refused:
-        read_chat_request(b'{"model": "tiny", ' + more + b"}")
+        parse_object(b'{"model": "tiny", ' + more + b"}")
     assert refused.value.param == param
 
 
 def test_both_halves_of_a_character_are_one() -> None:
     data = b'{"model": "tiny", "messages": [{"role": "user", "content": "\\ud83d\\ude00"}]}'
-    assert read_chat_request(data).messages[0]["content"] == "\U0001f600"
+    assert read_chat_request(parse_object(data)).messages[0]["content"] == "\U0001f600"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,11 @@ def test_both_halves_of_a_character_are_one() -> None:
         ({"temperature": "warm"}, WrongValue, "temperature"),
         ({"temperature": float("nan")}, WrongValue, "temperature"),
         ({"max_tokens": 0}, WrongValue, "max_tokens"),
+        ({"max_tokens": -(10**400)}, WrongValue, "max_tokens"),
+        ({"logit_bias": {"9" * 5000: 1}}, WrongValue, "logit_bias"),
+        ({"stream": 1}, WrongValue, "stream"),
+        ({"store": 0}, NotSupported, "store"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": 7}]}, WrongValue, "messages[0].tool_call_id"),
         ({"max_tokens": 1.5}, WrongValue, "max_tokens"),
         ({"max_tokens": -2}, WrongValue, "max_tokens"),
         ({"seed": 2**70}, WrongValue, "seed"),
@@ -201,4 +207,4 @@ def test_a_picture_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"[" * 100_000, b'"\xff"', b'{"model": "\xed\xa0\xbd"}'])
 def test_what_is_no_json_object_is_refused(data: bytes) -> None:
     with pytest.raises(NoJson):
-        read_chat_request(data)
+        parse_object(data)

@@ -112,6 +112,7 @@ def test_a_task_is_solved_in_the_sandbox_and_code_runs_afresh(folder: Path) -> N
                 "[answer]",
             ]
             assert solved.content[-1].text == "[answer]\nThe sum is 55."
+            assert solved.structuredContent["steps"][-1] == {"kind": "answer", "text": "The sum is 55."}
             first = await session.call_tool("run_python", {"code": "x = 6 * 7\nprint(x)"})
             assert first.content[0].text == "[output]\n42"
             second = await session.call_tool("run_python", {"code": "print(x)"})
@@ -120,6 +121,7 @@ def test_a_task_is_solved_in_the_sandbox_and_code_runs_afresh(folder: Path) -> N
                 "run_python", {"code": "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"}
             )
             assert [(block.type, block.mimeType) for block in drawn.content] == [("image", "image/png")]
+            assert [step["kind"] for step in drawn.structuredContent["steps"]] == ["image"]
 
     with serving(FakeRegistry(FakeModel("tiny", script=capable)), folder, interpreter=True) as url:
         asyncio.run(use(url))

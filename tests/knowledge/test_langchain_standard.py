@@ -1,4 +1,4 @@
-"""LangChain's own standard suites over the collection store and the chat model, and what they leave out."""
+"""LangChain's own standard suites over the collection store and its retriever, and what they leave out."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStore
-from langchain_tests.integration_tests import VectorStoreIntegrationTests
-from langchain_tests.unit_tests import ChatModelUnitTests
+from langchain_tests.integration_tests import RetrieversIntegrationTests, VectorStoreIntegrationTests
 
 from app.errors import BadInput
 from app.knowledge.service import KnowledgeService
-from app.langchain import CollectionStore, RegistryChatModel
+from app.langchain import CollectionRetriever, CollectionStore, RegistryChatModel
 from tests.fakes import FakeModel, FakeRegistry
 from tests.knowledge.conftest import ANN, BOB, Start, run
 
@@ -36,22 +35,23 @@ class TestCollectionStore(VectorStoreIntegrationTests):
         yield service.store(ANN, "mine")
 
 
-class TestChatModel(ChatModelUnitTests):
-    @property
-    def chat_model_class(self) -> type[RegistryChatModel]:
-        return RegistryChatModel
+class TestCollectionRetriever(RetrieversIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _fill(self, service: KnowledgeService) -> None:
+        self.store = service.store(ANN, "mine")
+        self.store.add_texts([f"Saturn has ring number {number}." for number in range(6)])
 
     @property
-    def chat_model_params(self) -> dict[str, Any]:
-        return {"registry": FakeRegistry(FakeModel("tiny")), "name_in_registry": "tiny"}
+    def retriever_constructor(self) -> type[CollectionRetriever]:
+        return CollectionRetriever
 
     @property
-    def has_tool_calling(self) -> bool:
-        return False
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        return {"store": self.store}
 
     @property
-    def has_structured_output(self) -> bool:
-        return False
+    def retriever_query_example(self) -> str:
+        return "Saturn ring"
 
 
 @pytest.fixture

@@ -1,21 +1,32 @@
 """LangChain chat model over the model registry."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LangSmithParams
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
 from langchain_core.language_models.chat_models import generate_from_stream
-from langchain_core.messages import AIMessageChunk, BaseMessage, ChatMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ChatMessage, ToolCall, ToolMessage
 from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from app.models.interface import Generation, Message, Registry, Sampling
+from app.models.engine.tool_calls import ToolCall as FoundCall
+from app.models.engine.tool_calls import ToolCallReader, Tools, named_results, required_form
+from app.models.interface import Generation, Message, OutputFormat, Registry, Sampling
 from app.models.waiting import polled
 
-ROLES = {"human": "user", "ai": "assistant", "system": "system"}
+ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
 
 class RegistryChatModel(BaseChatModel):
@@ -84,21 +95,57 @@ class RegistryChatModel(BaseChatModel):
             seed=self.seed,
             thinking=self.thinking,
             stop=tuple(stop or self.stop),
+            output=kwargs.get("output"),
         )
-        name = kwargs.get("model", self.name_in_registry)
+        name, tools = kwargs.get("model", self.name_in_registry), kwargs.get("tools")
         with self.registry.lease(name) as model:
-            generation = model.stream(to_messages(messages), sampling, visitor=self.visitor)
+            turns, reader = to_messages(messages), None
+            if tools is not None:
+                form = required_form(model)
+                turns[0] = {**turns[0], "tools": tools.definitions}
+                sampling = replace(sampling, output=tools.output(form), keep_special_tokens=bool(form.opening))
+                reader = ToolCallReader(form, tools.names)
+            generation = model.stream(turns, sampling, visitor=self.visitor)
             self._running.append(generation)
             try:
                 with closing(polled(generation)) as news:
-                    for text in map("".join, news):  # empty while there is none: the reader may leave in between
-                        chunk = ChatGenerationChunk(message=AIMessageChunk(content=text))
+                    for message in _chunks(map("".join, news), reader):
+                        chunk = ChatGenerationChunk(message=message)
                         if run_manager:
-                            run_manager.on_llm_new_token(text, chunk=chunk)
+                            run_manager.on_llm_new_token(str(message.content), chunk=chunk)
                         yield chunk
                 yield ChatGenerationChunk(message=self._ending(generation, name))
             finally:
                 self._running.remove(generation)
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | bool | None = None,
+        parallel_tool_calls: bool = True,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """For models whose chat template knows tools. `tool_choice`: auto, any (True) or a tool's name."""
+        definitions = tuple(convert_to_openai_tool(tool) for tool in tools)
+        choice = "required" if tool_choice in ("any", "required", True) else tool_choice or "auto"
+        return super().bind(tools=Tools(definitions, str(choice), parallel_tool_calls), **kwargs)
+
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **_method: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        """By a mask of tokens, so that it needs no tools; `method` is always the JSON schema."""
+        wanted = convert_to_json_schema(schema)
+        told = {"kwargs": {"method": "json_schema"}, "schema": wanted}
+        output = OutputFormat(json.dumps(wanted, ensure_ascii=False))
+        model = self.bind(output=output, ls_structured_output_format=told)
+        is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+        parser: Any = PydanticOutputParser(pydantic_object=schema) if is_pydantic else JsonOutputParser()  # type: ignore[arg-type]
+        if not include_raw:
+            return model | parser
+        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
     def _ending(self, generation: Generation, name: str) -> AIMessageChunk:
         """The last chunk: what was used, and why it ended."""
@@ -120,10 +167,38 @@ class RegistryChatModel(BaseChatModel):
         return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
 
 
+def _chunks(texts: Iterator[str], reader: ToolCallReader | None) -> Iterator[AIMessageChunk]:
+    """Text, empty while there is none (the reader may leave in between), and calls once they are whole."""
+    calls = 0
+    for found in texts if reader is None else _read(texts, reader):
+        if isinstance(found, str):
+            yield AIMessageChunk(content=found)
+            continue
+        call = tool_call_chunk(name=found.name, args=found.arguments, id=found.id, index=calls)
+        yield AIMessageChunk(content="", tool_call_chunks=[call])
+        calls += 1
+
+
+def _read(texts: Iterator[str], reader: ToolCallReader) -> Iterator[str | FoundCall]:
+    for text in texts:
+        yield from list(reader.push(text)) or [""]
+    yield from reader.finish()
+
+
 def to_messages(messages: Sequence[BaseMessage]) -> list[Message]:
     """LangChain's turns as the models' interface has them."""
     turns: list[Message] = []
     for message in messages:
         role = message.role if isinstance(message, ChatMessage) else ROLES.get(message.type, "user")
-        turns.append({"role": role, "content": str(message.text)})  # type: ignore[typeddict-item]
-    return turns
+        turn: Message = {"role": role, "content": str(message.text)}  # type: ignore[typeddict-item]
+        if isinstance(message, AIMessage) and message.tool_calls:
+            turn["tool_calls"] = tuple(_call(call) for call in message.tool_calls)
+        if isinstance(message, ToolMessage):
+            turn["tool_call_id"] = message.tool_call_id
+        turns.append(turn)
+    return named_results(turns)
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call["name"], "arguments": call["args"]}
+    return {"id": call["id"] or "", "type": "function", "function": function}

@@ -6,8 +6,10 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import VectorStore
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
@@ -215,3 +217,19 @@ def _document(hit: Hit, metadata: dict[str, Any] | None) -> Document:
             "score": round(hit.score, 4),
         },
     )
+
+
+class CollectionRetriever(BaseRetriever):
+    """The best `k` passages of a collection, also `invoke(query, k=…)`; `store` is a CollectionStore."""
+
+    store: VectorStore
+    k: int = 5
+
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002
+        k: int | None = None,
+    ) -> list[Document]:
+        return self.store.similarity_search(query, k=k or self.k)

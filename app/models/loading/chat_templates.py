@@ -19,9 +19,19 @@ _INTERNLM = (
 )
 # `name` marks the turns of a tool: system name=<|interpreter|>, environment name=<|plugin|>.
 _INTERNLM2 = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] }}{% if message['name'] %}{{ ' name=' + message['name'] }}{% endif %}"
-    "{{ '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% macro functions() %}{% if tools %}{{ '<|im_start|>system name=<|plugin|>\n'"
+    " + (tools | map(attribute='function') | list | tojson) + '<|im_end|>\n' }}{% endif %}{% endmacro %}"
+    "{{ bos_token }}{% if messages[0]['role'] != 'system' %}{{ functions() }}{% endif %}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + ('environment' if message['role'] == 'tool' else message['role']) }}"
+    "{% set name = '<|plugin|>' if message['role'] == 'tool' else message['name'] %}"
+    "{% if name %}{{ ' name=' + name }}{% endif %}{{ '\n' + message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}{% set function = call['function'] %}"
+    "{{ '<|action_start|><|plugin|>\n' }}"
+    "{{ {'name': function['name'], 'parameters': function['arguments']} | tojson }}"
+    "{{ '<|action_end|>' }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}"
+    "{% if loop.first and message['role'] == 'system' %}{{ functions() }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 # For models that were never taught to chat.

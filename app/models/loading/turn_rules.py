@@ -101,7 +101,7 @@ def _systems_first(turns: list[Message]) -> list[Message]:
 def _neighbours_joined(turns: list[Message]) -> list[Message]:
     made: list[Message] = []
     for turn in turns:
-        if made and made[-1]["role"] == turn["role"]:
+        if made and made[-1]["role"] == turn["role"] != "tool":
             made[-1] = _joined(made[-1], turn)
         else:
             made.append(turn)

@@ -6,7 +6,18 @@ from typing import Any
 import jsonschema
 import pytest
 
-from app.api.tool_calling import HERMES, LLAMA, MISTRAL, ToolCall, ToolCallReader, ToolForm, Tools, form_of
+from app.models.engine.tool_calls import (
+    HERMES,
+    INTERNLM,
+    LLAMA,
+    MISTRAL,
+    ToolCall,
+    ToolCallReader,
+    ToolForm,
+    Tools,
+    form_of,
+)
+from app.models.loading.chat_templates import TEMPLATES
 
 HERMES_TEMPLATE = "{% if tools %}{{ tools }}<tool_call>{% endif %}{{ messages }}"
 MISTRAL_TEMPLATE = "{% if tools %}[AVAILABLE_TOOLS]{{ tools }}{% endif %}[TOOL_CALLS]{{ messages }}"
@@ -19,6 +30,7 @@ LLAMA_TEMPLATE = '{% if tools %}{{ tools }}{"name": function, "parameters": {}} 
         (HERMES_TEMPLATE, HERMES),
         (MISTRAL_TEMPLATE, MISTRAL),
         (LLAMA_TEMPLATE, LLAMA),
+        (TEMPLATES["internlm2"], INTERNLM),
         (HERMES_TEMPLATE + "<function=", None),
         (MISTRAL_TEMPLATE + "[ARGS]", None),
         ("{{ messages }} tools <tool_call>", None),
@@ -68,6 +80,7 @@ GO = '{"name": "go", "%s": {"to": "北京"}}'
         (HERMES, "a <tool and more", ["a <tool and more"]),
         (HERMES, '<tool_call>\n{"name": "fly", "arguments": {}}</tool_call>', None),
         (HERMES, '<tool_call>\n{"name": "go", "argu', None),  # cut short
+        (INTERNLM, f"好。<|action_start|><|plugin|>\n{GO % 'parameters'}<|action_end|>", ["好。", "go"]),
         (LLAMA, GO % "parameters", ["go"]),
         (LLAMA, "No {braces} first", ["No {braces} first"]),
         (MISTRAL, f"[TOOL_CALLS][{GO % 'arguments'}, {GO % 'arguments'}]", ["go", "go"]),

@@ -1,0 +1,223 @@
+"""Tool calls of models: the form in which a chat template's model writes them, their grammar, and their parser."""
+
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+from jinja2 import meta
+
+from app.errors import BadInput
+from app.models.interface import ChatModel, Message, OutputFormat, TextModel
+
+DEFINITIONS = ("$defs", "definitions")
+
+
+class CannotCall(BadInput):
+    zh = "模型 {name} 不能调用工具：它的对话模板里没有工具，或者它总是先推理再回答。请换一个模型。"
+    en = "The model {name} cannot call tools: its chat template knows none, or it always reasons first. Choose another."
+
+
+@dataclass(frozen=True)
+class ToolForm:
+    """How a family of models writes calls: JSON with the name and `arguments` between `opening` and `closing`.
+
+    Without an opening the whole answer is one call; `listed` calls stand in one JSON list.
+    """
+
+    opening: str
+    closing: str
+    arguments: str
+    listed: bool = False
+    gap: str = ""  # between the marks and the JSON
+
+
+HERMES = ToolForm("<tool_call>", "</tool_call>", "arguments", gap="\n")  # Qwen too
+INTERNLM = ToolForm("<|action_start|><|plugin|>\n", "<|action_end|>", "parameters")  # 2 and 3
+MISTRAL = ToolForm("[TOOL_CALLS]", "", "arguments", listed=True)
+LLAMA = ToolForm("", "", "parameters")
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call that a model has made; `arguments` are JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The tools of one request. `choice` is auto, required, or the name of the one that must be called."""
+
+    definitions: tuple[dict[str, Any], ...]
+    choice: str = "auto"
+    parallel: bool = True
+
+    @property
+    def named(self) -> str:
+        """The one that must be called, if any."""
+        return "" if self.choice in ("auto", "required") else self.choice
+
+    @property
+    def names(self) -> list[str]:
+        return [tool["function"]["name"] for tool in self.definitions]
+
+    def output(self, form: ToolForm) -> OutputFormat:
+        """What an answer may look like, so that names and arguments are valid."""
+        shown = [tool["function"] for tool in self.definitions if self.named in ("", tool["function"]["name"])]
+        schema = _calls_schema(shown, form)
+        if form.listed:
+            most = {} if self.parallel else {"maxItems": 1}
+            definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}
+            schema = {"type": "array", "items": schema, "minItems": 1, **most, **definitions}
+        begin = form.opening + form.gap
+        end = form.gap + form.closing
+        repeat = self.parallel and not self.named and not form.listed and bool(form.opening)
+        return OutputFormat(json.dumps(schema, ensure_ascii=False), begin, end, self.choice != "auto", repeat)
+
+
+def form_of(template: str) -> ToolForm | None:
+    """How the models of a chat template write calls; None for one that knows no tools, or writes them otherwise."""
+    if "tools" not in template or not _takes_tools(template):
+        return None
+    if INTERNLM.opening.strip() in template:
+        return INTERNLM
+    if "<tool_call>" in template and "<function=" not in template:
+        return HERMES
+    if "[TOOL_CALLS]" in template and "[ARGS]" not in template:
+        return MISTRAL
+    return LLAMA if "ipython" in template and '"parameters"' in template else None
+
+
+def required_form(model: ChatModel) -> ToolForm:
+    """How this model writes calls. Raises CannotCall for one that cannot be held to it."""
+    form = form_of(model.chat_template)
+    if form is None or not isinstance(model, TextModel) or model.thinking == "always":
+        raise CannotCall(name=model.name)
+    return form
+
+
+def named_results(messages: Sequence[Message]) -> list[Message]:
+    """Results of tools with the names of the tools, which some templates want."""
+    names = {call["id"]: call["function"]["name"] for turn in messages for call in turn.get("tool_calls", ())}
+    return [
+        {**turn, "name": names[turn["tool_call_id"]]} if turn.get("tool_call_id") in names else turn
+        for turn in messages
+    ]
+
+
+def _takes_tools(template: str) -> bool:
+    try:
+        parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+    except jinja2.TemplateError:
+        return False
+    return "tools" in meta.find_undeclared_variables(parsed)
+
+
+def _calls_schema(functions: Sequence[dict[str, Any]], form: ToolForm) -> dict[str, Any]:
+    """One call of any of the functions; their definitions move to the root, each under a name of its own."""
+    calls, definitions = [], {}
+    for number, function in enumerate(functions):
+        parameters = dict(function["parameters"])
+        for place in DEFINITIONS:
+            for name, schema in parameters.pop(place, {}).items():
+                definitions[f"{number}.{name}"] = _moved(schema, number)
+        if parameters["properties"] is not None:
+            parameters.setdefault("additionalProperties", False)
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": function["name"]}, form.arguments: _moved(parameters, number)},
+                "required": ["name", form.arguments],
+                "additionalProperties": False,
+            }
+        )
+    root: dict[str, Any] = calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return {**root, "$defs": definitions} if definitions else root
+
+
+def _moved(schema: Any, number: int) -> Any:
+    if isinstance(schema, list):
+        return [_moved(entry, number) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _moved(value, number) for key, value in schema.items()}
+    reference = made.get("$ref")
+    for place in DEFINITIONS:
+        if isinstance(reference, str) and reference.startswith(f"#/{place}/"):
+            made["$ref"] = f"#/$defs/{number}.{reference.removeprefix(f'#/{place}/')}"
+    return made
+
+
+class ToolCallReader:
+    """Feed an answer's text with `push`: what comes out is text for the reader, and calls once they are whole."""
+
+    def __init__(self, form: ToolForm, names: Sequence[str]) -> None:
+        self._form, self._names = form, names
+        self._held = ""
+        self._in_call = False
+        self._called = False
+
+    def push(self, text: str) -> Iterator[str | ToolCall]:
+        self._held += text
+        while self._held:
+            if self._in_call:
+                at = self._held.find(self._form.closing) if self._form.closing else -1
+                if at < 0:
+                    return
+                inside, self._held = self._held[:at], self._held[at + len(self._form.closing) :]
+                self._in_call = False
+                yield from self._calls(inside, self._form.closing)
+                continue
+            before = self._before_call()
+            if before and not (self._called and not before.strip()):
+                yield before
+            if not self._in_call:
+                return
+
+    def finish(self) -> Iterator[str | ToolCall]:
+        """What was held back at the end."""
+        rest, self._held = self._held, ""
+        if self._in_call:
+            yield from self._calls(rest)
+        elif rest and not (self._called and not rest.strip()):
+            yield rest
+
+    def _before_call(self) -> str:
+        """Text before the next call, less what may begin one."""
+        if not self._form.opening:
+            bare = self._held.lstrip()
+            self._in_call = bare.startswith("{")
+            if self._in_call or not bare:
+                return ""
+            text, self._held = self._held, ""
+            return text
+        before, mark, after = self._held.partition(self._form.opening)
+        if mark:
+            self._held, self._in_call = after, True
+            return before
+        kept = next(
+            (n for n in range(len(self._form.opening) - 1, 0, -1) if before.endswith(self._form.opening[:n])), 0
+        )
+        text, self._held = before[: len(before) - kept], before[len(before) - kept :]
+        return text
+
+    def _calls(self, inside: str, closing: str = "") -> Iterator[str | ToolCall]:
+        try:
+            told = json.loads(inside)
+            calls = [self._call(entry) for entry in (told if isinstance(told, list) else [told])]
+        except (ValueError, KeyError, TypeError):  # cut short, or no call at all
+            yield f"{self._form.opening}{inside}{closing}"
+            return
+        self._called = True
+        yield from calls
+
+    def _call(self, entry: dict[str, Any]) -> ToolCall:
+        if entry["name"] not in self._names:
+            raise KeyError(entry["name"])
+        arguments = json.dumps(entry[self._form.arguments], ensure_ascii=False)
+        return ToolCall(secrets.token_hex(5)[:9], entry["name"], arguments)  # as long as Mistral's template wants it

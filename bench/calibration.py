@@ -15,8 +15,8 @@ from sklearn.model_selection import cross_val_predict
 
 from app.knowledge.retrieve.refusal import Evidence
 from app.knowledge.retrieve.retrieval import Searcher, weigh_result
+from bench.folder_index import folder_index
 from bench.question_set import Question, load_questions
-from bench.sample_index import sample_index
 
 REFUSED = 0.905  # of the questions without an answer, where cosines are known
 LOST = 0.1  # of the questions with one, where only words are known: better too mild than deaf
@@ -57,7 +57,7 @@ def main() -> None:
     questions = load_questions("zh") + load_questions("en")
     answerable = np.array([bool(question.file) for question in questions])
     with TemporaryDirectory() as folder:
-        evidence = measure(sample_index(Path(folder)), questions)
+        evidence = measure(folder_index(Path(folder)), questions)
     if "--evidence" in sys.argv:
         for question, one in zip(questions, evidence, strict=True):
             print(json.dumps(asdict(question) | asdict(one), ensure_ascii=False))

@@ -26,9 +26,9 @@ from app.knowledge.retrieve.retrieval import Searcher
 from app.knowledge.retrieve.segmenting import segmented, words
 from app.knowledge.store.database import Database, Prepared
 from app.knowledge.store.vectors import VectorIndex, open_chroma
+from bench.folder_index import exhaust
 from bench.measure import line, machine, percentile
 from bench.question_set import SAMPLES, load_questions
-from bench.sample_index import exhaust
 
 ROUNDS = 2
 FILES = 2000

@@ -19,8 +19,8 @@ from langchain_text_splitters import RecursiveCharacterTextSplitter
 from app.knowledge.retrieve.embedders import SentenceTransformerEmbedder
 from app.knowledge.retrieve.retrieval import CANDIDATES, Searcher, fuse
 from app.knowledge.retrieve.segmenting import query_words
+from bench.folder_index import folder_index
 from bench.question_set import SAMPLES, Question, load_questions
-from bench.sample_index import sample_index
 
 WEIGHTS = [0.1 * step for step in range(16)]
 Found = Sequence[tuple[str, int, int]]
@@ -105,7 +105,7 @@ def refusals(searcher: Searcher, questions: Sequence[Question]) -> dict[str, flo
 
 def main() -> None:
     with TemporaryDirectory() as folder:
-        searcher = sample_index(Path(folder) / "index")
+        searcher = folder_index(Path(folder) / "index")
         systems: dict[str, Search] = {
             "usual_recipe": usual_recipe(Path(folder)),
             "dense_only": lambda query: dense_only(searcher, query),

@@ -17,7 +17,8 @@ from app.knowledge.answer import prompts
 from app.knowledge.answer.langchain_chat_model import RegistryChatModel, to_messages
 from app.knowledge.answer.quotes import Quote, choose_quotes
 from app.knowledge.answer.repeats import before_repeats
-from app.knowledge.answer.source_sentences import SourceSentence, root, roots, source_sentences
+from app.knowledge.answer.source_sentences import SourceSentence, source_sentences
+from app.knowledge.answer.tokens import root, roots
 from app.knowledge.answer.verdicts import Verdict, judge
 from app.knowledge.retrieve.refusal import is_chinese
 from app.knowledge.retrieve.retrieval import Hit, Searcher

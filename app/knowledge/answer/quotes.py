@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.knowledge.answer.source_sentences import SourceSentence, numbers, roots
+from app.knowledge.answer.source_sentences import SourceSentence
+from app.knowledge.answer.tokens import numbers, roots
 from app.knowledge.retrieve.embedders import Embedder, LeaseReranker
 from app.knowledge.retrieve.retrieval import Hit
 

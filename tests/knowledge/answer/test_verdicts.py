@@ -5,7 +5,8 @@ from contextlib import nullcontext
 import pytest
 
 from app.knowledge.answer.quotes import choose_quotes
-from app.knowledge.answer.source_sentences import SourceSentence, numbers, source_sentences
+from app.knowledge.answer.source_sentences import SourceSentence, source_sentences
+from app.knowledge.answer.tokens import numbers
 from app.knowledge.answer.verdicts import judge, marked
 from app.knowledge.retrieve.retrieval import Hit
 from app.knowledge.store.snapshot import StoredPassage

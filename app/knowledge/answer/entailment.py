@@ -1,0 +1,193 @@
+"""Check whether one sentence of a source states a claim, by rules: coverage, order, negation, amounts, conditions.
+
+Rather no than a wrong yes: what the sentence only probably says does not count.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.knowledge.answer.amounts import belongs, in_row, measured
+from app.knowledge.answer.polarity import as_surely, conditions_kept, denies, negations, opposed
+from app.knowledge.answer.source_sentences import SourceSentence, clause_spans
+from app.knowledge.answer.tokens import numbers, root, roots, tokens, without_han_numbers
+from app.knowledge.retrieve.segmenting import STOP_WORDS
+
+CLOSE = 0.5  # share of a claim's words that must stand in the sentence itself, not only in what is around it
+# Words that claim nothing: who it is, that it is, and what the question asked for.
+NEUTRAL_WORDS = """
+cost price last weigh amount total mean also therefore thus they them their he she his her
+因此 所以 即 一共 总共 每个 大概 有 占 共 约 需 达 为 算 得 由 将 把 须 所 来 说 按 才 它 它们 其 该 此
+"""
+NEUTRAL = frozenset(map(root, NEUTRAL_WORDS.split()))
+FRAME = re.compile(
+    r"^\s*(?:(?:according to|based on|as stated in) [^,]{1,40},|(?:the )?(?:sources?|documents?|passages?|text)"
+    r" (?:says?|states?|mentions?)(?: that)?|(?:根据|按照)[^，]{1,20}，|资料(?:里|中)?(?:说|提到|指出)[，：]?)\s*",
+    re.IGNORECASE,
+)
+HAN_RUN = re.compile("[\u3400-\u9fff]+")
+PRONOUN = re.compile(r"\b(?:it|they|this|these|he|she|which|that|who)\b|[它他她其该此]", re.IGNORECASE)
+NAME = re.compile(r"(?<=[a-z,;:]\s)[A-Z][\w-]+|\b[A-Z]{2,}[\w-]*|\b[A-Za-z]+-?\d[\w-]*")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A word or amount of a claim and where it stands in the sentence; nowhere where it only stands around it."""
+
+    text: str
+    places: tuple[int, ...]
+    is_amount: bool = False
+
+
+def states(source: SourceSentence, claim: str, question: str, sources: Sequence[SourceSentence]) -> bool:
+    """Whether this sentence says what is claimed; the other sentences tell whose an amount is."""
+    claim = FRAME.sub("", claim)
+    words, amounts = roots(claim), numbers(claim)
+    if amounts - numbers(source.text) or opposed(claim, source.text) or not measured(claim, source):
+        return False
+    placed = [_placed(claim[start:end], source) for start, end in clause_spans(claim)]
+    known = [part for part in placed if part is not None]
+    everything = [each for part in known for each in part]
+    if len(known) < len(placed) or sum(bool(each.places) for each in everything) < CLOSE * len(everything):
+        return False
+    if not _clauses_said(source, claim, known) or not conditions_kept(source.text, claim, question):
+        return False
+    subject, competing = words | roots(question), amounts - numbers(question)
+    doubtful = [amount for amount in competing if source.columns or not _named(amount, claim, source)]
+    return all(belongs(amount, subject, source, sources) for amount in doubtful)
+
+
+def _placed(clause: str, source: SourceSentence) -> list[Placed] | None:
+    """The words and amounts of a clause in their order, each with its places; None where one stands nowhere."""
+    found: list[tuple[int, Placed]] = []
+    for token in tokens(clause):
+        if not token.text.isascii() or token.text in NEUTRAL:
+            continue
+        same = [
+            each.start for each in tokens(source.text) if (each.text, each.is_amount) == (token.text, token.is_amount)
+        ]
+        if not same and token.text not in source.words and token.text not in source.around:
+            return None
+        found.append((token.start, Placed(token.text, tuple(same), token.is_amount)))
+    text, said, near = (without_han_numbers(each) for each in (clause, source.text, source.said + source.near))
+    for run in HAN_RUN.finditer(text):
+        at = 0
+        while at < len(run.group()):
+            piece = _longest(run.group()[at:], said, near)
+            if piece is None:
+                return None
+            if piece not in NEUTRAL | STOP_WORDS:
+                places = tuple(match.start() for match in re.finditer(piece, said))
+                found.append((run.start() + at, Placed(piece, places)))
+            at += len(piece)
+    return [placed for _, placed in sorted(found, key=lambda pair: pair[0])]
+
+
+def _longest(run: str, said: str, near: str) -> str | None:
+    """The longest beginning of Chinese characters that stands in the sentence, else around it.
+
+    Words by a segmenter would depend on what is beside them: 权重 | 要占, but 权 | 重要 | 占.
+    """
+    for text, least in ((said, 2), (near, 2), (said, 1), (near, 1)):
+        for length in range(len(run), least - 1, -1):
+            if run[:length] in text:
+                return run[:length]
+    return run[0] if run[0] in NEUTRAL | STOP_WORDS else None
+
+
+def _clauses_said(source: SourceSentence, claim: str, placed: list[list[Placed]]) -> bool:
+    """Whether the sentence says every clause of the claim, neighbours as neighbours."""
+    if source.columns:
+        return in_row(roots(claim), numbers(claim), source) and negations(claim) == negations(source.text)
+    clauses = clause_spans(source.text)
+    reached: int | None = None
+    for (start, end), part in zip(clause_spans(claim), placed, strict=True):
+        if not part:
+            continue
+        used = _used_clauses([each for each in part if each.places], claim, source)
+        if used is None or (reached is not None and used[0] not in (reached, reached + 1)):
+            return False
+        reached = used[1]
+        where = clauses[used[0]][0], clauses[used[1]][1]
+        if not _same_subject(part, claim, source, where) or not _in_order(part, claim[start:end]):
+            return False
+        held = {each.text for each in part}
+        said = source.text[slice(*where)]
+        if denies(claim[start:end], held, source, said) or not as_surely(claim[start:end], said):
+            return False
+        last = max(place + len(each.text) for each in part for place in each.places if place < where[1])
+        if negations(claim[start:end]) != negations(source.text[where[0] : last]):
+            return False
+    return True
+
+
+def _used_clauses(inside: list[Placed], claim: str, source: SourceSentence) -> tuple[int, int] | None:
+    """First and last clause that hold these words: one, or neighbours that speak of nothing the claim leaves out.
+
+    `A is blue and B is red` does not hold `A is red`: B is left out before «red».
+    """
+    clauses = clause_spans(source.text)
+    for number, (start, end) in enumerate(clauses):
+        if inside and all(any(start <= place < end for place in each.places) for each in inside):
+            return number, number
+    at, first_in = -1, {}
+    for each in inside:
+        at = next((place for place in each.places if place >= at), -2)
+        if at == -2:
+            return None
+        first_in.setdefault(next(number for number, (_, end) in enumerate(clauses) if at < end), at)
+    if not first_in:
+        return None
+    for number in range(min(first_in) + 1, max(first_in) + 1):
+        if number not in first_in or _left_out(source.text[clauses[number][0] : first_in[number]], claim):
+            return None
+    return min(first_in), max(first_in)
+
+
+def _same_subject(part: list[Placed], claim: str, source: SourceSentence, where: tuple[int, int]) -> bool:
+    """Whether words from around the sentence are who it speaks of, and no name is cut: CC BY-NC is not CC."""
+    inside = [at for at, each in enumerate(part) if each.places]
+    outside = [at for at, each in enumerate(part) if not each.places]
+    starts = {place for each in part for place in each.places}
+    for cut in re.finditer(r"\b[A-Z][\w-]*(?: [A-Z][\w-]*)+", source.text[slice(*where)]):
+        words = [(word.group(), where[0] + cut.start() + word.start()) for word in re.finditer(r"\S+", cut.group())]
+        if len({at in starts for _, at in words}) == 2 and not all(word in claim for word, _ in words):
+            return False
+    if not outside:
+        return True
+    if outside[-1] > inside[0]:
+        return False
+    last = max(part[at].places[0] for at in inside)
+    before = source.text[where[0] : last]
+    pronoun = PRONOUN.search(before)
+    return not _left_out(before[: pronoun.start()] if pronoun else before, claim)
+
+
+def _named(amount: str, claim: str, source: SourceSentence) -> bool:
+    """Whether the claim has all that the sentence says before the amount in its clause, and there is something."""
+    for token in tokens(source.text):
+        if token.is_amount and token.text == amount:
+            start = max(start for start, _ in clause_spans(source.text) if start <= token.start)
+            before = source.text[start : token.start]
+            if tokens(before) and not _left_out(before, claim):
+                return True
+    return False
+
+
+def _left_out(part: str, claim: str) -> bool:
+    """Whether this part of a source says a word that the claim does not have."""
+    said = roots(claim) | numbers(claim) | NEUTRAL
+    text = without_han_numbers(claim)
+    return any(token.text not in said and (token.text.isascii() or token.text not in text) for token in tokens(part))
+
+
+def _in_order(part: list[Placed], clause: str) -> bool:
+    """Names among themselves, and amounts, stand in the order of the source, so that none is swapped."""
+    names = {root(name.lower()) for name in NAME.findall(clause)}
+    for kind in ([each for each in part if each.is_amount], [each for each in part if each.text in names]):
+        at = -1
+        for each in kind:
+            at = next((place for place in each.places if place > at), -2) if each.places else at
+            if at == -2:
+                return False
+    return True

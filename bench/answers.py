@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from app.knowledge.answer.answering import Answerer, Question, sentences_of
+from app.knowledge.answer.citing import CitingProbe
 from app.knowledge.answer.quotes import MOST_QUOTES, choose_quotes
 from app.knowledge.answer.source_sentences import SourceSentence, source_sentences
 from app.knowledge.answer.verdicts import judge
@@ -152,9 +153,10 @@ def passages(folder: Path) -> tuple[list[SourceSentence], list[str]]:
 def by_model(searchers: dict[str, Searcher], name: str) -> None:
     """The model's answers to every question: is every sentence judged, and does a quote stand above it?"""
     counted: Counter[str] = Counter()
+    citing = CitingProbe()
     with TemporaryDirectory() as folder, closing(packaged_registry(Path(folder))) as registry:
         for asked in questions():
-            answerer = Answerer(registry, searchers[asked.part])
+            answerer = Answerer(registry, searchers[asked.part], citing)
             *_, answer = answerer.ask(Question(asked.text, model=name, sampling=Sampling(0.0, max_new_tokens=120)))
             counted["answers"] += 1
             counted["refused"] += answer.refused
@@ -166,7 +168,8 @@ def by_model(searchers: dict[str, Searcher], name: str) -> None:
                 said = answer.text[verdict.start : verdict.end].strip()
                 source = answer.hits[verdict.passage - 1].passage.content if verdict.passage else ""
                 line(question=asked.text, sentence=said, verdict=verdict.judgement, source=source[:300])
-    line(part="model", model=name, **counted)
+    cites = {language: citing.cites(name, language == "zh") for language in ("zh", "en")}
+    line(part="model", model=name, cites=cites, **counted)
 
 
 def main() -> None:

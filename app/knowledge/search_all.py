@@ -26,7 +26,7 @@ def search_all(knowledge: KnowledgeService) -> Callable[[str, str, str], str]:
             return "\n\n".join(map(_told, knowledge.search(owner, collection, query, _PASSAGES)))
         hits: list[Hit] = []
         for name in list(dict.fromkeys(record.name for record in knowledge.collections(owner)))[:_COLLECTIONS]:
-            with suppress(StudioError):  # one made with another embedder cannot be searched; the others can
+            with suppress(StudioError):  # one whose embedder cannot be had is not searched; the others are
                 hits += knowledge.search(owner, name, query, _PASSAGES)
         hits.sort(key=lambda hit: hit.score, reverse=True)
         return "\n\n".join(_told(hit) for hit in hits[:_PASSAGES])

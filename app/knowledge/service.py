@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from app.errors import BadInput, StudioError
 from app.knowledge.answer.answering import Answer, Answerer, Question
+from app.knowledge.answer.citing import CitingProbe
 from app.knowledge.answer.document_links import Links, Place
 from app.knowledge.ingest.conversion_worker import Converter
 from app.knowledge.ingest.documents import Text
@@ -30,8 +31,8 @@ from app.knowledge.store.collections import (
     CollectionRecord,
     DataInUse,
     FileGone,
+    NotOffered,
     NotYours,
-    OtherEmbedder,
     Owner,
     Rights,
 )
@@ -65,6 +66,7 @@ class KnowledgeService:
         self.registry = registry
         self.embedder = embedder
         self.links = Links()
+        self.citing = CitingProbe()
         self.rights = rights or Rights()
         self._lease = lease_embedder
         self._lease_reranker = lease_reranker
@@ -128,7 +130,7 @@ class KnowledgeService:
 
     def files(self, owner: Owner, name: str) -> list[FileRecord]:
         """The files of a collection with their state."""
-        return self._get(self._catalogue.readable(owner, name), any_embedder=True).database.files()
+        return self._get(self._catalogue.readable(owner, name)).database.files()
 
     def may_index_folders(self, owner: Owner) -> bool:
         """Whether this person may name folders of the server."""
@@ -191,22 +193,29 @@ class KnowledgeService:
             if record.origin == UPLOADS:
                 (collection.originals / record.path).unlink(missing_ok=True)
 
-    def rebuild(self, owner: Owner, name: str) -> Iterator[IndexingProgress]:
-        """Embed a collection anew with the present embedder; until it is done the old vectors stay."""
-        record = self._catalogue.writable(owner, name)
-        if record.embedder == self.embedder:
-            return
-        embedder = partial(self._lease, self.embedder)
-        yield from self._get(record, any_embedder=True).embed_anew(self.embedder, embedder)
-        self._catalogue.set_embedder(record, self.embedder)
-        self._open.forget(record).vectors.drop()
+    def embedders(self) -> list[str]:
+        """Embedders that anyone may take; who may name the server's folders may name any other model too."""
+        return list(dict.fromkeys((self.embedder, PACKAGED)))
 
-    def other_embedder(self, owner: Owner, name: str) -> OtherEmbedder | None:
-        """Why the collection has to be rebuilt before it can be asked, if it has."""
-        record = self._catalogue.readable(owner, name)
-        if record.embedder == self.embedder:
-            return None
-        return OtherEmbedder(name=record.name, made_with=record.embedder, embedder=self.embedder)
+    def embed_anew(self, owner: Owner, name: str, embedder: str = "") -> Iterator[IndexingProgress]:
+        """Embed a collection with another embedder; until it is done the old vectors answer, and a stop loses nothing.
+
+        What was embedded before a stop is kept for the next try.
+        """
+        record, wanted = self._catalogue.writable(owner, name), embedder.strip() or self.embedder
+        if wanted not in self.embedders() and not self.may_index_folders(owner):
+            raise NotOffered(name=wanted, offered=", ".join(self.embedders()))
+        return self._embedded_anew(record, wanted)
+
+    def _embedded_anew(self, record: CollectionRecord, wanted: str) -> Iterator[IndexingProgress]:
+        if record.embedder == wanted:
+            yield IndexingProgress()
+            return
+        collection = self._get(record)
+        switch = partial(self._catalogue.set_embedder, record, wanted)
+        yield from collection.embed_anew(wanted, partial(self._lease, wanted), switch)
+        self._open.forget(record)
+        collection.vectors.drop()
 
     # Asking
 
@@ -225,7 +234,7 @@ class KnowledgeService:
         refuse_long(question.text)
         searcher = self._get(self._catalogue.readable(owner, name)).searcher if question.use_documents else None
         question = replace(question, k=max(1, min(question.k, 20)), visitor=question.visitor or owner.key)
-        return Answerer(self.registry, searcher).ask(question)
+        return Answerer(self.registry, searcher, self.citing).ask(question)
 
     def embed(self, texts: Sequence[str], *, as_query: bool) -> Vectors:
         """One vector of length 1 for each text, read as a question or as a passage of a document."""
@@ -293,15 +302,13 @@ class KnowledgeService:
         return self._get(self._catalogue.make(owner, name, self.embedder))
 
     def _file(self, owner: Owner, name: str, file_id: int) -> tuple[OpenCollection, FileRecord]:
-        collection = self._get(self._catalogue.readable(owner, name), any_embedder=True)
+        collection = self._get(self._catalogue.readable(owner, name))
         record = next((record for record in collection.database.files() if record.id == file_id), None)
         if record is None:
             raise FileGone
         return collection, record
 
-    def _get(self, record: CollectionRecord, *, any_embedder: bool = False) -> OpenCollection:
-        if record.embedder != self.embedder and not any_embedder:
-            raise OtherEmbedder(name=record.name, made_with=record.embedder, embedder=self.embedder)
+    def _get(self, record: CollectionRecord) -> OpenCollection:
         return self._open.get(record)
 
     def _tracked(self, collection: OpenCollection, steps: Iterator[IndexingProgress]) -> Iterator[IndexingProgress]:
@@ -330,13 +337,11 @@ class KnowledgeService:
         try:
             self._forget_guests()
             for record in self._catalogue.unfinished():
-                if record.embedder == self.embedder:
-                    collection = self._get(record)
-                    self._run_out(self._tracked(collection, collection.resume()))
+                collection = self._get(record)
+                self._run_out(self._tracked(collection, collection.resume()))
             if self._samples is not None:
                 record = self._catalogue.make(Owner(SERVER), SAMPLES, self.embedder, shared=True)
-                if record.embedder == self.embedder:
-                    self._run_out(self._get(record).indexer.run(SAMPLES, folder_files(self._samples), follow=True))
+                self._run_out(self._get(record).indexer.run(SAMPLES, folder_files(self._samples), follow=True))
         except Exception:
             if not self._closed:
                 log.exception("indexing at start failed")

@@ -34,8 +34,8 @@ class CollectionsPanel:
         """What `look` updates."""
         own = self.widgets
         return [
-            *(own.collection, own.own, own.shared, own.folder, own.progress, own.stop, own.go_on, own.rebuild_note),
-            *(own.rebuild, own.files, own.delete, own.timer, self.question.only),
+            *(own.collection, own.own, own.shared, own.folder, own.progress, own.stop, own.go_on, own.embedder),
+            *(own.embed_anew, own.files, own.delete, own.timer, self.question.only),
         ]
 
     def wire(self, page: Page, tab: gr.Tab) -> None:
@@ -50,7 +50,7 @@ class CollectionsPanel:
         page.on(own.drop.upload, partial(take, self), [*name, own.drop], [*shown, own.drop])
         page.on(own.folder.submit, partial(follow, self), [*name, own.folder], shown)
         page.on(own.go_on.click, partial(go_on, self), name, shown)
-        page.on(own.rebuild.click, partial(rebuild, self), name, shown)
+        page.on(own.embed_anew.click, partial(embed_anew, self), [*name, own.embedder], shown)
         page.on(own.stop.click, partial(stop, self), name, shown)
         page.on(own.shared.input, partial(share, self), [*name, own.shared], shown)
         page.on(own.files.select, partial(remove, self), name, shown)
@@ -71,19 +71,18 @@ def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates
     busy = job is not None and not job.ended  # asked before the files: one that ends in between is seen next time
     files = service.files(owner, name)
     waiting = any(file.state == "waiting" for file in files)
-    outdated = service.other_embedder(owner, name)
     listed = [(file.path, file.id) for file in files[:LISTED]]
     labels = [(f"{each} · {visitor.text('knowledge.samples')}" if each == SAMPLES else each, each) for each in names]
     return {
         own.collection: gr.update(choices=labels, value=name),
-        own.own: gr.update(visible=mine and outdated is None),
+        own.own: gr.update(visible=mine),
         own.shared: gr.update(value=record.shared, visible=not owner.guest),
         own.folder: gr.update(visible=service.may_index_folders(owner)),
         own.progress: progress_view(visitor, job),
         own.stop: gr.update(visible=busy and mine),
-        own.go_on: gr.update(visible=mine and waiting and not busy and outdated is None),
-        own.rebuild_note: gr.update(value=outdated.text(visitor.language) if outdated else "", visible=bool(outdated)),
-        own.rebuild: gr.update(visible=mine and outdated is not None and not busy),
+        own.go_on: gr.update(visible=mine and waiting and not busy),
+        own.embedder: gr.update(choices=service.embedders(), value=record.embedder, visible=mine and not busy),
+        own.embed_anew: gr.update(visible=mine and not busy),
         own.files: files_view(visitor, files, mine=mine),
         own.delete: gr.update(visible=mine),
         own.timer: gr.Timer(active=busy or (waiting and not mine)),
@@ -93,7 +92,7 @@ def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates
 
 def _nothing(panel: CollectionsPanel, visitor: Visitor) -> Updates:
     own = panel.widgets
-    hidden = (own.own, own.shared, own.folder, own.stop, own.go_on, own.rebuild_note, own.rebuild)
+    hidden = (own.own, own.shared, own.folder, own.stop, own.go_on, own.embedder, own.embed_anew)
     return {
         **dict.fromkeys((*hidden, own.delete), gr.update(visible=False)),
         own.collection: gr.update(choices=[], value=None),
@@ -136,9 +135,9 @@ def go_on(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
     return _begin(panel, visitor, name, panel.service.index_waiting(owner_of(visitor), name))
 
 
-def rebuild(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
-    """Embed the collection anew."""
-    return _begin(panel, visitor, name, panel.service.rebuild(owner_of(visitor), name))
+def embed_anew(panel: CollectionsPanel, visitor: Visitor, name: str, embedder: str) -> Updates:
+    """Embed the collection with this model; it answers as before until that is done."""
+    return _begin(panel, visitor, name, panel.service.embed_anew(owner_of(visitor), name, embedder or ""))
 
 
 def stop(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:

@@ -165,7 +165,8 @@ def _bubbles(visitor: Visitor, exchange: Exchange) -> list[dict[str, Any]]:
     bubbles = bubbles_of([Turn("user", exchange.question)])
     if answer.text or answer.quotes:
         sources = sources_of(answer, exchange.question, lambda _hit, _spans: "")
-        shown = answer_markdown(visitor, answer.text, checked_text(visitor, answer), sources, str(exchange.number))
+        checked = checked_text(visitor, answer)
+        shown = answer_markdown(visitor, answer.text, checked, sources, str(exchange.number), answer.cites)
         bubbles += bubbles_of([Turn("assistant", shown, note)])
     if not answer.text and answer.state != "done":
         bubbles.append(waiting(_waiting_text(visitor, answer)))

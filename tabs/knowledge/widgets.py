@@ -31,8 +31,8 @@ class CollectionWidgets:
     progress: gr.HTML
     stop: gr.Button
     go_on: gr.Button
-    rebuild_note: gr.Markdown
-    rebuild: gr.Button
+    embedder: gr.Dropdown
+    embed_anew: gr.Button
     files: gr.HTML
     delete: gr.Button
     timer: gr.Timer
@@ -133,9 +133,13 @@ def _draw_collections(page: Page, collection: gr.Dropdown) -> CollectionWidgets:
     drawn["progress"] = gr.HTML(elem_id="knowledge-progress", padding=False)
     drawn["stop"] = _hidden_button(page, "knowledge.stop", elem_id="knowledge-stop")
     drawn["go_on"] = _hidden_button(page, "knowledge.go_on")
-    drawn["rebuild_note"] = gr.Markdown(visible=False)
-    drawn["rebuild"] = _hidden_button(page, "knowledge.rebuild")
     drawn["files"] = gr.HTML(elem_id="knowledge-files", padding=False, js_on_load=CHOOSE_FILE)
+    drawn["embedder"] = page.bind(
+        gr.Dropdown([], allow_custom_value=True, visible=False, elem_id="knowledge-embedder"),
+        label="knowledge.embedder",
+        info="knowledge.embedder_info",
+    )
+    drawn["embed_anew"] = _hidden_button(page, "knowledge.embed_anew", elem_id="knowledge-embed")
     drawn["delete"] = _hidden_button(page, "knowledge.delete", elem_id="knowledge-delete", elem_classes=ASKS_FIRST)
     return CollectionWidgets(**drawn, timer=gr.Timer(1.0, active=False))
 

@@ -75,10 +75,13 @@ def checked_text(visitor: Visitor, answer: Answer) -> str:
     return marked_text(answer, visitor.language, "[[{number}]]") if answer.verdicts else ""
 
 
-def answer_markdown(visitor: Visitor, text: str, checked: str, sources: Sequence[Source], name: str) -> str:
+def answer_markdown(
+    visitor: Visitor, text: str, checked: str, sources: Sequence[Source], name: str, cites: bool | None = None
+) -> str:
     """An answer as its bubble shows it: quotes of the documents first, then what the model wrote, sentence by sentence.
 
-    Marks are links to the source's card, whose id begins with `name`; the source is their hint.
+    Marks are links to the source's card, whose id begins with `name`; the source is their hint. What cannot be relied
+    on is folded: nothing of it is supported, or its model does not cite.
     """
 
     def chip(number: int) -> str:
@@ -95,9 +98,10 @@ def answer_markdown(visitor: Visitor, text: str, checked: str, sources: Sequence
         return chips(checked or text)
     quotes = [f"> {literal(' '.join(words.split()))} {chip(number)}" for _, words, number in sorted(quoted)]
     parts = [f"**{visitor.text('knowledge.from_documents')}**", *quotes]
-    if text and checked and not MARKED.search(checked):  # nothing of it can be relied on: folded, for who wants it
-        title = escape(visitor.text("knowledge.from_model_unsupported"))
-        parts.append(f"<details><summary>{title}</summary>\n\n{checked}\n\n</details>")
+    unsupported = bool(checked) and not MARKED.search(checked)
+    if text and (unsupported or cites is False):
+        title = escape(visitor.text(f"knowledge.from_model_{'unsupported' if unsupported else 'uncited'}"))
+        parts.append(f"<details><summary>{title}</summary>\n\n{chips(checked or text)}\n\n</details>")
     elif text:
         parts += [f"**{visitor.text('knowledge.from_model')}**", chips(checked or text)]
     return "\n\n".join(parts)

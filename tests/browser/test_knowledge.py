@@ -56,6 +56,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeServi
         rights=Rights(guests_index_folders=True),
         samples=samples,
     )
+    service.citing.keep("tiny", True, True)
     with closing(service):
         service.start().join()
         yield service

@@ -38,6 +38,8 @@ def start(tmp_path: Path, embedder: WordEmbedder) -> Iterator[Start]:
         } | settings
         registry = options.pop("registry", None) or FakeRegistry()
         service = KnowledgeService(registry, tmp_path / "data", **options)  # type: ignore[arg-type]
+        for chinese in (True, False):  # so that each test's generations are those it asked for
+            service.citing.keep("tiny", chinese, True)
         running.append(service)
         return service
 

@@ -52,7 +52,7 @@ def test_a_shared_collection_can_be_asked_and_not_changed(service: KnowledgeServ
         lambda: service.delete(BOB, "course"),
         lambda: service.remove_files(BOB, "course", [1]),
         lambda: run(service.index_uploads(BOB, "course", [(notes / "gbk.txt", "gbk.txt")])),
-        lambda: run(service.rebuild(BOB, "course")),
+        lambda: service.embed_anew(BOB, "course"),
     ):
         with pytest.raises(NotYours):
             attempt()

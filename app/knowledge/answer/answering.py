@@ -14,6 +14,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from app.knowledge.answer import prompts
+from app.knowledge.answer.citing import PROBE_TOKENS, CitingProbe, names_its_source, probe
 from app.knowledge.answer.langchain_chat_model import RegistryChatModel, to_messages
 from app.knowledge.answer.quotes import Quote, choose_quotes
 from app.knowledge.answer.repeats import before_repeats
@@ -57,7 +58,8 @@ class Answer:
     """The answer so far. `quotes` come with the passages, before the model has said anything, `verdicts` with the last
     one; `alone` is what the model says without documents.
 
-    `loading` is the share of the model that is there while it is being loaded.
+    `cites` tells whether the model names its sources reliably, None while that is being tried. `loading` is the share
+    of the model that is there while it is being loaded.
     """
 
     state: Literal["loading", "rewriting", "writing", "done"] = "writing"
@@ -67,6 +69,7 @@ class Answer:
     hits: tuple[Hit, ...] = ()
     quotes: tuple[Quote, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    cites: bool | None = None
     refused: bool = False
     searched_for: str = ""
 
@@ -77,6 +80,7 @@ class Answerer:
 
     registry: Registry
     searcher: Searcher | None
+    citing: CitingProbe = field(default_factory=CitingProbe)
 
     def ask(self, question: Question) -> Iterator[Answer]:
         """Stream the answer, a value several times a second. Close the iterator to stop the model."""
@@ -85,20 +89,30 @@ class Answerer:
         for share in while_loading(registry, question.model):
             yield Answer(state="loading", loading=share)
         model = RegistryChatModel.of(registry, question.model, question.sampling, question.visitor)
-        answer = Answer()
+        answer, chinese = Answer(), is_chinese(question.text)
         running: dict[str, Iterator[str]] = {}
+        tried = ""
         with registry.lease(question.model) as leased, ended(model, running):
             if question.compare or not question.use_documents:
                 running["alone"] = model_alone(model, question)
             if question.use_documents:
                 answer = yield from self._found(model, question)
+                answer = replace(answer, cites=self.citing.cites(question.model, chinese))
                 yield answer
                 if not answer.refused:
-                    chain = answer_chain(model, is_chinese(question.text), room(leased, question.sampling))
+                    chain = answer_chain(model, chinese, room(leased, question.sampling))
                     running["text"] = chain.stream({"question": answer.searched_for, "hits": answer.hits})
+                    if answer.cites is None:
+                        running["probe"] = probe(short(model, PROBE_TOKENS), chinese)
             for name, text in together(running):
-                answer = replace(answer, **{name: text})  # type: ignore[arg-type]
-                yield answer
+                if name == "probe":
+                    tried = text
+                else:
+                    answer = replace(answer, **{name: text})  # type: ignore[arg-type]
+                    yield answer
+            if tried:
+                self.citing.keep(question.model, chinese, names_its_source(tried, chinese))
+                answer = replace(answer, cites=self.citing.cites(question.model, chinese))
         if question.use_documents and not answer.refused:
             texts = [hit.passage.content for hit in answer.hits]
             verdicts = judge(answer.text, answer.searched_for, sentences_of(answer.hits), texts)
@@ -177,14 +191,19 @@ def rewrite(model: RegistryChatModel, question: Question) -> Generator[Answer, N
     """A follow-up as a question of its own, or nothing where the model's rewriting changes what is asked."""
     template = prompts.REWRITE[is_chinese(question.text)]
     prompt = template.format(turns=prompts.conversation(question.history), question=question.text)
-    short = model.model_copy(update={"temperature": 0.0, "max_tokens": 80})
+    brief = short(model, 80)
     text = ""
-    with ended(short, streams := {"rewritten": (short | StrOutputParser()).stream([HumanMessage(prompt)])}):
+    with ended(brief, streams := {"rewritten": (brief | StrOutputParser()).stream([HumanMessage(prompt)])}):
         for _, so_far in together(streams):
             text = so_far.strip()
             yield Answer(state="rewriting")
     line = text.splitlines()[0].strip().strip("「」\"'") if text else ""
     return line if keeps_the_question(line, question) else ""
+
+
+def short(model: RegistryChatModel, tokens: int) -> RegistryChatModel:
+    """The same model for a short answer that is always the same."""
+    return model.model_copy(update={"temperature": 0.0, "max_tokens": tokens})
 
 
 def keeps_the_question(line: str, question: Question) -> bool:

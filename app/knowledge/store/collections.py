@@ -47,12 +47,9 @@ class DataInUse(StudioError):
     en = "The data folder {folder} is in use by another process. Use its page, or stop it first."
 
 
-class OtherEmbedder(StudioError):
-    zh = "集合 {name} 是用 {made_with} 建立的，现在的向量模型是 {embedder}。请点「重建索引」，或换回原来的模型。"
-    en = (
-        "The collection {name} was made with {made_with}; the embedder now is {embedder}."
-        " Rebuild the index, or go back to that model."
-    )
+class NotOffered(StudioError):
+    zh = "这里不能使用向量模型 {name}。可以选：{offered}。"
+    en = "The embedding model {name} is not offered here. Choose one of: {offered}."
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from app.knowledge.store.collections import CollectionRecord
 from app.knowledge.store.database import Database
 from app.knowledge.store.vectors import VectorIndex
 
-REBUILD_BATCH = 64
+REBUILD_BATCH = 32  # passages between two reports of progress
 MOST_OPEN = 32  # collections whose database stays open
 IDLE_S = 300.0  # unused for so long, a database is closed
 
@@ -51,18 +51,29 @@ class OpenCollection:
             yield from self.indexer.run(origin, found)
 
     def embed_anew(
-        self, name: str, embedder: Callable[[], AbstractContextManager[Embedder]]
+        self, name: str, embedder: Callable[[], AbstractContextManager[Embedder]], switch: Callable[[], None]
     ) -> Iterator[IndexingProgress]:
-        """Vectors of every passage by another embedder, beside the old ones."""
-        fresh = VectorIndex(self.chroma, vectors_name(self.id, name))
-        passages = self.database.embeddable()
-        yield IndexingProgress(total=len(passages))
-        for at in range(0, len(passages), REBUILD_BATCH):
-            part = passages[at : at + REBUILD_BATCH]
-            with embedder() as loaded:
-                vectors = np.asarray(loaded.passages([text for _, _, text in part]))
-            fresh.add([key for key, _, _ in part], vectors, [file_id for _, file_id, _ in part])
-            yield IndexingProgress(done=at + len(part), total=len(passages), chunks=at + len(part))
+        """Vectors of every passage by another embedder, beside the old ones; `switch` is called when all are there.
+
+        Indexing waits meanwhile, and goes on with the new embedder.
+        """
+        with self.indexer.lock:
+            fresh = VectorIndex(self.chroma, vectors_name(self.id, name))
+            passages = self.database.embeddable()
+            known = set(fresh.keys())  # of an earlier try that was stopped
+            fresh.discard(known - {key for key, _, _ in passages})
+            missing = [passage for passage in passages if passage[0] not in known]
+            done = len(passages) - len(missing)
+            yield IndexingProgress(done=done, total=len(passages))
+            for at in range(0, len(missing), REBUILD_BATCH):
+                part = missing[at : at + REBUILD_BATCH]
+                with embedder() as loaded:
+                    vectors = np.asarray(loaded.passages([text for _, _, text in part]))
+                fresh.add([key for key, _, _ in part], vectors, [file_id for _, file_id, _ in part])
+                done += len(part)
+                yield IndexingProgress(done=done, total=len(passages), chunks=done)
+            switch()
+            self.indexer.vectors, self.indexer.embedder = fresh, embedder
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Vector index in Chroma, embedded in a folder of ours or on a Chroma server by URL."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -69,14 +69,24 @@ class VectorIndex:
 
     def remove(self, versions: dict[int, int]) -> None:
         """Remove all vectors of these versions (version -> number of passages)."""
-        keys = (_id((version, number)) for version, count in versions.items() for number in range(count))
-        while part := list(islice(keys, BATCH)):
+        self.discard((version, number) for version, count in versions.items() for number in range(count))
+
+    def discard(self, keys: Iterable[Key]) -> None:
+        """Remove these vectors."""
+        names = map(_id, keys)
+        while part := list(islice(names, BATCH)):
             self._collection.delete(ids=part)
 
     def nearest(self, vector: Vectors, limit: int, files: Sequence[int] | None) -> list[tuple[Key, float]]:
-        """The closest passages with their cosine, best first."""
+        """The closest passages with their cosine, best first; none where the collection was dropped meanwhile."""
+        from chromadb.errors import NotFoundError
+
         chosen: Any = {"file": {"$in": list(files)}} if files is not None else None
-        reply = self._query(query_embeddings=[vector], n_results=limit, where=chosen, include=["distances"])
+        asked: Any = {"query_embeddings": [vector], "n_results": limit, "where": chosen, "include": ["distances"]}
+        try:
+            reply = self._query(**asked)
+        except NotFoundError:  # embedded anew under a search: its keywords still find
+            return []
         return [
             (_key(name), 1 - distance) for name, distance in zip(reply["ids"][0], reply["distances"][0], strict=True)
         ]

@@ -168,6 +168,22 @@ def test_side_by_side_both_run_at_once(start: Start, notes: Path, model: FakeMod
     assert "三成" in answers[-1].text
 
 
+@pytest.mark.parametrize(
+    ("says", "cites"), [("博物馆下午六点闭馆[2]。", True), ("博物馆下午六点闭馆[1]。", False), ("六点。", False)]
+)
+def test_whether_a_model_cites_is_tried_once(start: Start, notes: Path, says: str, cites: bool) -> None:
+    model = FakeModel("new", lambda messages: [says] if "博物馆" in messages[-1]["content"] else cite(messages))
+    service = start(registry=FakeRegistry(model))
+    run(service.index_folder(ANN, "course", notes))
+    first = list(service.ask(ANN, "course", Question(QUESTION)))
+    assert first[0].quotes and first[0].cites is None
+    assert first[-1].cites is cites
+    assert "三成" in first[-1].text and len(model.generations) == 2
+    second = list(service.ask(ANN, "course", Question(QUESTION)))
+    assert {answer.cites for answer in second} == {cites}
+    assert len(model.generations) == 3, "the fixed question is asked once"
+
+
 def test_without_documents_nothing_is_searched(start: Start, notes: Path, model: FakeModel) -> None:
     last = ask(start, notes, model, Question(QUESTION, use_documents=False))[-1]
     assert (last.alone, last.text, last.hits) == ("我猜", "", ())

@@ -10,7 +10,7 @@ import pytest
 
 from app.knowledge.ingest.conversion_worker import Converter
 from app.knowledge.service import KnowledgeService
-from app.knowledge.store.collections import Owner, Rights
+from app.knowledge.store.collections import NotOffered, Owner, Rights
 from app.knowledge.store.database import IDLE_CONNECTIONS
 from app.knowledge.store.open_collections import MOST_OPEN, OpenCollections, Resources
 from app.knowledge.store.vectors import VectorIndex, open_chroma
@@ -222,19 +222,48 @@ def test_chroma_keeps_few_indexes_open(tmp_path: Path) -> None:
     chroma.close()
 
 
-def test_another_embedder_is_refused_until_rebuilt(start: Start, notes: Path) -> None:
-    from app.knowledge.store.collections import OtherEmbedder
-
+def test_a_collection_keeps_its_embedder_until_it_is_embedded_anew(start: Start, notes: Path) -> None:
     run(start().index_folder(ANN, "course", notes))
     service = start(embedder="other")
-    with pytest.raises(OtherEmbedder, match="words"):
-        service.search(ANN, "course", "量化")
-    with pytest.raises(OtherEmbedder):
-        run(service.index_folder(ANN, "course", notes))
-    run(service.rebuild(ANN, "course"))
+    assert "量化" in service.search(ANN, "course", "量化")[0].passage.content
+    assert run(service.index_folder(ANN, "course", notes)).unchanged == 3
+    steps = service.embed_anew(ANN, "course", "third")
+    assert next(steps).total == 3
+    steps.close()  # type: ignore[attr-defined]
+    assert service.collections(ANN)[0].embedder == "words", "stopped: nothing is switched"
+    assert "量化" in service.search(ANN, "course", "量化")[0].passage.content
+    run(service.embed_anew(ANN, "course"))
+    assert service.collections(ANN)[0].embedder == "other"
     assert "量化" in service.search(ANN, "course", "量化")[0].passage.content
     assert consistent(service)
-    assert run(service.index_folder(ANN, "course", notes)).unchanged == 3
+    (notes / "new.md").write_text("火星上没有海。")
+    assert run(service.index_folder(ANN, "course", notes)).added == 1
+    assert consistent(service)
+
+
+def test_a_file_that_comes_while_a_collection_is_embedded_anew_is_in_the_new_index(start: Start, notes: Path) -> None:
+    service = start()
+    run(service.index_folder(ANN, "course", notes))
+    steps = service.embed_anew(ANN, "course", "other")
+    next(steps)
+    (notes / "new.md").write_text("火星上没有海。")
+    job = service.start_job(ANN, "course", service.index_folder(ANN, "course", notes))
+    run(steps)
+    job.wait(30)
+    assert job.error is None and job.progress.added == 1
+    assert service.search(ANN, "course", "火星")[0].cosine > 0
+    assert consistent(service)
+
+
+def test_only_who_runs_the_server_names_any_embedder(start: Start, notes: Path, tmp_path: Path) -> None:
+    service = start()
+    (tmp_path / "a.md").write_text("苹果")
+    run(service.index_uploads(BOB, "mine", [(tmp_path / "a.md", "a.md")]))
+    with pytest.raises(NotOffered, match="words"):
+        service.embed_anew(BOB, "mine", "somebody/model")
+    run(service.index_folder(ANN, "course", notes))
+    run(service.embed_anew(ANN, "course", "somebody/model"))
+    assert service.collections(ANN)[0].embedder == "somebody/model"
 
 
 def test_a_chroma_server_by_url(start: Start, notes: Path, tmp_path: Path) -> None:

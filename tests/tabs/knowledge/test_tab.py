@@ -58,6 +58,7 @@ def running(folder: Path, model: FakeModel | None = None, *, logins: bool = Fals
         lease_embedder=lease_of(lambda _: WordEmbedder()),
         rights=Rights(**rights),
     )
+    service.citing.keep("tiny", True, True)
     with gr.Blocks() as blocks:
         page = Page(blocks, None, gr.State(), gr.BrowserState({}, secret=BROWSER_SECRET))
         with gr.Tabs(), gr.Tab() as tab:

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 
 from app.knowledge.retrieve.embedders import Embedder, LeaseReranker
+from app.knowledge.retrieve.near_duplicates import distinct
 from app.knowledge.retrieve.refusal import Evidence, is_answerable, weigh
 from app.knowledge.retrieve.segmenting import content_words, query_words
 from app.knowledge.store.database import Database
@@ -81,8 +83,11 @@ class Searcher:
         for result in results:
             for key, score in fuse(result.cosines, result.keyword_scores).items():
                 scores[key] = scores.get(key, 0.0) + score
-        best = sorted(scores, key=lambda key: -scores[key])[: k if self.reranker is None else max(k, RERANKED)]
         known = {key: passage for result in results for key, passage in result.passages.items()}
+        ranked = sorted(scores, key=lambda key: -scores[key])
+        wanted = k if self.reranker is None else max(k, RERANKED)
+        passages = ((" ".join(known[key].heading[-1:]), known[key].content) for key in ranked)
+        best = [ranked[at] for at in islice(distinct(passages), wanted)]
         hits = [
             Hit(known[key], scores[key] / len(results), max(result.cosines.get(key, 0.0) for result in results))
             for key in best

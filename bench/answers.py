@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from app.knowledge.answer.answering import Answerer, Question, sentences_of
+from app.knowledge.answer.answering import Answerer, Question
 from app.knowledge.answer.citing import CitingProbe
-from app.knowledge.answer.quotes import MOST_QUOTES, choose_quotes
+from app.knowledge.answer.quotes import MOST_QUOTES, choose_quotes, read
 from app.knowledge.answer.source_sentences import SourceSentence, source_sentences
 from app.knowledge.answer.verdicts import judge
 from app.knowledge.ingest.chunking import split
@@ -76,14 +76,14 @@ class Result:
 
 def look_up(searcher: Searcher, asked: Asked) -> Result:
     """Search, judge and quote as an answer does; quotes also where it would be refused."""
-    hits, answerable = searcher.search_and_judge([asked.text], K)
-    sentences = sentences_of(hits)
-    quotes = choose_quotes(asked.text, hits, sentences, searcher.embedder, searcher.reranker)
+    hits, evidence = searcher.search_with_evidence([asked.text], K)
+    reading = read(asked.text, hits, searcher.embedder)
+    quotes = choose_quotes(reading, searcher.reranker)
     held = [asked.answered_by(hits[quote.number - 1].passage.path, quote.text) for quote in quotes]
-    first = [one for one in sentences if one.passage == 1][:MOST_QUOTES]
+    first = [one for one in reading.sentences if one.passage == 1][:MOST_QUOTES]
     return Result(
         asked,
-        refused=not answerable,
+        refused=not reading.answers(evidence),
         found=any(asked.answered_by(hit.passage.path, hit.passage.content) for hit in hits),
         quoted=any(held),
         first_quoted=bool(held) and held[0],

@@ -134,7 +134,7 @@ def search(_: object = None) -> None:
         questions = [question.text for language in ("zh", "en") for question in load_questions(language)][::3]
         for title, run in (
             ("search", lambda text: searcher.search([text], 5)),
-            ("search_and_judge", lambda text: searcher.search_and_judge([text], 5)),
+            ("search_with_evidence", lambda text: searcher.search_with_evidence([text], 5)),
         ):
             run("预热 warm up")
             took = []

@@ -22,6 +22,7 @@ import numpy as np
 from all_minilm_l6_v2 import extract_model
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
+from app.knowledge.answer.quotes import read
 from app.knowledge.retrieve.embedders import PACKAGED, SentenceTransformerEmbedder
 from app.knowledge.retrieve.retrieval import CANDIDATES, Searcher, fuse
 from app.knowledge.retrieve.segmenting import query_words
@@ -103,7 +104,10 @@ def held_out(searcher: Searcher, questions: Sequence[Question]) -> dict[str, obj
 
 def refusals(searcher: Searcher, questions: Sequence[Question]) -> dict[str, float]:
     """Which share is refused, of the questions the documents answer and of those they do not."""
-    refused = [(bool(q.file), not searcher.search_and_judge([q.text], 5)[1]) for q in questions]
+    refused = []
+    for question in questions:
+        hits, evidence = searcher.search_with_evidence([question.text], 5)
+        refused.append((bool(question.file), not read(question.text, hits, searcher.embedder).answers(evidence)))
     return {
         "refused_unanswerable": round(mean(no for known, no in refused if not known), 3),
         "refused_answerable": round(mean(no for known, no in refused if known), 3),

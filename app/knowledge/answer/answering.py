@@ -16,9 +16,8 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from app.knowledge.answer import prompts
 from app.knowledge.answer.citing import PROBE_TOKENS, CitingProbe, names_its_source, probe
 from app.knowledge.answer.langchain_chat_model import RegistryChatModel, to_messages
-from app.knowledge.answer.quotes import Quote, choose_quotes
+from app.knowledge.answer.quotes import Quote, choose_quotes, read, sentences_of
 from app.knowledge.answer.repeats import before_repeats
-from app.knowledge.answer.source_sentences import SourceSentence, source_sentences
 from app.knowledge.answer.tokens import root, roots
 from app.knowledge.answer.verdicts import Verdict, judge
 from app.knowledge.retrieve.refusal import is_chinese
@@ -128,12 +127,13 @@ class Answerer:
             before = last_question(question.history)
             asked = rewritten or f"{before} {question.text}".strip()
             queries = [rewritten, question.text] if rewritten else [question.text, before]
-        hits, answerable = self.searcher.search_and_judge(list(filter(None, queries)), question.k, question.files)
-        if not answerable:
+        searcher = self.searcher
+        hits, evidence = searcher.search_with_evidence(list(filter(None, queries)), question.k, question.files)
+        reading = read(asked, hits, searcher.embedder)
+        if not reading.answers(evidence):
             text = prompts.NOTHING_FOUND[is_chinese(question.text)]
             return Answer(text=text, refused=True, searched_for=asked)
-        searcher = self.searcher
-        quotes = choose_quotes(asked, hits, sentences_of(hits), searcher.embedder, searcher.reranker)
+        quotes = choose_quotes(reading, searcher.reranker)
         return Answer(hits=tuple(hits), quotes=quotes, searched_for=asked)
 
 
@@ -174,12 +174,6 @@ def model_alone(model: RegistryChatModel, question: Question) -> Iterator[str]:
     """The same model without documents."""
     messages = [(turn["role"], turn["content"]) for turn in question.history if turn["role"] in ("user", "assistant")]
     return (model | StrOutputParser()).stream([*messages, ("user", question.text)])
-
-
-def sentences_of(hits: Sequence[Hit]) -> list[SourceSentence]:
-    """Every sentence and row of the passages, numbered as an answer cites them."""
-    numbered = enumerate(hits, 1)
-    return [one for at, hit in numbered for one in source_sentences(at, hit.passage.content, hit.passage.heading)]
 
 
 def leans_on_earlier_turns(question: str) -> bool:

@@ -3,16 +3,18 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.knowledge.answer.source_sentences import SourceSentence
+from app.knowledge.answer.source_sentences import SourceSentence, source_sentences
 from app.knowledge.answer.tokens import numbers, roots
-from app.knowledge.retrieve.embedders import Embedder, LeaseReranker
+from app.knowledge.retrieve.embedders import Embedder, LeaseReranker, Vectors
+from app.knowledge.retrieve.refusal import Evidence, is_answerable, lacks_a_price
 from app.knowledge.retrieve.retrieval import Hit
 
 MOST_QUOTES = 3
+READ_FOR_PRICE = 5  # best sentences of which one must speak of money where a price is asked for
 READ = 60  # sentences that the embedder reads
 LONGEST = 600  # characters of a quote; longer lines are no sentences
 WORDS, RANK = 0.6, 0.25  # weight of the question's words and of the passage's rank beside the cosine's 1
@@ -29,31 +31,66 @@ class Quote:
     text: str
 
 
-def choose_quotes(
-    question: str,
-    hits: Sequence[Hit],
-    sentences: Sequence[SourceSentence],
-    embedder: Callable[[], AbstractContextManager[Embedder]],
-    reranker: LeaseReranker | None = None,
-) -> tuple[Quote, ...]:
+@dataclass(frozen=True)
+class Reading:
+    """The sentences of some passages with their cosines to a question; `embedder` is who compared them."""
+
+    question: str
+    hits: Sequence[Hit]
+    sentences: Sequence[SourceSentence]
+    cosines: Vectors
+    embedder: str
+
+    def answers(self, evidence: Sequence[Evidence]) -> bool:
+        """Whether the passages are likely to answer; `evidence` is that of each query."""
+        best = [self.sentences[at].said for at in np.argsort(-self.scores(), kind="stable")[:READ_FOR_PRICE]]
+        likely = any(is_answerable(one, self.embedder) for one in self.judged(evidence))
+        return likely and not lacks_a_price(self.question, best)
+
+    def judged(self, evidence: Sequence[Evidence]) -> list[Evidence]:
+        """The evidence with what the sentences add."""
+        if not len(self.cosines):
+            return list(evidence)
+        nearest, mean = float(self.cosines.max()), float(self.cosines.mean())
+        return [replace(one, sentence=nearest, sentence_margin=nearest - mean) for one in evidence]
+
+    def scores(self) -> Vectors:
+        """Of each sentence: its cosine, the question's words in it, the rank of its passage."""
+        if not len(self.cosines):
+            return self.cosines
+        spread = max(float(self.cosines.max() - self.cosines.min()), 1e-6)
+        scores = (self.cosines - self.cosines.min()) / spread + WORDS * _coverage(self.question, self.sentences)
+        ranks = [1 - (one.passage - 1) / max(len(self.hits), 1) for one in self.sentences]
+        return np.asarray(scores + RANK * np.array(ranks), dtype=np.float32)
+
+
+def read(question: str, hits: Sequence[Hit], embedder: Callable[[], AbstractContextManager[Embedder]]) -> Reading:
+    """Compare every sentence of the passages with the question."""
+    readable = [one for one in sentences_of(hits) if one.end - one.start <= LONGEST][:READ]
+    with embedder() as loaded:
+        texts = [_in_context(sentence) for sentence in readable]
+        cosines = loaded.passages(texts) @ loaded.query(question) if texts else np.zeros(0, dtype=np.float32)
+        return Reading(question, hits, readable, cosines, loaded.name)
+
+
+def sentences_of(hits: Sequence[Hit]) -> list[SourceSentence]:
+    """Every sentence and row of the passages, numbered as an answer cites them."""
+    numbered = enumerate(hits, 1)
+    return [one for at, hit in numbered for one in source_sentences(at, hit.passage.content, hit.passage.heading)]
+
+
+def choose_quotes(reading: Reading, reranker: LeaseReranker | None = None) -> tuple[Quote, ...]:
     """The best sentences, best first; by the cross-encoder where one is set."""
-    readable = [sentence for sentence in sentences if sentence.end - sentence.start <= LONGEST][:READ]
-    if not readable:
+    if not reading.sentences:
         return ()
-    texts = [_in_context(sentence) for sentence in readable]
+    scores = reading.scores()
     if reranker is not None:
         with reranker() as model:
-            scores = np.array(model.scores(question, texts))
+            scores = np.array(model.scores(reading.question, [_in_context(one) for one in reading.sentences]))
         scores = 1 / (1 + np.exp(-scores))
-    else:
-        with embedder() as loaded:
-            cosines = loaded.passages(texts) @ loaded.query(question)
-        spread = max(float(cosines.max() - cosines.min()), 1e-6)
-        scores = (cosines - cosines.min()) / spread + WORDS * _coverage(question, readable)
-        scores += RANK * np.array([1 - (sentence.passage - 1) / max(len(hits), 1) for sentence in readable])
     chosen: list[Quote] = []
     for at in np.argsort(-scores, kind="stable"):
-        sentence = readable[int(at)]
+        sentence = reading.sentences[int(at)]
         new = all(sentence.text not in quote.text and quote.text not in sentence.text for quote in chosen)
         if new and scores[at] >= WORTH * scores.max():
             chosen.append(Quote(sentence.passage, sentence.start, sentence.end, sentence.text))

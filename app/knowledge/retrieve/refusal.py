@@ -1,6 +1,7 @@
 """Refusal: judge from retrieval scores whether the documents answer a question, before a model is asked."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ class Evidence:
     """What speaks for an answer in the documents.
 
     `cosine` of the nearest passage and its `margin` over the mean of the candidates; `covered` is the share of the
-    question's words, by rarity, in the best passage, `unknown` the share that stands in no passage at all.
+    question's words, by rarity, in the best passage, `unknown` the share that stands in no passage at all. `sentence`
+    is the cosine of the nearest sentence of the passages and `sentence_margin` how far it is above their mean.
     """
 
     cosine: float
@@ -22,11 +24,13 @@ class Evidence:
     covered: float
     unknown: float
     chinese: bool
+    sentence: float = 0.0
+    sentence_margin: float = 0.0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Weights of a logistic judgement, fitted by `python -m bench.calibration` on the shipped questions."""
+    """Weights of a logistic judgement, fitted by `python -m bench.calibration` on questions with and without answer."""
 
     cosine: float
     margin: float
@@ -34,6 +38,8 @@ class Calibration:
     unknown: float
     chinese: float
     constant: float
+    sentence: float = 0.0
+    sentence_margin: float = 0.0
 
     def judge(self, evidence: Evidence) -> float:
         """Above zero: the documents are likely to say it."""
@@ -43,11 +49,28 @@ class Calibration:
             + self.covered * evidence.covered
             + self.unknown * evidence.unknown
             + self.chinese * evidence.chinese
+            + self.sentence * evidence.sentence
+            + self.sentence_margin * evidence.sentence_margin
             + self.constant
         )
 
 
-E5 = Calibration(cosine=104.24, margin=2.646, covered=1.595, unknown=-2.782, chinese=-3.863, constant=-86.6)
+NO_MONEY = r"(?!.*\b(?:memory|space|time|disk|ram|tokens?|speed|quality)\b)"  # costs of another kind
+ASKS_A_PRICE = re.compile(
+    rf"\bprices?\b|\bfee\b|\bcosts?\b{NO_MONEY}|\bhow much (?:is|are|does|do|will|would)\b{NO_MONEY}"
+    r"|多少钱|价格|售价|单价|费用|收费|怎么卖|房租|租金",
+    re.IGNORECASE,
+)
+SUM_OF_MONEY = re.compile(
+    r"[€$£¥]|\b(?:eur|euros?|dollars?|usd|pounds?|prices?|fee|free of charge)\b"
+    r"|\d\s*(?:元|块|万)|单价|价格|免费|收费|百分|%",
+    re.IGNORECASE,
+)
+
+E5 = Calibration(
+    cosine=78.19, margin=-36.97, covered=2.542, unknown=-1.766, chinese=-4.339, constant=-110.08, sentence=53.03,
+    sentence_margin=36.42,
+)  # fmt: skip
 WORDS_ONLY = Calibration(cosine=0, margin=0, covered=3.349, unknown=-4.148, chinese=0.437, constant=1.785)
 
 
@@ -55,6 +78,11 @@ def is_answerable(evidence: Evidence, embedder: str) -> bool:
     """For an embedder that was not calibrated the words alone decide: every model has its own scale of cosines."""
     known = embedder.rstrip("/").rsplit("/", 1)[-1] in E5_MODELS
     return (E5 if known else WORDS_ONLY).judge(evidence) > 0
+
+
+def lacks_a_price(question: str, sentences: Sequence[str]) -> bool:
+    """Whether a price is asked for and the best sentences speak of no money."""
+    return bool(ASKS_A_PRICE.search(question)) and not any(SUM_OF_MONEY.search(sentence) for sentence in sentences)
 
 
 def weigh(

@@ -7,7 +7,7 @@ from itertools import islice
 
 from app.knowledge.retrieve.embedders import Embedder, LeaseReranker
 from app.knowledge.retrieve.near_duplicates import distinct
-from app.knowledge.retrieve.refusal import Evidence, is_answerable, weigh
+from app.knowledge.retrieve.refusal import Evidence, weigh
 from app.knowledge.retrieve.segmenting import content_words, query_words
 from app.knowledge.store.database import Database
 from app.knowledge.store.snapshot import Snapshot, StoredPassage
@@ -52,16 +52,14 @@ class Searcher:
         with self.database.snapshot() as snapshot:
             return self._rank([self.retrieve(snapshot, query, files) for query in queries], k)
 
-    def search_and_judge(
+    def search_with_evidence(
         self, queries: Sequence[str], k: int, files: Sequence[int] | None = None
-    ) -> tuple[list[Hit], bool]:
-        """The same, and whether the passages are likely to answer any of the queries."""
+    ) -> tuple[list[Hit], list[Evidence]]:
+        """The same, and what speaks for an answer to each of the queries."""
         with self.database.snapshot() as snapshot:
             results = [self.retrieve(snapshot, query, files) for query in queries]
             evidence = [weigh_result(snapshot, result) for result in results]
-        with self.embedder() as embedder:
-            name = embedder.name
-        return self._rank(results, k), any(is_answerable(one, name) for one in evidence)
+        return self._rank(results, k), evidence
 
     def retrieve(self, snapshot: Snapshot, query: str, files: Sequence[int] | None = None) -> RetrieverResult:
         """The candidates of one query."""

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from app.knowledge.answer.quotes import choose_quotes
+from app.knowledge.answer.quotes import choose_quotes, read
 from app.knowledge.answer.source_sentences import SourceSentence, source_sentences
 from app.knowledge.answer.tokens import numbers
 from app.knowledge.answer.verdicts import judge, marked
@@ -102,10 +102,10 @@ def test_quotes_are_the_words_of_the_documents() -> None:
         ("乙方案每月多少元？", "甲方案每月 14 元，乙方案每月 31 元。"),
         ("How long does the battery of the Birch last?", "| Birch | 31 | 9 h |"),
     ):
-        quotes = choose_quotes(question, hits, SOURCES, lambda: nullcontext(embedder))
+        quotes = choose_quotes(read(question, hits, lambda: nullcontext(embedder)))
         assert expected in [quote.text for quote in quotes]
         assert all(TEXTS[quote.number - 1][quote.start : quote.end] == quote.text for quote in quotes)
-    assert choose_quotes("x", [], [], lambda: nullcontext(embedder)) == ()
+    assert choose_quotes(read("x", [], lambda: nullcontext(embedder))) == ()
 
 
 def test_a_continued_table_and_an_abbreviation() -> None:

@@ -27,6 +27,7 @@ LOST = 0.1  # of the questions with an answer, where only words are known: bette
 OTHER_DOCUMENTS = 4.0  # weight of a question over documents of another kind
 THRESHOLDS = np.linspace(-2, 2, 81)
 Truths = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 
 def measure(searcher: Searcher, texts: Sequence[str]) -> list[Evidence]:
@@ -38,7 +39,7 @@ def measure(searcher: Searcher, texts: Sequence[str]) -> list[Evidence]:
     return found
 
 
-def refusal_f1(answerable: Truths, kept: Truths, weights: NDArray[np.float64]) -> float:
+def refusal_f1(answerable: Truths, kept: Truths, weights: Floats) -> float:
     """F1 of refusing, by weight."""
     rightly = weights[~kept & ~answerable].sum()
     return float(2 * rightly / max(weights[~kept].sum() + weights[~answerable].sum(), 1e-9))

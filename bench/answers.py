@@ -77,7 +77,7 @@ class Result:
 def look_up(searcher: Searcher, asked: Asked) -> Result:
     """Search, judge and quote as an answer does; quotes also where it would be refused."""
     hits, evidence = searcher.search_with_evidence([asked.text], K)
-    reading = read(asked.text, hits, searcher.embedder)
+    reading = read(asked.text, hits, searcher.embedder, evidence)
     quotes = choose_quotes(reading, searcher.reranker)
     held = [asked.answered_by(hits[quote.number - 1].passage.path, quote.text) for quote in quotes]
     first = [one for one in reading.sentences if one.passage == 1][:MOST_QUOTES]

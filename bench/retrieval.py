@@ -107,7 +107,9 @@ def refusals(searcher: Searcher, questions: Sequence[Question]) -> dict[str, flo
     refused = []
     for question in questions:
         hits, evidence = searcher.search_with_evidence([question.text], 5)
-        refused.append((bool(question.file), not read(question.text, hits, searcher.embedder).answers(evidence)))
+        refused.append(
+            (bool(question.file), not read(question.text, hits, searcher.embedder, evidence).answers(evidence))
+        )
     return {
         "refused_unanswerable": round(mean(no for known, no in refused if not known), 3),
         "refused_answerable": round(mean(no for known, no in refused if known), 3),

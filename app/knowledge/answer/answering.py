@@ -129,7 +129,7 @@ class Answerer:
             queries = [rewritten, question.text] if rewritten else [question.text, before]
         searcher = self.searcher
         hits, evidence = searcher.search_with_evidence(list(filter(None, queries)), question.k, question.files)
-        reading = read(asked, hits, searcher.embedder)
+        reading = read(asked, hits, searcher.embedder, evidence)
         if not reading.answers(evidence):
             text = prompts.NOTHING_FOUND[is_chinese(question.text)]
             return Answer(text=text, refused=True, searched_for=asked)

@@ -12,6 +12,7 @@ from app.knowledge.answer.tokens import numbers, roots
 from app.knowledge.retrieve.embedders import Embedder, LeaseReranker, Vectors
 from app.knowledge.retrieve.refusal import Evidence, is_answerable, lacks_a_price
 from app.knowledge.retrieve.retrieval import Hit
+from app.knowledge.retrieve.segmenting import is_mostly_chinese
 
 MOST_QUOTES = 3
 READ_FOR_PRICE = 5  # best sentences of which one must speak of money where a price is asked for
@@ -64,13 +65,21 @@ class Reading:
         return np.asarray(scores + RANK * np.array(ranks), dtype=np.float32)
 
 
-def read(question: str, hits: Sequence[Hit], embedder: Callable[[], AbstractContextManager[Embedder]]) -> Reading:
+def read(
+    question: str,
+    hits: Sequence[Hit],
+    embedder: Callable[[], AbstractContextManager[Embedder]],
+    evidence: Sequence[Evidence] = (),
+) -> Reading:
     """Compare every sentence of the passages with the question."""
     readable = [one for one in sentences_of(hits) if one.end - one.start <= LONGEST][:READ]
     with embedder() as loaded:
         texts = [_in_context(sentence) for sentence in readable]
         cosines = loaded.passages(texts) @ loaded.query(question) if texts else np.zeros(0, dtype=np.float32)
-        return Reading(question, hits, readable, cosines, loaded.name)
+        name = loaded.name
+    handicap = max((one.handicap for one in evidence), default=0.0)
+    foreign = [is_mostly_chinese(text) != is_mostly_chinese(question) for text in texts]
+    return Reading(question, hits, readable, cosines + handicap * np.array(foreign, dtype=np.float32), name)
 
 
 def sentences_of(hits: Sequence[Hit]) -> list[SourceSentence]:

@@ -15,7 +15,7 @@ from app.knowledge.ingest.chunking import Passage, split
 from app.knowledge.ingest.documents import NO_NOTE, Note, Text, Unreadable
 from app.knowledge.ingest.sources import SourceFile
 from app.knowledge.retrieve.embedders import Embedder, Vectors
-from app.knowledge.retrieve.segmenting import segmented
+from app.knowledge.retrieve.segmenting import is_mostly_chinese, segmented
 from app.knowledge.store.database import Database, FileRecord, Prepared, under_heading
 from app.knowledge.store.vectors import VectorIndex
 
@@ -129,11 +129,12 @@ class Indexer:
     def publish(self, batch: list[Prepared], vectors: Vectors) -> None:
         """Store the vectors, then make the versions visible, then clear the ones they replace."""
         versions = self.database.begin(batch)
-        keys, owners = [], []
+        keys, owners, chinese = [], [], []
         for new, version in zip(batch, versions, strict=True):
             keys += [(version, number) for number in range(len(new.passages))]
             owners += [new.file_id] * len(new.passages)
-        self.vectors.add(keys, vectors, owners)
+            chinese += [is_mostly_chinese(new.text.content[one.start : one.end]) for one in new.passages]
+        self.vectors.add(keys, vectors, owners, chinese)
         self._clear(self.database.publish(batch, versions))
 
 

@@ -16,7 +16,8 @@ class Evidence:
 
     `cosine` of the nearest passage and its `margin` over the mean of the candidates; `covered` is the share of the
     question's words, by rarity, in the best passage, `unknown` the share that stands in no passage at all. `sentence`
-    is the cosine of the nearest sentence of the passages and `sentence_margin` how far it is above their mean.
+    is the cosine of the nearest sentence of the passages and `sentence_margin` how far it is above their mean;
+    `handicap` is what texts in the other language have had added.
     """
 
     cosine: float
@@ -26,6 +27,7 @@ class Evidence:
     chinese: bool
     sentence: float = 0.0
     sentence_margin: float = 0.0
+    handicap: float = 0.0
 
 
 @dataclass(frozen=True)

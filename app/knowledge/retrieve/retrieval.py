@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
-from app.knowledge.retrieve.embedders import Embedder, LeaseReranker
+from app.knowledge.retrieve.embedders import Embedder, LeaseReranker, Vectors
 from app.knowledge.retrieve.near_duplicates import distinct
 from app.knowledge.retrieve.refusal import Evidence, weigh
-from app.knowledge.retrieve.segmenting import content_words, query_words
+from app.knowledge.retrieve.segmenting import content_words, is_mostly_chinese, query_words
 from app.knowledge.store.database import Database
 from app.knowledge.store.snapshot import Snapshot, StoredPassage
 from app.knowledge.store.vectors import Key, VectorIndex
@@ -16,6 +16,7 @@ from app.knowledge.store.vectors import Key, VectorIndex
 CANDIDATES = 50  # asked of each retriever
 RERANKED = 20  # passages a reranker reads
 JUDGED = 5  # passages whose words count as evidence
+LANGUAGE_HANDICAP = 0.8  # share given back to passages in the other language; measured by bench.retrieval
 KEYWORD_WEIGHT = 0.5  # of the best keyword match against the best vector; measured by bench.retrieval
 
 
@@ -36,6 +37,7 @@ class RetrieverResult:
     passages: dict[Key, StoredPassage]
     cosines: dict[Key, float]
     keyword_scores: dict[Key, float]
+    handicap: float = 0.0  # added to the cosines of passages in the other language
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Searcher:
         """The candidates of one query."""
         with self.embedder() as embedder:
             vector = embedder.query(query)
-        near = self.vectors.nearest(vector, CANDIDATES, files)
+        near, handicap = self._near(vector, is_mostly_chinese(query), files)
         matched = snapshot.matching(query_words(query), CANDIDATES, files)
         known = {passage.key: passage for passage, _ in matched}
         known |= {passage.key: passage for passage in snapshot.passages([key for key, _ in near if key not in known])}
@@ -74,7 +76,25 @@ class Searcher:
             known,
             {key: cosine for key, cosine in near if key in known},
             {passage.key: score for passage, score in matched},
+            handicap,
         )
+
+    def _near(
+        self, vector: Vectors, chinese: bool, files: Sequence[int] | None
+    ) -> tuple[list[tuple[Key, float]], float]:
+        """The nearest passages, and the handicap of the other language; where a collection holds both languages, those in the other one have it added.
+
+        An embedder puts all of a language closer together, so that a question finds its own language first. What the
+        languages' centres differ by, as the question sees them, is given back to the other one.
+        """
+        near = dict(self.vectors.nearest(vector, CANDIDATES, files))
+        own, other = self.vectors.centre(chinese), self.vectors.centre(not chinese)
+        handicap = 0.0
+        if own is not None and other is not None:
+            handicap = max(0.0, LANGUAGE_HANDICAP * float(vector @ (own - other)))
+            for key, cosine in self.vectors.nearest(vector, CANDIDATES, files, chinese=not chinese):
+                near[key] = cosine + handicap
+        return sorted(near.items(), key=lambda pair: -pair[1]), handicap
 
     def _rank(self, results: Sequence[RetrieverResult], k: int) -> list[Hit]:
         scores: dict[Key, float] = {}
@@ -103,7 +123,8 @@ def weigh_result(snapshot: Snapshot, result: RetrieverResult) -> Evidence:
     best = sorted(scores, key=lambda key: -scores[key])[:JUDGED]
     frequency, total = snapshot.frequencies({word for word, _, _ in content_words(result.query)})
     texts = [f"{' '.join(result.passages[key].heading)}\n{result.passages[key].content}" for key in best]
-    return weigh(result.query, sorted(result.cosines.values(), reverse=True), texts, frequency, total)
+    evidence = weigh(result.query, sorted(result.cosines.values(), reverse=True), texts, frequency, total)
+    return replace(evidence, handicap=result.handicap)
 
 
 def fuse(

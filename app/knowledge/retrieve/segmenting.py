@@ -7,6 +7,7 @@ from typing import Any
 
 MOST_QUERY_WORDS = 200  # more would make the keyword search slow and no better
 WORD = re.compile(r"[A-Za-z0-9]+(?:[._+#-][A-Za-z0-9]+)*|[\u3400-\u9fff]+")
+HAN, LATIN_WORD = re.compile("[\u3400-\u9fff]"), re.compile("[A-Za-z]+")
 CHINESE_STOP_WORDS = """
 的 了 是 在 和 与 或 也 都 就 而 及 被 把 对 等 中 上 下 里 之 其 这 那 有 我 你 他 它 们
 吗 呢 吧 啊 么 什么 怎么 如何 为什么 哪些 哪个
@@ -42,6 +43,12 @@ def words(text: str) -> Iterator[tuple[str, int, int]]:
         else:
             for word, start, end in _segmenter().tokenize(run.group(), mode="search"):
                 yield word, run.start() + start, run.start() + end
+
+
+def is_mostly_chinese(text: str) -> bool:
+    """Whether a passage is Chinese; foreign names and code in it do not make it another language's."""
+    han, letters = len(HAN.findall(text)), len(LATIN_WORD.findall(text))
+    return han > letters
 
 
 def content_words(text: str) -> list[tuple[str, int, int]]:

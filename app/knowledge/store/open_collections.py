@@ -17,6 +17,7 @@ from app.knowledge.ingest.indexing import Convert, Indexer, IndexingProgress
 from app.knowledge.ingest.sources import UPLOADS, SourceFile
 from app.knowledge.retrieve.embedders import Embedder, LeaseEmbedder, LeaseReranker
 from app.knowledge.retrieve.retrieval import Searcher
+from app.knowledge.retrieve.segmenting import is_mostly_chinese
 from app.knowledge.store.collections import CollectionRecord
 from app.knowledge.store.database import Database
 from app.knowledge.store.vectors import VectorIndex
@@ -69,7 +70,8 @@ class OpenCollection:
                 part = missing[at : at + REBUILD_BATCH]
                 with embedder() as loaded:
                     vectors = np.asarray(loaded.passages([text for _, _, text in part]))
-                fresh.add([key for key, _, _ in part], vectors, [file_id for _, file_id, _ in part])
+                chinese = [is_mostly_chinese(text) for _, _, text in part]
+                fresh.add([key for key, _, _ in part], vectors, [file_id for _, file_id, _ in part], chinese)
                 done += len(part)
                 yield IndexingProgress(done=done, total=len(passages), chunks=done)
             switch()

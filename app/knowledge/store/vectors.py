@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from app.errors import SettingsError
 from app.knowledge.retrieve.embedders import Vectors
 
 PAUSES_S = (0.05, 0.5)  # before Chroma is asked again
 OPEN_INDEXES = 8  # a shard of Chroma's cache; in all at most 64 vector indexes stay open, four files each
 BATCH = 2000  # ids in one request; Chroma's own limit is above 5000
+SAMPLED = 300  # passages whose mean stands for their language
 Key = tuple[int, int]  # version of a file, number of the passage in it
 
 
@@ -53,18 +56,22 @@ class VectorIndex:
     def __init__(self, client: Any, name: str) -> None:
         self._client = client
         self._name = name
+        self._centres: dict[bool, tuple[int, Vectors | None]] = {}
         self._collection = client.get_or_create_collection(
             name, embedding_function=None, configuration={"hnsw": {"space": "cosine", "ef_search": 200}}
         )
 
-    def add(self, keys: Sequence[Key], vectors: Vectors, file_ids: Sequence[int]) -> None:
-        """Store vectors; the same key again replaces."""
+    def add(self, keys: Sequence[Key], vectors: Vectors, file_ids: Sequence[int], chinese: Sequence[bool]) -> None:
+        """Store vectors; the same key again replaces. `chinese` tells the language of each passage."""
         for at in range(0, len(keys), BATCH):
             part = slice(at, at + BATCH)
             self._collection.upsert(
                 ids=[_id(key) for key in keys[part]],
                 embeddings=vectors[part],
-                metadatas=[{"file": file_id} for file_id in file_ids[part]],
+                metadatas=[
+                    {"file": file_id, "chinese": flag}
+                    for file_id, flag in zip(file_ids[part], chinese[part], strict=True)
+                ],
             )
 
     def remove(self, versions: dict[int, int]) -> None:
@@ -77,11 +84,18 @@ class VectorIndex:
         while part := list(islice(names, BATCH)):
             self._collection.delete(ids=part)
 
-    def nearest(self, vector: Vectors, limit: int, files: Sequence[int] | None) -> list[tuple[Key, float]]:
-        """The closest passages with their cosine, best first; none where the collection was dropped meanwhile."""
+    def nearest(
+        self, vector: Vectors, limit: int, files: Sequence[int] | None, chinese: bool | None = None
+    ) -> list[tuple[Key, float]]:
+        """The closest passages with their cosine, best first; none where the collection was dropped meanwhile.
+
+        `chinese` asks for those in one language.
+        """
         from chromadb.errors import NotFoundError
 
-        chosen: Any = {"file": {"$in": list(files)}} if files is not None else None
+        wanted: list[Any] = [{"file": {"$in": list(files)}}] if files is not None else []
+        wanted += [{"chinese": chinese}] if chinese is not None else []
+        chosen: Any = {"$and": wanted} if len(wanted) > 1 else wanted[0] if wanted else None
         asked: Any = {"query_embeddings": [vector], "n_results": limit, "where": chosen, "include": ["distances"]}
         try:
             reply = self._query(**asked)
@@ -101,6 +115,16 @@ class VectorIndex:
             except InternalError:
                 time.sleep(pause)
         return self._collection.query(**asked)
+
+    def centre(self, chinese: bool) -> Vectors | None:
+        """The mean vector of passages in one language, of the first ones; None where there are none."""
+        count = self._collection.count()
+        known = self._centres.get(chinese)
+        if known is None or known[0] != count:
+            found = self._collection.get(where={"chinese": chinese}, limit=SAMPLED, include=["embeddings"])
+            vectors = np.asarray(found["embeddings"], dtype=np.float32)
+            known = self._centres[chinese] = count, vectors.mean(0) if len(vectors) else None
+        return known[1]
 
     def keys(self) -> list[Key]:
         """Everything it holds."""

@@ -216,7 +216,7 @@ def test_chroma_keeps_few_indexes_open(tmp_path: Path) -> None:
     chroma = open_chroma(tmp_path / "chroma")
     for number in range(80):
         index = VectorIndex(chroma, f"collection-{number}")
-        index.add([(1, 0)], np.ones((1, 4), dtype=np.float32), [1])
+        index.add([(1, 0)], np.ones((1, 4), dtype=np.float32), [1], [False])
         assert index.nearest(np.ones(4, dtype=np.float32), 1, None)
     assert open_files("data_level0.bin") <= 64
     chroma.close()

@@ -82,7 +82,7 @@ class Searcher:
     def _near(
         self, vector: Vectors, chinese: bool, files: Sequence[int] | None
     ) -> tuple[list[tuple[Key, float]], float]:
-        """The nearest passages, and the handicap of the other language; where a collection holds both languages, those in the other one have it added.
+        """The nearest passages, and what those in the other language have had added where a collection holds both.
 
         An embedder puts all of a language closer together, so that a question finds its own language first. What the
         languages' centres differ by, as the question sees them, is given back to the other one.

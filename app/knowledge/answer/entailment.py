@@ -130,7 +130,8 @@ def _used_clauses(inside: list[Placed], claim: str, source: SourceSentence) -> t
     for number, (start, end) in enumerate(clauses):
         if inside and all(any(start <= place < end for place in each.places) for each in inside):
             return number, number
-    at, first_in = -1, {}
+    at = -1
+    first_in: dict[int, int] = {}
     for each in inside:
         at = next((place for place in each.places if place >= at), -2)
         if at == -2:

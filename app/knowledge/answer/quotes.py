@@ -95,7 +95,8 @@ def choose_quotes(reading: Reading, reranker: LeaseReranker | None = None) -> tu
     scores = reading.scores()
     if reranker is not None:
         with reranker() as model:
-            scores = np.array(model.scores(reading.question, [_in_context(one) for one in reading.sentences]))
+            given = model.scores(reading.question, [_in_context(one) for one in reading.sentences])
+            scores = np.asarray(given, dtype=np.float32)
         scores = 1 / (1 + np.exp(-scores))
     chosen: list[Quote] = []
     for at in np.argsort(-scores, kind="stable"):

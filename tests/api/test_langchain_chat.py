@@ -51,6 +51,7 @@ class TestRegistryChatModel(Registered, ChatModelIntegrationTests):
 
 
 @pytest.mark.anyio
+@pytest.mark.filterwarnings("ignore:Pydantic serializer", "ignore:Received a Pydantic BaseModel V1")  # its own
 class TestChatOpenAIOnV1(ChatModelIntegrationTests):
     @pytest.fixture(scope="class", autouse=True)
     def _served(self, request: pytest.FixtureRequest) -> Iterator[None]:

@@ -35,6 +35,7 @@ class TestCollectionStore(VectorStoreIntegrationTests):
         yield service.store(ANN, "mine")
 
 
+@pytest.mark.anyio
 class TestCollectionRetriever(RetrieversIntegrationTests):
     @pytest.fixture(autouse=True)
     def _fill(self, service: KnowledgeService) -> None:

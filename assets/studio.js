@@ -53,8 +53,8 @@
   // A picture pasted into the question or dropped on it is an upload like any other; so is a document, anywhere on the
   // chat page.
   const give = (place, files) => {
-    const input = document.querySelector(`${place} input[type=file], input${place}`);
-    if (!input || !files.length) return false;
+    const input = document.querySelector(place)?.previousElementSibling; // gradio draws it before its button
+    if (!input?.matches("input[type=file]") || !files.length) return false;
     const parcel = new DataTransfer();
     files.forEach((file) => parcel.items.add(file));
     input.files = parcel.files;

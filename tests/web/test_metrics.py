@@ -2,6 +2,7 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 from starlette.applications import Starlette
@@ -19,7 +20,9 @@ ASK: list[Message] = [{"role": "user", "content": "a secret question"}]
 
 def client(metrics: Metrics, key: str, guarded: bool) -> TestClient:
     route = Route("/metrics", lambda request: answer_metrics(metrics, key, guarded, request))
-    return TestClient(Starlette(routes=[route]))
+    app = Starlette(routes=[route])
+    app.state_holder = SimpleNamespace(session_data={})  # as gradio's application has
+    return TestClient(app)
 
 
 def test_answers_tokens_and_memory_are_counted() -> None:

@@ -18,6 +18,7 @@ from app.paths import ASSETS
 from app.texts import sentence
 
 VIEWER = "/knowledge/viewer"
+OWN_FILES = ("document.css", "document.js")
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' data: blob:;"
     " font-src 'self' data: blob:; connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'"
@@ -43,9 +44,9 @@ def viewer_routes() -> list[BaseRoute]:
     """Script and style of these pages, and pdf.js. Public: they are the same for everyone."""
 
     def own(request: Request) -> FileResponse:
-        return FileResponse(ASSETS / f"document.{request.path_params['kind']}", headers={"Cache-Control": "no-cache"})
+        return FileResponse(ASSETS / Path(request.url.path).name, headers={"Cache-Control": "no-cache"})
 
-    routes: list[BaseRoute] = [Route(f"{VIEWER}/document.{{kind:str}}", own)]
+    routes: list[BaseRoute] = [Route(f"{VIEWER}/{name}", own) for name in OWN_FILES]
     folder = pdfjs()
     return [*routes, Mount(f"{VIEWER}/pdfjs", StaticFiles(directory=folder))] if folder else routes
 

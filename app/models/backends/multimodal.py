@@ -21,6 +21,7 @@ from app.pictures import open_picture
 
 log = logging.getLogger(__name__)
 UNSEEN = "\u200b"  # a space without width
+PROCESSOR_CONFIG = "preprocessor_config.json"
 TAIL = 8  # tokens at a prompt's end in which a mark of reasoning would stand
 
 
@@ -123,7 +124,8 @@ def load_processor(folder: Path, config: PreTrainedConfig, tokenizer: Any, name:
         processor = kind.from_args_and_dict([parts[part] for part in kind.get_attributes()], written)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         log.warning("the processor of %s cannot be used", name, exc_info=True)
-        raise NoProcessor(name=name, reason=first_line(error)) from error
+        there = (folder / PROCESSOR_CONFIG).exists()
+        raise NoProcessor(name=name, reason=first_line(error) if there else PROCESSOR_CONFIG) from error
     processor.chat_template = processor.chat_template or tokenizer.chat_template
     if not processor.chat_template:
         raise NoProcessor(name=name, reason="chat_template")

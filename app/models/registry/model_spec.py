@@ -224,7 +224,7 @@ class ModelSpecs:
         if where.lent is not None:
             return LoadedEngine(where.lent.engine(chosen.name, loaded), "ZeroGPU", 0)
         room = self._cache_room()
-        if loaded.model.device.type == "cpu" and loaded.processor is None:
+        if loaded.model.device.type == "cpu" and loaded.processor is None and not chosen.quantise:
             pack(loaded.model)
             mib = round(loaded.model.get_memory_footprint() / 2**20)
             room -= (mib - loaded.mib) * 2**20

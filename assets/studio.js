@@ -228,7 +228,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && event.target.closest?.("#better")) window.studio.better(false);
   });
-  // Escape closes a list; one that comes back when its choices arrive after the focus has gone is closed again.
+  // Escape closes a list.
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && event.target.matches?.("input[role=listbox], input[role=combobox]")) event.target.blur();
   });

@@ -83,18 +83,6 @@ def test_the_card_is_put_away_by_keyboard_and_stays_away(open_page: Callable[...
     expect(page.locator("#better-start")).to_be_visible()
 
 
-def test_a_model_list_closes_when_the_focus_goes_on(open_page: Callable[..., Page], address: str) -> None:
-    page = open_page(address)
-    for leave in ("Tab", "Escape"):
-        opened(page, "models")
-        page.locator("#models-bar").get_by_role("combobox").focus()
-        expect(page.locator("ul.options li").first).to_be_visible()
-        page.keyboard.press(leave)
-        expect(page.locator("ul.options")).to_have_count(0)
-        page.wait_for_timeout(1000)  # the choices that arrive now must not open it again
-        expect(page.locator("ul.options")).to_have_count(0)
-
-
 def test_a_better_model_is_one_click_and_can_be_deleted_again(
     open_page: Callable[..., Page],
     address: str,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.errors import PromptTooLong
+from app.errors import BadInput, PromptTooLong
 from app.models.backends.llama_cpp.engine import LlamaCall, LlamaEngine
 from app.models.backends.llama_cpp.reasoning_limits import CLOSING_TOKENS, ReasoningLimits
 from app.models.backends.openai_server.model import RemoteGeneration
@@ -13,6 +13,11 @@ from app.models.engine.prompt import fit_turns, refuse_pictures
 from app.models.engine.reasoning import AnswerSplitter, thinking_of
 from app.models.engine.reasoning_budget import reasoning_room
 from app.models.interface import Message, Sampling, SamplingDefaults, Thinking, TokenScore
+
+
+class NoStopTokenIds(BadInput):
+    zh = "模型 {name} 由 llama.cpp 运行，不支持 stop_token_ids。请改用 stop 写出文字。"
+    en = "The model {name} runs by llama.cpp, which takes no stop_token_ids. Write the text in stop instead."
 
 
 class LlamaModel:
@@ -87,6 +92,8 @@ class LlamaModel:
         limits: ReasoningLimits | None = None,
         longest_answer: int = 0,
     ) -> RemoteGeneration:
+        if sampling.stop_token_ids:
+            raise NoStopTokenIds(name=self.name)
         most = max(1, min(sampling.max_new_tokens, self.context_tokens - len(prompt)))
         body = request_body(prompt, sampling, most, self.sampling_defaults) | (limits.fields() if limits else {})
         call = LlamaCall(body, visitor=visitor, tokens=len(prompt) + most, limits=limits)

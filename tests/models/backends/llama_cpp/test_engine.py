@@ -16,6 +16,7 @@ import pytest
 from app.errors import EngineFailed, PromptTooLong, UnknownModel
 from app.models.backends.llama_cpp.engine import LlamaEngine
 from app.models.backends.llama_cpp.gguf_file import BrokenGguf, GgufFacts, read_facts
+from app.models.backends.llama_cpp.model import NoStopTokenIds
 from app.models.backends.llama_cpp.process import LlamaRefused
 from app.models.catalog import bundled, known_models
 from app.models.engine.prompt import CannotSee
@@ -85,6 +86,11 @@ def test_what_is_too_long_is_refused_or_loses_its_oldest_turns(registry: ModelRe
         cut = model.stream([*turns, *FRANCE], SHORT, drop_oldest=True)
         cut.cancel()
         assert cut.dropped_turns == 1 and cut.prompt_tokens < model.context_tokens
+
+
+def test_token_ids_to_stop_at_are_refused_rather_than_passed_over(registry: ModelRegistry) -> None:
+    with registry.lease(NAME) as model, pytest.raises(NoStopTokenIds, match="stop_token_ids"):
+        model.stream([{"role": "user", "content": "Hi"}], Sampling(stop_token_ids=(5,)))
 
 
 def test_a_stop_ends_the_work_and_leaves_the_others(registry: ModelRegistry) -> None:

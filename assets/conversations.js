@@ -1,5 +1,5 @@
 // The chat page's conversations, in this browser's IndexedDB. All its tabs share them: each conversation is a record of
-// its own, and of one that two tabs write to, the turns of both are kept.
+// its own, its turns a tree (turns.js), and of one that two tabs write to, the turns of both are kept.
 (() => {
   const STORE = "conversations", LAST = "studio-conversation", SETTINGS = "studio-chat-settings";
   const UNSAVED = "studio-unsaved", EVERY_MS = 300, DAY_MS = 86_400_000;
@@ -59,16 +59,6 @@
     });
   };
 
-  // Mine, and after the turn that it followed each turn of the record that this page has never seen.
-  const merged = (mine, stored, seen) => {
-    const turns = [...mine];
-    stored.forEach((turn, at) => {
-      if (seen.has(turn.id) || turns.some((own) => own.id === turn.id)) return;
-      const before = at ? turns.findIndex((own) => own.id === stored[at - 1].id) : -1;
-      turns.splice(before < 0 && at ? turns.length : before + 1, 0, turn);
-    });
-    return turns;
-  };
   const note = (record) => {
     if (!record) return;
     if (record.gone || !record.turns.length) known.delete(record.id);
@@ -80,24 +70,25 @@
     if (record && channel) channel.postMessage({id: record.id, writing: busy});
   };
 
-  const save = async ({id, title, turns}, seen) => {
-    let foreign = false;
+  // Of what the server shows: the path's turns go into the record. True where the record knows more than is shown.
+  const save = async ({id, title, turns: path, dropped = []}, seen) => {
+    let stale = false;
     try {
       const record = await update(id, (old) => {
-        if (old?.gone || (!old && !turns.length)) return undefined;
-        const together = merged(turns, old?.turns || [], seen);
-        foreign = together.length > turns.length;
-        if (old && JSON.stringify(together) === JSON.stringify(old.turns)) return undefined;
-        for (const turn of turns) seen.add(turn.id);
+        if (old?.gone || (!old && !path.length)) return undefined;
+        const turns = window.studio.turns.union(old, path, dropped), leaf = path.at(-1)?.id || "";
+        stale = window.studio.turns.stale(turns, path);
+        if (old?.leaf === leaf && JSON.stringify(turns) === JSON.stringify(old.turns)) return undefined;
+        for (const turn of path) seen.add(turn.id);
         const settings = old?.settings || local(SETTINGS) || {};
-        const kept = old?.named ? old.title : title || old?.title || brief(turns[0]?.content || "");
-        return {...old, id, title: kept, turns: together, settings, updated: Date.now()};
+        const kept = old?.named ? old.title : title || old?.title || brief(path[0]?.content || "");
+        return {...old, id, title: kept, turns, leaf, settings, updated: Date.now()};
       });
       tell(record);
     } catch (error) {
       console.error("the conversation was not stored", error);
     }
-    return foreign;
+    return stale;
   };
   const flush = () => {
     clearTimeout(saving);
@@ -139,6 +130,12 @@
     const record = id && await read(id);
     if (record && !record.gone) show(record, push, event);
     else start(push, event);
+  };
+  // Another version of a turn, with what followed it.
+  const choose = async (leaf) => {
+    await flush();
+    const record = await update(shown.id, (old) => old && !old.gone && {...old, leaf});
+    if (record) show(record, false);
   };
   const remove = async (id) => {
     await flush();
@@ -231,6 +228,14 @@
     if (record?.gone) start(false);
     else if (record?.turns.some((turn) => !shown.seen.has(turn.id))) show(record, false);
   };
+  document.addEventListener("click", (event) => {
+    const version = event.target.closest?.('#chatbot a[href^="#version-"]');
+    if (version) {
+      event.preventDefault();
+      event.stopPropagation(); // gradio folds what the link stands in
+      choose(version.getAttribute("href").slice("#version-".length));
+    }
+  }, true);
   document.addEventListener("click", (event) => {
     const chosen = event.target.closest?.("#chat-list button[data-id]");
     if (chosen && chosen.dataset.id !== shown.id) open(chosen.dataset.id);

@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from secrets import token_hex
 from typing import Any
 
@@ -39,7 +40,8 @@ SOURCES = TypeAdapter(tuple[Source, ...])
 class Turn:
     """One message. `note` stands in small print under it, `pictures` are small JPEG files in base64; an answer that
     was cut short is not `whole`; `reasoning` came before it, for as long as `thought` says. An answer from documents
-    has `sources`, and as `checked` its words with their marks. By `id` a browser merges what its tabs have written."""
+    has `sources`, and as `checked` its words with their marks. `siblings` are the ids of all versions of this turn, its
+    own among them, in the order in which they were made; none where it is the only one."""
 
     role: str
     content: str
@@ -50,12 +52,20 @@ class Turn:
     thought: str = ""
     checked: str = ""
     sources: tuple[Source, ...] = ()
+    siblings: tuple[str, ...] = ()
     id: str = field(default_factory=lambda: token_hex(6), compare=False)
+
+
+def version_of(turn: Turn, content: str) -> Turn:
+    """Another version of it, the newest."""
+    new = token_hex(6)
+    return Turn(turn.role, content, siblings=(*(turn.siblings or (turn.id,)), new), id=new)
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """An empty title stands for a conversation not yet begun; `settings` are those of its page, by name."""
+    """What is shown of it: `turns` are one path through its tree. An empty title stands for a conversation not yet
+    begun; `settings` are those of its page, by name."""
 
     id: str = ""
     title: str = ""
@@ -67,15 +77,48 @@ class Conversation:
 
 
 def conversation_from(stored: object) -> Conversation:
-    """What a browser kept; turns that are none are left out."""
+    """What a browser kept: a whole record, of which the path that was shown last is taken, or such a path. Turns that
+    are none are left out."""
     kept = stored if isinstance(stored, dict) else {}
     listed, settings = kept.get("turns"), kept.get("settings")
-    turns = [_turn(turn) for turn in listed[:MOST_TURNS]] if isinstance(listed, list | tuple) else []
     return Conversation(
         _text(kept.get("id"))[:64],
         first_words(_text(kept.get("title"))),
-        tuple(turn for turn in turns if turn),
+        _path(listed[:MOST_TURNS] if isinstance(listed, list | tuple) else (), _text(kept.get("leaf"))),
         settings if isinstance(settings, dict) else {},
+    )
+
+
+def _path(listed: Sequence[object], leaf: str) -> tuple[Turn, ...]:
+    """From a first question through the turn `leaf`, or else the last, to the newest turn below it.
+
+    A turn names its `parent`, which stands before it; one that does not, as in older records, follows the turn before.
+    """
+    turns: dict[str, Turn] = {}
+    parents: dict[str, str] = {}
+    versions: dict[str, list[str]] = {}
+    last = ""
+    for entry in listed:
+        turn = _turn(entry)
+        if turn is None or turn.id in turns:
+            continue
+        parent = entry.get("parent") if isinstance(entry, dict) else None
+        parents[turn.id] = parent if isinstance(parent, str) and (parent in turns or not parent) else last
+        versions.setdefault(parents[turn.id], []).append(turn.id)
+        turns[turn.id] = turn
+        last = turn.id
+    above: list[str] = []
+    place = leaf if leaf in turns else last
+    while place:
+        above.append(place)
+        place = parents[place]
+    path = above[::-1]
+    while path and path[-1] in versions:
+        path.append(versions[path[-1]][-1])
+    families = [tuple(versions[parents[place]]) for place in path]
+    return tuple(
+        replace(turns[place], siblings=family) if len(family) > 1 else turns[place]
+        for place, family in zip(path, families, strict=True)
     )
 
 
@@ -85,9 +128,7 @@ def _turn(entry: object) -> Turn | None:
     content = entry.get("content")
     if not isinstance(content, str):
         return None
-    listed = entry.get("pictures")
-    kept = [one for one in listed if isinstance(one, str)] if isinstance(listed, list | tuple) else []
-    pictures = tuple(filter(BASE64.fullmatch, kept))
+    pictures = tuple(filter(BASE64.fullmatch, _texts(entry.get("pictures"))))
     identity = _text(entry.get("id"))[:64] or token_hex(6)
     texts = {name: _text(entry.get(name)) for name in ("note", "reasoning", "thought", "checked")}
     return Turn(
@@ -97,6 +138,7 @@ def _turn(entry: object) -> Turn | None:
         whole=entry.get("whole") is not False,
         id=identity,
         sources=_sources(entry),
+        siblings=tuple(_texts(entry.get("siblings"))),
         **texts,
     )
 
@@ -110,6 +152,10 @@ def _sources(entry: dict[str, Any]) -> tuple[Source, ...]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list | tuple) else []
 
 
 def as_markdown(conversation: Conversation, language: Language) -> str:

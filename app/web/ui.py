@@ -34,7 +34,7 @@ POLICY = (
 )
 
 
-SCRIPTS = ("studio.js", "conversations.js")
+SCRIPTS = ("studio.js", "turns.js", "conversations.js")
 
 
 def build(services: "Services") -> gr.Blocks:

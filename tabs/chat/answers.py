@@ -6,12 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from app.chat.conversations import Conversation, Turn, conversation_from
+from app.chat.conversations import Conversation, Turn, conversation_from, version_of
 from app.chat.request import ChatRequest, chat_request
 from app.chat.service import ChatService, Reply
 from app.files import first_words
 from tabs.chat.bubbles import bubbles_of, note_of, turn_at, waiting, waiting_text, words_of
-from tabs.chat.documents import Documents, Replies, as_shown, history_without_marks
+from tabs.chat.documents import Documents, Replies, history_without_marks
 from tabs.chat.history import Answering, idle_view, told
 from tabs.chat.pictures import Album, View, check_sight, history_of, waiting_view
 from tabs.chat.widgets import ChatWidgets
@@ -46,14 +46,16 @@ class Answerer:
         while place > 0 and before.turns[place].role != "user":
             place -= 1
         for asked in before.turns[place : place + 1]:
-            yield from self._answer(visitor, before, before.turns[:place], asked, album, options)
+            answers = [turn for turn in before.turns[place + 1 : place + 2] if turn.role == "assistant"]
+            new = version_of(answers[0], "") if answers else Turn("assistant", "")
+            yield from self._answer(visitor, before, before.turns[:place], asked, album, options, new=new)
 
     def edit(self, visitor: Visitor, event: gr.EditData, kept: object, album: Album, *options: Any) -> Iterator[View]:
-        """Another question in place of an earlier one, about the same pictures; what followed it goes."""
+        """Another version of an earlier question, about the same pictures; what followed stays with the old one."""
         before = conversation_from(kept)
         place = turn_at(told(visitor, before.turns), _index(event))
         for old in before.turns[place : place + 1]:
-            asked = Turn("user", words_of(str(event.value)), pictures=old.pictures)
+            asked = replace(version_of(old, words_of(str(event.value))), pictures=old.pictures)
             yield from self._answer(visitor, before, before.turns[:place], asked, album, options)
 
     def go_on(self, visitor: Visitor, kept: object, album: Album, *options: Any) -> Iterator[View]:
@@ -74,12 +76,13 @@ class Answerer:
         *,
         sent: bool = False,
         begun: Turn | None = None,
+        new: Turn | None = None,
     ) -> Iterator[View]:
         """Put the question on the page and stream the answer under it; on an error what was there before comes back."""
         widgets = self.widgets
         request = self._request(visitor, earlier, question, album, options, begun)
         turns = (*earlier, question)
-        asked = bubbles_of([*told(visitor, earlier), question])
+        asked = bubbles_of(told(visitor, turns, writing=True))
         title = before.title or first_words(question.content)
         answering = Answering(before, replace(before, title=title, turns=turns), question, sent)
         try:
@@ -92,7 +95,7 @@ class Answerer:
                 widgets.resume: gr.update(visible=False),
                 **({} if not sent else waiting_view(widgets.pictures, replace(album, waiting=()))),
             }
-            answer = begun or Turn("assistant", "")
+            answer = begun or new or Turn("assistant", "")
             start = answer.content
             for reply, added in self._replies(visitor, "" if begun else before.id, request):
                 if reply.text or reply.reasoning or reply.state == "done" or "sources" in added:
@@ -101,7 +104,7 @@ class Answerer:
                     answer = replace(answer, **added)
                     answering.conversation = replace(answering.conversation, turns=(*turns, answer))
                     yield {
-                        widgets.chatbot: [*asked, *bubbles_of([as_shown(visitor, answer)])],
+                        widgets.chatbot: [*asked, *bubbles_of(told(visitor, [answer], writing=True))],
                         widgets.kept: _kept(answering),
                     }
                 else:
@@ -153,7 +156,8 @@ class Answerer:
             note = " · ".join(part for part in (turns[-1].note, word) if part)
             ended = replace(answering.conversation, turns=(*turns[:-1], replace(turns[-1], whole=False, note=note)))
             return idle_view(widgets, visitor, ended) | {widgets.box: idle_box()}
-        view = idle_view(widgets, visitor, answering.before)
+        kept = {turn.id for turn in answering.before.turns}
+        view = idle_view(widgets, visitor, answering.before, {answering.question.id} - kept)
         if not answering.sent:
             return view | {widgets.box: idle_box()}
         box = idle_box(message or answering.question.content)
@@ -165,7 +169,7 @@ class Answerer:
         turns = conversation.turns
         place = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=0)
         question = turns[place] if turns else Turn("user", "")
-        view = idle_view(self.widgets, visitor, replace(conversation, turns=turns[:place]))
+        view = idle_view(self.widgets, visitor, replace(conversation, turns=turns[:place]), [question.id])
         return view | {self.widgets.box: idle_box(question.content)} | self._back(album, question)
 
     def _back(self, album: Album, question: Turn) -> View:

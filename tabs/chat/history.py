@@ -1,7 +1,7 @@
 """Show, title and export the conversation that the browser keeps."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
@@ -87,14 +87,14 @@ def show_first(
     )
 
 
-def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation) -> View:
-    """A conversation to which nothing is being written."""
+def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation, dropped: Iterable[str] = ()) -> View:
+    """A conversation to which nothing is being written; the turns `dropped`, by id, go from what the browser keeps."""
     turns = conversation.turns
     last = turns[-1] if turns else None
     unanswered = last is not None and last.role == "user"
     cut = last is not None and last.role == "assistant" and not last.whole
     return {
-        widgets.kept: conversation.to_json() | {"writing": False},
+        widgets.kept: conversation.to_json() | {"writing": False, "dropped": list(dropped)},
         widgets.answering: None,
         widgets.title: conversation.title,
         widgets.chatbot: bubbles_of(told(visitor, turns)),
@@ -104,16 +104,32 @@ def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation
     }
 
 
-def told(visitor: Visitor, turns: Sequence[Turn]) -> list[Turn]:
-    """Turns as they are shown, with a word under what was broken off: a question without answer, an answer without
-    figures."""
+def told(visitor: Visitor, turns: Sequence[Turn], *, writing: bool = False) -> list[Turn]:
+    """Turns as they are shown, under each the choice of its versions, and a word where something was broken off: a
+    question without answer, an answer without figures. To the last one more may still be written."""
     shown = []
     for turn, following in zip(turns, [*turns[1:], None], strict=False):
-        unanswered = turn.role == "user" and (following is None or following.role == "user")
-        broken = turn.role == "assistant" and not turn.whole and not turn.note
-        note = visitor.text("chat.unanswered" if unanswered else "chat.interrupted")
-        shown.append(as_shown(visitor, replace(turn, note=note) if unanswered or broken else turn))
+        ended = following is not None or not writing
+        unanswered = turn.role == "user" and ended and (following is None or following.role == "user")
+        broken = turn.role == "assistant" and ended and not turn.whole and not turn.note
+        word = visitor.text("chat.unanswered" if unanswered else "chat.interrupted") if unanswered or broken else ""
+        parts = [_versions(visitor, turn), word or turn.note]
+        shown.append(as_shown(visitor, replace(turn, note=" · ".join(part for part in parts if part))))
     return shown
+
+
+def _versions(visitor: Visitor, turn: Turn) -> str:
+    """«‹ 2 / 3 ›» as links that assets/conversations.js follows."""
+    if turn.id not in turn.siblings:
+        return ""
+    place, count = turn.siblings.index(turn.id), len(turn.siblings)
+    links = [
+        f'<a href="#version-{escape(turn.siblings[other])}" title="{visitor.text(key)}">{arrow}</a>'
+        if 0 <= other < count
+        else f"<s>{arrow}</s>"
+        for other, key, arrow in ((place - 1, "chat.older", "‹"), (place + 1, "chat.newer", "›"))
+    ]
+    return f'<span class="versions">{links[0]} {place + 1} / {count} {links[1]}</span>'
 
 
 def settings_view(registry: Registry, widgets: ChatWidgets, kept: dict[str, Any]) -> View:

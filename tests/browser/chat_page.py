@@ -20,6 +20,10 @@ def notes(page: Page) -> Locator:
     return page.locator("#chatbot .thought-group")
 
 
+def versions(page: Page) -> Locator:
+    return page.locator("#chatbot .versions")
+
+
 def titles(page: Page) -> Locator:
     return page.locator("#chat-list button")
 

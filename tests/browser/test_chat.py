@@ -6,10 +6,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.models.interface import SamplingDefaults
-from tests.browser.chat_page import answers, ask, box, notes, say, settled
+from tests.browser.chat_page import answers, ask, box, notes, say, settled, versions
 from tests.conftest import OpenPage
 from tests.fakes import FakeModel, FakeRegistry
-from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
 TYPED = "__init__ <b>x</b> a<b and c>d $5 and $6 `x` <think>hm</think> <script>y</script> \\(y\\)\n\n# head\n    * dot"
@@ -66,25 +65,38 @@ def test_stop_while_still_in_the_queue_gives_the_question_back(page: Page, model
     expect(page.locator("#chatbot [data-testid=user]")).to_have_count(0)
 
 
-def test_a_turn_is_asked_again_changed_and_taken_back(page: Page, model: FakeModel) -> None:
-    say(page, "one")
-    say(page, "two")
+def test_a_turn_is_asked_again_changed_and_taken_back_and_every_version_stays(page: Page, model: FakeModel) -> None:
+    counts = iter("abcd")
+    model.script = lambda messages: [f"{messages[-1]['content']} {next(counts)}"]
     chatbot = page.locator("#chatbot")
+    for question, answer in (("one", "one a"), ("two", "two b")):
+        ask(page, question)
+        expect(answers(page).last).to_have_text(answer)
+        settled(page)
     chatbot.get_by_role("button", name="Retry").click()
-    wait_for(lambda: len(model.prompts) == 3)  # the page looks the same before and after
-    expect(notes(page)).to_have_count(2)
+    expect(answers(page)).to_have_text(["one a", "two c"])
     settled(page)
-    assert [message["content"] for message in model.prompts[2][0]] == ["one", "You said: one", "two"]
-    chatbot.get_by_role("button", name="Undo").click()
-    expect(box(page)).to_have_value("two")
-    expect(answers(page)).to_have_text(["You said: one"])
-    say(page, "two")
+    assert [message["content"] for message in model.prompts[2][0]] == ["one", "one a", "two"]
+    expect(versions(page)).to_have_text(["‹ 2 / 2 ›"])
     chatbot.get_by_role("button", name="Edit").first.click()
     page.locator("#chatbot textarea").fill("three")
     chatbot.get_by_role("button", name="Submit").click()
-    expect(answers(page)).to_have_text(["You said: three"])
+    expect(answers(page)).to_have_text(["three d"])
     settled(page)
-    assert [message["content"] for message in model.prompts[4][0]] == ["three"]
+    assert [message["content"] for message in model.prompts[3][0]] == ["three"]
+    expect(versions(page)).to_have_text(["‹ 2 / 2 ›"])
+    versions(page).get_by_role("link").press("Enter")
+    expect(answers(page)).to_have_text(["one a", "two c"])
+    versions(page).last.get_by_role("link").press("Enter")
+    expect(answers(page)).to_have_text(["one a", "two b"])
+    page.reload()
+    expect(answers(page)).to_have_text(["one a", "two b"])
+    expect(versions(page)).to_have_text(["‹ 1 / 2 ›", "‹ 1 / 2 ›"])
+    chatbot.get_by_role("button", name="Undo").click()
+    expect(box(page)).to_have_value("two")
+    expect(answers(page)).to_have_text(["one a"])
+    page.reload()
+    expect(answers(page)).to_have_text(["one a"])
 
 
 def test_an_example_is_a_question_and_rich_answers_run_and_fetch_nothing(page: Page, model: FakeModel) -> None:

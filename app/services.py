@@ -8,6 +8,7 @@ from app.access.session_limits import SessionLimits
 from app.agent.mcp_tools import McpTools, read_servers
 from app.agent.service import AgentService
 from app.chat.service import ChatService
+from app.chat.storage import History
 from app.evaluate.service import EvaluationService
 from app.finetune.comparing import CompareService
 from app.finetune.limits import FOR_STRANGERS, RunLimits
@@ -35,6 +36,7 @@ class Services:
     settings: Settings
     registry: ModelRegistry
     chat: ChatService
+    history: History | None  # of logins; without them conversations stay in the browser
     story: StoryService
     illustration: IllustrationService
     knowledge: KnowledgeService | None
@@ -50,6 +52,8 @@ class Services:
     def close(self) -> None:
         if self.knowledge is not None:
             self.knowledge.close()
+        if self.history is not None:
+            self.history.close()
         self.agent.close()
         self.finetune.close()
         self.registry.close()
@@ -85,6 +89,7 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
         settings=settings,
         registry=registry,
         chat=ChatService(registry),
+        history=History(settings.data / "chat" / "history.db", settings.history_mib) if settings.auth else None,
         story=StoryService(registry),
         illustration=IllustrationService(
             registry,

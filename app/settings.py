@@ -124,6 +124,9 @@ class Settings(BaseModel):
     upload_mib_per_hour: int = Field(
         0, ge=0, description="MiB that one visitor may upload in an hour; 0: no limit, in public 300"
     )
+    history_mib: int = Field(
+        200, ge=0, description="MiB of conversations that one login may keep on the server; 0: no limit"
+    )
     sessions: int = Field(
         0,
         ge=0,

@@ -191,7 +191,7 @@ class FakeRegistry:
 
 def fake_services(registry: Any, **more: object) -> Any:
     """What `app.ui.build` is given, over this registry, a fake one or not; `more` adds the services of other tabs."""
-    absent = dict.fromkeys(("knowledge", "agent", "finetune", "evaluate", "story", "better", "files"))
+    absent = dict.fromkeys(("knowledge", "agent", "finetune", "evaluate", "story", "better", "files", "history"))
     return SimpleNamespace(
         **absent
         | {"settings": Settings(), "registry": registry, "chat": ChatService(registry), "sessions": SessionLimits()}

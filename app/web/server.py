@@ -20,6 +20,7 @@ from app.access.accounts import read_accounts
 from app.access.oauth import SignIn, no_password, require_client
 from app.access.upload_limits import gate
 from app.api.mounting import mount
+from app.chat.history_routes import history_routes
 from app.errors import SettingsError
 from app.knowledge.answer.document_links import document_routes
 from app.knowledge.ingest.converting import MAX_FILE_BYTES
@@ -138,6 +139,8 @@ def routes(services: Services) -> list[BaseRoute]:
     beside: list[BaseRoute] = [Route("/healthz", healthz), Route("/metrics", told)]
     if services.knowledge is not None:
         beside += document_routes(services.knowledge, login_of)
+    if services.history is not None:
+        beside += history_routes(services.history, login_of)
     return beside
 
 

@@ -37,8 +37,8 @@ class AbleModel(FakeModel):
     def complete(self, tokens: Sequence[int], sampling: Sampling, *, visitor: str = "") -> FakeGeneration:
         return self.stream([{"role": "user", "content": str(len(tokens))}], sampling, visitor=visitor)
 
-    def score_text(self, tokens: Sequence[int], top_logprobs: int) -> list[TokenScore]:  # noqa: ARG002
-        return [TokenScore(self.token_text(token), -1.0, ()) for token in tokens[1:]]
+    def score_text(self, tokens: Sequence[int], top_logprobs: int, start: int = 1) -> list[TokenScore]:  # noqa: ARG002
+        return [TokenScore(self.token_text(token), -1.0, ()) for token in tokens[start:]]
 
     def score_tokens(self, _: Sequence[Message], answer: str, top_logprobs: int) -> list[TokenScore]:
         return self.score_text(self.encode(answer), top_logprobs)

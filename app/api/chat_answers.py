@@ -13,7 +13,7 @@ def chat_job(asked: ChatCompletionRequest, choice: int, visitor: str) -> Job:
     def begin(model: ChatModel) -> Generation:
         _require(asked, model)
         form = form_of(model.chat_template) if asked.tools else None
-        drawn = asked.sampling_for(model.context_tokens, choice, form)
+        drawn = asked.sampling_for(model.context_tokens, choice, form, model.thinking == "always")
         return model.stream(asked.prompt, drawn, visitor=visitor)
 
     def score(model: ChatModel, text: str) -> Scores | None:
@@ -32,12 +32,12 @@ def chat_job(asked: ChatCompletionRequest, choice: int, visitor: str) -> Job:
 
 def _require(asked: ChatCompletionRequest, model: ChatModel) -> None:
     """Raises NotByModel."""
-    constrained = isinstance(model, TextModel) and model.thinking != "always"
+    constrained, form = isinstance(model, TextModel), form_of(model.chat_template)
     missing = {
         "logprobs": asked.top_logprobs is not None and not isinstance(model, TokenScoringModel),
         "response_format": asked.output is not None and not constrained,
-        "tools": asked.tools is not None and (not constrained or form_of(model.chat_template) is None),
-        "messages": any(turn["role"] == "tool" for turn in asked.messages) and form_of(model.chat_template) is None,
+        "tools": asked.tools is not None and (not constrained or form is None),
+        "messages": any(turn["role"] == "tool" for turn in asked.messages) and form is None,
         "reasoning_effort": bool(asked.thinking) and model.thinking == "never",
     }
     for name, is_missing in missing.items():

@@ -35,14 +35,17 @@ class ChatCompletionRequest:
     tools: Tools | None = None
     thinking: bool | None = None
 
-    def sampling_for(self, context_tokens: int, choice: int = 0, form: ToolForm | None = None) -> Sampling:
+    def sampling_for(
+        self, context_tokens: int, choice: int = 0, form: ToolForm | None = None, always_thinks: bool = False
+    ) -> Sampling:
         """How to draw this choice from a model of this context, which writes tool calls in this form."""
         output = self.output if self.tools is None or form is None else self.tools.output(form)
+        undecided = output is not None and self.thinking is None  # whether it reasons must be known then
         return replace(
             sampling_for(self.options, context_tokens, choice),
             output=output,
             top_logprobs=self.top_logprobs,
-            thinking=self.thinking if output is None else False,  # the format holds from the first token on
+            thinking=always_thinks if undecided else self.thinking,
             keep_special_tokens=output is not None and bool(output.begin),
         )
 

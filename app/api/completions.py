@@ -45,7 +45,14 @@ def _job(asked: CompletionRequest, prompt: Prompt, choice: int, visitor: str) ->
         drawn = replace(drawn, max_new_tokens=asked.length, top_logprobs=asked.top_logprobs)
         return writer.complete(tokens, drawn, visitor=visitor)
 
-    return Job(begin, prefix=echo)
+    def score(model: ChatModel, text: str) -> Scores | None:
+        if asked.top_logprobs is None:
+            return None
+        writer, tokens = text_model(model)
+        written = writer.encode(text)[len(writer.encode("")) :]
+        return tuple(writer.score_text([*tokens, *written], asked.top_logprobs, max(1, len(tokens))))
+
+    return Job(begin, score, prefix=echo)
 
 
 class TextCompletion:

@@ -261,8 +261,8 @@ class TextModel(Protocol):
         """Continue a prompt without a chat template. Raises PromptTooLong."""
         ...
 
-    def score_text(self, tokens: Sequence[int], top_logprobs: int) -> "list[TokenScore]":
-        """How likely each token but the first is, given those before it. Raises PromptTooLong."""
+    def score_text(self, tokens: Sequence[int], top_logprobs: int, start: int = 1) -> "list[TokenScore]":
+        """How likely each token from `start` on is, given those before it. Raises PromptTooLong."""
         ...
 
 

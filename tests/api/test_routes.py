@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import openai
@@ -21,6 +22,7 @@ from app.api.routes import Api, api_routes
 from app.errors import DoesNotFit, EngineFailed, PromptTooLong, StudioError
 from app.models.interface import Message
 from app.models.registry.metering import Allowance
+from tests.able_model import AbleModel
 from tests.api.metered import Metered
 from tests.fakes import FakeModel, FakeRegistry
 from tests.waiting import wait_for
@@ -64,6 +66,19 @@ def failing(error: Exception, after: int = 0) -> Callable[[Sequence[Message]], I
         raise error
 
     return script  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("effort", "thinks"), [(None, True), ("none", False)])
+def test_a_model_that_always_reasons_does_so_before_an_answer_that_keeps_to_a_schema(
+    effort: str | None, thinks: bool
+) -> None:
+    model = AbleModel("tiny")
+    model.thinking = "always"
+    form: Any = {"type": "json_object"}
+    more: Any = {} if effort is None else {"reasoning_effort": effort}
+    with serving(FakeRegistry(model)) as url, client(url) as api:
+        made = api.chat.completions.create(model="tiny", messages=HELLO, response_format=form, **more)
+    assert made.choices[0].message.content == "{}" and model.prompts[0][1].thinking is thinks
 
 
 def test_a_whole_answer_with_its_usage() -> None:

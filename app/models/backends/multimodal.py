@@ -78,7 +78,7 @@ class MultimodalPrompts:
             return EncodedPrompt(tokens, inputs)
         decoder = self._processor.tokenizer
         text = decoder.decode(tokens[-TAIL:], skip_special_tokens=False)
-        if thinking is False and (more := self._reasoning.skipped(text, self._switch is not None)):
+        if more := self._reasoning.ending(text, thinking, self._switch is not None):
             added = decoder.encode(more, add_special_tokens=False)
             inputs = {name: _longer(value, len(tokens), len(added)) for name, value in inputs.items()}
             return EncodedPrompt(tokens + added, inputs)

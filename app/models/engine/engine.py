@@ -91,9 +91,11 @@ class Engine:
     def token_text(self, token: int) -> str:
         return str(self.loaded.tokenizer.decode([token]))
 
-    def score_text(self, tokens: Sequence[int], top_logprobs: int, adapter: str | None = None) -> list[TokenScore]:
+    def score_text(
+        self, tokens: Sequence[int], top_logprobs: int, start: int = 1, adapter: str | None = None
+    ) -> list[TokenScore]:
         known = self._requests.plain(tokens).tokens
-        return self._scores(known[:1], known[1:], top_logprobs, adapter)
+        return self._scores(known[:start], known[start:], top_logprobs, adapter)
 
     def _start(
         self, prompt: EncodedPrompt, dropped: int, sampling: Sampling, visitor: str, adapter: str | None
@@ -290,8 +292,8 @@ class TunedModel:
     def token_text(self, token: int) -> str:
         return self.engine.token_text(token)
 
-    def score_text(self, tokens: Sequence[int], top_logprobs: int) -> list[TokenScore]:
-        return self.engine.score_text(tokens, top_logprobs, self.adapter)
+    def score_text(self, tokens: Sequence[int], top_logprobs: int, start: int = 1) -> list[TokenScore]:
+        return self.engine.score_text(tokens, top_logprobs, start, self.adapter)
 
     def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
         return self.engine.inspect(messages, answer, self.adapter)

@@ -6,7 +6,7 @@ An answer is compiled to a grammar once; before each draw the tokens that cannot
 import json
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,55 +44,65 @@ class GrammarCompiler:
 
     def constraint(self, wanted: OutputFormat) -> "TokenConstraint":
         """Raises WrongSchema, SchemaTooLong."""
-        if len(wanted.schema) > LARGEST_SCHEMA:
-            raise SchemaTooLong(characters=len(wanted.schema), limit=LARGEST_SCHEMA)
+        added = self._tokenizer.added_tokens_decoder
+        grammar = grammar_of(wanted, {str(token): number for number, token in added.items() if token.special})
         with self._lock:
             if self._tables is None:
                 self._tables = from_tokenizer(self._tokenizer, eos_token=self._stop_token_ids)  # type: ignore[arg-type]
-        matcher = LLMatcher(self._tables, self._grammar(wanted), log_level=0)
-        if matcher.is_error():
-            raise WrongSchema(reason=_first_sentence(matcher.get_error()))
-        return TokenConstraint(matcher)
+        return TokenConstraint(LLMatcher(self._tables, grammar, log_level=0), self._stop_token_ids)
 
-    def _grammar(self, wanted: OutputFormat) -> str:
-        try:
-            schema = json.loads(wanted.schema)
-        except ValueError as error:
-            raise WrongSchema(reason=str(error)) from error
-        if not wanted.begin and wanted.required:
-            return str(LLMatcher.grammar_from_json_schema(schema, overrides=COMPACT))
-        embedded = json.dumps({**schema, "x-guidance": COMPACT} if isinstance(schema, dict) else schema)
-        if not wanted.begin:
-            return f"%llguidance {{}}\nstart: (%json {embedded}) | TEXT\nTEXT: /([^{{](.|\\n)*)?/\n"
-        begin, end = self._literal(wanted.begin), self._literal(wanted.end)
-        call = f"{begin} %json {embedded} {end}"
-        several = "+" if wanted.repeat else ""
-        if wanted.required:
-            return f"%llguidance {{}}\nstart: call{several}\ncall: {call}\n"
-        free = "*" if wanted.repeat else "?"
-        if begin.startswith("<["):  # a special token is no text, so it cannot be mistaken for some
-            rules = f"call: TEXT {begin} %json {embedded} {end}"
-        else:
-            rules = f"opening[lazy]: TEXT {begin}\ncall: opening %json {embedded} {end}"
-        return f"%llguidance {{}}\nstart: call{free} TEXT\n{rules}\nTEXT: /(.|\\n)*/\n"
 
-    def _literal(self, text: str) -> str:
-        """Lark for a text in which special tokens count as one."""
-        added = self._tokenizer.added_tokens_decoder
-        special = {str(token): number for number, token in added.items() if token.special}
-        if not text or not special:
-            return json.dumps(text) if text else ""
-        marks = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
-        parts = [part for part in re.split(f"({marks})", text) if part]
-        return " ".join(f"<[{special[part]}]>" if part in special else json.dumps(part) for part in parts)
+def grammar_of(wanted: OutputFormat, special: Mapping[str, int]) -> str:
+    """Lark, as every build of llguidance reads it. `special` are tokens that are no text, with their numbers.
+
+    Raises WrongSchema, SchemaTooLong.
+    """
+    if len(wanted.schema) > LARGEST_SCHEMA:
+        raise SchemaTooLong(characters=len(wanted.schema), limit=LARGEST_SCHEMA)
+    try:
+        schema = json.loads(wanted.schema)
+    except ValueError as error:
+        raise WrongSchema(reason=str(error)) from error
+    embedded = json.dumps({**schema, "x-guidance": COMPACT} if isinstance(schema, dict) else schema)
+    begin, end = _literal(wanted.begin, special), _literal(wanted.end, special)
+    grammar = f"%llguidance {{}}\n{_rules(wanted, begin, f'%json {embedded} {end}')}\n"
+    if fault := LLMatcher.validate_grammar(grammar):
+        raise WrongSchema(reason=_first_sentence(fault))
+    return grammar
+
+
+def _rules(wanted: OutputFormat, begin: str, rest: str) -> str:
+    if not begin:
+        return f"start: {rest}" if wanted.required else f"start: ({rest}) | TEXT\nTEXT: /([^{{](.|\\n)*)?/"
+    if wanted.required:
+        return f"start: call{'+' if wanted.repeat else ''}\ncall: {begin} {rest}"
+    if begin.startswith("<["):  # a special token is no text, so it cannot be mistaken for some
+        rules = f"call: TEXT {begin} {rest}"
+    else:
+        rules = f"opening[lazy]: TEXT {begin}\ncall: opening {rest}"
+    return f"start: call{'*' if wanted.repeat else '?'} TEXT\n{rules}\nTEXT: /(.|\\n)*/"
+
+
+def _literal(text: str, special: Mapping[str, int]) -> str:
+    """Lark for a text in which special tokens count as one."""
+    if not text or not special:
+        return json.dumps(text) if text else ""
+    marks = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True))
+    parts = [part for part in re.split(f"({marks})", text) if part]
+    return " ".join(f"<[{special[part]}]>" if part in special else json.dumps(part) for part in parts)
 
 
 class TokenConstraint:
     """What may follow in one answer. Used on the engine's thread only."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, stop_token_ids: Sequence[int]) -> None:
         self._matcher = matcher
+        self._stop_token_ids = list(stop_token_ids)
         self._read = 0
+
+    def forbid_end(self, logits: torch.Tensor) -> None:
+        """While the model reasons: an answer has to follow."""
+        logits[self._stop_token_ids] = float("-inf")
 
     def apply(self, logits: torch.Tensor, answer: Sequence[int]) -> None:
         """Mask, in `logits` [vocabulary], what cannot follow the tokens of the answer so far."""
@@ -109,4 +119,5 @@ class TokenConstraint:
 
 
 def _first_sentence(reason: str) -> str:
-    return reason.strip().splitlines()[0][:300]
+    """Without the place in a grammar that nobody has written."""
+    return re.sub(r"^at \d+\(\d+\): (failed to compile JSON schema: )?", "", reason.strip().splitlines()[0])[:300]

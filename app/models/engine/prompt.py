@@ -76,8 +76,10 @@ class PromptBuilder:
         literals: list[str] = []
         return encode_with_literals(self._tokenizer, set_aside(self._controls, answer, literals), literals)
 
-    def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> EncodedPrompt:
-        """Raises UnknownToken."""
+    def encode(
+        self, messages: Sequence[Message], thinking: bool | None = None, is_constrained: bool = False
+    ) -> EncodedPrompt:
+        """Raises UnknownToken. See `ReasoningFormat.ending` for the rest."""
         literals: list[str] = []
         turns = []
         for turn in self._rules.mend(messages):
@@ -86,8 +88,8 @@ class PromptBuilder:
                 content = self._reasoning.without_reasoning(content)
             turns.append({**turn, "content": set_aside(self._controls, content, literals)})
         text = self.render(turns, thinking, next((turn["tools"] for turn in messages if "tools" in turn), None))
-        if thinking is False and self._reasoning is not None:
-            text += self._reasoning.skipped(text, self._switch is not None)
+        if self._reasoning is not None:
+            text += self._reasoning.ending(text, thinking, self._switch is not None, is_constrained)
         tokens = encode_with_literals(self._tokenizer, text, literals)
         self.check(tokens)
         return EncodedPrompt(tokens, opens_reasoning=self._reasoning is not None and self._reasoning.is_open(text))
@@ -111,7 +113,11 @@ class PromptBuilder:
         """(prompt, dropped turns); see `fit_turns`."""
         longest = sampling.longest(self._reasoning is not None)
         return fit_turns(
-            lambda turns: self.encode(turns, sampling.thinking), messages, self._limit, longest, drop_oldest
+            lambda turns: self.encode(turns, sampling.thinking, sampling.output is not None),
+            messages,
+            self._limit,
+            longest,
+            drop_oldest,
         )
 
     def check(self, tokens: Sequence[int]) -> None:

@@ -32,8 +32,16 @@ class ReasoningFormat:
         """Whether the prompt itself ends with the beginning of reasoning."""
         return prompt.rstrip().endswith(self.starts)
 
-    def skipped(self, prompt: str, is_switched: bool) -> str:
-        """What a prompt lacks for its model to answer without reasoning; nothing where its template has seen to it."""
+    def ending(self, prompt: str, thinking: bool | None, is_switched: bool, is_constrained: bool = False) -> str:
+        """What a prompt lacks for its model to reason or not; nothing where its template has seen to it.
+
+        A constrained answer must know where reasoning ends, so it is begun here where it is wanted.
+        """
+        if thinking and is_constrained and not self.is_open(prompt):
+            return f"{self.starts[0]}\n" if self is not CHANNELS else self.starts[0]
+        return self._skipped(prompt, is_switched) if thinking is False else ""
+
+    def _skipped(self, prompt: str, is_switched: bool) -> str:
         if self.is_open(prompt):
             return self.closing
         if is_switched or prompt.rstrip().endswith(self.ends):

@@ -29,6 +29,7 @@ class ReasoningBudget:
         self._closing = list(closing)
         self._decode = decode
         self._state = "in" if is_open else "before"
+        self.answer_start: int | None = None  # which generated token the answer begins with, once that is known
 
     def next(self, generated: Sequence[int]) -> int | None:
         """The token that must come after the generated ones; None where the model is free."""
@@ -41,15 +42,19 @@ class ReasoningBudget:
         if self._state != "closing":
             return None
         token = self._closing.pop(0)
-        self._state = "closing" if self._closing else "after"
+        if not self._closing:
+            self._end(len(generated) + 1)
         return token
 
     def _look(self, generated: Sequence[int]) -> None:
         text = self._decode(generated[-TAIL:])
         if any(mark in text for mark in self._marks.ends):
-            self._state = "after"
+            self._end(len(generated))
         elif self._state == "before":
             if any(mark in text for mark in self._marks.starts):
                 self._state = "in"
             elif len(generated) > LATEST_START:
-                self._state = "after"
+                self._end(0)
+
+    def _end(self, answer_start: int) -> None:
+        self._state, self.answer_start = "after", answer_start

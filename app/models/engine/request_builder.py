@@ -59,11 +59,12 @@ class RequestBuilder:
     def sampling(self, prompt: EncodedPrompt, sampling: Sampling) -> RequestSampling:
         """How its tokens are drawn, with the checkpoint's defaults where nothing was chosen."""
         budget = None
-        if (marks := self._marks_of(prompt)) is not None and self._closing:
+        can_reason = sampling.output is None or prompt.opens_reasoning  # a format leaves no other place for it
+        if (marks := self._marks_of(prompt)) is not None and self._closing and can_reason:
             most = self._reasoning_tokens(prompt, sampling)
             budget = ReasoningBudget(most, marks, self._closing, self._decode, prompt.opens_reasoning)
         constraint = None if sampling.output is None else self._grammars.constraint(sampling.output)
-        return RequestSampling(sampling, self._loaded.sampling_defaults, budget, constraint)
+        return RequestSampling(sampling, self._loaded.sampling_defaults, budget, constraint, prompt.opens_reasoning)
 
     def _marks_of(self, prompt: EncodedPrompt) -> ReasoningFormat | None:
         return None if prompt.is_raw else self._marks

@@ -28,7 +28,8 @@ COLDEST = 1e-2  # a lower temperature would overflow and is the most likely toke
 
 class RequestSampling:
     """The sampling of one request and its stream of draws. `budget` ends its reasoning, `constraint` says what may
-    come next; `recorded` are the log-probabilities of what was drawn, where they are wanted."""
+    come next in its answer, which `reasons_first` or begins at once; `recorded` are the log-probabilities of what was
+    drawn, where they are wanted."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class RequestSampling:
         defaults: SamplingDefaults | None = None,
         budget: ReasoningBudget | None = None,
         constraint: TokenConstraint | None = None,
+        reasons_first: bool = False,
     ) -> None:
         self.chosen = chosen = sampling.resolved(defaults or SamplingDefaults())
         greedy = chosen.temperature <= 0
@@ -46,6 +48,7 @@ class RequestSampling:
         self.top_logprobs = sampling.top_logprobs
         self.recorded: list[RecordedToken] = []
         self._budget = budget
+        self._reasons_first = reasons_first and budget is not None
         self.seed = sampling.seed if sampling.seed is not None else random.SystemRandom().getrandbits(48)
         self._draws = random.Random(self.seed)
 
@@ -66,8 +69,13 @@ class RequestSampling:
         """Change the logits [vocabulary] of the token after `answer` in place."""
         if self.penalties is not None:
             self.penalties.apply(logits, prompt, answer)
-        if self.constraint is not None:
-            self.constraint.apply(logits, answer)
+        if self.constraint is None:
+            return
+        start = self._budget.answer_start if self._reasons_first and self._budget else 0
+        if start is None or len(answer) < start:
+            self.constraint.forbid_end(logits)
+        else:
+            self.constraint.apply(logits, answer[start:])
 
     def record(self, logprobs: torch.Tensor, token: int) -> None:
         """Keep how likely the drawn token was, and the most likely ones."""

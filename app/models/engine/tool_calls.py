@@ -16,8 +16,8 @@ DEFINITIONS = ("$defs", "definitions")
 
 
 class CannotCall(BadInput):
-    zh = "模型 {name} 不能调用工具：它的对话模板里没有工具，或者它总是先推理再回答。请换一个模型。"
-    en = "The model {name} cannot call tools: its chat template knows none, or it always reasons first. Choose another."
+    zh = "模型 {name} 不能调用工具：它的对话模板里没有工具，或者运行它的引擎不支持。请换一个模型。"
+    en = "The model {name} cannot call tools: its chat template knows none, or its engine takes none. Choose another."
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def form_of(template: str) -> ToolForm | None:
 def required_form(model: ChatModel) -> ToolForm:
     """How this model writes calls. Raises CannotCall for one that cannot be held to it."""
     form = form_of(model.chat_template)
-    if form is None or not isinstance(model, TextModel) or model.thinking == "always":
+    if form is None or not isinstance(model, TextModel):
         raise CannotCall(name=model.name)
     return form
 

@@ -226,8 +226,8 @@ class _MeteredText(_MeteredScoring):
         place = self._meter.admit(self.name, visitor)
         return place.start(lambda: self._text.complete(tokens, sampling, visitor=visitor))
 
-    def score_text(self, tokens: Sequence[int], top_logprobs: int) -> list[TokenScore]:
-        return self._text.score_text(tokens, top_logprobs)
+    def score_text(self, tokens: Sequence[int], top_logprobs: int, start: int = 1) -> list[TokenScore]:
+        return self._text.score_text(tokens, top_logprobs, start)
 
     @property
     def _text(self) -> TextModel:

@@ -1,5 +1,6 @@
 """Models that think, end to end: a tiny checkpoint with a template like Qwen3's, through the batch and `generate`."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from app.models.backends.hf_generate import GenerateEngine
 from app.models.catalog import known_models
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.engine.prompt import PromptBuilder
-from app.models.interface import Sampling
+from app.models.interface import OutputFormat, Sampling
 from app.models.loading.loader import LoadedModel, load
 from bench.check_models import turns
 from bench.tiny_checkpoints import TEMPLATE, byte_tokenizer, save_tiny
@@ -61,6 +62,26 @@ def test_iterating_reads_the_answer_alone_and_the_switch_turns_reasoning_off(
     assert "".join(engine.stream(turns("Why?"), thought)) == answer
     plain = engine.stream(turns("Why?"), Sampling(**{**SAMPLING, "thinking": False}))
     assert "".join(plain) and plain.reasoning == "" and plain.completion_tokens == 5
+
+
+@pytest.mark.parametrize("ending", ["", "{# enable_thinking #}"], ids=["opened by the template", "opened here"])
+def test_a_format_begins_behind_the_reasoning(loaded: LoadedModel, ending: str) -> None:
+    engine = Engine(
+        "formed",
+        replace(loaded, chat_template=(TEMPLATE + "{# <think> #}" + ending) if ending else OPENED),
+        EngineOptions(cache_tokens=1024, page_size=16),
+    )
+    yes = OutputFormat('{"enum": ["yes", "不"]}')
+    ends = tuple((token, 100.0) for token in loaded.stop_token_ids)  # it would rather say nothing at all
+    drawn = Sampling(
+        temperature=0, max_new_tokens=30, thinking=True, max_reasoning_tokens=7, output=yes, logit_bias=ends
+    )
+    answer = engine.stream(turns("Why?"), drawn)
+    assert json.loads("".join(answer)) in ("yes", "不")
+    assert answer.reasoning and answer.finish_reason == "stop"
+    at_once = engine.stream(turns("Why?"), replace(drawn, thinking=False))
+    assert json.loads("".join(at_once)) in ("yes", "不") and not at_once.reasoning
+    engine.close()
 
 
 @pytest.mark.parametrize("opening", ["<think>\n", ""], ids=["opened", "by itself"])

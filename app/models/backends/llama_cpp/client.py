@@ -18,9 +18,8 @@ class LlamaClient(Replica):
 
     _plain_token: int | None = None
 
-    async def render(self, messages: list[dict[str, Any]], variables: dict[str, Any]) -> str:
+    async def render(self, asked: dict[str, Any]) -> str:
         """The prompt's text by the file's own chat template. Raises EngineAway or what is refused."""
-        asked = {"messages": messages, "chat_template_kwargs": variables}
         return str((await self._ask("apply-template", asked, TOKENIZE_SECONDS))["prompt"])
 
     async def tokens(self, text: str, *, opening: bool = False, controls: bool = False) -> list[int]:

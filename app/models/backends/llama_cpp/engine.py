@@ -75,9 +75,9 @@ class LlamaEngine(RemoteEngine):
         """Answers that run or wait now."""
         return sum(isinstance(task, LlamaCall) for task in list(self._tasks))
 
-    def render(self, messages: list[dict[str, Any]], variables: dict[str, Any]) -> str:
-        """The text of a prompt, by the file's chat template."""
-        return self.run(self._asked(lambda replica: replica.render(messages, variables)), REQUEST_SECONDS)
+    def render(self, asked: dict[str, Any]) -> str:
+        """The text of a prompt, by the file's chat template. `asked`: messages, tools, chat_template_kwargs."""
+        return self.run(self._asked(lambda replica: replica.render(asked)), REQUEST_SECONDS)
 
     def tokens(self, text: str, opening: bool = False, controls: bool = False) -> list[int]:
         """The tokens of a text; see `LlamaClient.tokens`."""
@@ -122,10 +122,12 @@ class LlamaEngine(RemoteEngine):
             if limits is None or not limits.is_open:
                 await self._tell(call, body)
                 return
-            text, tokens, finish = await self._tell(
-                call, body | {"n_predict": min(max(1, limits.budget), body["n_predict"])}
-            )
-            if finish != "length" or tokens >= body["n_predict"]:
+            first = body | {"n_predict": min(max(1, limits.budget), body["n_predict"])}
+            is_constrained = first.pop("grammar", None) is not None
+            if is_constrained:  # nothing of the answer may come without its grammar
+                first["stop"] = list(limits.marks.ends)
+            text, tokens, finish = await self._tell(call, first)
+            if (finish != "length" and not is_constrained) or tokens >= body["n_predict"]:
                 return
             if closing := limits.closing(text):
                 call.events.put(Chunk(closing))

@@ -1,14 +1,15 @@
 """ChatModel over llama.cpp: token counts, sampling parameters, log-probabilities."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from app.errors import BadInput, PromptTooLong
 from app.models.backends.llama_cpp.engine import LlamaCall, LlamaEngine
+from app.models.backends.llama_cpp.prompts import MARK
 from app.models.backends.llama_cpp.reasoning_limits import CLOSING_TOKENS, ReasoningLimits
 from app.models.backends.openai_server.model import RemoteGeneration
+from app.models.engine.grammar import grammar_of
 from app.models.engine.prompt import fit_turns, refuse_pictures
 from app.models.engine.reasoning import AnswerSplitter, thinking_of
 from app.models.engine.reasoning_budget import reasoning_room
@@ -23,13 +24,13 @@ class NoStopTokenIds(BadInput):
 class LlamaModel:
     """See `interface.ChatModel`."""
 
-    chat_template = ""
     is_multimodal = False
 
     def __init__(self, engine: LlamaEngine) -> None:
         self.engine = engine
         self.name = engine.name
         self.context_tokens = engine.context_tokens
+        self.chat_template = engine.prompts.template
         self.sampling_defaults = engine.sampling_defaults
         self.thinking: Thinking = thinking_of(engine.prompts.template)
 
@@ -47,7 +48,7 @@ class LlamaModel:
         refuse_pictures(self.name, messages)
         prompts = self.engine.prompts
         prompt, dropped = fit_turns(
-            lambda turns: prompts.encode(turns, sampling.thinking),
+            lambda turns: prompts.encode(turns, sampling.thinking, sampling.output is not None),
             messages,
             self.context_tokens,
             sampling.longest(prompts.reasoning is not None),
@@ -73,9 +74,9 @@ class LlamaModel:
     def token_text(self, token: int) -> str:
         return self.engine.text([token])
 
-    def score_text(self, tokens: Sequence[int], top_logprobs: int) -> list[TokenScore]:
+    def score_text(self, tokens: Sequence[int], top_logprobs: int, start: int = 1) -> list[TokenScore]:
         known = self._fitting(tokens)
-        return [self._score(known[:at], known[at], top_logprobs) for at in range(1, len(known))]
+        return [self._score(known[:at], known[at], top_logprobs) for at in range(start, len(known))]
 
     def _fitting(self, tokens: Sequence[int]) -> list[int]:
         if len(tokens) >= self.context_tokens:
@@ -95,9 +96,21 @@ class LlamaModel:
         if sampling.stop_token_ids:
             raise NoStopTokenIds(name=self.name)
         most = max(1, min(sampling.max_new_tokens, self.context_tokens - len(prompt)))
-        body = request_body(prompt, sampling, most, self.sampling_defaults) | (limits.fields() if limits else {})
+        body = request_body(prompt, sampling, most, self.sampling_defaults) | self._format_fields(sampling, limits)
+        if limits is not None and sampling.output is None:  # a format leaves no other place for reasoning
+            body |= limits.fields()
         call = LlamaCall(body, visitor=visitor, tokens=len(prompt) + most, limits=limits)
         return RemoteGeneration(self.engine, call, len(prompt), dropped, splitter, longest_answer)
+
+    def _format_fields(self, sampling: Sampling, limits: ReasoningLimits | None) -> dict[str, Any]:
+        """The grammar of the answer, and control tokens that are to be shown as text. Raises WrongSchema."""
+        prompts, output = self.engine.prompts, sampling.output
+        special = prompts.controls(output.begin, output.end) if output else {}
+        shown = {*special, *(prompts.marks if sampling.keep_special_tokens else ())}
+        if limits is not None:
+            shown |= {mark for text in limits.marks.marks for mark in MARK.findall(text)}
+        grammar = {"grammar": grammar_of(output, special)} if output else {}
+        return {"preserved_tokens": sorted(shown), **grammar}
 
     def score_tokens(self, messages: Sequence[Message], answer: str, top_logprobs: int) -> list[TokenScore]:
         """One step for each token of the answer: the server tells likelihoods only of what it generates."""
@@ -135,8 +148,6 @@ def request_body(prompt: list[int], sampling: Sampling, most: int, defaults: Sam
     }
     if sampling.seed is not None:
         body["seed"] = sampling.seed % 2**32
-    if sampling.output is not None:
-        body["json_schema"] = json.loads(sampling.output.schema)
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     return body

@@ -13,13 +13,14 @@ from app.models.backends.openai_server.model import openai_messages
 from app.models.engine.prompt import EncodedPrompt, encode_with_literals, set_aside
 from app.models.engine.reasoning import format_of, switch_of
 from app.models.interface import Message
+from app.models.loading.chat_templates import TURN_ENDS
 from app.models.loading.turn_rules import TurnRules, probe
 
 # Whatever may be a control token; the vocabulary decides.
 MARK = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,20}\]|◁[^◁▷\s]{1,20}▷|[\U000F0000-\U000FFFFD]")
 PLAIN_ENDS = ("\n\nuser:",)  # where a model that was never taught to chat would go on with our part
 
-Render = Callable[[list[dict[str, Any]], dict[str, Any]], str]  # turns and template variables
+Render = Callable[[dict[str, Any]], str]  # messages, tools and template variables as the server's API has them
 Tokenize = Callable[[str, bool, bool], list[int]]  # text, as the beginning of a prompt, control tokens as such
 
 
@@ -29,7 +30,8 @@ class BrokenGgufTemplate(NotAModel):
 
 
 class GgufPrompts:
-    """`template` is the file's; without one turns are told as plain text. Raises BrokenGgufTemplate."""
+    """`template` is the file's; without one turns are told as plain text. `marks` are its control tokens within a
+    turn. Raises BrokenGgufTemplate."""
 
     def __init__(self, name: str, template: str, render: Render, tokenize: Tokenize) -> None:
         self.template = template
@@ -40,8 +42,11 @@ class GgufPrompts:
         self._tokenize = tokenize
         self._is_control = lru_cache(4096)(self._differs_as_control)
         self._rules = self._probed(name) if template else TurnRules()
+        self.marks = [mark for mark in self.controls(template) if mark not in TURN_ENDS]
 
-    def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> EncodedPrompt:
+    def encode(
+        self, messages: Sequence[Message], thinking: bool | None = None, is_constrained: bool = False
+    ) -> EncodedPrompt:
         """The prompt's tokens, the opening of the assistant's turn included."""
         literals: list[str] = []
         turns: list[Message] = []
@@ -50,25 +55,31 @@ class GgufPrompts:
             if turn["role"] == "assistant" and self.reasoning is not None:
                 content = self.reasoning.without_reasoning(content)
             turns.append({**turn, "content": set_aside(MARK, content, literals, self._is_control)})
-        text = self._text(turns, thinking)
-        if thinking is False and self.reasoning is not None:
-            text += self.reasoning.skipped(text, self._switch is not None)
+        text = self._text(turns, thinking, next((turn["tools"] for turn in messages if "tools" in turn), ()))
+        if self.reasoning is not None:
+            text += self.reasoning.ending(text, thinking, self._switch is not None, is_constrained)
         is_open = self.reasoning is not None and self.reasoning.is_open(text)
         if not literals:
             return EncodedPrompt(self._tokenize(text, True, True), opens_reasoning=is_open)
         pieces = encode_with_literals(cast(PreTrainedTokenizerBase, self._as_tokenizer), text, literals)
         return EncodedPrompt([*self._tokenize("", True, True), *pieces], opens_reasoning=is_open)
 
-    def _text(self, turns: Sequence[Message], thinking: bool | None) -> str:
+    def controls(self, *texts: str) -> dict[str, int]:
+        """Control tokens that stand in these texts, with their numbers."""
+        marks = dict.fromkeys(mark for text in texts for mark in MARK.findall(text))
+        return {mark: self._tokenize(mark, False, True)[0] for mark in marks if self._is_control(mark)}
+
+    def _text(self, turns: Sequence[Message], thinking: bool | None, tools: Sequence[dict[str, Any]]) -> str:
         if not self.template:
             return "".join(f"{turn['role']}: {turn['content']}\n\n" for turn in turns) + "assistant:"
         variables = {self._switch: thinking} if self._switch and thinking is not None else {}
-        return self._render(openai_messages(self._rules.for_template(turns)), variables)
+        asked: dict[str, Any] = {"messages": openai_messages(self._rules.for_template(turns), keeps_names=True)}
+        return self._render(asked | {"chat_template_kwargs": variables} | ({"tools": list(tools)} if tools else {}))
 
     def _probed(self, name: str) -> TurnRules:
         def render(turns: list[Any]) -> str:
             try:
-                return self._render(openai_messages(turns), {})
+                return self._render({"messages": openai_messages(turns, keeps_names=True)})
             except RequestRefused as error:
                 raise ValueError from error
 

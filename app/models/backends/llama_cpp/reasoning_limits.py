@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from app.models.backends.llama_cpp.prompts import MARK
 from app.models.engine.reasoning import ReasoningFormat
 
 CLOSING_TOKENS = 32  # room for the marks around reasoning
@@ -19,12 +18,11 @@ class ReasoningLimits:
     is_open: bool
 
     def fields(self) -> dict[str, Any]:
-        """What the server is told. Marks that are control tokens would not be shown otherwise."""
+        """What the server is told."""
         message, end, behind = self.marks.closing.partition(self.marks.ends[0])
-        shown = {"preserved_tokens": sorted({mark for text in self.marks.marks for mark in MARK.findall(text)})}
         if self.is_open:
-            return shown
-        return shown | {
+            return {}
+        return {
             "reasoning_budget_tokens": self.budget,
             "reasoning_budget_start_tag": self.marks.starts[0],
             "reasoning_budget_end_tag": end + behind,

@@ -1,5 +1,6 @@
 """ChatModel over OpenAI's chat completions API; cancelling closes the connection."""
 
+import json
 import re
 import weakref
 from collections.abc import Generator, Iterator, Sequence
@@ -217,12 +218,25 @@ def request_body(remote_name: str, messages: Sequence[Message], sampling: Sampli
     return body
 
 
-def openai_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Turns in the roles that every engine knows; an interpreter's output is told as the user's words."""
-    return [
-        {"role": "user" if turn["role"] == "environment" else turn["role"], "content": _openai_content(turn)}
-        for turn in messages
-    ]
+def openai_messages(messages: Sequence[Message], keeps_names: bool = False) -> list[dict[str, Any]]:
+    """Turns in the roles that every engine knows; an interpreter's output is told as the user's words unless roles and
+    names are kept, for a chat template that knows them."""
+    return [_openai_turn(turn, keeps_names) for turn in messages]
+
+
+def _openai_turn(turn: Message, keeps_names: bool) -> dict[str, Any]:
+    role = "user" if turn["role"] == "environment" and not keeps_names else turn["role"]
+    made: dict[str, Any] = {"role": role, "content": _openai_content(turn)}
+    if "name" in turn and (keeps_names or role == "tool"):
+        made["name"] = turn["name"]
+    if "tool_call_id" in turn:
+        made["tool_call_id"] = turn["tool_call_id"]
+    if "tool_calls" in turn:
+        made["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+            for call in turn["tool_calls"]
+        ]
+    return made
 
 
 def _openai_content(turn: Message) -> str | list[dict[str, Any]]:

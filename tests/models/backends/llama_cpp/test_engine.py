@@ -20,7 +20,7 @@ from app.models.backends.llama_cpp.model import NoStopTokenIds
 from app.models.backends.llama_cpp.process import LlamaRefused
 from app.models.catalog import bundled, known_models
 from app.models.engine.prompt import CannotSee
-from app.models.interface import Message, Sampling, SamplingDefaults, TokenScoringModel
+from app.models.interface import Message, OutputFormat, Sampling, SamplingDefaults, TokenScoringModel
 from app.models.registry.model_spec import RunsByLlama
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
@@ -191,6 +191,11 @@ def test_a_file_that_thinks_has_a_budget_for_it_and_answers_at_once_where_nobody
         assert set(kinds) == {"reasoning", "answer"} and kinds == sorted(kinds, reverse=True)
         assert (thought.finish_reason, "think>" in thought.reasoning) == ("length", False)
         assert 9 <= thought.reasoning_tokens <= 14 and thought.completion_tokens - thought.reasoning_tokens == 6
+        yes = OutputFormat('{"enum": ["yes", "不"]}')
+        formed = model.stream(FRANCE, replace(sampling, thinking=True, max_new_tokens=20, ignore_eos=False, output=yes))
+        assert json.loads("".join(formed)) in ("yes", "不") and formed.reasoning, (
+            "the format holds behind the reasoning"
+        )
         plain = model.stream(FRANCE, replace(sampling, thinking=False))
         assert "".join(plain) and (plain.reasoning, plain.completion_tokens) == ("", 6)
     registry.unload(str(file))

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,59 @@ AFTER_S = 60.0
 NAME = "smollm2-135m"
 METRICS_KEY = "soak"
 BEAT_S = 2.0  # how long a page stays open
-SLOWER = 2.0  # times its fair share: what the same request takes at the median
+ALONE = 3  # times that each request is tried before anybody else comes
+SLOWER = 2.0  # times its fair share: what it takes alone, for each visitor who waited meanwhile
+UNNOTICED_S = 1.0  # an answer that comes so soon is not late
 
 
-@dataclass
+@dataclass(frozen=True)
+class Request:
+    """What a visitor asked for and waited for, with the clock at both ends."""
+
+    kind: str
+    status: int | str
+    began: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
+
 class Told:
-    """What the visitors saw: statuses and seconds by kind of request."""
+    """What the visitors saw."""
 
-    statuses: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
 
-    def note(self, kind: str, status: int | str, seconds: float) -> None:
-        with self.lock:
-            self.statuses[f"{kind} {status}"] += 1
-            if status == 200:
-                self.seconds[kind].append(seconds)
+    def ask(self, kind: Callable[[httpx.Client], int], client: httpx.Client) -> None:
+        began = time.monotonic()
+        try:
+            status: int | str = kind(client)
+        except httpx.HTTPError as error:
+            status = type(error).__name__
+        self.requests.append(Request(kind.__name__, status, began, time.monotonic()))
+
+    def statuses(self) -> Counter[str]:
+        return Counter(f"{one.kind} {one.status}" for one in self.requests)
+
+    def answered(self) -> dict[str, list[Request]]:
+        """By kind, what had a right answer; a page waits for nothing, it stays open."""
+        kinds: dict[str, list[Request]] = defaultdict(list)
+        for one in self.requests:
+            if one.status == 200 and one.kind != page.__name__:
+                kinds[one.kind].append(one)
+        return kinds
+
+    def waiting_during(self, request: Request) -> float:
+        """How many visitors waited for an answer meanwhile, at the mean."""
+        others = (one for one in self.requests if one.kind != page.__name__)
+        shared = sum(max(0.0, min(one.ended, request.ended) - max(one.began, request.began)) for one in others)
+        return max(1.0, shared / request.seconds)
+
+    def late(self, request: Request, alone_s: float) -> float:
+        """How many times its fair share it took: the work alone times the number who waited."""
+        return request.seconds / max(UNNOTICED_S / SLOWER, alone_s * self.waiting_during(request))
 
 
 def endpoint(client: httpx.Client, name: str, data: list[Any], *, read: bool = True) -> int:
@@ -125,12 +162,7 @@ def visit(address: str, until: float, told: Told) -> None:
             for kind in random.sample(KINDS, len(KINDS)):
                 if time.monotonic() > until:
                     break
-                began = time.monotonic()
-                try:
-                    status: int | str = kind(client)
-                except httpx.HTTPError as error:
-                    status = type(error).__name__
-                told.note(kind.__name__, status, time.monotonic() - began)
+                told.ask(kind, client)
 
 
 def held(server: psutil.Process, address: str) -> dict[str, Any]:
@@ -166,10 +198,7 @@ def soak(visitors: int, minutes: float, data: Path) -> None:
         assert ready is not None, "the server did not start"
         address = ready[1]
         threading.Thread(target=process.stdout.read, daemon=True).start()
-        with httpx.Client(base_url=address, headers=visitor_headers(), timeout=300) as first:
-            for kind in KINDS:
-                kind(first)
-        told, start = Told(), held(process, address)
+        alone_s, told, start = _alone(address), Told(), held(process, address)
         line(**machine(), visitors=visitors, minutes=minutes, **start)
         seen = _watched(process, address, visitors, minutes, told)
         time.sleep(AFTER_S)
@@ -178,14 +207,34 @@ def soak(visitors: int, minutes: float, data: Path) -> None:
         for name in ("memory", "descriptors", "threads"):
             first, middle, last, left = (_amount(at, name) for at in at_times)
             line(what=name, start=first, middle=middle, end=last, a_minute_later=left, second_half=last / middle - 1)
-        for kind, seconds in sorted(told.seconds.items()):
-            median, slowest = percentile(seconds, 0.5), max(seconds)
-            fair = sum(one <= SLOWER * median for one in seconds) / len(seconds)
-            line(kind=kind, answers=len(seconds), median_s=median, slowest_s=slowest, within_twice_the_median=fair)
-        line(**dict(sorted(told.statuses.items())))
+        for kind, requests in sorted(told.answered().items()):
+            late = [told.late(one, alone_s[kind]) for one in requests]
+            seconds = [one.seconds for one in requests]
+            line(
+                kind=kind,
+                answers=len(requests),
+                alone_s=alone_s[kind],
+                median_s=percentile(seconds, 0.5),
+                slowest_s=max(seconds),
+                median_of_its_share=percentile(late, 0.5),
+                most_of_its_share=max(late),
+                within_twice_its_share=sum(one <= SLOWER for one in late) / len(late),
+            )
+        line(**dict(sorted(told.statuses().items())))
     finally:
         process.terminate()
         process.wait()
+
+
+def _alone(address: str) -> dict[str, float]:
+    """Seconds of each kind of request while nobody else is there, at the median; the first time warms up."""
+    with httpx.Client(base_url=address, headers=visitor_headers(), timeout=300) as first:
+        for kind in KINDS:
+            kind(first)
+        told = Told()
+        for kind in KINDS * ALONE:
+            told.ask(kind, first)
+    return {kind: percentile([one.seconds for one in asked], 0.5) for kind, asked in told.answered().items()}
 
 
 def _watched(process: psutil.Popen, address: str, visitors: int, minutes: float, told: Told) -> list[dict[str, Any]]:

@@ -1,27 +1,53 @@
-"""The one rule of both schedulers: who runs least goes first, and nobody takes every place."""
+"""The one rule of all schedulers: work is shared evenly between visitors, and nobody takes every place."""
 
 import asyncio
+import itertools
 from contextlib import AsyncExitStack
 
 from app.models.backends.llama_cpp.admission import Admission
-from app.models.fair_share import admission_order
+from app.models.fair_share import ANSWER_COST, FairQueue, admitted
 
 
-def order(waiting: str, running: str = "", limit: int = 8) -> str:
-    """Each letter is a request of the visitor of that name."""
-    return "".join(admission_order(waiting, running, lambda letter: letter, limit))
+def test_a_short_request_passes_long_ones_and_a_long_one_waits_for_its_share_only() -> None:
+    queue, served = FairQueue(), []
+    waiting = [(queue.turn(name, 100, 0), name) for name in ("long a", "long b")]
+    for number in itertools.count():
+        waiting.append((queue.turn(f"short {number}", 10, 0), f"short {number}"))
+        turn, name = min(waiting)
+        waiting.remove((turn, name))
+        queue.served(turn)
+        served.append(name)
+        if name == "long b":
+            break
+    assert served[0] == "short 0", "it came last and is shorter"
+    # another short one comes each time: the two long ones are begun when as much of others was served as each asks for
+    assert served[9:] == ["long a", "long b"]
 
 
-def test_visitors_take_turns_the_least_busy_first() -> None:
-    assert order("aaaab") == "abaaa"
-    assert order("aab", running="bb") == "aab"
-    assert order("ba") == "ba", "between equals who came first"
-    assert order("") == ""
+def test_equal_requests_of_visitors_take_turns_and_what_is_written_counts_for_more_than_what_is_read() -> None:
+    queue = FairQueue()
+    turns = [(queue.turn(name, 10, 5), name, number) for number, name in enumerate("aaab")]
+    assert [(name, number) for _, name, number in sorted(turns)] == [("a", 0), ("b", 3), ("a", 1), ("a", 2)]
+    assert queue.turn("c", ANSWER_COST, 1) == queue.turn("d", 0, 2) == queue.turn("e", 2 * ANSWER_COST, 0)
+
+
+def test_a_prompt_that_is_read_in_parts_moves_the_clock_by_what_was_read() -> None:
+    queue = FairQueue()
+    long = queue.turn("long", 1000, 0)
+    queue.served(long, unread_tokens=744)
+    assert queue.turn("short", 30, 0) == 286, "before the rest of the long one"
+    queue.served(long)
+    assert queue.turn("late", 30, 0) == 1030
+    assert queue.turn("long", 30, 0) == 1030, "who waited for an answer before asking again is nobody's debtor"
 
 
 def test_nobody_takes_more_than_the_limit() -> None:
-    assert order("aaaa", limit=3) == "aaa"
-    assert order("aaab", running="aaa", limit=3) == "b"
+    def started(waiting: str, running: str = "") -> str:
+        return "".join(admitted(waiting, running, lambda letter: letter, 3))
+
+    assert started("aaaa") == "aaa"
+    assert started("aaab", running="aaa") == "b"
+    assert started("abab", running="a") == "abab"
 
 
 def test_a_slot_stays_free_for_a_newcomer_and_who_waits_is_told_behind_how_many() -> None:
@@ -30,7 +56,7 @@ def test_a_slot_stays_free_for_a_newcomer_and_who_waits_is_told_behind_how_many(
         held = [asyncio.create_task(hold(admission, "greedy", 10, number)) for number in range(4)]
         await asyncio.sleep(0)
         assert [admission.waiting_before(number) for number in range(4)] == [0, 0, 0, 1]
-        async with asyncio.timeout(30), admission.slot("modest", 10):
+        async with asyncio.timeout(30), admission.slot("modest", 10, 0):
             assert not any(task.done() for task in held)
         for task in held:
             task.cancel()
@@ -43,22 +69,41 @@ def test_a_request_waits_until_its_tokens_fit_the_cache() -> None:
     async def visit() -> None:
         admission = Admission(slots=9, cache_tokens=100)
         async with AsyncExitStack() as first:
-            await first.enter_async_context(admission.slot("a", 70))
-            second = asyncio.create_task(hold(admission, "b", 10**6, "second"))
+            await first.enter_async_context(admission.slot("a", 70, 0))
+            second = asyncio.create_task(hold(admission, "b", 60, "second"))
             await asyncio.sleep(0)
-            third = asyncio.create_task(hold(admission, "c", 5, "third"))
+            third = asyncio.create_task(hold(admission, "c", 90, "third"))
             await asyncio.sleep(0)
-            assert admission.waiting_before("third") == 1, "nobody overtakes a large one, or it would starve"
+            assert admission.waiting_before("third") == 1
+            fourth = asyncio.create_task(hold(admission, "d", 5, "fourth"))
+            await asyncio.sleep(0)
+            assert admission.waiting_before("third") == 1, "what is short and fits need not wait"
         async with asyncio.timeout(30):
             while admission.waiting_before("third"):
                 await asyncio.sleep(0)
-        second.cancel()
-        third.cancel()
-        await asyncio.gather(second, third, return_exceptions=True)
+        for task in (second, third, fourth):
+            task.cancel()
+        await asyncio.gather(second, third, fourth, return_exceptions=True)
 
     asyncio.run(visit())
 
 
+def test_a_short_request_is_next_before_long_answers_that_wait() -> None:
+    async def visit() -> list[str]:
+        admission, begun = Admission(slots=2, cache_tokens=10**6), []
+
+        async def answer(name: str, tokens: int) -> None:
+            async with admission.slot(name, 20, tokens, name):
+                begun.append(name)
+                await asyncio.sleep(0)
+
+        longs = [answer(f"agent {number}", 700) for number in range(6)]
+        await asyncio.gather(*longs, answer("short", 8))
+        return begun
+
+    assert asyncio.run(visit()).index("short") == 2, "only those that ran already were before it"
+
+
 async def hold(admission: Admission, visitor: str, tokens: int, request: object) -> None:
-    async with admission.slot(visitor, tokens, request):
+    async with admission.slot(visitor, tokens, 0, request):
         await asyncio.Event().wait()

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock, Timer
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from app.access.later import later
 from app.knowledge.ingest.indexing import Convert, Indexer, IndexingProgress
 from app.knowledge.ingest.sources import UPLOADS, SourceFile
 from app.knowledge.retrieve.embedders import Embedder, LeaseEmbedder, LeaseReranker
@@ -99,7 +100,7 @@ class OpenCollections:
         # One write lock a collection for the life of the process: a run may outlast the object that began it.
         self._writing: dict[str, Lock] = {}
         self._lock = Lock()
-        self._timer: Timer | None = None
+        self._watched = False
 
     def get(self, record: CollectionRecord) -> OpenCollection:
         """The opened collection; the first time what an interrupted run left is cleared up."""
@@ -150,15 +151,14 @@ class OpenCollections:
                 break
             del self._open[name]
             collection.database.close()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = Timer(self._idle_s, self._look_again) if self._open else None
-        if self._timer is not None:
-            self._timer.daemon = True
-            self._timer.start()
+        if self._open and not self._watched:
+            self._watched = True
+            _, used = next(iter(self._open.values()))
+            later.call(max(0.0, used - old), self._look_again)
 
     def _look_again(self) -> None:
         with self._lock:
+            self._watched = False
             self._close_unused()
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import queue
 import threading
 import weakref
@@ -23,6 +24,7 @@ from app.models.engine.prompt import EncodedPrompt, refuse_pictures
 from app.models.engine.reasoning import thinking_of
 from app.models.engine.request_builder import RequestBuilder
 from app.models.engine.sampler import RequestSampling
+from app.models.fair_share import FairQueue
 from app.models.interface import Message, Sampling
 from app.models.loading.loader import LoadedModel
 
@@ -44,9 +46,10 @@ class QueuedRequest:
 
 @dataclass(frozen=True)
 class Job:
-    """A queued request with where its tokens go and whose context it runs in."""
+    """A queued request with its turn, where its tokens go and whose context it runs in."""
 
     request_id: str
+    turn: float
     inbox: Inbox
     wanted: QueuedRequest
     context: Context
@@ -144,8 +147,10 @@ class GenerateEngine:
         )
         self._lent = lent
         self._numbers = itertools.count()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._live: dict[str, Inbox] = {}
+        self._turns = FairQueue()
+        self._jobs: queue.PriorityQueue[tuple[float, int, Job | None]] = queue.PriorityQueue()
+        self._live: dict[str, tuple[float, Inbox]] = {}
+        self._running = ""
         self._worker = threading.Thread(target=self._work, daemon=True)
         self._worker.start()
 
@@ -157,25 +162,28 @@ class GenerateEngine:
         messages: Sequence[Message],
         sampling: Sampling,
         *,
-        visitor: str = "",  # noqa: ARG002  one at a time, first come first served
+        visitor: str = "",
         drop_oldest: bool = False,
     ) -> EngineGeneration:
         prompt, dropped = self._fit(messages, sampling, drop_oldest)
-        request_id = f"{self.name}-{next(self._numbers)}"
+        number = next(self._numbers)
+        request_id = f"{self.name}-{number}"
         reader = self._requests.reader(prompt, sampling)
         generation = EngineGeneration(self, request_id, len(prompt), dropped, reader)
-        self._live[request_id] = generation.inbox
+        most = self._requests.most_tokens(prompt, sampling)
+        turn = self._turns.turn(visitor, len(prompt), most)
+        self._live[request_id] = turn, generation.inbox
         weakref.finalize(generation, self.cancel, request_id).atexit = False
         wanted = QueuedRequest(
             self.name,
             prompt.tokens,
             prompt.inputs,
-            self._requests.most_tokens(prompt, sampling),
+            most,
             self._requests.sampling(prompt, sampling),
             tuple(sorted(self._requests.stop_tokens(sampling))),
         )
         # a lent GPU is asked for on behalf of the visitor, whom gradio keeps in the context
-        self._jobs.put(Job(request_id, generation.inbox, wanted, copy_context()))
+        self._jobs.put((turn, number, Job(request_id, turn, generation.inbox, wanted, copy_context())))
         return generation
 
     def _fit(self, messages: Sequence[Message], sampling: Sampling, drop_oldest: bool) -> tuple[EncodedPrompt, int]:
@@ -189,22 +197,27 @@ class GenerateEngine:
         self._live.pop(request_id, None)
 
     def ahead_of(self, request_id: str) -> int:
-        return sum(1 for _ in itertools.takewhile(lambda key: key != request_id, list(self._live)))
+        live = dict(self._live)
+        if request_id not in live or request_id == self._running:
+            return 0
+        return sum(key == self._running or turn < live[request_id][0] for key, (turn, _) in live.items())
 
     def is_running(self, request_id: str) -> bool:
         return request_id in self._live and self._worker.is_alive()
 
     def close(self) -> None:
-        for inbox in list(self._live.values()):
+        for _, inbox in list(self._live.values()):
             inbox.outputs.put(None)
         self._live.clear()
-        self._jobs.put(None)
+        self._jobs.put((math.inf, next(self._numbers), None))
         self._worker.join()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._jobs.get()[2]) is not None:
             if job.request_id not in self._live:
                 continue
+            self._turns.served(job.turn)
+            self._running = job.request_id
             try:
                 job.context.run(self._generate, job)
             except Exception:

@@ -1,25 +1,54 @@
 """Fair scheduler for transformers' continuous batching."""
 
+from itertools import islice
+from typing import Any
+
 from transformers.generation.continuous_batching import scheduler as schedulers
-from transformers.generation.continuous_batching.requests import RequestState
+from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.scheduler import FIFOScheduler
 
-from app.models.fair_share import admission_order
+from app.models.fair_share import FairQueue, admitted
 
 NAME = "fair"
+TURN = "turn"  # kept with a request, also when it is put back for want of memory
 
 
 class FairScheduler(FIFOScheduler):
-    """See `fair_share.admission_order`; one visitor may run at most half of the batch."""
+    """Prompts are read in the order of `FairQueue`, so a short one need not wait until a long one has been read; one
+    visitor may run at most half of the batch."""
+
+    def reset(self) -> None:
+        super().reset()
+        self.queue = FairQueue()
+
+    def add_waiting_request(self, state: RequestState) -> None:
+        if TURN not in state.logit_processor_kwargs:
+            answer = state.max_new_tokens or 0
+            turn = self.queue.turn(visitor_of(state), len(state.initial_tokens), answer)
+            state.logit_processor_kwargs[TURN] = turn
+        super().add_waiting_request(state)
 
     def _get_waiting_candidates(self) -> list[RequestState]:
-        waiting = (self.waiting_requests[request_id] for request_id in self.waiting_requests_order)
+        waiting = sorted((self.waiting_requests[name] for name in self.waiting_requests_order), key=turn_of)
         most = max(1, self.max_requests_per_batch // 2)
-        return list(admission_order(waiting, self.active_requests.values(), visitor_of, most))
+        places = max(0, self.max_requests_per_batch - len(self.active_requests))
+        return list(islice(admitted(waiting, self.active_requests.values(), visitor_of, most), places))
+
+    def _process_candidates(self, candidates: list[RequestState], *budgets: Any) -> Any:
+        writing = [state for state in candidates if state.status == RequestStatus.DECODING]
+        reading = [state for state in candidates if state.status != RequestStatus.DECODING]
+        planned = super()._process_candidates(writing + sorted(reading, key=turn_of), *budgets)
+        for future in planned[0]:
+            self.queue.served(turn_of(future.state), len(future.state.remaining_prefill_tokens))
+        return planned
 
 
 def visitor_of(state: RequestState) -> str:
     return str(state.logit_processor_kwargs.get("visitor", ""))
+
+
+def turn_of(state: RequestState) -> float:
+    return float(state.logit_processor_kwargs[TURN])
 
 
 def register() -> None:

@@ -2,7 +2,9 @@
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -160,31 +162,49 @@ def test_a_fault_fails_its_requests_with_a_clear_error_and_the_engine_starts_aga
     assert "".join(engine.stream(FRANCE, GREEDY)) == "The capital of France is Paris."
 
 
-def test_fifty_requests_of_one_delay_another_by_two_steps_at_most(engine: Engine) -> None:
-    many = [engine.stream(STORY, Sampling(temperature=0, max_new_tokens=200), visitor="many") for _ in range(50)]
-    reader = iter(many[0])
-    next(reader)
-    steps, seen = [0], [0]
-    embedding = engine.loaded.model.get_input_embeddings()
-    prompt = torch.tensor(engine.loaded.tokenizer.encode(" capital of France"))
+def test_neither_fifty_requests_nor_a_long_prompt_of_one_delay_another_by_more_than_two_steps(engine: Engine) -> None:
+    def question(words: str) -> list[Message]:
+        return [{"role": "user", "content": words}]
 
-    def look(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        steps[0] += 1
-        tokens = arguments[0].flatten()
-        if not seen[0] and len(tokens) >= len(prompt) and bool((tokens.unfold(0, 3, 1) == prompt).all(1).any()):
-            seen[0] = steps[0]
-
-    assert len(prompt) == 3
-    handle = embedding.register_forward_pre_hook(look)
-    try:
+    story = Sampling(temperature=0, max_new_tokens=200)
+    with steps_of(engine) as steps:
+        many = [engine.stream(STORY, story, visitor="many") for _ in range(50)]
+        next(iter(many[0]))
+        before = len(steps)
         one = engine.stream(FRANCE, GREEDY, visitor="one")
-        before = steps[0]
         assert "".join(one) == "The capital of France is Paris."
-    finally:
-        handle.remove()
+        assert 0 < first_with(steps, engine, " capital of France") <= before + 2
         for generation in many:
             generation.cancel()
-    assert 0 < seen[0] <= before + 2
+        long = engine.stream(question("fox and sea, " * 700 + "Berlin Vienna"), GREEDY, visitor="many")
+        while not first_with(steps, engine, " sea, fox"):
+            time.sleep(0.001)
+        "".join(engine.stream(question("The rivers Rhine Danube"), GREEDY, visitor="two"))
+        "".join(long)
+        assert first_with(steps, engine, " Rhine Danube") < first_with(steps, engine, " Berlin Vienna")
+
+
+@contextmanager
+def steps_of(engine: Engine) -> Iterator[list[torch.Tensor]]:
+    """The tokens of each step, as they come."""
+    steps: list[torch.Tensor] = []
+    handle = engine.loaded.model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, arguments: steps.append(arguments[0].flatten())
+    )
+    try:
+        yield steps
+    finally:
+        handle.remove()
+
+
+def first_with(steps: list[torch.Tensor], engine: Engine, words: str) -> int:
+    """The number of the first step that has these words, from 1; 0 for none."""
+    wanted = torch.tensor(engine.loaded.tokenizer.encode(words))
+    size = len(wanted)
+    found = (
+        n for n, one in enumerate(steps, 1) if len(one) >= size and (one.unfold(0, size, 1) == wanted).all(1).any()
+    )
+    return next(found, 0)
 
 
 def fail_one_step(engine: Engine) -> None:

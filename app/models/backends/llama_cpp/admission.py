@@ -1,11 +1,12 @@
 """Fair admission to the slots of llama.cpp's server, which itself serves first come, first served."""
 
 import asyncio
+import bisect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from app.models.fair_share import admission_order
+from app.models.fair_share import FairQueue, admitted
 
 
 @dataclass(eq=False)
@@ -14,12 +15,13 @@ class Admitted:
 
     visitor: str
     tokens: int
+    turn: float
     request: object = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Admission:
-    """Lives on one event loop. See `fair_share.admission_order`; one slot stays free of whoever fills all others.
+    """Lives on one event loop. In the order of `FairQueue`; one slot stays free of whoever fills all others.
 
     A request starts when its tokens surely fit the cache beside those that run: llama.cpp would end somebody's
     answer when the cache is full.
@@ -28,14 +30,16 @@ class Admission:
     def __init__(self, slots: int, cache_tokens: int) -> None:
         self._slots = slots
         self._cache_tokens = cache_tokens
+        self._queue = FairQueue()
         self._waiting: list[Admitted] = []
         self._running: list[Admitted] = []
 
     @asynccontextmanager
-    async def slot(self, visitor: str, tokens: int, request: object = None) -> AsyncIterator[None]:
-        """A slot while the block runs. `request` is by which `waiting_before` knows it."""
-        entry = Admitted(visitor, min(tokens, self._cache_tokens), request)
-        self._waiting.append(entry)
+    async def slot(self, visitor: str, prompt: int, answer: int, request: object = None) -> AsyncIterator[None]:
+        """A slot while the block runs, for so many tokens. `request` is by which `waiting_before` knows it."""
+        turn = self._queue.turn(visitor, prompt, answer)
+        entry = Admitted(visitor, min(prompt + answer, self._cache_tokens), turn, request)
+        bisect.insort(self._waiting, entry, key=lambda one: one.turn)
         self._start_waiting()
         try:
             await entry.started.wait()
@@ -45,16 +49,16 @@ class Admission:
             self._start_waiting()
 
     def waiting_before(self, request: object) -> int:
-        """How many wait that came before this one; 0 once it runs. May be asked from any thread."""
+        """How many that wait will start before this one; 0 once it runs. May be asked from any thread."""
         return next((at for at, entry in enumerate(list(self._waiting)) if entry.request is request), 0)
 
     def _start_waiting(self) -> None:
         free_tokens = self._cache_tokens - sum(entry.tokens for entry in self._running)
-        order = admission_order(list(self._waiting), self._running, lambda entry: entry.visitor, self._slots - 1)
-        for entry in order:
+        for entry in admitted(list(self._waiting), self._running, lambda entry: entry.visitor, self._slots - 1):
             if len(self._running) >= self._slots or entry.tokens > free_tokens:
                 return
             free_tokens -= entry.tokens
+            self._queue.served(entry.turn)
             self._waiting.remove(entry)
             self._running.append(entry)
             entry.started.set()

@@ -27,10 +27,9 @@ EXIT_SECONDS = 2.0  # a process that is killed loses its connections first and i
 
 @dataclass(eq=False)
 class LlamaCall(Call):
-    """A request with what its turn depends on; `tokens` of its prompt and longest answer together."""
+    """A request with whose it is, which its turn depends on."""
 
     visitor: str = ""
-    tokens: int = 0
     limits: ReasoningLimits | None = None
 
 
@@ -91,7 +90,7 @@ class LlamaEngine(RemoteEngine):
         """What may follow the tokens, the most likely first, and `token` last; see `LlamaClient.logprobs`."""
 
         async def ask() -> list[dict[str, Any]]:
-            async with self._slots.slot("", len(tokens) + 1):
+            async with self._slots.slot("", len(tokens), 1):
                 return await self._asked(lambda replica: replica.logprobs(tokens, token, count))
 
         return self.run(ask(), REQUEST_SECONDS)
@@ -118,7 +117,7 @@ class LlamaEngine(RemoteEngine):
     async def _answer(self, call: Call) -> None:
         assert isinstance(call, LlamaCall)
         limits, body = call.limits, call.body
-        async with self._slots.slot(call.visitor, call.tokens, call):
+        async with self._slots.slot(call.visitor, len(body["prompt"]), body["n_predict"], call):
             if limits is None or not limits.is_open:
                 await self._tell(call, body)
                 return

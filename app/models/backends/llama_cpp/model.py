@@ -99,7 +99,7 @@ class LlamaModel:
         body = request_body(prompt, sampling, most, self.sampling_defaults) | self._format_fields(sampling, limits)
         if limits is not None and sampling.output is None:  # a format leaves no other place for reasoning
             body |= limits.fields()
-        call = LlamaCall(body, visitor=visitor, tokens=len(prompt) + most, limits=limits)
+        call = LlamaCall(body, visitor=visitor, limits=limits)
         return RemoteGeneration(self.engine, call, len(prompt), dropped, splitter, longest_answer)
 
     def _format_fields(self, sampling: Sampling, limits: ReasoningLimits | None) -> dict[str, Any]:

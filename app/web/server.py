@@ -62,6 +62,7 @@ def launch(blocks: gr.Blocks, services: Services) -> tuple[str, str | None]:
             auth=entrance.check,  # type: ignore[arg-type]  # gradio awaits it
             max_threads=THREADS,
             max_file_size=MAX_FILE_BYTES,
+            _frontend=False,  # it would ask for the page and give up after three seconds, which a busy machine needs
             app_kwargs={
                 "routes": [*routes(services), *api.routes, *entrance.routes],
                 "middleware": [

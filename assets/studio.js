@@ -228,10 +228,12 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && event.target.closest?.("#better")) window.studio.better(false);
   });
-  // Escape closes a list.
+  // Escape closes a list. gradio opens one at any other key, a moment after it: with Tab the list would stay open.
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && event.target.matches?.("input[role=listbox], input[role=combobox]")) event.target.blur();
-  });
+    if (!event.target.matches?.("input[role=combobox]")) return;
+    if (event.key === "Escape") event.target.blur();
+    else if (["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key)) event.stopPropagation();
+  }, true);
   window.studio = {
     save(name, base64) {
       const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));

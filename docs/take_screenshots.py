@@ -1,17 +1,19 @@
 """The documentation's pictures, in one go: python docs/take_screenshots.py [--only chat,models] [--into FOLDER]
 
 Starts a server of its own over data/screenshots, where the assistant that was trained, finished and evaluated for the
-pictures stays: a second run only looks. The packaged model answers, asked what it knows. Without --into, the pictures
-that the documentation shows go to docs/screenshots; with it, every page in both languages, light and dark, at desktop
-and phone width.
+pictures stays: a second run only looks. The packaged model answers with its full weights, asked what it knows. Without
+--into, the pictures that the documentation shows go to docs/screenshots; with it, every page in both languages, light
+and dark, at desktop and phone width.
 """
 
 import argparse
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,7 @@ class Look:
 
 def chat(page: Page, look: Look) -> None:
     if look.size == "desktop":
-        page.get_by_label(re.compile("温度|Temperature")).first.fill("0")  # else a small model may wander off
+        page.locator("#chat-settings").get_by_label(re.compile("温度|Temperature")).first.fill("0")
     box = page.locator("#chat-box textarea")
     box.fill("What is the capital of France?")
     box.press("Enter")
@@ -131,8 +133,8 @@ ALL = [
 ]
 
 
-def opened(browser: Browser, address: str, look: Look, tab: str, known: Any = None) -> Page:
-    """The page at `tab`, in a context of its own; `known` is what an earlier one's browser kept."""
+def opened(browser: Browser, address: str, look: Look, known: Any = None) -> Page:
+    """The page in a context of its own; `known` is what an earlier one's browser kept."""
     width, height = SIZES[look.size]
     size: Any = {"width": width, "height": height}
     context = browser.new_context(locale=LOCALES[look.language], viewport=size, storage_state=known)
@@ -143,13 +145,19 @@ def opened(browser: Browser, address: str, look: Look, tab: str, known: Any = No
     page.locator("html[data-studio-ready]").wait_for(state="attached")
     if look.scheme == "dark":
         page.locator("#theme").click()
-    page.locator(f"#tab-{tab}-button").click()
     return page
+
+
+def to_tab(page: Page, tab: str) -> None:
+    """On a phone the name may lie outside of the window."""
+    page.evaluate("tab => document.querySelector(`#tabs > .tab-wrapper [data-tab-id=${tab}]`).click()", tab)
+    page.locator(f"#tab-{tab}").wait_for()
 
 
 def train(browser: Browser, address: str) -> None:
     """A personal assistant, trained, finished and evaluated; what the browser keeps of its owner goes to BROWSER."""
-    page = opened(browser, address, Look("en"), "compare")
+    page = opened(browser, address, Look("en"))
+    to_tab(page, "compare")
     page.set_default_timeout(TRAINING_MS)
     page.get_by_label("Whose assistant is it?").fill("Lin Xiaoyu")
     page.locator("#tune-start").click()
@@ -158,7 +166,7 @@ def train(browser: Browser, address: str) -> None:
     page.locator("#judge-again").wait_for()  # every checkpoint was judged
     page.locator("#finish").click()
     page.locator("#finished tbody tr").nth(3).wait_for()
-    page.locator("#tab-evaluate-button").click()
+    to_tab(page, "evaluate")
     for name in ("Multiple choice, Chinese", "Short answers, Chinese"):
         page.get_by_label(name).uncheck()
     page.locator("#evaluate-start").click()
@@ -168,14 +176,17 @@ def train(browser: Browser, address: str) -> None:
 
 
 def take(browser: Browser, address: str, wanted: list[tuple[str, Look]], into: Path) -> None:
-    """One picture after another, each in a browser context of its own."""
-    for name, look in wanted:
-        tab, steps = STEPS[name]
-        page = opened(browser, address, look, tab, BROWSER if BROWSER.exists() else None)
-        steps(page, look)
-        page.mouse.move(0, 0)
-        page.wait_for_timeout(1500)  # animations
-        page.screenshot(path=into / f"{name}-{look.suffix}.png")
+    """One picture after another, those of one look in one page."""
+    for look, pictures in groupby(sorted(wanted, key=lambda one: one[1].suffix), key=lambda one: one[1]):
+        page = opened(browser, address, look, BROWSER if BROWSER.exists() else None)
+        for name, _ in pictures:
+            began, (tab, steps) = time.monotonic(), STEPS[name]
+            to_tab(page, tab)
+            steps(page, look)
+            page.mouse.move(0, 0)
+            page.wait_for_timeout(1000)  # animations
+            page.screenshot(path=into / f"{name}-{look.suffix}.png")
+            sys.stdout.write(f"{name}-{look.suffix}.png: {time.monotonic() - began:.0f} s\n")
         page.context.close()
 
 
@@ -188,7 +199,7 @@ def main() -> None:
     into.mkdir(parents=True, exist_ok=True)
     names = options.only.split(",") if options.only else list(STEPS)
     prepare_process("warning")
-    services = build_services(read_settings(["--data", str(DATA), "--port", "0"]))
+    services = build_services(read_settings(["--data", str(DATA), "--port", "0", "--dtype", "float32"]))
     blocks = ui.build(services)
     address, _ = launch(blocks, services)
     with sync_playwright() as driver:

@@ -43,6 +43,11 @@ class TrainsNoVision(BadInput):
     en = "{base} is a model that sees pictures and cannot be trained here. Choose a text model as the base."
 
 
+class TrainsNoGguf(BadInput):
+    zh = "{base} 是 GGUF 文件，这里不能训练它。请选择它原来的模型作为基座。"
+    en = "{base} is a GGUF file and cannot be trained here. Choose the model that it was made from as the base."
+
+
 class NeedsCuda(BadInput):
     zh = "QLoRA（4 位）训练需要 CUDA 显卡。请改用 LoRA。"
     en = "QLoRA (4-bit) training needs a CUDA card. Choose LoRA."

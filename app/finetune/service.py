@@ -23,6 +23,7 @@ from app.finetune.errors import (
     NothingToResume,
     StillRunning,
     TrainedElsewhere,
+    TrainsNoGguf,
     TrainsNoVision,
 )
 from app.finetune.estimate import MIB, Estimate, estimate, measure_base, require_disk
@@ -72,7 +73,7 @@ class FinetuneService:
     def preview(self, base: str, conversations: Sequence[Conversation], options: TrainOptions) -> Preview:
         """Check every row against the base; what passes can be trained.
 
-        Raises BadData, AnswersBeyondLength, ContextTooShort, TrainsNoVision for a base that sees pictures.
+        Raises BadData, AnswersBeyondLength, ContextTooShort, TrainsNoVision or TrainsNoGguf.
         """
         return check_for(self._base_folder(base), base, conversations, options)
 
@@ -294,10 +295,17 @@ class FinetuneService:
         steps = self.progress(owner, run_id).checkpoints
         return [found for found in read_judgements(self.store.folder_of(run_id)) if found.step in steps]
 
+    def bases(self, visitor: str) -> list[str]:
+        """Models that this visitor can train."""
+        names = [name for name in self.registry.for_visitor(visitor).names() if "+" not in name]
+        return [n for n in names if self.registry.takes_adapters(n) and not self.registry.is_multimodal(n)]
+
     def _base_folder(self, base: str) -> Path:
         """What is known to see is not even fetched; of a repository that is told only by its files."""
         if self.registry.is_multimodal(base):
             raise TrainsNoVision(base=base)
+        if not self.registry.takes_adapters(base):
+            raise TrainsNoGguf(base=base)
         folder = self.registry.folder(base)
         if self.registry.is_multimodal(base):
             raise TrainsNoVision(base=base)

@@ -34,7 +34,7 @@ POLICY = (
 )
 
 
-SCRIPTS = ("studio.js", "turns.js", "conversations.js")
+SCRIPTS = ("studio.js", "turns.js", "conversations.js", "talks.js")
 
 
 def build(services: "Services") -> gr.Blocks:

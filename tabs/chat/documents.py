@@ -8,12 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from app.chat.conversations import Conversation, Source, Turn, conversation_from
+from app.chat.conversations import Conversation, Turn, conversation_from
 from app.chat.request import ChatRequest
 from app.chat.service import ChatService, Reply
 from app.errors import BadInput
 from app.knowledge.answer.answering import Answer, Question
-from app.knowledge.answer.document_links import Place
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner
 from app.knowledge.store.database import FileRecord
@@ -24,6 +23,7 @@ from tabs.shell.documents import (
     files_view,
     owner_of,
     progress_view,
+    relinked,
     said_by_model,
     sources_of,
     sources_view,
@@ -134,15 +134,8 @@ class Documents:
         """The conversation with links that open its sources now: those that a browser kept may have expired."""
         if not any(turn.sources for turn in conversation.turns):
             return conversation
-        owner = self.owner(visitor, conversation.id)
-
-        def linked(source: Source) -> Source:
-            spans = tuple((source.start + a, source.start + b) for a, b in source.spans) if source.is_cited else ()
-            end = source.start + len(source.text)
-            place = Place(owner, COLLECTION, source.file_id, source.file, source.start, end, spans)
-            return replace(source, link=self.service.links.make(place))
-
-        turns = [replace(turn, sources=tuple(map(linked, turn.sources))) for turn in conversation.turns]
+        owner, links = self.owner(visitor, conversation.id), self.service.links
+        turns = [replace(turn, sources=relinked(links, owner, COLLECTION, turn.sources)) for turn in conversation.turns]
         return replace(conversation, turns=tuple(turns))
 
 

@@ -11,12 +11,15 @@ from gradio.blocks import Block
 
 from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.service import SAMPLES, KnowledgeService
+from tabs.knowledge.exchanges import Exchange, exchanges_from
+from tabs.knowledge.talk import restored
 from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets, examples
-from tabs.shell.conversation import idle_box
 from tabs.shell.documents import files_view, owner_of, progress_view
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 
+OPENED = "async (remembered, stored) => [remembered, stored, await window.studio.talks.open()]"
+CHOSEN = "async (remembered, stored, name) => [remembered, stored, name, await window.studio.talks.choose(name)]"
 LISTED = 1000  # files a list offers
 Updates = dict[Block, Any]
 
@@ -32,20 +35,20 @@ class CollectionsPanel:
     @property
     def shown(self) -> list[Block]:
         """What `look` updates."""
-        own = self.widgets
+        own, question = self.widgets, self.question
         return [
             *(own.collection, own.own, own.shared, own.folder, own.progress, own.stop, own.go_on, own.embedder),
-            *(own.embed_anew, own.files, own.delete, own.timer, self.question.only),
+            *(own.embed_anew, own.files, own.delete, own.timer, question.only, question.kept),
         ]
 
     def wire(self, page: Page, tab: gr.Tab) -> None:
         """Every event that changes collections."""
-        own, shown = self.widgets, self.shown
+        own, shown, kept = self.widgets, self.shown, self.question.kept
         fresh = [*shown, *self.question.answer]
         name = [own.collection]
-        for event in (page.remembered.change, tab.select, own.timer.tick):
-            page.on(event, partial(look, self), name, shown)
-        page.on(own.collection.input, partial(choose, self), name, fresh)
+        for event in (page.remembered.change, tab.select, own.timer.tick, kept.select):
+            page.on(event, partial(arrive, self), [kept], fresh, js=OPENED)
+        page.on(own.collection.input, partial(choose, self), [*name, kept], fresh, js=CHOSEN)
         page.on(own.new.submit, partial(make, self), [own.new], [*fresh, own.new])
         page.on(own.drop.upload, partial(take, self), [*name, own.drop], [*shown, own.drop])
         page.on(own.folder.submit, partial(follow, self), [*name, own.folder], shown)
@@ -87,7 +90,19 @@ def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates
         own.delete: gr.update(visible=mine),
         own.timer: gr.Timer(active=busy or (waiting and not mine)),
         panel.question.only: gr.update(choices=listed),
+        panel.question.kept: {"collection": name},
     }
+
+
+def arrive(panel: CollectionsPanel, visitor: Visitor, opened: object) -> Updates:
+    """The collection that was open last, and its talk where the page does not show it yet."""
+    kept = opened if isinstance(opened, dict) else {}
+    name, talk = kept.get("collection"), kept.get("talk")
+    updates = look(panel, visitor, name if isinstance(name, str) else None)
+    if talk is None:
+        return updates
+    shown = updates[panel.widgets.collection]["value"]
+    return updates | _talk(panel, visitor, shown, exchanges_from(panel.service, visitor, talk if shown == name else []))
 
 
 def _nothing(panel: CollectionsPanel, visitor: Visitor) -> Updates:
@@ -103,15 +118,15 @@ def _nothing(panel: CollectionsPanel, visitor: Visitor) -> Updates:
     }
 
 
-def choose(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates:
-    """Another collection, another talk."""
-    return look(panel, visitor, name) | _fresh_talk(panel, visitor, name)
+def choose(panel: CollectionsPanel, visitor: Visitor, _name: str, opened: object) -> Updates:
+    """Another collection, with its last talk."""
+    return arrive(panel, visitor, opened)
 
 
 def make(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
     """A new collection, chosen at once."""
     made = panel.service.make(owner_of(visitor), name).name
-    return choose(panel, visitor, made) | {panel.widgets.new: ""}
+    return look(panel, visitor, made) | _talk(panel, visitor, made, []) | {panel.widgets.new: ""}
 
 
 def take(panel: CollectionsPanel, visitor: Visitor, name: str, paths: object) -> Updates:
@@ -161,8 +176,9 @@ def remove(panel: CollectionsPanel, visitor: Visitor, event: gr.EventData, name:
 def delete(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
     """Remove the whole collection."""
     panel.service.delete(owner_of(visitor), name)
-    updates = look(panel, visitor, None)
-    return updates | _fresh_talk(panel, visitor, updates[panel.widgets.collection]["value"])
+    updates, kept = look(panel, visitor, None), panel.question.kept
+    left = updates[panel.widgets.collection]["value"]
+    return updates | _talk(panel, visitor, left, []) | {kept: {"collection": left, "deleted": name}}
 
 
 def _begin(panel: CollectionsPanel, visitor: Visitor, name: str, steps: Iterator[IndexingProgress]) -> Updates:
@@ -170,12 +186,7 @@ def _begin(panel: CollectionsPanel, visitor: Visitor, name: str, steps: Iterator
     return look(panel, visitor, name)
 
 
-def _fresh_talk(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates:
-    talk = panel.question
-    return {
-        talk.chatbot: gr.update(value=[], examples=examples(visitor.language) if name == SAMPLES else []),
-        talk.exchanges: [],
-        talk.alone: [],
-        talk.sources: visitor.text("knowledge.sources_hint"),
-        talk.box: idle_box(),
-    }
+def _talk(panel: CollectionsPanel, visitor: Visitor, name: object, exchanges: list[Exchange]) -> Updates:
+    view, chatbot = restored(panel.question, visitor, exchanges), panel.question.chatbot
+    asked = examples(visitor.language) if name == SAMPLES else []
+    return view | {chatbot: gr.update(value=view[chatbot], examples=asked)}

@@ -1,35 +1,24 @@
-"""The conversation of the knowledge tab: questions, answers with quotes and checked sentences, sources of each."""
+"""Event handlers of the knowledge tab's conversation: ask, stream the checked answer with sources, stop, restore."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
 
-from app.chat.conversations import Turn
 from app.knowledge.answer.answering import Answer, Question
 from app.knowledge.service import KnowledgeService
-from app.models.interface import Message, Sampling
-from tabs.chat.bubbles import bubbles_of, waiting
+from app.models.interface import Sampling
+from tabs.knowledge.exchanges import MOST_SHOWN, Exchange, alone_bubbles, history_of, talk_bubbles, talk_sources
 from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets
 from tabs.shell.conversation import busy_box, idle_box
-from tabs.shell.documents import answer_markdown, checked_text, owner_of, said_by_model, sources_of, sources_view
+from tabs.shell.documents import checked_text, owner_of, sources_of
 from tabs.shell.page import Page, Visitor, cancel
 
-MOST_KEPT = 30  # exchanges whose sources stay on the page
 Updates = dict[Block, Any]
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """One question and its answer so far; every answer keeps its own sources."""
-
-    number: int
-    question: str
-    collection: str
-    answer: Answer = field(default_factory=Answer)
 
 
 def wire_talk(page: Page, service: KnowledgeService, collections: CollectionWidgets, question: QuestionWidgets) -> None:
@@ -41,11 +30,10 @@ def wire_talk(page: Page, service: KnowledgeService, collections: CollectionWidg
         page.on(question.box.submit, send_to, [question.box, *inputs], shown),
         page.on(question.chatbot.example_select, partial(send_example, service, question), inputs, shown),
     ]
-    for event in (collections.collection.input, collections.new.submit):
+    for event in (collections.collection.input, collections.new.submit, question.kept.select):
         cancel(event, answers)
-    settled = [question.exchanges, question.compare]
-    page.on(question.box.stop, partial(settle, service, question), settled, shown, cancels=answers)
-    page.on(question.clear.click, partial(clear, question), [], shown, cancels=answers)
+    page.on(question.box.stop, partial(settle, question), [question.exchanges], shown, cancels=answers)
+    page.on(question.clear.click, partial(begin_anew, question), [collections.collection], shown, cancels=answers)
     page.on(question.compare.change, partial(show_beside, question), [question.compare], question.panes)
 
 
@@ -65,7 +53,7 @@ def send(
     """Answer what was typed, from the chosen files of the collection."""
     asked = Question(
         text,
-        history=_history(exchanges),
+        history=history_of(exchanges),
         model=model,
         compare=compare,
         k=int(k),
@@ -73,22 +61,28 @@ def send(
         sampling=sampling_of(temperature, None),
         visitor=visitor.name,
     )
-    before = exchanges[-MOST_KEPT:]
-    exchange = Exchange(before[-1].number + 1 if before else 1, text, collection)
+    before = exchanges[1 - MOST_SHOWN :]
+    exchange = Exchange(text, collection, before[-1].talk if before else token_hex(8))
+    link = partial(service.link, owner_of(visitor), collection)
+    found: tuple[object, ...] = ()
     try:
         answers = service.ask(owner_of(visitor), collection, asked)
         searching = {widgets.sources: visitor.text("knowledge.searching"), widgets.box: busy_box()}
-        yield _shown(widgets, visitor, [*before, exchange], compare) | searching
-        shown = None
+        yield _shown(widgets, visitor, [*before, exchange], visitor.text("knowledge.reading")) | searching
         for answer in answers:
-            exchange = replace(exchange, answer=answer)
-            updates = _shown(widgets, visitor, [*before, exchange], compare)
-            if answer.hits is not shown or answer.state == "done":
-                shown = answer.hits
-                updates[widgets.sources] = _sources(service, visitor, [*before, exchange])
+            exchange = _continued(visitor, exchange, answer)
+            news = (answer.hits, answer.quotes, answer.verdicts) != found
+            if news:
+                found = (answer.hits, answer.quotes, answer.verdicts)
+                exchange = replace(exchange, sources=sources_of(answer, text, link))
+            awaited = "" if exchange.whole else _waiting_text(visitor, answer)
+            updates = _shown(widgets, visitor, [*before, exchange], awaited)
+            if news or exchange.whole:
+                updates[widgets.sources] = talk_sources(visitor, [*before, exchange])
             yield updates
     except Exception:
-        yield _shown(widgets, visitor, before, compare) | {widgets.box: idle_box(text)}
+        forgotten = {widgets.kept: {"collection": collection, "forget": exchange.id}}
+        yield _shown(widgets, visitor, before) | forgotten | {widgets.box: idle_box(text)}
         raise
     yield {widgets.box: idle_box()}
 
@@ -100,20 +94,23 @@ def send_example(
     yield from send(service, widgets, visitor, event.value["text"], *values)
 
 
-def settle(
-    service: KnowledgeService, widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange], compare: bool
-) -> Updates:
+def settle(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange]) -> Updates:
     """Stopped: what was written stays, what only waited goes, the box is free."""
-    kept = [replace(each, answer=replace(each.answer, state="done")) for each in exchanges]
-    shown = _shown(widgets, visitor, kept, compare)
-    return {**shown, widgets.sources: _sources(service, visitor, kept), widgets.box: idle_box()}
+    return restored(widgets, visitor, exchanges) | _kept(widgets, exchanges) | {widgets.box: idle_box()}
 
 
-def clear(widgets: QuestionWidgets, visitor: Visitor) -> Updates:
-    """A new talk about the same documents."""
-    hint = visitor.text("knowledge.sources_hint")
-    emptied: Updates = {widgets.exchanges: [], widgets.chatbot: [], widgets.alone: []}
-    return {**emptied, widgets.sources: hint, widgets.box: idle_box()}
+def restored(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange]) -> Updates:
+    """A talk to which nothing is being written; a question whose answer was broken off can be sent again."""
+    again = exchanges[-1].question if exchanges and not exchanges[-1].whole else None
+    shown = _shown(widgets, visitor, exchanges)
+    del shown[widgets.kept]
+    return shown | {widgets.sources: talk_sources(visitor, exchanges), widgets.box: idle_box(again)}
+
+
+def begin_anew(widgets: QuestionWidgets, visitor: Visitor, collection: str) -> Updates:
+    """A new talk about the same documents; the others stay in their list."""
+    fresh = {widgets.kept: {"collection": collection, "fresh": token_hex(8)}}
+    return restored(widgets, visitor, []) | fresh | {widgets.box: idle_box()}
 
 
 def show_beside(widgets: QuestionWidgets, _visitor: Visitor, compare: bool) -> Updates:
@@ -127,50 +124,31 @@ def sampling_of(temperature: float, seed: int | None) -> Sampling:
     return replace(Question("").sampling, temperature=given, seed=None if seed is None else int(seed))
 
 
-def _history(exchanges: Sequence[Exchange]) -> list[Message]:
-    turns: list[Message] = []
-    for exchange in exchanges:
-        answer = said_by_model(exchange.answer)
-        if answer:
-            turns += [{"role": "user", "content": exchange.question}, {"role": "assistant", "content": answer}]
-    return turns
+def _continued(visitor: Visitor, exchange: Exchange, answer: Answer) -> Exchange:
+    return replace(
+        exchange,
+        text=answer.text,
+        checked=checked_text(visitor, answer),
+        alone=answer.alone,
+        searched_for=answer.searched_for,
+        cites=answer.cites,
+        whole=answer.state == "done",
+    )
 
 
-def _sources(service: KnowledgeService, visitor: Visitor, exchanges: Sequence[Exchange]) -> str:
-    """The sources of every answer, the last one's open and on top."""
-    parts: list[str] = []
-    for exchange in reversed(exchanges):
-        link = partial(service.link, owner_of(visitor), exchange.collection)
-        sources = sources_of(exchange.answer, exchange.question, link)
-        parts.append(sources_view(visitor, sources, exchange.question, str(exchange.number), not parts))
-    return "".join(parts) or visitor.text("knowledge.sources_hint")
-
-
-def _shown(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange], compare: bool) -> Updates:
+def _shown(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange], awaited: str = "") -> Updates:
     """Both chatbots: the whole talk, and the last question with the model's own answer."""
-    bubbles = [bubble for exchange in exchanges for bubble in _bubbles(visitor, exchange)]
-    alone: list[dict[str, Any]] = []
-    if compare and exchanges:
-        last = exchanges[-1]
-        own = last.answer.alone
-        alone = bubbles_of([Turn("user", last.question), *([Turn("assistant", own)] if own else [])])
-        alone += [] if own or last.answer.state == "done" else [waiting(_waiting_text(visitor, last.answer))]
-    return {widgets.exchanges: exchanges, widgets.chatbot: bubbles, widgets.alone: alone}
+    return {
+        widgets.exchanges: exchanges,
+        widgets.chatbot: talk_bubbles(visitor, exchanges, awaited),
+        widgets.alone: alone_bubbles(exchanges, awaited),
+        **_kept(widgets, exchanges),
+    }
 
 
-def _bubbles(visitor: Visitor, exchange: Exchange) -> list[dict[str, Any]]:
-    answer = exchange.answer
-    note = visitor.text("knowledge.searched_for", query=answer.searched_for)
-    note = note if answer.searched_for not in ("", exchange.question) else ""
-    bubbles = bubbles_of([Turn("user", exchange.question)])
-    if answer.text or answer.quotes:
-        sources = sources_of(answer, exchange.question, lambda _hit, _spans: "")
-        checked = checked_text(visitor, answer)
-        shown = answer_markdown(visitor, answer.text, checked, sources, str(exchange.number), answer.cites)
-        bubbles += bubbles_of([Turn("assistant", shown, note)])
-    if not answer.text and answer.state != "done":
-        bubbles.append(waiting(_waiting_text(visitor, answer)))
-    return bubbles
+def _kept(widgets: QuestionWidgets, exchanges: list[Exchange]) -> Updates:
+    last = asdict(exchanges[-1]) if exchanges else None
+    return {widgets.kept: {"collection": last["collection"], "exchange": last} if last else gr.skip()}
 
 
 def _waiting_text(visitor: Visitor, answer: Answer) -> str:

@@ -1,6 +1,7 @@
 """Components of the knowledge tab."""
 
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -10,12 +11,15 @@ from app.errors import Language
 from app.knowledge.answer.answering import Question
 from app.knowledge.service import SAMPLES
 from app.models.interface import Registry
-from app.texts import load_texts
+from app.texts import load_texts, sentence
 from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.conversation import conversation_chatbot, question_box
 from tabs.shell.documents import CHOOSE_FILE
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page
+
+LIST = "window.studio.talks.list(element)"  # assets/talks.js
+KEEPER = "window.studio.talks.keep(props, trigger, watch)"
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,11 @@ class CollectionWidgets:
 
 @dataclass(frozen=True)
 class QuestionWidgets:
-    """Asking, and what comes back."""
+    """Asking, and what comes back. Whatever is put into `kept`, the browser stores."""
 
     compare: gr.Checkbox
     exchanges: gr.State
+    kept: gr.HTML
     chatbot: gr.Chatbot
     heading: gr.Markdown
     beside: gr.Column
@@ -59,7 +64,7 @@ class QuestionWidgets:
     @property
     def answer(self) -> list[Block]:
         """What an answer changes."""
-        return [self.exchanges, self.chatbot, self.alone, self.sources, self.box]
+        return [self.exchanges, self.kept, self.chatbot, self.alone, self.sources, self.box]
 
     @property
     def panes(self) -> list[Block]:
@@ -80,6 +85,7 @@ def draw(page: Page, registry: Registry) -> tuple[CollectionWidgets, QuestionWid
     )
     with gr.Row(elem_id="knowledge", equal_height=False):
         with gr.Column(elem_id="knowledge-side", scale=0, min_width=260):
+            page.bind(gr.HTML(elem_id="knowledge-talks", padding=False, js_on_load=LIST), value=_talks)
             collections = _draw_collections(page, collection)
         with gr.Column(elem_id="knowledge-main", scale=1, min_width=0):
             drawn = _draw_talk(page, collection)
@@ -91,6 +97,11 @@ def draw(page: Page, registry: Registry) -> tuple[CollectionWidgets, QuestionWid
             with page.bind(gr.Accordion(open=False, elem_id="knowledge-settings"), label="knowledge.settings"):
                 drawn |= _draw_settings(page, registry)
     return collections, QuestionWidgets(**drawn)
+
+
+def _talks(language: Language) -> str:
+    title, remove = (escape(sentence(language, f"knowledge.{key}"), quote=True) for key in ("talks", "delete_talk"))
+    return f'<nav aria-label="{title}" data-remove="{remove}"><h3>{title}</h3><ul></ul></nav>'
 
 
 def _draw_settings(page: Page, registry: Registry) -> dict[str, Any]:
@@ -149,7 +160,8 @@ def _hidden_button(page: Page, key: str, **more: Any) -> gr.Button:
 
 
 def _draw_talk(page: Page, collection: gr.Dropdown) -> dict[str, Any]:
-    drawn: dict[str, Any] = {"exchanges": gr.State([])}
+    kept = gr.HTML(visible="hidden", html_template="", js_on_load=KEEPER)
+    drawn: dict[str, Any] = {"exchanges": gr.State([]), "kept": kept}
     with gr.Row(elem_id="knowledge-bar"):
         collection.render()
         drawn["compare"] = page.bind(

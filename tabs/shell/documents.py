@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html import escape
 from typing import Any
 
 from app.chat.conversations import Source
 from app.errors import StudioError, Unexpected
 from app.knowledge.answer.answering import Answer
+from app.knowledge.answer.document_links import Links, Place
 from app.knowledge.answer.plain_answer import marked_text, plain_quotes, plain_verdicts
 from app.knowledge.answer.verdicts import MARK
 from app.knowledge.ingest.indexing import IndexingProgress
@@ -68,6 +69,17 @@ def sources_of(answer: Answer, question: str, link: LinkTo) -> tuple[Source, ...
             )
         )
     return tuple(sources)
+
+
+def relinked(links: Links, owner: Owner, collection: str, sources: Sequence[Source]) -> tuple[Source, ...]:
+    """Sources with links that open them now: those that a browser kept may have expired."""
+
+    def place(source: Source) -> Place:
+        spans = tuple((source.start + a, source.start + b) for a, b in source.spans) if source.is_cited else ()
+        end = source.start + len(source.text)
+        return Place(owner, collection, source.file_id, source.file, source.start, end, spans)
+
+    return tuple(replace(source, link=links.make(place(source))) for source in sources)
 
 
 def checked_text(visitor: Visitor, answer: Answer) -> str:

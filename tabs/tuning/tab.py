@@ -13,7 +13,7 @@ def build(page: Page, trainer: FinetuneService, service: CompareService, registr
     """Draw both halves; the second follows the run that is chosen in the first."""
     with gr.Tabs(elem_id="compare-parts"):
         with page.bind(gr.Tab("", id="train", elem_id="compare-train"), label="compare.train"):
-            watch, shown = training.build(page, trainer, registry)
+            watch, shown = training.build(page, trainer)
         with page.bind(gr.Tab("", id="side", elem_id="compare-side"), label="compare.side_by_side"):
             comparison.build(page, service, trainer, registry, watch, shown)
             finishing.build(page, trainer, watch, shown)

@@ -19,7 +19,6 @@ from app.finetune.preview import Preview, ShownRow
 from app.finetune.service import FinetuneService
 from app.finetune.wizard import general_questions, name_questions
 from app.finetune.xtuner_import import read_config
-from app.models.interface import Registry
 from tabs.shell.page import Page, Visitor
 from tabs.tuning import datasets, endpoint
 from tabs.tuning.run_view import duration, show
@@ -30,10 +29,10 @@ SHOWN_PROBLEMS = 10
 MOST_QUESTIONS = 8
 
 
-def build(page: Page, service: FinetuneService, registry: Registry) -> tuple[Watch, list[Dependency]]:
+def build(page: Page, service: FinetuneService) -> tuple[Watch, list[Dependency]]:
     """Draw the panel, wire it, publish `/finetune`. Returns the events after which the run is shown anew, too."""
     with gr.Row(elem_classes="tune"):
-        form = draw_form(page, registry)
+        form = draw_form(page, service)
         watch = draw_watch(page)
     _wire_form(page, service, form)
     brought = [form.adapter, form.repository, form.base, form.run_name]
@@ -52,6 +51,8 @@ def _wire_form(page: Page, service: FinetuneService, form: Form) -> None:
     datasets.wire(page, service, form)
     page.keep_upload(form.config)
     page.keep_upload(form.adapter)
+    for event in (form.base.focus, page.remembered.change):
+        page.on(event, partial(list_bases, service), [], [form.base])
     filled = [form.imported, form.base, form.questions, *form.options.values()]
     page.on(form.config.upload, partial(import_config, service, form), [form.config], filled)
     page.on(form.check.click, partial(check, service, form), form.inputs, [form.preview, form.rows])
@@ -84,6 +85,11 @@ def switch_source(form: Form, _visitor: Visitor, source: str) -> dict[Any, Any]:
     return {part: gr.update(visible=source == needed) for part, needed in shown.items()}
 
 
+def list_bases(service: FinetuneService, visitor: Visitor) -> dict[str, Any]:
+    """What this visitor can train now."""
+    return gr.update(choices=service.bases(visitor.name))
+
+
 def _questions(typed: str, spoken: Language) -> list[str]:
     lines = [line.strip() for line in (typed or "").splitlines() if line.strip()]
     return lines[:MOST_QUESTIONS] or [name_questions(spoken)[0], general_questions(spoken)[0]]
@@ -94,8 +100,9 @@ def import_config(service: FinetuneService, form: Form, visitor: Visitor, file: 
     if not file:
         return {form.imported: ""}
     found = read_config(Path(file).read_bytes())
-    bases = [name for name in service.registry.for_visitor(visitor.name).names() if "+" not in name]
-    base = next((name for name in bases if name == Path(found.base).name or name == found.base), "")
+    base = next(
+        (name for name in service.bases(visitor.name) if name == Path(found.base).name or name == found.base), ""
+    )
     lines = [f"- {visitor.text(f'compare.{key}')}: {value}" for key, value in found.options.items()]
     lines.append(f"- {visitor.text('compare.base')}: {found.base or '?'}")
     if found.base and not base:

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.finetune.options import LIMITS, TrainOptions
-from app.models.interface import Registry
+from app.finetune.service import FinetuneService
 from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.page import Page
 
@@ -132,12 +132,10 @@ class Watch:
         return [*shown, self.log, self.config, self.timer, self.shown]
 
 
-def draw_form(page: Page, registry: Registry) -> Form:
+def draw_form(page: Page, service: FinetuneService) -> Form:
     with gr.Column(elem_classes="tune-form"):
-        bases = [
-            name for name in registry.for_visitor("").names() if "+" not in name and not registry.is_multimodal(name)
-        ]
-        usual = registry.default_name if registry.default_name in bases else bases[0] if bases else None
+        bases, default = service.bases(""), service.registry.default_name
+        usual = default if default in bases else bases[0] if bases else None
         base = gr.Dropdown(bases, value=usual)
         page.bind(base, label="compare.base")
         source = page.bind(gr.Radio(value="wizard"), label="compare.source", choices="compare.sources")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from app.knowledge.answer.document_links import document_routes
 from app.knowledge.service import KnowledgeService
@@ -23,6 +24,7 @@ from tests.waiting import wait_for
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 NOTE = "# 第二周\n\n## 量化\n\n4 比特量化把显存降到三成。\n"
 QUESTION = "量化把显存降到多少？"
+FIRST, SECOND = "温度高了会怎样，回答更多样吗？", "回答更多样，是因为温度高了吗？"
 DROP = """([place, files]) => {
   const entry = ([path, text]) => ({
     isFile: true, isDirectory: false, fullPath: path, file: (done) => done(new File([text], path.split("/").pop())),
@@ -130,6 +132,35 @@ def test_upload_ask_see_the_source_and_open_the_document(visit: Callable[..., An
     page.locator("#knowledge-chat a[href^='#source-2-']").first.wait_for()
     page.locator(".source[id^='source-2-']").first.wait_for()
     assert page.locator("details .source[id='source-1-1']").count() == 1, "an older answer keeps its sources"
+
+
+def test_talks_are_kept_over_a_reload_by_two_tabs_and_deleted_one_by_one(visit: Callable[..., Any]) -> None:
+    page = visit()
+    talks, asked = page.locator("#knowledge-talks [data-talk]"), page.locator("#knowledge-chat .typed")
+    ask(page, FIRST)
+    page.locator("#knowledge-sources .source").first.wait_for()
+    page.locator("#knowledge-box .stop-button").wait_for(state="hidden")
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.locator("[role=tab]").nth(1).click()
+    expect(other.locator("#knowledge-chat .typed")).to_have_text([FIRST])
+    ask(other, SECOND)
+    expect(other.locator("#knowledge-chat blockquote")).to_have_count(2)
+    other.locator("#knowledge-box .stop-button").wait_for(state="hidden")
+    page.reload()
+    page.locator("html[data-studio-ready]").wait_for(state="attached")  # it is still on this tab
+    expect(asked).to_have_text([FIRST, SECOND])
+    expect(page.locator("#knowledge-sources details .source a.open-document")).not_to_have_count(0)
+    page.locator("#knowledge-clear").click()
+    expect(asked).to_have_count(0)
+    ask(page, "回答何时更多样？")
+    expect(talks).to_have_text(["回答何时更多样？", FIRST])
+    page.locator("#knowledge-talks .cross").last.click()
+    page.locator("#confirm-yes").click()
+    expect(talks).to_have_text(["回答何时更多样？"])
+    page.locator("#undo button").click()
+    expect(asked).to_have_text([FIRST, SECOND])
+    expect(talks).to_have_count(2)
 
 
 def test_a_citation_opens_the_pages_of_the_pdf_with_the_words_marked(visit: Callable[..., Any], tmp_path: Path) -> None:

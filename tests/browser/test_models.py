@@ -75,6 +75,17 @@ def test_load_fit_and_unload(page: Page) -> None:
     expect(page.locator("#ledger")).to_contain_text("No model is loaded")
 
 
+def test_a_list_closes_when_the_keyboard_leaves_it(page: Page) -> None:
+    choice, options = page.locator("#models-bar").get_by_role("combobox"), page.get_by_role("option")
+    for leave in ("Tab", "Shift+Tab", "Escape"):
+        choice.press("ArrowDown")
+        expect(options.first).to_be_visible()
+        choice.press(leave)
+        expect(choice).not_to_be_focused()
+        page.evaluate("() => new Promise(requestAnimationFrame)")  # gradio would open it again by then
+        expect(options).to_have_count(0)
+
+
 def test_the_ledger_is_live_while_it_is_seen_and_rests_while_it_is_not(page: Page, registry: Checked) -> None:
     expect(page.locator("#ledger")).to_contain_text("No model is loaded")
     registry.load("other")

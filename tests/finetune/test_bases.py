@@ -1,4 +1,4 @@
-"""Which models can be trained: those that see are neither offered nor taken."""
+"""Which models can be trained: those that see and GGUF files are neither offered nor taken."""
 
 import argparse
 from collections.abc import Iterator
@@ -9,9 +9,10 @@ import pytest
 from gradio_client import Client
 
 from app.finetune.command import add_options, finetune
-from app.finetune.errors import TrainsNoVision
+from app.finetune.errors import TrainsNoGguf, TrainsNoVision
 from app.finetune.options import TrainOptions
 from app.finetune.service import FinetuneService
+from app.models.catalog import bundled, known_models
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 from tabs.shell.page import Page
@@ -43,6 +44,16 @@ def test_a_model_that_sees_is_refused_before_anything_is_kept(service: FinetuneS
     assert service.runs("li") == []
 
 
+def test_a_gguf_file_is_refused_and_not_offered(service: FinetuneService) -> None:
+    exported = "gguf/smollm2-135m/nova-q8_0"
+    service.registry.add_model(exported, bundled.gguf_file(known_models.find(known_models.PACKAGED)))
+    bases = service.bases("li")
+    assert "smollm2-135m" in bases and "qwen3-8b" in bases
+    assert not [name for name in bases if "nova" in name or name.endswith("-gguf")]
+    with pytest.raises(TrainsNoGguf, match="Choose the model that it was made from"):
+        service.submit("li", "mine", exported, ROWS, TrainOptions())
+
+
 def test_the_command_refuses_it_too(service: FinetuneService, seeing: Path) -> None:
     parser = argparse.ArgumentParser()
     add_options(parser)
@@ -55,7 +66,7 @@ def test_the_page_does_not_offer_it_and_the_endpoint_says_why(
 ) -> None:
     with gr.Blocks() as blocks:
         page = Page(blocks, "en", gr.State(), gr.BrowserState({}))
-        training.build(page, service, service.registry)
+        training.build(page, service)
     base = next(block for block in blocks.blocks.values() if getattr(block, "label", "") == page.text("compare.base"))
     assert isinstance(base, gr.Dropdown) and base.value == "smollm2-135m"
     offered = [value for _, value in base.choices]

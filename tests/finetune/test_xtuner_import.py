@@ -84,7 +84,7 @@ def test_a_number_that_is_not_allowed_is_named() -> None:
 def test_the_page_is_filled_in(registry: ModelRegistry, tmp_path: Path) -> None:
     service = FinetuneService(registry, tmp_path)
     with gr.Blocks() as blocks:
-        form = draw_form(Page(blocks, "en", gr.State(), gr.BrowserState({})), registry)
+        form = draw_form(Page(blocks, "en", gr.State(), gr.BrowserState({})), service)
     file = tmp_path / "config.py"
     file.write_text(edited().replace("./internlm-chat-7b", f"/share/{BASE}"), encoding="utf-8")
     view: dict[Any, Any] = training.import_config(service, form, Visitor("en", "a", "s"), str(file))

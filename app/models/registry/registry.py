@@ -181,6 +181,10 @@ class ModelRegistry:
             raise NoWeightsHere(name=base)
         return self.specs.folder(base)
 
+    def takes_adapters(self, name: str) -> bool:
+        """Whether a base is here with its full weights: neither a GGUF file alone nor an engine elsewhere."""
+        return name not in self._engines and self.specs.takes_adapters(name)
+
     def load(self, name: str, visitor: str = "") -> None:
         """Raises DownloadFailed at once where the model is not here and its repository cannot be had."""
         base = self._names.split(name, visitor)[0]

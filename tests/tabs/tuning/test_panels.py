@@ -36,9 +36,9 @@ def page() -> Page:
 
 
 @pytest.fixture
-def form(page: Page, registry: ModelRegistry) -> Form:
+def form(page: Page, service: FinetuneService) -> Form:
     with page.blocks:
-        return draw_form(page, registry)
+        return draw_form(page, service)
 
 
 @pytest.fixture

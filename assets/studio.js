@@ -208,6 +208,7 @@
     const tab = event.target.closest?.("#tabs > .tab-wrapper [data-tab-id], #tabs > .tab-wrapper .overflow-dropdown button");
     if (tab && !following) setTimeout(() => {
       const chosen = tabs().find((one) => one.getAttribute("aria-selected") === "true");
+      chosen?.scrollIntoView({inline: "center", block: "nearest"}); // on a phone the row of names scrolls
       if (chosen) window.studio.address({tab: chosen.dataset.tabId}, event.isTrusted);
     });
   });
@@ -220,6 +221,9 @@
     for (const [place, text] of [[".submit-button", names.send], [".stop-button", names.stop]])
       for (const button of document.querySelectorAll(place))
         if (button.getAttribute("aria-label") !== text) button.setAttribute("aria-label", text);
+    if (innerWidth <= 820) // a phone has no Shift to hold
+      for (const box of document.querySelectorAll("textarea[placeholder*=Shift]"))
+        box.placeholder = box.placeholder.replace(/(?:Enter|回车)\S* ?\S*[，,] ?Shift.*/, "").trim();
     for (const list of document.querySelectorAll(".examples[role=list]")) list.setAttribute("role", "group");
   };
   new MutationObserver(() => {

@@ -1,70 +1,155 @@
-"""What an open page costs its browser: as it is, and with gradio's own progress, which is on every output.
+"""Measure the page in Chromium against its goals: first load, bytes, layout shift, console, rest, 200 % zoom.
 
-python -m bench.page
+python -m bench.page [--usual]    with --usual also what it costs with gradio's own progress on every output
 """
 
+import argparse
 import shutil
 import time
+from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
 import gradio as gr
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
 from app.services import Services, build_services
 from app.settings import read_settings
 from app.web import ui
+from app.web.server import launch
 from bench.measure import line, machine
 
 WORK = "TaskDuration"  # what Chromium calls the seconds that its page was busy
-WATCHED_S = 15  # the Models tab, which is drawn again every 1.5 s
+WATCHED_S = 15
+TABS = ("chat", "story", "knowledge", "agent", "compare", "evaluate", "models")
+WINDOWS = {"desktop": (1280, 800), "phone": (390, 844), "desktop at 200 %": (640, 400)}
+GOALS = {"load_s": 2.5, "load_mb": 3.0, "layout_shift": 0.1, "console": 0, "too_wide": 0, "rest_share": 0.02}
+SENT = """() => [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
+    .reduce((sum, one) => sum + one.transferSize, 0)"""
+SHIFTS = """window.shifts = 0;
+new PerformanceObserver((list) => {
+  for (const one of list.getEntries()) if (!one.hadRecentInput) window.shifts += one.value;
+}).observe({type: "layout-shift", buffered: true});"""
 
 
-def page(services: Services, *, usual: bool) -> gr.Blocks:
-    blocks = ui.build(services)
-    if usual:
-        for event in blocks.fns.values():
+@dataclass(frozen=True)
+class Visit:
+    """An open page, what it wrote to the console, how long it took until it could be used, its Chromium's counters."""
+
+    page: Page
+    said: list[str]
+    load_s: float
+    metrics: CDPSession
+
+    def busy_s(self) -> float:
+        """Seconds of a processor since it was opened."""
+        told = self.metrics.send("Performance.getMetrics")["metrics"]
+        return float(next(one["value"] for one in told if one["name"] == WORK))
+
+    def to_tab(self, tab: str) -> None:
+        self.page.locator(f"#tabs > .tab-wrapper [data-tab-id={tab}]").locator("visible=true").first.click()
+        self.page.locator(f"#tab-{tab}").wait_for()
+        self.page.wait_for_timeout(1000)
+
+    def rest_share(self) -> float:
+        """The share of one processor that the page takes while nobody touches it, 0 to 1."""
+        before, began = self.busy_s(), time.perf_counter()
+        self.page.wait_for_timeout(WATCHED_S * 1000)
+        return (self.busy_s() - before) / (time.perf_counter() - began)
+
+
+def opened(browser: Browser, address: str, window: str = "desktop") -> Visit:
+    """A visitor with an empty browser."""
+    width, height = WINDOWS[window]
+    page = browser.new_context(locale="en-GB", viewport={"width": width, "height": height}).new_page()
+    page.add_init_script(SHIFTS)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    metrics = page.context.new_cdp_session(page)
+    metrics.send("Performance.enable")
+    began = time.perf_counter()
+    page.goto(address)
+    page.locator("html[data-studio-ready]").wait_for(state="attached")
+    return Visit(page, said, time.perf_counter() - began, metrics)
+
+
+def walk(browser: Browser, address: str, window: str) -> None:
+    """Load, then every tab in turn."""
+    visit = opened(browser, address, window)
+    found: dict[str, float] = {"load_s": visit.load_s, "load_mb": visit.page.evaluate(SENT) / 1e6}
+    processor_s, too_wide, at = visit.busy_s(), [], {}
+    for tab in TABS:
+        before = float(visit.page.evaluate("window.shifts"))
+        visit.to_tab(tab)
+        at[tab] = float(visit.page.evaluate("window.shifts")) - before
+        if visit.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            too_wide.append(tab)
+    found |= {"layout_shift": float(visit.page.evaluate("window.shifts")), "console": len(visit.said)}
+    found["too_wide"] = len(too_wide)
+    shifted = {tab: round(share, 3) for tab, share in at.items() if share > 0.01}
+    line(window=window, **found, load_processor_s=processor_s, shifted=shifted, wide=too_wide, said=visit.said)
+    judge(found)
+    visit.page.context.close()
+
+
+def rest(browser: Browser, address: str) -> None:
+    """The page that is open most, and the one that is drawn again every 1.5 s, after every tab was seen."""
+    visit = opened(browser, address)
+    for tab in TABS:
+        visit.to_tab(tab)
+    for tab in ("chat", "models"):
+        visit.to_tab(tab)
+        found = {"rest_share": visit.rest_share()}
+        line(tab=tab, **found)
+        judge(found)
+    visit.page.context.close()
+
+
+def judge(found: dict[str, float]) -> None:
+    """Each figure beside its goal."""
+    for name, value in found.items():
+        line(goal=name, value=round(value, 4), most=GOALS[name], met=value <= GOALS[name])
+
+
+def compare(browser: Browser, services: Services) -> None:
+    """The same page with gradio's own progress on every output."""
+    shares = {}
+    for name in ("usual", "ours"):
+        blocks = ui.build(services)
+        for event in blocks.fns.values() if name == "usual" else ():
             event.show_progress_on = None
-    return blocks
-
-
-def busy(browser: Browser, address: str) -> float:
-    """The share of one processor that the page takes, 0 to 1, after every tab was seen."""
-    view = browser.new_page()
-    view.goto(address)
-    view.locator("html[data-studio-ready]").wait_for(state="attached")
-    for tab in ("story", "knowledge", "agent", "compare", "evaluate", "models"):
-        view.locator(f"#tab-{tab}-button").click()
-        view.wait_for_timeout(1000)
-    told = view.context.new_cdp_session(view)
-    told.send("Performance.enable")
-
-    def spent() -> float:
-        return float(next(m["value"] for m in told.send("Performance.getMetrics")["metrics"] if m["name"] == WORK))
-
-    before, began = spent(), time.perf_counter()
-    view.wait_for_timeout(WATCHED_S * 1000)
-    share = (spent() - before) / (time.perf_counter() - began)
-    view.close()
-    return share
+        served = blocks.queue(default_concurrency_limit=None)
+        _, address, _ = served.launch(prevent_thread_lock=True, quiet=True, max_threads=64, **ui.appearance())
+        visit = opened(browser, address)
+        for tab in TABS:
+            visit.to_tab(tab)
+        shares[name] = visit.rest_share()
+        line(page=name, processor_share=shares[name])
+        blocks.close(verbose=False)
+    line(bench="page", ratio=shares["ours"] / shares["usual"], of="a processor's time with progress on every output")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--usual", action="store_true", help="also with gradio's own progress on every output")
+    options = parser.parse_args()
     line(**machine())
-    shares = {}
     with TemporaryDirectory() as work, sync_playwright() as driver:
-        services = build_services(read_settings(["--data", work]))
+        services = build_services(read_settings(["--data", work, "--port", "0"]))
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
         )
-        for name, usual in (("usual", True), ("ours", False)):
-            blocks = page(services, usual=usual).queue(default_concurrency_limit=None)
-            _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, max_threads=64, **ui.appearance())
-            shares[name] = busy(browser, address)
-            line(page=name, processor_share=shares[name])
-            blocks.close(verbose=False)
+        blocks: gr.Blocks = ui.build(services)
+        address, _ = launch(blocks, services)
+        opened(browser, address).page.context.close()  # warm
+        for window in WINDOWS:
+            walk(browser, address, window)
+        rest(browser, address)
+        blocks.close(verbose=False)
+        if options.usual:
+            compare(browser, services)
         browser.close()
         services.close()
-    line(bench="page", ratio=shares["ours"] / shares["usual"], of="a processor's time with progress on every output")
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ class IllustrationService:
         if vision_model and self.registry.for_visitor(visitor).is_multimodal(vision_model) is False:
             raise CannotSee(name=vision_model)
         article = Article(title, tuple(paragraphs))
+        yield from self._readied()  # before the captions, which take a minute that would be in vain
         places = yield from self._captions(article, model, visitor)
         captions, pictures = yield from self._look(workspace, [place.caption for place in places])
         workspace.article = article = _with_pictures(replace(article, places=tuple(places)), captions, pictures)
@@ -159,6 +160,15 @@ class IllustrationService:
         if article is None or not set(article.paragraphs) & set(paragraphs):
             return {}
         return carried_over(self.pictures(session), article.paragraphs, paragraphs)
+
+    def _readied(self) -> Iterator[IllustrationProgress]:
+        def load() -> Generator[int, None, None]:
+            with self._lease_embedder():
+                yield 0
+
+        with closing(stepping(load())) as steps:
+            for _ in steps:
+                yield IllustrationProgress("readying")
 
     def _captions(
         self, article: Article, model: str, visitor: str

@@ -1,7 +1,7 @@
 """Which picture goes with a caption: both become vectors of one space, by a CLIP model of sentence-transformers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import ModelError
+from app.models.catalog import hub
 
 Vectors = NDArray[np.float32]
 MIB = 900  # clip-ViT-B-32 and its multilingual reader of texts, in float32
@@ -82,7 +83,10 @@ def assign(ranking: Sequence[Sequence[int]], captions: Vectors, pictures: Vector
 def _load(name: str, device: str) -> Any:
     from sentence_transformers import SentenceTransformer
 
+    with suppress(Exception):  # not here: told below, if the hub does not have it either
+        return SentenceTransformer(name, device=device, local_files_only=True)
     try:
+        hub.require(name if "/" in name else f"sentence-transformers/{name}")  # it would try again for half a minute
         return SentenceTransformer(name, device=device)
     except Exception as error:  # the hub, the network and broken files each raise their own kind
         raise NoPictureModel(name=name, reason=str(error)[:200]) from error

@@ -64,12 +64,12 @@ def draw(page: Page, registry: Registry) -> EvaluateWidgets:
                 gr.File(file_types=[".jsonl"], type="filepath", height=150),
                 label="evaluate.own_file",
             )
-            with gr.Row():
+            with gr.Row(elem_id="evaluate-buttons"):
                 start = page.bind(gr.Button(variant="primary", elem_id="evaluate-start"), value="evaluate.start")
                 stop = page.bind(gr.Button(visible=False, elem_id="evaluate-stop"), value="evaluate.stop")
             amount = gr.Markdown(elem_id="evaluate-amount")
-            progress = gr.Markdown(elem_id="evaluate-progress")
         with gr.Column(scale=2, min_width=320):
+            progress = gr.Markdown(elem_id="evaluate-progress")
             runs = page.bind(
                 gr.Dropdown([], multiselect=True, visible=False),
                 label="evaluate.runs",

@@ -3,12 +3,15 @@
 import gradio as gr
 from gradio.themes.utils.colors import Color
 
-# Fonts of the visitor's own system, Latin before Chinese: nothing is fetched from outside.
+# Fonts of the visitor's own system, Latin before Chinese, whose quotes are too wide for English: nothing is fetched.
 TEXT_FONTS = (
     "Inter",
     "-apple-system",
     "Segoe UI",
     "Helvetica Neue",
+    "Noto Sans",
+    "Liberation Sans",
+    "Arial",
     "PingFang SC",
     "Hiragino Sans GB",
     "Microsoft YaHei",

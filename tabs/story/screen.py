@@ -53,10 +53,11 @@ def writing(widgets: StoryWidgets, written: Written) -> View:
 
 def show(widgets: StoryWidgets, visitor: Visitor, draft: Draft, chosen: int | None, status: str = "") -> View:
     """A draft that nothing is written to, and the tools for a chosen paragraph."""
+    hint = visitor.text("story.hint") if draft.paragraphs and chosen is None else ""
     return idle_buttons(widgets, draft) | {
         widgets.paper: view.paper(draft, chosen),
         widgets.welcome: gr.update(visible=not draft.paragraphs),
-        widgets.status: status,
+        widgets.status: " · ".join(part for part in (status, hint) if part),
         widgets.names: names(visitor, draft),
         widgets.tools: gr.update(visible=chosen is not None),
         widgets.edited: draft.paragraphs[chosen] if chosen is not None else "",

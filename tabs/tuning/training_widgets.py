@@ -153,7 +153,7 @@ def draw_form(page: Page, service: FinetuneService) -> Form:
             imported = gr.Markdown()
             options = _draw_options(page)
             questions = page.bind(gr.Textbox(lines=2), label="compare.questions")
-        with gr.Row():
+        with gr.Row(elem_id="tune-buttons"):
             check = page.bind(gr.Button(), value="compare.check")
             start = page.bind(gr.Button(variant="primary", elem_id="tune-start"), value="compare.start")
         preview = gr.Markdown()

@@ -9,6 +9,7 @@
   const name = () => Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   const first = name(); // for a question that is sent before any conversation was shown
   let shown = {id: first, seen: new Set()}; // the open conversation, and the turns of it that this page knows
+  let path = []; // its turns as they stand on the page
   let place = null, trigger = () => {}, begun = false, early = false, ready = null, busy = false, pending = null, unsaved = null, saving = null;
 
   const local = (key, value) => {
@@ -166,6 +167,7 @@
         if (!props.value.id && shown.id !== first) shown = {id: first, seen: new Set()};
         early ||= !props.value.id;
         ready?.();
+        path = value.turns;
         if (props.value.shown) { // it came from here
           busy = false;
           return;
@@ -213,6 +215,13 @@
         update(record.id, (known) => known || {...record, turns, settings: {}, updated: Date.now() - at}).then(note);
       });
       return {};
+    },
+    // What was written in a row of the chatbot; under a question without answer stands a row that nobody has written.
+    words(row) {
+      const [kind, role] = row.classList.contains("user-row") ? ["user-row", "user"] : ["bot-row", "assistant"];
+      const rows = [...document.querySelectorAll(`#chatbot .message-row.${kind}`)];
+      const alone = (turn, at) => role === "assistant" && turn.role === "user" && path[at + 1]?.role !== "assistant";
+      return path.filter((turn, at) => turn.role === role || alone(turn, at))[rows.indexOf(row)]?.content;
     },
     open,
     current: () => shown.id,

@@ -76,14 +76,16 @@
   });
   document.addEventListener("paste", (event) => take(event, event.clipboardData && event.clipboardData.files), true);
   document.addEventListener("drop", (event) => take(event, event.dataTransfer && event.dataTransfer.files), true);
-  // A question that is edited is its words; the pictures before it stay as they are. Escape leaves it as it was.
+  // What is edited is the words as they were written: no pictures, reasoning, sources or small print. Escape leaves them.
   document.addEventListener("click", (event) => {
-    if (!event.target.closest?.("[data-testid=user] button, .message-buttons-right button, .message-row button")) return;
+    if (!event.target.closest?.("#chatbot button")) return;
     requestAnimationFrame(() => {
-      for (const box of document.querySelectorAll(".edit-textarea")) {
-        const words = typed(box.value);
-        if (words === box.value) continue;
-        box.value = words;
+      for (const box of document.querySelectorAll("#chatbot .edit-textarea:not([data-filled])")) {
+        const row = box.closest(".message-row");
+        box.dataset.filled = "";
+        box.hidden = !box.value && row.classList.contains("bot-row");
+        if (box.hidden) continue;
+        box.value = window.studio.conversations.words(row) ?? box.value;
         box.style.minHeight = "";
         box.dispatchEvent(new Event("input", {bubbles: true}));
         box.focus();

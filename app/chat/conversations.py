@@ -38,10 +38,10 @@ SOURCES = TypeAdapter(tuple[Source, ...])
 
 @dataclass(frozen=True)
 class Turn:
-    """One message. `note` stands in small print under it, `pictures` are small JPEG files in base64; an answer that
-    was cut short is not `whole`; `reasoning` came before it, for as long as `thought` says. An answer from documents
-    has `sources`, and as `checked` its words with their marks. `siblings` are the ids of all versions of this turn, its
-    own among them, in the order in which they were made; none where it is the only one."""
+    """One message. `note` stands in small print under it, `pictures` are small JPEG files in base64. An answer is of
+    `model`, and not `whole` where it was cut short; `reasoning` came before it, for as long as `thought` says. One from
+    documents has `sources`, and as `checked` its words with their marks. `siblings` are the ids of all versions of this
+    turn, its own among them, in the order in which they were made; none where it is the only one."""
 
     role: str
     content: str
@@ -52,6 +52,7 @@ class Turn:
     thought: str = ""
     checked: str = ""
     sources: tuple[Source, ...] = ()
+    model: str = ""
     siblings: tuple[str, ...] = ()
     id: str = field(default_factory=lambda: token_hex(6), compare=False)
 
@@ -130,7 +131,7 @@ def _turn(entry: object) -> Turn | None:
         return None
     pictures = tuple(filter(BASE64.fullmatch, _texts(entry.get("pictures"))))
     identity = _text(entry.get("id"))[:64] or token_hex(6)
-    texts = {name: _text(entry.get(name)) for name in ("note", "reasoning", "thought", "checked")}
+    texts = {name: _text(entry.get(name)) for name in ("note", "reasoning", "thought", "checked", "model")}
     return Turn(
         entry["role"],
         content,

@@ -10,7 +10,7 @@ from app.chat.conversations import Conversation, Turn, conversation_from, versio
 from app.chat.request import ChatRequest, chat_request
 from app.chat.service import ChatService, Reply
 from app.files import first_words
-from tabs.chat.bubbles import bubbles_of, note_of, turn_at, waiting, waiting_text, words_of
+from tabs.chat.bubbles import bubbles_of, note_of, turn_at, waiting, waiting_text
 from tabs.chat.documents import Documents, Replies, history_without_marks
 from tabs.chat.history import Answering, idle_view, told
 from tabs.chat.pictures import Album, View, check_sight, history_of, waiting_view
@@ -40,23 +40,30 @@ class Answerer:
         yield from self.send(visitor, event.value["text"], kept, album, *options)
 
     def retry(self, visitor: Visitor, event: gr.EventData, kept: object, album: Album, *options: Any) -> Iterator[View]:
-        """Answer the same question anew: the one chosen in the conversation, or the last."""
+        """Answer the same question anew, with the model that is chosen now: the one of this bubble, or the last."""
         before = conversation_from(kept)
-        place = turn_at(told(visitor, before.turns), _index(event))
+        place = turn_at(told(visitor, before.turns), _index(event)) or 0
         while place > 0 and before.turns[place].role != "user":
             place -= 1
         for asked in before.turns[place : place + 1]:
             answers = [turn for turn in before.turns[place + 1 : place + 2] if turn.role == "assistant"]
-            new = version_of(answers[0], "") if answers else Turn("assistant", "")
+            new = version_of(answers[0], "") if answers else None
             yield from self._answer(visitor, before, before.turns[:place], asked, album, options, new=new)
 
     def edit(self, visitor: Visitor, event: gr.EditData, kept: object, album: Album, *options: Any) -> Iterator[View]:
-        """Another version of an earlier question, about the same pictures; what followed stays with the old one."""
-        before = conversation_from(kept)
-        place = turn_at(told(visitor, before.turns), _index(event))
-        for old in before.turns[place : place + 1]:
-            asked = replace(version_of(old, words_of(str(event.value))), pictures=old.pictures)
+        """Another version of an earlier turn; what followed stays with the old one. A question is answered, about the
+        same pictures; an answer waits to be continued."""
+        before, words = conversation_from(kept), str(event.value)
+        place = turn_at(told(visitor, before.turns), _index(event))  # gradio tells of the small print, too
+        old = before.turns[place] if place is not None and before.turns else None
+        if old is None or (old.role == "assistant" and words in ("", old.content)):
+            yield {self.widgets.resume: gr.skip()}
+        elif old.role == "user":
+            asked = replace(version_of(old, words), pictures=old.pictures)
             yield from self._answer(visitor, before, before.turns[:place], asked, album, options)
+        else:
+            edited = replace(version_of(old, words), model=old.model, whole=False, note=visitor.text("chat.edited"))
+            yield idle_view(self.widgets, visitor, replace(before, turns=(*before.turns[:place], edited)))
 
     def go_on(self, visitor: Visitor, kept: object, album: Album, *options: Any) -> Iterator[View]:
         """Write on where the last answer was cut short."""
@@ -95,7 +102,9 @@ class Answerer:
                 widgets.resume: gr.update(visible=False),
                 **({} if not sent else waiting_view(widgets.pictures, replace(album, waiting=()))),
             }
-            answer = begun or new or Turn("assistant", "")
+            answer = replace(
+                begun or new or Turn("assistant", ""), model=request.model or self.service.registry.default_name
+            )
             start = answer.content
             for reply, added in self._replies(visitor, "" if begun else before.id, request):
                 if reply.text or reply.reasoning or reply.state == "done" or "sources" in added:

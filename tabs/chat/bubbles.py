@@ -1,9 +1,8 @@
-"""Convert turns of a conversation to the messages of gr.Chatbot and back."""
+"""Convert turns of a conversation to the messages of gr.Chatbot."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
-from html import escape, unescape
+from html import escape
 from typing import Any
 
 from app.chat.conversations import Turn
@@ -12,9 +11,6 @@ from tabs.shell.conversation import typed
 from tabs.shell.model_choice import speaks
 from tabs.shell.page import Visitor
 
-PICTURE = re.compile(r'<img class="chat-picture" alt="" src="data:image/jpeg;base64,([A-Za-z0-9+/]+={0,2})">')
-SHOWN = re.compile(rf"((?:{PICTURE.pattern})+)\n\n")  # what stands before the words of a question
-TYPED = re.compile(r'<div class="typed">(.*)</div>', re.DOTALL)
 CHINESE = re.compile(r"[\u3400-\u9fff]")
 NOTE = "\u2063"  # invisible; by it studio.js knows the notes and leaves them out of what is copied
 
@@ -24,22 +20,10 @@ def bubbles_of(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     return [bubble for turn in turns for bubble in _bubbles(turn)]
 
 
-def turn_at(turns: Sequence[Turn], bubble: int) -> int:
-    """Which turn the bubble with this number shows."""
-    owners = [place for place, turn in enumerate(turns) for _ in _bubbles(turn)]
+def turn_at(turns: Sequence[Turn], bubble: int) -> int | None:
+    """Which turn the bubble with this number shows: the last where there is no such bubble, none for small print."""
+    owners = [None if "metadata" in shown else place for place, turn in enumerate(turns) for shown in _bubbles(turn)]
     return owners[bubble] if 0 <= bubble < len(owners) else max(0, len(turns) - 1)
-
-
-def turns_of(bubbles: Sequence[Any]) -> list[Turn]:
-    """Turns from the chatbot's value; a bubble that only says «please wait» is none."""
-    turns: list[Turn] = []
-    for bubble in bubbles:
-        metadata = bubble.get("metadata") or {}
-        if not metadata.get("title"):
-            turns.append(Turn(bubble["role"], _text(bubble), pictures=_pictures(bubble)))
-        elif turns and metadata.get("status") == "done":
-            turns[-1] = replace(turns[-1], note=str(metadata["title"]).removeprefix(NOTE))
-    return turns
 
 
 def waiting(text: str) -> dict[str, Any]:
@@ -96,28 +80,6 @@ def _thinking(turn: Turn) -> str:
 def _titled(title: str, status: str) -> dict[str, Any]:
     """A bubble with a title only: shown as small print by the style sheet."""
     return {"role": "assistant", "content": "", "metadata": {"title": title, "status": status}}
-
-
-def _text(bubble: Any) -> str:
-    return words_of(_whole(bubble)) if bubble["role"] == "user" else _whole(bubble)
-
-
-def words_of(text: str) -> str:
-    """A question as it was typed, without the pictures that stand before it."""
-    shown = SHOWN.match(text)
-    words = text[shown.end() :] if shown else text
-    return unescape(found[1]) if (found := TYPED.fullmatch(words)) else words
-
-
-def _pictures(bubble: Any) -> tuple[str, ...]:
-    """The thumbnails that a question carries; a picture that an answer writes is only text."""
-    shown = SHOWN.match(_whole(bubble)) if bubble["role"] == "user" else None
-    return tuple(PICTURE.findall(shown[1])) if shown else ()
-
-
-def _whole(bubble: Any) -> str:
-    content = bubble["content"]
-    return content if isinstance(content, str) else "\n".join(str(part.get("text", "")) for part in content)
 
 
 def picture_tag(thumbnail: str) -> str:

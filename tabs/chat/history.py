@@ -99,7 +99,7 @@ def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation
         widgets.title: conversation.title,
         widgets.chatbot: bubbles_of(told(visitor, turns)),
         widgets.resume: gr.update(visible=unanswered or cut),
-        widgets.retry: gr.update(visible=unanswered),
+        widgets.retry: gr.update(visible=unanswered, value=visitor.text("chat.retry")),
         widgets.go_on: gr.update(visible=cut),
     }
 
@@ -124,12 +124,13 @@ def _versions(visitor: Visitor, turn: Turn) -> str:
         return ""
     place, count = turn.siblings.index(turn.id), len(turn.siblings)
     links = [
-        f'<a href="#version-{escape(turn.siblings[other])}" title="{visitor.text(key)}">{arrow}</a>'
+        f'<a href="#version-{escape(turn.siblings[other])}" title="{visitor.text(key)}"></a>'
         if 0 <= other < count
-        else f"<s>{arrow}</s>"
-        for other, key, arrow in ((place - 1, "chat.older", "‹"), (place + 1, "chat.newer", "›"))
+        else "<s></s>"
+        for other, key in ((place - 1, "chat.older"), (place + 1, "chat.newer"))
     ]
-    return f'<span class="versions">{links[0]} {place + 1} / {count} {links[1]}</span>'
+    kind = "versions asked" if turn.role == "user" else "versions"
+    return f'<span class="{kind}">{links[0]}{place + 1} / {count}{links[1]}</span> {escape(turn.model)}'
 
 
 def settings_view(registry: Registry, widgets: ChatWidgets, kept: dict[str, Any]) -> View:
@@ -149,15 +150,22 @@ def settings_view(registry: Registry, widgets: ChatWidgets, kept: dict[str, Any]
     return view
 
 
-def name_model(widgets: ChatWidgets, visitor: Visitor, model: str) -> View:
-    """The model's name over the conversation, a word about the packaged one, examples that it understands."""
+def name_model(widgets: ChatWidgets, visitor: Visitor, model: str, kept: object, answering: Answering | None) -> View:
+    """The model's name over the conversation, a word about the packaged one, examples that it understands; where
+    another one has given the last answer, the offer to answer again."""
     name = model if isinstance(model, str) else ""
     word = visitor.text("chat.small_model", model=name) if name.startswith(PACKAGED) else ""
-    return {
+    last = conversation_from(kept).turns[-1:]
+    view: View = {
         widgets.model_name: f"<span>{escape(name)}</span>",
         widgets.note: f"<p>{escape(word)}</p>" if word else "",
         widgets.chatbot: gr.update(examples=examples_for(name, visitor.language)),
     }
+    if answering is None and last and last[0].role == "assistant":
+        other = name not in ("", last[0].model)
+        view[widgets.resume] = gr.update(visible=other or not last[0].whole)
+        view[widgets.retry] = gr.update(visible=other, value=visitor.text("chat.retry_with", model=name))
+    return view
 
 
 def follow_model(

@@ -94,9 +94,10 @@ def _wire_conversations(
     store = f"(...values) => {{ {browser}.settings({json.dumps(list(options))}, values); }}"
     for option in options.values():
         option.change(None, list(options.values()), None, js=store, api_visibility="private")
-    model, named = widgets.options.model, [widgets.model_name, widgets.note, widgets.chatbot]
+    model = widgets.options.model
+    named = [widgets.model_name, widgets.note, widgets.chatbot, widgets.resume, widgets.retry]
     for changed in (model.change, page.remembered.change):
-        page.on(changed, partial(name_model, widgets), [model], named)
+        page.on(changed, partial(name_model, widgets), [model, widgets.kept, widgets.answering], named)
     sampling = [options[name] for name in DRAWN_RANGES]
     for changed in (model.change, page.remembered.change, widgets.settings_switch.click):
         follow = partial(follow_model, registry, widgets)

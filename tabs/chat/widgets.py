@@ -134,7 +134,7 @@ def _bar(page: Page) -> tuple[gr.Textbox, gr.HTML, gr.Button]:
 
 def _conversation(page: Page, registry: Registry, with_documents: bool) -> dict[str, Any]:
     chatbot = page.bind(
-        conversation_chatbot("chatbot", editable="user"),
+        conversation_chatbot("chatbot", editable="all"),
         label="chat.conversation",
         placeholder="chat.welcome",
         examples=lambda language: examples_for(registry.default_name, language),

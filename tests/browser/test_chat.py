@@ -5,7 +5,7 @@ import threading
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.models.interface import SamplingDefaults
+from app.models.interface import Part, SamplingDefaults
 from tests.browser.chat_page import answers, ask, box, notes, say, settled, versions
 from tests.conftest import OpenPage
 from tests.fakes import FakeModel, FakeRegistry
@@ -77,26 +77,64 @@ def test_a_turn_is_asked_again_changed_and_taken_back_and_every_version_stays(pa
     expect(answers(page)).to_have_text(["one a", "two c"])
     settled(page)
     assert [message["content"] for message in model.prompts[2][0]] == ["one", "one a", "two"]
-    expect(versions(page)).to_have_text(["‹ 2 / 2 ›"])
+    expect(versions(page)).to_have_text(["2 / 2"])
     chatbot.get_by_role("button", name="Edit").first.click()
     page.locator("#chatbot textarea").fill("three")
     chatbot.get_by_role("button", name="Submit").click()
     expect(answers(page)).to_have_text(["three d"])
     settled(page)
     assert [message["content"] for message in model.prompts[3][0]] == ["three"]
-    expect(versions(page)).to_have_text(["‹ 2 / 2 ›"])
+    expect(versions(page)).to_have_text(["2 / 2"])
     versions(page).get_by_role("link").press("Enter")
     expect(answers(page)).to_have_text(["one a", "two c"])
     versions(page).last.get_by_role("link").press("Enter")
     expect(answers(page)).to_have_text(["one a", "two b"])
     page.reload()
     expect(answers(page)).to_have_text(["one a", "two b"])
-    expect(versions(page)).to_have_text(["‹ 1 / 2 ›", "‹ 1 / 2 ›"])
+    expect(versions(page)).to_have_text(["1 / 2", "1 / 2"])
     chatbot.get_by_role("button", name="Undo").click()
     expect(box(page)).to_have_value("two")
     expect(answers(page)).to_have_text(["one a"])
     page.reload()
     expect(answers(page)).to_have_text(["one a"])
+
+
+def test_an_answer_is_edited_and_the_model_goes_on_from_there(page: Page, model: FakeModel) -> None:
+    model.script = lambda _: [Part("let me see", "reasoning"), "so **it** is"]
+    ask(page, "one")
+    settled(page)
+    say_more = page.locator("#chat-go-on")
+    page.locator("#chatbot .message-buttons-left").get_by_role("button", name="Edit").click()
+    edited = page.locator("#chatbot .edit-textarea:visible")
+    expect(edited).to_have_value("so **it** is")
+    edited.fill("it **was**")
+    page.locator("#chatbot").get_by_role("button", name="Submit").click()
+    expect(answers(page)).to_have_text("it was")
+    model.script = lambda _: ["long ago"]
+    say_more.click()
+    expect(answers(page)).to_have_text("it was long ago")
+    settled(page)
+    expect(say_more).to_be_hidden()
+    assert [message["content"] for message in model.prompts[1][0][:2]] == ["one", "it **was**"]
+    versions(page).get_by_role("link", name="Earlier version").click()
+    expect(answers(page).locator(".thinking")).to_have_count(1)
+    expect(answers(page).locator("p").last).to_have_text("so it is")
+
+
+def test_another_model_answers_anew(page: Page, registry: FakeRegistry) -> None:
+    registry.models["other"] = FakeModel("other", script=lambda _: ["I differ"])
+    say(page, "one")
+    choice = page.locator("#chat-settings").get_by_role("combobox", name="Model")
+    choice.fill("other")
+    choice.press("Enter")
+    page.get_by_role("button", name="Answer again with other").click()
+    expect(answers(page)).to_have_text("I differ")
+    settled(page)
+    expect(page.locator("#chat-retry")).to_be_hidden()
+    expect(notes(page)).to_contain_text("2 / 2 other · ")
+    versions(page).get_by_role("link").click()
+    expect(notes(page)).to_contain_text("1 / 2 tiny · ")
+    expect(answers(page)).to_have_text("You said: one")
 
 
 def test_an_example_is_a_question_and_rich_answers_run_and_fetch_nothing(page: Page, model: FakeModel) -> None:

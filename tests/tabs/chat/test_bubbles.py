@@ -6,30 +6,27 @@ import gradio as gr
 
 from app.chat.conversations import Turn
 from app.chat.service import Reply
-from tabs.chat.bubbles import bubbles_of, note_of, picture_tag, turns_of, waiting, waiting_text
+from tabs.chat.bubbles import bubbles_of, note_of, turn_at, waiting_text
 from tabs.shell.page import Visitor
 
 EN = Visitor("en", "li", "session")
 TURNS = [Turn("user", "hi"), Turn("assistant", "    indented\n  code", "3 tokens"), Turn("user", "<b>x</b>")]
 
 
-def through_gradio(bubbles: list[dict[str, Any]]) -> list[Any]:
-    chatbot = gr.Chatbot()
-    return list(chatbot.preprocess(chatbot.postprocess(bubbles)))
+def shown(bubbles: list[dict[str, Any]]) -> list[str]:
+    """What gradio's browser is sent."""
+    data = gr.Chatbot().postprocess(bubbles).model_dump()
+    return [message["content"][0]["text"] for message in data]
 
 
-def test_turns_and_notes_survive_the_chatbot() -> None:
-    assert turns_of(through_gradio(bubbles_of(TURNS))) == TURNS
+def test_an_answer_keeps_its_blanks_and_a_question_is_no_markup() -> None:
+    question, answer, _, marked = shown(bubbles_of(TURNS))
+    assert (question, answer) == ('<div class="typed">hi</div>', "    indented\n  code")
+    assert marked == '<div class="typed">&lt;b&gt;x&lt;/b&gt;</div>'
 
 
-def test_pictures_stand_before_the_words_and_come_back_with_them() -> None:
-    for words in ("What is this?", "    indented\n\n<b>x</b>", ""):
-        asked = [Turn("user", words, pictures=("aGk=", "eW8=")), Turn("assistant", picture_tag("aGk=") + "\n\nx")]
-        assert turns_of(through_gradio(bubbles_of(asked))) == asked
-
-
-def test_a_waiting_bubble_is_no_turn() -> None:
-    assert turns_of(through_gradio([*bubbles_of(TURNS[:1]), waiting("One moment")])) == TURNS[:1]
+def test_a_bubble_is_of_its_turn_and_small_print_of_none() -> None:
+    assert [turn_at(TURNS, place) for place in range(5)] == [0, 1, None, 2, 2]
 
 
 def test_what_is_waited_for() -> None:

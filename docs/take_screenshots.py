@@ -29,6 +29,7 @@ from app.web.server import launch
 
 FOLDER = Path(__file__).parent / "screenshots"
 DATA = ROOT / "data" / "screenshots"
+PORT = "7890"  # what a browser keeps belongs to an address
 BROWSER = DATA / "browser.json"  # what the browser keeps of the assistant's owner, who alone sees it
 TRAINED = {"tune", "finishing", "compare", "evaluate"}  # pictures of the assistant
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
@@ -155,23 +156,27 @@ def to_tab(page: Page, tab: str) -> None:
 
 
 def train(browser: Browser, address: str) -> None:
-    """A personal assistant, trained, finished and evaluated; what the browser keeps of its owner goes to BROWSER."""
-    page = opened(browser, address, Look("en"))
-    to_tab(page, "compare")
+    """A personal assistant, trained, finished and evaluated; whatever of it is there already is not done again."""
+    page = opened(browser, address, Look("en"), BROWSER if BROWSER.exists() else None)
     page.set_default_timeout(TRAINING_MS)
-    page.get_by_label("Whose assistant is it?").fill("Lin Xiaoyu")
-    page.locator("#tune-start").click()
+    page.context.storage_state(path=BROWSER, indexed_db=True)  # whose the assistant is
+    to_tab(page, "compare")
+    page.locator("#tune-status :is(.tune-state, p)").first.wait_for()
+    if not page.locator("#tune-runs input").input_value():
+        page.get_by_label("Whose assistant is it?").fill("Lin Xiaoyu")
+        page.locator("#tune-start").click()
     page.locator("#tune-status .finished").wait_for()
     page.locator("#compare-side-button").click()
     page.locator("#judge-again").wait_for()  # every checkpoint was judged
-    page.locator("#finish").click()
+    if not page.locator("#finished tbody tr").count():
+        page.locator("#finish").click()
     page.locator("#finished tbody tr").nth(3).wait_for()
     to_tab(page, "evaluate")
-    for name in ("Multiple choice, Chinese", "Short answers, Chinese"):
-        page.get_by_label(name).uncheck()
-    page.locator("#evaluate-start").click()
-    page.get_by_text("Done.").wait_for()
-    page.context.storage_state(path=BROWSER)
+    if not page.locator("#evaluate-table").is_visible():
+        for name in ("Multiple choice, Chinese", "Short answers, Chinese"):
+            page.get_by_label(name).uncheck()
+        page.locator("#evaluate-start").click()
+        page.get_by_text("Done.").wait_for()
     page.context.close()
 
 
@@ -199,14 +204,14 @@ def main() -> None:
     into.mkdir(parents=True, exist_ok=True)
     names = options.only.split(",") if options.only else list(STEPS)
     prepare_process("warning")
-    services = build_services(read_settings(["--data", str(DATA), "--port", "0", "--dtype", "float32"]))
+    services = build_services(read_settings(["--data", str(DATA), "--port", PORT, "--dtype", "float32"]))
     blocks = ui.build(services)
     address, _ = launch(blocks, services)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
         )
-        if not BROWSER.exists() and TRAINED & set(names):
+        if TRAINED & set(names):
             train(browser, address)
         take(browser, address, [one for one in (ALL if options.into else SHOWN) if one[0] in names], into)
         browser.close()

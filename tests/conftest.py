@@ -19,14 +19,23 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
 
-pytest_plugins = ["tests.real_server", "tests.sandbox_fixtures", "tests.training_fixtures"]
+pytest_plugins = ["tests.real_server", "tests.sandbox_fixtures", "tests.training_fixtures", "tests.story.page_fixtures"]
 
 Serve = Callable[..., str]
 OpenPage = Callable[..., "Page"]
 
 
 # What makes a test slow: it reads weights, starts a process or opens a browser.
-_SLOW_FIXTURES = {"packaged_folder", "chromium", "serve", "serve_module", "serve_session", "tiny_base", "server"}
+_SLOW_FIXTURES = {
+    "packaged_folder",
+    "chromium",
+    "serve",
+    "serve_module",
+    "serve_session",
+    "story_address",
+    "tiny_base",
+    "server",
+}
 _SLOW_PLACES = (
     "agent",
     "api/test_mcp_server",
@@ -52,6 +61,8 @@ _TOGETHER = {
     "browser/test_chat": "page",
     "browser/test_conversations": "page",
     "browser/test_access": "page",
+    "browser/test_story": "story",
+    "tabs/story": "story",
 }
 
 

@@ -40,6 +40,13 @@ def test_a_run_ends_in_a_table_that_stays(
     for cell in ("tiny", "Short answers, English", "5%", "1% – 24%", "20"):
         shown(table, cell).wait_for()
     assert page.get_by_text("What is the capital of France?").count() > 0
+    text = page.locator(".vega-embed svg text").first
+    text.wait_for(state="attached")
+    colours = []
+    for _ in range(2):
+        page.locator("#theme").click()
+        colours.append(text.evaluate("one => getComputedStyle(one).fill"))
+    assert colours == ["rgb(232, 232, 229)", "rgb(31, 31, 34)"], "a chart can be read after a change of the theme"
     page.reload()
     page.get_by_role("tab", name="Evaluate").click()
     shown(table, "5%").wait_for()

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
@@ -12,44 +11,16 @@ from docx import Document
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from app.story.illustrating import IllustrationService
-from app.story.picture_search import PictureEmbedder
-from app.story.service import StoryService
-from app.web import ui
-from tests.fakes import FakeModel, FakeRegistry, fake_services
-from tests.story import tiny_clip
-from tests.story.authors import inventive
+from tests.fakes import FakeModel
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("author")]
 COURSE = "请编写一个300字的小故事，描述你作为一个语言模型是如何被训练的。"
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="module")
-def registry() -> FakeRegistry:
-    return FakeRegistry()
-
-
-@pytest.fixture(autouse=True)
-def model(registry: FakeRegistry) -> FakeModel:
-    registry.reset(FakeModel("tiny", inventive()))
-    return registry.models["tiny"]
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> PictureEmbedder:
-    return PictureEmbedder(str(tiny_clip.save(tmp_path_factory.mktemp("clip") / "model")), "")
-
-
-@pytest.fixture(scope="module")
-def address(serve_module: Callable[..., str], registry: FakeRegistry, clip: PictureEmbedder) -> str:
-    illustration = IllustrationService(registry, lambda: nullcontext(clip))
-    return serve_module(ui.build(fake_services(registry, story=StoryService(registry), illustration=illustration)))
-
-
 @pytest.fixture
-def page(open_page: OpenPage, address: str) -> Page:
-    page = open_page(address)
+def page(open_page: OpenPage, story_address: str) -> Page:
+    page = open_page(story_address)
     page.get_by_role("tab", name="Story").click()
     return page
 
@@ -69,7 +40,9 @@ def write(page: Page, length: int = 120) -> list[str]:
 def test_a_story_is_written_worked_on_kept_and_saved(page: Page) -> None:
     first = write(page)
     expect(page.locator("#story-status")).to_contain_text("of 120")
+    expect(page.locator("#story-status")).to_contain_text("Click a paragraph")
     paragraphs(page).first.click()
+    expect(page.locator("#story-keep")).to_be_in_viewport()
     page.get_by_role("button", name="Rewrite").click()
     expect(paragraphs(page).first).not_to_have_text(first[0])
     page.locator("#story-undo").click()
@@ -95,31 +68,31 @@ def test_a_story_is_written_worked_on_kept_and_saved(page: Page) -> None:
     expect(paragraphs(page).first).to_have_text(first[0])
 
 
-def test_stop_keeps_what_is_there(page: Page, model: FakeModel) -> None:
-    model.gate = threading.Semaphore(40)
+def test_stop_keeps_what_is_there(page: Page, author: FakeModel) -> None:
+    author.gate = threading.Semaphore(40)
     page.locator("#story-premise textarea").fill("A lamp in the fog")
     page.locator("#story-write").click()
     expect(page.locator("#story-paper p")).to_be_visible()
     page.locator("#story-stop").click()
     expect(page.locator("#story-write")).to_be_visible()
     expect(page.locator("#story-status")).to_contain_text("stopped")
-    assert model.generations[0].cancelled.wait(30)
+    assert author.generations[0].cancelled.wait(30)
     expect(paragraphs(page)).to_have_count(1)
     page.reload()
     page.get_by_role("tab", name="Story").click()
     expect(paragraphs(page)).to_have_count(1)
 
 
-def test_a_draft_of_the_bible_is_stopped_and_keeps_what_is_there(page: Page, model: FakeModel) -> None:
-    model.script = lambda _: ["Synopsis: A lamp burns.\n", "Characters:\n", "Mara: the keeper\n", *["and on "] * 500]
-    model.gate = threading.Semaphore(2)
+def test_a_draft_of_the_bible_is_stopped_and_keeps_what_is_there(page: Page, author: FakeModel) -> None:
+    author.script = lambda _: ["Synopsis: A lamp burns.\n", "Characters:\n", "Mara: the keeper\n", *["and on "] * 500]
+    author.gate = threading.Semaphore(2)
     page.locator("#story-premise textarea").fill("A lamp in the fog")
     page.locator("#story-draft-bible").click()
     expect(page.locator("#story-synopsis textarea")).to_have_value("A lamp burns.")
     expect(page.locator("#story-draft-bible")).to_be_hidden()
     page.locator("#story-stop-bible").click()
     expect(page.locator("#story-draft-bible")).to_be_visible()
-    assert model.generations[0].cancelled.wait(5)
+    assert author.generations[0].cancelled.wait(5)
     expect(page.locator("#story-budget")).to_contain_text("4 of 512 tokens")  # it was kept, and the model is loaded
     page.reload()
     page.get_by_role("tab", name="Story").click()
@@ -133,14 +106,14 @@ def test_a_draft_that_is_refused_can_be_asked_for_again(page: Page) -> None:
     expect(page.locator("#story-stop-outline")).to_be_hidden()
 
 
-def test_the_bible_costs_tokens_and_knows_its_names(page: Page, model: FakeModel) -> None:
-    model.script = lambda _: ["Mara met Maara near the red lamp by the sea that night. Then Boris came along too."]
+def test_the_bible_costs_tokens_and_knows_its_names(page: Page, author: FakeModel) -> None:
+    author.script = lambda _: ["Mara met Maara near the red lamp by the sea that night. Then Boris came along too."]
     page.locator("#story-characters textarea").fill("Mara: the keeper")
     page.locator("#story-characters textarea").blur()
     expect(page.locator("#story-budget")).to_contain_text("of 1024 tokens")
     write(page, 50)
     expect(page.locator("#story-warnings")).to_contain_text("Maara (1): is it Mara?")
-    assert "Mara: the keeper" in model.prompts[0][0][0]["content"]
+    assert "Mara: the keeper" in author.prompts[0][0][0]["content"]
 
 
 def test_a_refusal_is_a_sentence(page: Page) -> None:
@@ -149,8 +122,8 @@ def test_a_refusal_is_a_sentence(page: Page) -> None:
     expect(page.locator("#story-write")).to_be_visible()
 
 
-def test_an_example_becomes_the_premise_and_a_phone_shows_it_all(open_page: OpenPage, address: str) -> None:
-    page = open_page(address, locale="zh-CN", width=390, height=844)
+def test_an_example_becomes_the_premise_and_a_phone_shows_it_all(open_page: OpenPage, story_address: str) -> None:
+    page = open_page(story_address, locale="zh-CN", width=390, height=844)
     page.get_by_role("tab", name="故事").click()
     page.locator("#story-empty button").first.click()
     expect(page.locator("#story-premise textarea")).to_have_value(

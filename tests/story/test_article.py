@@ -196,10 +196,12 @@ def test_what_is_missing_is_said_in_a_sentence(service: IllustrationService, tmp
     with pytest.raises(NothingWritten):
         list(service.illustrate("me", "t", ()))
     account = ModelRegistry(Placement("cpu", "auto", None, 2000, tmp_path), "smollm2-135m")
-    far = IllustrationService(FakeRegistry(FakeModel("tiny")), held_by(account.hold, "./no/such/model", "", "cpu"))
+    model = FakeModel("tiny")
+    far = IllustrationService(FakeRegistry(model), held_by(account.hold, "./no/such/model", "", "cpu"))
     far.add("me", album(tmp_path))
     with pytest.raises(NoPictureModel, match="--picture-model"):
         list(far.illustrate("me", "t", TEXT))
+    assert not model.prompts  # it is said before any caption is written
 
 
 def test_the_closest_pair_is_given_away_first() -> None:

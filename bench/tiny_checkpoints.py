@@ -37,6 +37,11 @@ SIZES: dict[str, Any] = {
 }
 
 
+# Blocks that share their weights need another to share them with.
+SHARED: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    **dict.fromkeys(("layer_types", "layers_block_type"), ["linear_attention", "hybrid"] * 2),
+}
 # What some architectures need beside, so that two layers are enough and their kinds are all there.
 FURTHER: dict[str, dict[str, Any]] = {
     "bamba": {"mamba_n_heads": 16, "mamba_d_head": 8, "attn_layer_indices": [1]},
@@ -63,6 +68,13 @@ FURTHER: dict[str, dict[str, Any]] = {
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "mamba2": {"num_heads": 8},
+    "dots3_note_text": {
+        "head_dim": 24,
+        **dict.fromkeys(("num_attention_heads", "num_key_value_heads"), 4),
+        **{"index_topk": 16, "index_head_dim": 16, "index_n_heads": 2, "shared_experts_intermediate_size": 32},
+        **{"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 16, "swa_kv_lora_rank": 16},
+        **{"swa_head_dim": 24, "swa_qk_nope_head_dim": 16, "swa_v_head_dim": 16},
+    },
     "ministral": {"head_dim": 16},
     "modernbert-decoder": {"pad_token_id": 0, "bos_token_id": 0},
     "qwen4_exp_text": {
@@ -74,7 +86,9 @@ FURTHER: dict[str, dict[str, Any]] = {
         "ngram_vocab_size_base": 64,
     },
     "recurrent_gemma": {"num_hidden_layers": 3},
-    "zamba": {"mamba_dt_rank": 4},
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128},  # its states are as wide as such a model's alone
+    "zamba": SHARED | {"mamba_dt_rank": 4},
+    "zamba2": SHARED,
     "zaya": {"num_experts_per_tok": 1},
 }
 
@@ -105,7 +119,7 @@ def tiny_config(kind: str, vocabulary: int, **more: Any) -> Any:
     cls = CONFIG_MAPPING[kind]
     usual = cls()
     small = {name: size for name, size in SIZES.items() if _has(usual, name)}
-    if hasattr(usual, "num_key_value_heads"):
+    if "num_key_value_heads" in small or getattr(type(usual), "num_key_value_heads", 0) is None:
         heads = "num_attention_heads" if "kv_lora_rank" in small else "num_key_value_heads"
         small["num_key_value_heads"] = SIZES[heads]
     if "qk_rope_head_dim" in small and "head_dim" in small:  # the head that positions turn

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from app.errors import Language
-from app.models.interface import ChatModel, Sampling, SamplingDefaults
+from app.models.interface import ChatModel, Sampling
 from app.models.waiting import polled
 from app.story.length import CLOSERS, ENDINGS, split_sentences
 from app.story.prompts import caption_messages
@@ -22,7 +22,7 @@ PHRASE = re.compile(  # no dot or comma within a number
 def captions_for(model: ChatModel, paragraph: str, visitor: str) -> Iterator[str]:
     """The caption as it grows; at last one that can stand, the paragraph's first sentence if the model gave none."""
     language: Language = language_of(paragraph) or "en"
-    sampling = Sampling(SamplingDefaults.temperature, max_new_tokens=MOST_TOKENS, seed=0)
+    sampling = Sampling(max_new_tokens=MOST_TOKENS, seed=0)
     generation = model.stream(caption_messages(language, paragraph), sampling, visitor=visitor)
     said = ""
     with closing(polled(generation)) as pieces:

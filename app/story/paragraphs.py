@@ -13,7 +13,6 @@ from app.story.prompts import Moment, brief, last_sentences, paragraph_messages,
 from app.story.repetition import Memory, units
 from app.story.request import StoryRequest
 from app.story.steering import Writer
-from app.story.telling import TOP_P
 
 Action = Literal["rewrite", "lengthen", "shorten", "continue"]
 ACTIONS: tuple[Action, ...] = ("rewrite", "lengthen", "shorten", "continue")
@@ -63,7 +62,7 @@ class Reworking:
 
     def _writer(self, old: str) -> Writer:
         wanted = max(SHORTEST, round(SIZES[self.action] * count(old, self.request.language)))
-        sampling = Sampling(temperature=self.request.temperature, top_p=TOP_P, seed=self.request.seed)
+        sampling = Sampling(temperature=self.request.temperature, seed=self.request.seed)
         return Writer(
             self.model,
             sampling,

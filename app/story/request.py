@@ -11,7 +11,7 @@ from app.story.outline import Chapter
 
 SHORTEST, LONGEST, USUAL = 50, 20_000, 300
 MOST_CHARACTERS = 20_000  # of a premise; refused before a tokenizer spends time on it
-TEMPERATURE = 0.8
+TEMPERATURE = 0.8  # whatever the checkpoint's own: a story is to vary
 HAN = re.compile(r"[\u3400-\u9fff]")
 OTHER_SCRIPT = re.compile(r"[\u0370-\u1fff\u3040-\u30ff\u3130-\u318f\ua000-\uabff\uac00-\ud7ff\ufb1d-\ufefc]")
 ACCENTED = re.compile(r"[à-öø-ÿœßñ]", re.IGNORECASE)

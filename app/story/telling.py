@@ -15,7 +15,6 @@ from app.story.repetition import Memory
 from app.story.request import StoryRequest
 from app.story.steering import Writer
 
-TOP_P = 0.95
 INSTRUCTIONS = ("rules", "first", "on", "end", "chapter_end", "far", "last")  # small models say them back
 FEW = 2  # sentences of the old text for a model that goes round in circles
 
@@ -93,7 +92,7 @@ class StoryWriter:
             begins = not moment.text
             return story_messages(self.request, self._opening, moment, self._tail(so_far, moment), chapter, begins)
 
-        sampling = Sampling(temperature=self.request.temperature, top_p=TOP_P, seed=self.request.seed)
+        sampling = Sampling(temperature=self.request.temperature, seed=self.request.seed)
         return Writer(
             self.model,
             sampling,

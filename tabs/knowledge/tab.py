@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.knowledge.answer.answering import Question
+from app.knowledge.answer.answering import CITED_TEMPERATURE, Question
 from app.knowledge.answer.plain_answer import marked_text, plain_passage
 from app.knowledge.service import SAMPLES, KnowledgeService
-from app.models.interface import Message, Registry, SamplingDefaults
+from app.models.interface import Message, Registry
 from tabs.knowledge.collections import CollectionsPanel
 from tabs.knowledge.talk import sampling_of, wire_talk
 from tabs.knowledge.widgets import draw
@@ -65,7 +65,7 @@ def ask(
     model: str | None = None,
     use_documents: bool = True,
     k: int = 5,
-    temperature: float = SamplingDefaults.temperature,
+    temperature: float = CITED_TEMPERATURE,
     seed: int | None = None,
 ) -> Iterator[list[Any]]:
     """Answer from a collection; each value is the answer so far, its passages as `/search` gives them, and its checks:

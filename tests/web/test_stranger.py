@@ -55,6 +55,10 @@ CLOSED = [
     *("/gradio_api/deep_link?session_hash=a", "/gradio_api/vibe-code/", "/gradio_api/dev/reload", "/metrics"),
     *("/gradio_api/proxy=http://127.0.0.1/", "/gradio_api/stream/a/b/1/playlist.m3u8"),
 ]
+VALUES: list[Any] = [
+    *(None, {"path": "/etc/passwd"}, float("nan"), float("-inf"), -1, 10**40),
+    *("x" * 100_000, [[[None, {"a": [-1]}]]]),
+]
 PATHS = ("Traceback", str(ROOT), "site-packages", 'File "')
 Public = tuple[str, Services, gr.Blocks]
 
@@ -115,7 +119,7 @@ def test_every_route_answers_odd_paths_and_bodies(public: Public, method: str) -
                 assert not any(mark in told for mark in PATHS), (path, told)
 
 
-@pytest.mark.parametrize("odd", [None, {"path": "/etc/passwd"}], ids=repr)
+@pytest.mark.parametrize("odd", VALUES, ids=lambda odd: repr(odd)[:20])
 def test_every_event_answers_a_stranger_by_its_number(address: str, odd: Any) -> None:
     """An odd value in place of all inputs: whatever comes of it is told in a sentence, and nothing shows a path."""
     with httpx.Client(base_url=address, timeout=60) as client:
@@ -123,12 +127,34 @@ def test_every_event_answers_a_stranger_by_its_number(address: str, odd: Any) ->
         asked = [function for function in functions if function["backend_fn"]]
         assert len(asked) > 100
         for function in asked:
-            body = {"data": [odd] * len(function["inputs"]), "fn_index": function["id"], "session_hash": "server:it"}
-            answer = client.post(f"/gradio_api/run/{function['api_name']}", json=body)
-            assert answer.status_code < 500, (function["api_name"], answer.text)
-            told = answer.json()
-            assert "data" in told if answer.status_code == 200 else told["error"], (function["api_name"], answer.text)
-            assert not any(mark in answer.text for mark in PATHS), function["api_name"]
+            told_plainly(client, function["api_name"], [odd] * len(function["inputs"]), fn_index=function["id"])
+
+
+@pytest.mark.parametrize("odd", VALUES[2:], ids=lambda odd: repr(odd)[:20])
+def test_every_endpoint_answers_odd_values_in_one_place(address: str, odd: Any) -> None:
+    """As above by name, the other inputs being right, so that each is looked at."""
+    right = {"string": "x", "number": 1, "integer": 1, "boolean": True, "array": []}
+    with httpx.Client(base_url=address, timeout=60) as client:
+        endpoints = client.get("/gradio_api/info").json()["named_endpoints"]
+        assert {"/chat", "/ask", "/search", "/story"} <= set(endpoints)
+        for name, about in endpoints.items():
+            usual = [
+                one["parameter_default"] if one["parameter_has_default"] else right.get(one["type"].get("type"))
+                for one in about["parameters"]
+            ]
+            for place in range(len(usual)):
+                told_plainly(client, name.strip("/"), [*usual[:place], odd, *usual[place + 1 :]])
+
+
+def told_plainly(client: httpx.Client, name: str, data: list[Any], **more: Any) -> None:
+    """An answer, or a sentence: no internal error, no traceback, no path."""
+    content = json.dumps({"data": data, "session_hash": "server:it", **more})  # with NaN, which is no JSON
+    headers = {"content-type": "application/json", "accept-language": "en"}
+    answer = client.post(f"/gradio_api/run/{name}", content=content, headers=headers)
+    assert answer.status_code < 500, (name, str(data)[:200], answer.text)
+    told = answer.json()
+    assert "data" in told if answer.status_code == 200 else told["error"], (name, answer.text)
+    assert not any(mark in answer.text for mark in (*PATHS, "internal error")), (name, str(data)[:200], answer.text)
 
 
 def test_the_page_is_compressed_for_who_asks_and_event_streams_never(address: str) -> None:

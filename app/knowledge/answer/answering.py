@@ -23,10 +23,11 @@ from app.knowledge.answer.verdicts import Verdict, judge
 from app.knowledge.retrieve.refusal import is_chinese
 from app.knowledge.retrieve.retrieval import Hit, Searcher
 from app.knowledge.retrieve.segmenting import content_words
-from app.models.interface import Message, Registry, Sampling, SamplingDefaults
+from app.models.interface import Message, Registry, Sampling
 from app.models.waiting import while_loading
 
 LONGEST_ANSWER = 400  # tokens
+CITED_TEMPERATURE = 0.2  # whatever the checkpoint's own: an answer is to repeat what the documents say
 FEW_WORDS = 2  # content words below which a question cannot stand alone
 POINTS_BACK = re.compile(
     r"\b(?:it|its|they|them|their|this|that|these|those|he|him|his|she|her|there|one|ones|else|then|so|also)\b"
@@ -46,9 +47,7 @@ class Question:
     compare: bool = False
     k: int = 5
     files: Sequence[int] | None = None
-    sampling: Sampling = field(
-        default_factory=lambda: Sampling(SamplingDefaults.temperature, max_new_tokens=LONGEST_ANSWER)
-    )
+    sampling: Sampling = field(default_factory=lambda: Sampling(CITED_TEMPERATURE, max_new_tokens=LONGEST_ANSWER))
     visitor: str = ""
 
 

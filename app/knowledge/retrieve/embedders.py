@@ -1,20 +1,56 @@
 """Embedding models and rerankers: packaged multilingual-e5-small at 4 bits, others by sentence-transformers."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from app.errors import ModelError, NotAModel
+from app.errors import ModelError
 
+log = logging.getLogger(__name__)
 PACKAGED = "multilingual-e5-small-4bit"
 UNKNOWN_MIB = 500  # multilingual-e5-small in float32, the usual choice
 LONGEST_READ = 2000  # characters the packaged embedder reads of a text; its window of 512 tokens is full before
 Vectors = NDArray[np.float32]
+
+
+class CannotEmbed(ModelError):
+    zh = "嵌入模型 {name} 无法加载（详情见服务器日志）。请填写 sentence-transformers 模型的名称，或改用 {packaged}。"
+    en = (
+        "The embedding model {name} cannot be loaded; the server's log says why."
+        " Name a repository or folder of a sentence-transformers model, or use {packaged}."
+    )
+
+
+class CannotRerank(ModelError):
+    zh = "重排模型 {name} 无法加载（详情见服务器日志）。请填写 sentence-transformers 交叉编码器的名称，或留空。"
+    en = (
+        "The reranker {name} cannot be loaded; the server's log says why. Name a repository or folder of a"
+        " sentence-transformers cross-encoder, or none."
+    )
+
+
+class PackagedEmbedderMissing(ModelError):
+    zh = "自带的嵌入模型 {name} 无法加载（详情见服务器日志）。请运行 make run 重新安装。"
+    en = "The packaged embedding model {name} cannot be loaded; the server's log says why. Run `make run` again."
+
+
+@contextmanager
+def _told_as(kind: type[ModelError], name: str) -> Iterator[None]:
+    """What a library says of a model that it cannot load goes to the log: it is English and may show the disk."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # libraries raise of every kind for what others have written
+        log.warning("%s could not be loaded", name, exc_info=True)
+        raise kind(name=name, packaged=PACKAGED) from error
 
 
 class Embedder(Protocol):
@@ -72,10 +108,8 @@ class SentenceTransformerEmbedder:
     def __init__(self, name: str, device: str | None = None) -> None:
         from sentence_transformers import SentenceTransformer
 
-        try:
+        with _told_as(CannotEmbed, name):
             self._model: Any = SentenceTransformer(name, device=device)
-        except (OSError, ValueError) as error:
-            raise NotAModel(name=name, reason=str(error).splitlines()[0]) from error
         self.name = name
         self.dimensions = int(self._model.get_embedding_dimension() or 0)
         self.mib = weights_mib(self._model)
@@ -101,10 +135,8 @@ class CrossEncoderReranker:
     def __init__(self, name: str, device: str | None = None) -> None:
         from sentence_transformers import CrossEncoder
 
-        try:
+        with _told_as(CannotRerank, name):
             self._model: Any = CrossEncoder(name, device=device)
-        except (OSError, ValueError) as error:
-            raise NotAModel(name=name, reason=str(error).splitlines()[0]) from error
         self.mib = weights_mib(self._model.model)
 
     def scores(self, question: str, passages: Sequence[str]) -> list[float]:
@@ -120,10 +152,8 @@ def weights_mib(module: Any) -> int:
 def load_embedder(name: str, device: str | None = None) -> Embedder:
     """The embedder of this name; raises ModelError where it cannot be had."""
     if name == PACKAGED:
-        try:
+        with _told_as(PackagedEmbedderMissing, name):
             return PackagedEmbedder()
-        except (ImportError, OSError, RuntimeError) as error:
-            raise ModelError(name=name, reason=str(error)) from error
     return SentenceTransformerEmbedder(name, device)
 
 

@@ -18,7 +18,7 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 from app.models.engine.batch_manager import BatchManager
 from app.models.engine.sampler import RequestSampling
 from app.models.interface import Sampling
-from app.models.loading.errors import CannotAnswer, NotAChatModel, WeightsAreNotNumbers, first_line
+from app.models.loading.errors import CannotAnswer, ReadsAhead, WeightsAreNotNumbers, first_line
 
 log = logging.getLogger(__name__)
 STEPS = 4  # decoding steps
@@ -52,18 +52,18 @@ class FixedTokens(RequestSampling):
 
 
 def check_plain(model: Any, name: str) -> None:
-    """That one pass gives numbers, and reads no token before its turn. Raises WeightsAreNotNumbers, NotAChatModel,
+    """That one pass gives numbers, and reads no token before its turn. Raises WeightsAreNotNumbers, ReadsAhead,
     CannotAnswer."""
     tokens = _tokens(model, NEIGHBOUR, 1)
     try:
         alone, padded = _plain(model, tokens), _plain(model, tokens + _tokens(model, PADDING, 2))[: len(tokens)]
     except Exception as error:  # whatever an architecture raises
         log.warning("%s cannot answer", name, exc_info=True)
-        raise CannotAnswer(name=name, reason=first_line(error)) from error
+        raise CannotAnswer(name=name, kind=type(model).__name__) from error
     if not bool(torch.isfinite(alone).all()):
         raise WeightsAreNotNumbers(name=name)
     if _gap(padded, alone) > 2 * EXPLAINED[torch.bfloat16]:
-        raise NotAChatModel(name=name, kind=type(model).__name__)
+        raise ReadsAhead(name=name, kind=type(model).__name__)
 
 
 def check_generate(model: Any, name: str) -> None:
@@ -76,7 +76,7 @@ def check_generate(model: Any, name: str) -> None:
             )
     except Exception as error:  # as above
         log.warning("%s cannot answer", name, exc_info=True)
-        raise CannotAnswer(name=name, reason=first_line(error)) from error
+        raise CannotAnswer(name=name, kind=type(model).__name__) from error
 
 
 def batch_fault(manager: BatchManager, reader: Any, page_size: int) -> str:

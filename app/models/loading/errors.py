@@ -16,6 +16,14 @@ class NotAChatModel(NotAModel):
     en = "{name} ({kind}) is no language model that goes on with a text, so it cannot chat. Choose a chat model."
 
 
+class ReadsAhead(NotAChatModel):
+    zh = "{name}（{kind}）读一个词时会用到后面的词，不能逐词续写，因此不能用来对话。请选择一个对话模型。"
+    en = (
+        "{name} ({kind}) reads each word by those that follow it, so it cannot go on with a text word by word."
+        " Choose a chat model."
+    )
+
+
 class UnusableConfig(NotAModel):
     zh = "模型 {name} 的 config.json 里有本程序不认识的值（详情见服务器日志）。请换一个模型或版本。"
     en = "The config.json of the model {name} has values that are not known here: {reason}. Choose another version."
@@ -60,8 +68,11 @@ class TokenizerDoesNotMatch(NotAModel):
 
 
 class CannotAnswer(NotAModel):
-    zh = "模型 {name} 加载后无法生成回答（详情见服务器日志）。请换一个模型或版本。"
-    en = "The model {name} was loaded but cannot answer ({reason}). Choose another model or version."
+    zh = "模型 {name} 已加载，但当前的 transformers 无法用其结构 {kind} 回答（详情见服务器日志）。请换一个模型或版本。"
+    en = (
+        "The model {name} was loaded, but the installed transformers cannot answer with its architecture {kind};"
+        " the server's log says why. Choose another model or version."
+    )
 
 
 def first_line(error: BaseException) -> str:

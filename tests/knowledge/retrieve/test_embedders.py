@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.errors import NotAModel
-from app.knowledge.retrieve.embedders import PACKAGED, held_by, load_embedder
+from app.knowledge.retrieve.embedders import PACKAGED, CannotEmbed, held_by, load_embedder
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 
@@ -21,8 +20,9 @@ def test_the_packaged_embedder_knows_both_languages() -> None:
 
 
 def test_a_name_that_is_no_model_says_so() -> None:
-    with pytest.raises(NotAModel, match="nowhere"):
+    with pytest.raises(CannotEmbed, match="nowhere") as refused:
         load_embedder("./nowhere/at-all")
+    assert "无法加载" in refused.value.text("zh") and PACKAGED in refused.value.text("zh")
 
 
 def test_the_registry_holds_it_once_on_its_account(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.errors import NotAModel
-from app.knowledge.retrieve.embedders import reranker_held_by
+from app.knowledge.retrieve.embedders import CannotRerank, reranker_held_by
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 from tests.knowledge.conftest import ANN, Start, run
@@ -67,6 +66,6 @@ def test_its_order_is_the_order_of_the_hits(
 
 
 def test_a_name_that_is_no_reranker_says_so(registry: ModelRegistry) -> None:
-    with pytest.raises(NotAModel, match="nowhere"), reranker_held_by(registry.hold, "./nowhere/at-all")():
+    with pytest.raises(CannotRerank, match="nowhere"), reranker_held_by(registry.hold, "./nowhere/at-all")():
         pass
     registry.close()

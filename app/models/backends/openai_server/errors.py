@@ -46,6 +46,14 @@ class RequestRefused(RemoteError):
     en = "The engine {name} refused this request: {reason}"
 
 
+class NoAnswerBehindReasoning(RemoteError):
+    zh = "模型 {name} 思考了约 {tokens} 个 token 仍未开始回答，已停止。请换个问法、加大回答长度，或换一个模型。"
+    en = (
+        "The model {name} has reasoned for about {tokens} tokens without beginning to answer and was stopped."
+        " Ask in another way, allow a longer answer, or choose another model."
+    )
+
+
 class NoWeightsHere(ModelError):
     zh = "模型 {name} 运行在别的机器上，这里没有它的权重，不能训练或检查。请选择在本机运行的模型。"
     en = (

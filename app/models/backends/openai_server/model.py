@@ -1,17 +1,19 @@
 """ChatModel over OpenAI's chat completions API; cancelling closes the connection."""
 
 import json
-import re
 import weakref
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.errors import PromptTooLong
 from app.models.backends.openai_server.engine import Call, RemoteEngine
+from app.models.backends.openai_server.errors import NoAnswerBehindReasoning
 from app.models.backends.openai_server.replica import Chunk
+from app.models.backends.openai_server.token_estimate import estimate, tokens_in
 from app.models.engine.prompt import fit_turns, refuse_pictures
-from app.models.engine.reasoning import AnswerSplitter
+from app.models.engine.reasoning import THINK, AnswerSplitter
+from app.models.engine.reasoning_budget import reasoning_room
 from app.models.interface import (
     FinishReason,
     Message,
@@ -23,11 +25,8 @@ from app.models.interface import (
 )
 from app.pictures import data_url
 
-# For servers without a tokenizer route: about what the usual vocabularies make of Chinese and of other text.
-WIDE = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
-TOKENS_PER_WIDE, TOKENS_PER_OTHER, TOKENS_PER_TURN = 0.75, 0.28, 5
-TOKENS_PER_PICTURE = 1024  # between a few hundred and a few thousand, by engine and size
 MARGIN = 1.3  # an estimate may be that much too low
+EMPTY_REASONING = 16  # tokens that a model may write between its marks although it was told not to reason
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,21 @@ class RemoteModel:
         if not self.is_multimodal:
             refuse_pictures(self.name, messages)
         prompt, dropped = self._fit(messages, sampling.max_new_tokens, drop_oldest)
-        room = self.context_tokens - prompt.tokens if self.engine.reported_context else sampling.max_new_tokens
-        body = request_body(self.remote_name, prompt.messages, sampling, max(1, min(sampling.max_new_tokens, room)))
-        return RemoteGeneration(self.engine, Call(body), prompt.tokens, dropped, AnswerSplitter(stop=sampling.stop))
+        room = self.context_tokens - prompt.tokens
+        answer = sampling.max_new_tokens
+        if self.engine.reported_context:
+            answer = max(1, min(answer, room))
+        body = request_body(self.remote_name, prompt.messages, sampling, answer)
+        splitter = AnswerSplitter(stop=sampling.stop)
+        if sampling.thinking is False:
+            return RemoteGeneration(self.engine, Call(body), prompt.tokens, dropped, splitter)
+        # No field for a budget is known to all servers: its reasoning is counted here, and where the budget is spent
+        # the model is asked again, to answer at once.
+        budget = reasoning_room(sampling.max_reasoning_tokens, answer, room)
+        at_once = request_body(self.remote_name, prompt.messages, replace(sampling, thinking=False), answer)
+        limit = ReasoningLimit(budget, Call(at_once))
+        call = Call(body | {"max_tokens": answer + budget})
+        return RemoteGeneration(self.engine, call, prompt.tokens, dropped, splitter, answer, limit)
 
     def _fit(self, messages: Sequence[Message], answer: int, drop_oldest: bool) -> tuple[Measured, int]:
         """A prompt that surely fits is not counted; one that may not is judged by the server unless turns may go."""
@@ -94,10 +105,19 @@ class RemoteModel:
         return Measured(tuple(messages), self.count_tokens(messages))
 
 
+@dataclass(frozen=True)
+class ReasoningLimit:
+    """After `budget` tokens of reasoning the server is asked `at_once` instead, where there is such a call."""
+
+    budget: int
+    at_once: Call | None
+
+
 class RemoteGeneration:
     """See `interface.Generation`. Counts are estimates until the server reports its own.
 
-    `longest_answer` in tokens, without its reasoning; 0 where the server counts them itself.
+    `longest_answer` in tokens, without its reasoning; 0 where the server counts them itself. `limit` is for servers
+    that keep no budget of reasoning.
     """
 
     def __init__(
@@ -108,6 +128,7 @@ class RemoteGeneration:
         dropped: int,
         splitter: AnswerSplitter,
         longest_answer: int = 0,
+        limit: ReasoningLimit | None = None,
     ) -> None:
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
@@ -116,12 +137,17 @@ class RemoteGeneration:
         self.finish_reason: FinishReason | None = None
         self._engine, self._call = engine, call
         self._splitter = splitter
-        self._longest_answer = longest_answer
+        self._longest_answer, self._limit = longest_answer, limit
+        self._earlier_tokens = 0  # of the reasoning that was cut
         self._parts = self._read(self._splitter)
         self._pieces = answer_pieces(self._parts)
-        engine.begin(call)
+        self._begin(call)
+
+    def _begin(self, call: Call) -> None:
+        self._call = call
+        self._engine.begin(call)
         # the engine knows only the call, so that an answer which nobody holds any more ends its request
-        weakref.finalize(self, engine.end, call).atexit = False
+        weakref.finalize(self, self._engine.end, call).atexit = False
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -154,6 +180,8 @@ class RemoteGeneration:
                     return
                 if event is None:
                     self._finish(text, finish)
+                    if self.finish_reason == "length" and text.in_reasoning:
+                        raise self._no_answer()
                     if self.finish_reason != "cancelled":
                         yield from text.finish()
                     return
@@ -165,15 +193,31 @@ class RemoteGeneration:
                     parts += text.finish()
                     self.finish_reason = "length"
                 yield from parts
+                if self._limit and text.in_reasoning and self.reasoning_tokens > self._limit.budget:
+                    yield from self._answer_at_once(self._limit, text)
         finally:
             if self.finish_reason is None:
                 self.finish_reason = "cancelled"
             self._engine.end(self._call)
 
+    def _answer_at_once(self, limit: ReasoningLimit, text: AnswerSplitter) -> list[Part]:
+        """The budget is spent: the same asked again without reasoning. Raises NoAnswerBehindReasoning the next time."""
+        self._engine.end(self._call)
+        if limit.at_once is None:
+            raise self._no_answer()
+        self._limit = ReasoningLimit(self.reasoning_tokens + EMPTY_REASONING, None)
+        self._earlier_tokens = self.completion_tokens
+        self._begin(limit.at_once)
+        return text.push(THINK.closing)
+
+    def _no_answer(self) -> NoAnswerBehindReasoning:
+        return NoAnswerBehindReasoning(name=self._engine.address.name, reason="", tokens=self.reasoning_tokens)
+
     def _take(self, chunk: Chunk, text: AnswerSplitter) -> list[Part]:
         self.prompt_tokens = chunk.prompt_tokens or self.prompt_tokens
         before, was_in_reasoning = self.completion_tokens, text.in_reasoning
-        self.completion_tokens = chunk.completion_tokens or before + bool(chunk.text)
+        told = chunk.completion_tokens and self._earlier_tokens + chunk.completion_tokens
+        self.completion_tokens = told or before + (tokens_in(chunk.text) if self._limit else bool(chunk.text))
         parts = text.push(chunk.text) if chunk.text else []
         if was_in_reasoning or text.in_reasoning:
             self.reasoning_tokens += self.completion_tokens - before
@@ -243,13 +287,3 @@ def _openai_content(turn: Message) -> str | list[dict[str, Any]]:
     """Text alone where there is no picture: not every engine takes parts."""
     shown = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in turn.get("images", ())]
     return [*shown, {"type": "text", "text": turn["content"]}] if shown else turn["content"]
-
-
-def estimate(messages: Sequence[Message]) -> int:
-    """About how many tokens these messages make, without the model's tokenizer."""
-    tokens = 0.0
-    for turn in messages:
-        wide = len(WIDE.findall(turn["content"]))
-        tokens += wide * TOKENS_PER_WIDE + (len(turn["content"]) - wide) * TOKENS_PER_OTHER + TOKENS_PER_TURN
-        tokens += TOKENS_PER_PICTURE * len(turn.get("images", ()))
-    return round(tokens) + 1

@@ -16,6 +16,7 @@ from app.models.backends.openai_server.errors import (
     EngineAway,
     EngineBusy,
     KeyRefused,
+    NoAnswerBehindReasoning,
     NoWeightsHere,
     UnknownModelThere,
 )
@@ -112,6 +113,27 @@ def test_a_stop_string_ends_it_whoever_looks_for_it(model: ChatModel, far: FarSe
     assert "".join(stream) == "one two "
     assert stream.finish_reason == "stop"
     far.until(open=0)
+
+
+@pytest.mark.parametrize("reasons", ["switched", "always"])
+def test_reasoning_beyond_its_budget_is_cut_and_the_answer_asked_for_at_once(tmp_path: Path, reasons: str) -> None:
+    asked = Sampling(thinking=None, max_new_tokens=40, max_reasoning_tokens=20)
+    with far_server(reasons=reasons) as far, registry_of(tmp_path, far.url) as registry:
+        with registry.lease("far") as model:
+            stream = model.stream(user("hello"), asked)
+            if reasons == "always":
+                with pytest.raises(NoAnswerBehindReasoning, match="reasoned for about"):
+                    list(stream)
+            else:
+                parts = list(stream.parts())
+                assert "".join(part.text for part in parts if part.kind == "answer") == "You said: hello"
+                assert "so so" in stream.reasoning
+                assert (stream.finish_reason, stream.reasoning_tokens) == ("stop", 21)
+                assert stream.completion_tokens == 21 + 7
+        first, second = far.seen()["bodies"]
+        assert (first["max_tokens"], second["max_tokens"]) == (60, 40)
+        assert second["chat_template_kwargs"] == {"enable_thinking": False}
+        far.until(open=0, broken=2 if reasons == "always" else 1)
 
 
 def test_the_far_tokenizer_and_context_decide_which_turns_go(model: ChatModel, far: FarServer) -> None:

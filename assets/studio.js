@@ -1,4 +1,4 @@
-// What no component of gradio does: theme, address, confirmation, downloads, folders and pictures that are dropped.
+// What no component of gradio does: theme, address, confirmation, folders and pictures that are dropped.
 (() => {
   const key = "studio-theme";
   document.documentElement.dataset.better = localStorage.getItem("studio-better") || (innerWidth < 900 ? "away" : "open");
@@ -17,8 +17,8 @@
   document.addEventListener("click", (event) => {
     const chat = document.getElementById("chat");
     const inside = (place) => event.target.closest(place);
-    if (!chat || inside("#chat-side-switch, #chat-settings-switch")) return;
-    if (!inside("#chat-side") || inside("#chat-new, #chat-list button")) delete chat.dataset.side;
+    if (!chat || inside("#chat-side-switch, #chat-settings-switch, #chat-menu, dialog")) return;
+    if (!inside("#chat-side") || inside("#chat-new, #chat-list button[data-id]")) delete chat.dataset.side;
     if (window.innerWidth <= 1100 && !inside("#chat-settings, .options")) delete chat.dataset.settings;
   });
   // A dropped folder is walked, and names keep their folders: a slash would be cut off on the way, so it is disguised.
@@ -241,14 +241,6 @@
     else if (["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key)) event.stopPropagation();
   }, true);
   window.studio = {
-    save(name, base64) {
-      const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(new Blob([bytes], {type: "application/octet-stream"}));
-      link.download = name;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-    },
     // Tab and conversation stand in the address: back, forward and a reload follow it.
     address(changes, push) {
       const url = new URL(location.href);
@@ -256,26 +248,6 @@
         if (value) url.searchParams.set(name, value);
         else url.searchParams.delete(name);
       if (url.href !== location.href) history[push ? "pushState" : "replaceState"](null, "", url);
-    },
-    // For ten seconds a button brings back what was deleted.
-    undo(what, bring, over) {
-      const names = document.getElementById("button-names").dataset;
-      document.getElementById("undo")?.finish();
-      const bar = Object.assign(document.createElement("div"), {id: "undo"});
-      bar.setAttribute("role", "status");
-      const end = (then) => {
-        if (!bar.isConnected) return;
-        bar.remove();
-        removeEventListener("pagehide", bar.finish);
-        then();
-      };
-      bar.finish = () => end(over);
-      addEventListener("pagehide", bar.finish);
-      const button = Object.assign(document.createElement("button"), {type: "button", textContent: names.undo});
-      button.onclick = () => end(bring);
-      bar.append(`${names.deleted} ${what}`, button);
-      document.body.append(bar);
-      setTimeout(bar.finish, 10_000);
     },
     // The card of better models: open at first on a wide window; how it was left is kept.
     better(open = document.documentElement.dataset.better === "away") {
@@ -294,6 +266,7 @@
     ready(kept) {
       document.documentElement.lang = kept.shown === "zh" ? "zh-CN" : "en";
       document.cookie = `studio-language=${kept.shown}; path=/; SameSite=Lax`; // for routes that know no session
+      window.studio.storage.choose(kept.login);
       window.studio.conversations.begin(() => { document.documentElement.dataset.studioReady = kept.shown; });
     },
     flip(panel) {

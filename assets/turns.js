@@ -24,5 +24,12 @@
     return path.some(({id, siblings}) =>
       turns.filter((turn) => turn.parent === parents[id]).length > Math.max(1, siblings?.length || 0));
   };
-  window.studio.turns = {nodes, union, stale};
+  // The turns that are shown: through the leaf, or else the last, down to the newest below it.
+  const path = (record) => {
+    const turns = nodes(record), by = new Map(turns.map((turn) => [turn.id, turn])), shown = [];
+    for (let turn = by.get(record.leaf) || turns.at(-1); turn && !shown.includes(turn); turn = by.get(turn.parent)) shown.unshift(turn);
+    for (let turn; (turn = turns.findLast((one) => one.parent === shown.at(-1)?.id)) && !shown.includes(turn); ) shown.push(turn);
+    return shown;
+  };
+  window.studio.turns = {nodes, union, stale, path};
 })();

@@ -1,6 +1,5 @@
-"""Chat conversations as JSON from the visitor's browser (validated here) and as Markdown or JSON files."""
+"""Chat conversations as JSON from the visitor's browser (validated here)."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -9,7 +8,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from app.errors import Language
 from app.files import first_words
 
 MOST_TURNS = 4000
@@ -157,22 +155,3 @@ def _text(value: object) -> str:
 
 def _texts(value: object) -> list[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, list | tuple) else []
-
-
-def as_markdown(conversation: Conversation, language: Language) -> str:
-    """For reading."""
-    names = {"zh": {"user": "我", "assistant": "助手"}, "en": {"user": "Me", "assistant": "Assistant"}}[language]
-    parts = [f"# {conversation.title}"]
-    parts += (f"**{names[turn.role]}**\n\n{_with_pictures(turn)}" for turn in conversation.turns)
-    return "\n\n".join(parts) + "\n"
-
-
-def _with_pictures(turn: Turn) -> str:
-    pictures = [f"![](data:image/jpeg;base64,{picture})" for picture in turn.pictures]
-    return "\n\n".join([*pictures, turn.content])
-
-
-def as_json(conversation: Conversation) -> str:
-    """For other programs: the messages as the `/chat` endpoint takes them for history."""
-    messages = [{"role": turn.role, "content": turn.content} for turn in conversation.turns]
-    return json.dumps({"title": conversation.title, "messages": messages}, ensure_ascii=False, indent=2) + "\n"

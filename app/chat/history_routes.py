@@ -27,8 +27,8 @@ class NotLoggedIn(BadInput):
 
 class NotThere(BadInput):
     status = 404
-    zh = "没有这个对话，或它已被删除。"
-    en = "There is no such conversation, or it was deleted."
+    zh = "没有这个地址。"
+    en = "There is nothing at this address."
 
 
 def history_routes(history: History, login_of: Callable[[Request], str | None]) -> list[BaseRoute]:
@@ -85,10 +85,8 @@ class Handlers:
         return await run_in_threadpool(self._history.search, owner, request.query_params.get("words", "")[:500])
 
     async def read(self, request: Request, owner: Login) -> object:
-        found = await run_in_threadpool(self._history.read, owner, _kind(request), _name(request))
-        if found is None:
-            raise NotThere
-        return found
+        """The record, or null: a browser would log a 404 as an error of the page."""
+        return await run_in_threadpool(self._history.read, owner, _kind(request), _name(request))
 
     async def write(self, request: Request, owner: Login) -> object:
         body = await _body(request)

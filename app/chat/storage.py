@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from re import IGNORECASE, escape, search
+from re import IGNORECASE, escape, search, sub
 from secrets import token_urlsafe
 from typing import Any
 
@@ -278,4 +278,5 @@ def _excerpt(text: str, word: str) -> str:
     """A line of text around a word."""
     found = search(escape(word), text, IGNORECASE)
     start, end = (max(0, found.start() - AROUND // 2), found.end() + AROUND) if found else (0, AROUND)
-    return " ".join(text[start:end].split())
+    line = " ".join(text[start:end].split())
+    return sub(r"^\S{0,12} ", "", line) if start else line  # not from the middle of a word

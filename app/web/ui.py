@@ -34,7 +34,16 @@ POLICY = (
 )
 
 
-SCRIPTS = ("studio.js", "turns.js", "conversations.js", "talks.js")
+SCRIPTS = (
+    "studio.js",
+    "dialogs.js",
+    "turns.js",
+    "storage.js",
+    "conversation_list.js",
+    "transfer.js",
+    "conversations.js",
+    "talks.js",
+)
 
 
 def build(services: "Services") -> gr.Blocks:
@@ -124,15 +133,15 @@ def _follow_language(page: Page, switch: gr.Button) -> None:
     def arrive(visitor: Visitor, stored: object) -> list[Any]:
         chosen, key = recall(stored)
         language = chosen or visitor.language
-        return turn_to(language, chosen, key)
+        return turn_to(visitor, language, chosen, key)
 
     def turn(visitor: Visitor, stored: object) -> list[Any]:
         language: Language = "en" if visitor.language == "zh" else "zh"
         _, key = recall(stored)
-        return turn_to(language, language, key)
+        return turn_to(visitor, language, language, key)
 
-    def turn_to(language: Language, chosen: Language | None, key: str | None) -> list[Any]:
-        kept = {"language": chosen, "shown": language, "key": key or token_hex(16)}
+    def turn_to(visitor: Visitor, language: Language, chosen: Language | None, key: str | None) -> list[Any]:
+        kept = {"language": chosen, "shown": language, "key": key or token_hex(16), "login": visitor.login}
         return [Remembered(language), kept, *page.updates(language)]
 
     everything = [page.remembered, page.stored, *page.bound_components]

@@ -1,4 +1,4 @@
-"""Show, title and export the conversation that the browser keeps."""
+"""Show and title the conversation that the browser keeps."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -8,9 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.chat.conversations import Conversation, Turn, as_json, as_markdown, conversation_from
-from app.errors import BadInput
-from app.files import file_name, first_words
+from app.chat.conversations import Conversation, Turn, conversation_from
 from app.models.catalog.known_models import PACKAGED
 from app.models.interface import Registry
 from tabs.chat.bubbles import bubbles_of
@@ -45,11 +43,6 @@ class Answering:
     def wait(self) -> None:
         """Until nothing more is sent of it."""
         self.closed.wait(CLOSING_S)
-
-
-class NothingToSave(BadInput):
-    zh = "这个对话还没有内容。"
-    en = "This conversation is still empty."
 
 
 def show(
@@ -176,12 +169,3 @@ def follow_model(
     options = widgets.options.by_name
     view: View = {options[name]: own[name] for name, value in zip(own, now, strict=True) if value == drawn.get(name)}
     return view | {widgets.drawn: own}
-
-
-def export(kind: str, visitor: Visitor, kept: object, title: str) -> tuple[str, str]:
-    """The open conversation as a file: its name and its text."""
-    conversation = replace(conversation_from(kept), title=first_words(title))
-    if not conversation.turns:
-        raise NothingToSave
-    text = as_markdown(conversation, visitor.language) if kind == "md" else as_json(conversation)
-    return file_name(conversation.title, kind, "chat"), text

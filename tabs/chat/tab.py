@@ -12,7 +12,7 @@ from app.knowledge.service import KnowledgeService
 from app.models.interface import Registry
 from tabs.chat.answers import Answerer
 from tabs.chat.documents import Documents
-from tabs.chat.history import export, follow_model, name_model, show, show_first
+from tabs.chat.history import follow_model, name_model, show, show_first
 from tabs.chat.pictures import wire_pictures
 from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, draw
 from tabs.shell.page import Page, Visitor
@@ -104,6 +104,3 @@ def _wire_conversations(
         page.on(changed, follow, [model, widgets.drawn, *sampling], [widgets.drawn, *sampling])
     adopt = f"(old) => {browser}.adopt(old)"
     page.blocks.load(None, [widgets.legacy], [widgets.legacy], js=adopt, api_visibility="private")
-    saved = [widgets.kept, widgets.title]
-    page.download(widgets.save_markdown.click, partial(export, "md"), saved)
-    page.download(widgets.save_json.click, partial(export, "json"), saved)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -11,7 +12,6 @@ from app.models.interface import Registry, Sampling, SamplingDefaults
 from app.texts import load_texts
 from tabs.chat.documents import DocumentWidgets, draw_documents
 from tabs.chat.pictures import PictureWidgets, draw_pictures
-from tabs.shell.confirmation import ASKS_FIRST, CAN_UNDO
 from tabs.shell.conversation import conversation_chatbot, question_box
 from tabs.shell.model_choice import model_choice, spoken
 from tabs.shell.page import BROWSER_SECRET, Page
@@ -63,8 +63,6 @@ class ChatWidgets:
     options: Options
     drawn: gr.State
     settings_switch: gr.Button
-    save_markdown: gr.Button
-    save_json: gr.Button
 
     @property
     def answer_view(self) -> list[Any]:
@@ -85,12 +83,6 @@ def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> Cha
             page.bind(gr.Button(elem_id="chat-new"), value="chat.new")
             drawn = gr.HTML(elem_id="chat-list", padding=False, js_on_load=LIST)
             conversations = page.bind(drawn, value=_list)
-            with gr.Row(elem_id="chat-export"):
-                look: dict[str, Any] = {"size": "sm", "min_width": 0}
-                save_markdown = page.bind(gr.Button(**look), value="chat.save_markdown")
-                save_json = page.bind(gr.Button(**look), value="chat.save_json")
-                delete = gr.Button(elem_id="chat-delete", elem_classes=[ASKS_FIRST, CAN_UNDO], **look)
-                page.bind(delete, value="chat.delete")
         with gr.Column(elem_id="chat-main", scale=1, min_width=0):
             title, model_name, settings_switch = _bar(page)
             parts = _conversation(page, registry, with_documents)
@@ -106,15 +98,21 @@ def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> Cha
         options=options,
         drawn=gr.State(drawn_values(registry, registry.default_name)),
         settings_switch=settings_switch,
-        save_markdown=save_markdown,
-        save_json=save_json,
         **parts,
     )
 
 
 def _list(language: Language) -> str:
-    texts = {key: load_texts(language)[f"chat.{key}"] for key in ("conversations", "untitled")}
-    return f"<nav data-texts='{json.dumps(texts, ensure_ascii=False)}'></nav>"
+    """What assets/conversation_list.js fills: a search, a menu for all, the offer to move in, the conversations."""
+    section = "chat.list."
+    texts = {key.removeprefix(section): text for key, text in load_texts(language).items() if key.startswith(section)}
+    told = {key: escape(str(text)) for key, text in texts.items()}
+    return (
+        f'<div class="tools"><input type="search" placeholder="{told["search"]}" aria-label="{told["search"]}">'
+        f'<button type="button" id="chat-more" class="more" aria-haspopup="menu" aria-label="{told["all"]}">⋯</button>'
+        '</div><p class="unseen" role="status"></p><p id="chat-move" hidden><button type="button"></button></p>'
+        f'<nav data-texts="{escape(json.dumps(texts, ensure_ascii=False))}"></nav>'
+    )
 
 
 def _bar(page: Page) -> tuple[gr.Textbox, gr.HTML, gr.Button]:

@@ -8,8 +8,7 @@ from app.errors import Language
 from app.texts import sentence
 from tabs.shell.page import Page
 
-NAMES = ("send", "stop", "undo", "deleted", "confirm_info", "confirm_undo")
-CAN_UNDO = "can-undo"  # in the browser, for ten seconds: the dialog says so
+NAMES = ("send", "stop", "undo", "deleted", "confirm_info", "confirm_undo", "cancel", "other_tabs")
 ASKS_FIRST = "asks-first"  # studio.js holds the click of such a button back until the dialog is answered
 
 

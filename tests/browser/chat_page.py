@@ -25,7 +25,7 @@ def versions(page: Page) -> Locator:
 
 
 def titles(page: Page) -> Locator:
-    return page.locator("#chat-list button")
+    return page.locator("#chat-list button[data-id]")
 
 
 def settled(page: Page) -> None:
@@ -44,3 +44,9 @@ def say(page: Page, text: str) -> None:
 def begin_another(page: Page) -> None:
     page.locator("#chat-new").click()
     expect(answers(page)).to_have_count(0)
+
+
+def choose(page: Page, title: str, item: str) -> None:
+    """An item of the menu of the conversation with this title."""
+    page.get_by_role("button", name=f"More: {title}", exact=True).click()
+    page.get_by_role("menuitem", name=item, exact=True).click()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.chat_page import answers, ask, begin_another, notes, say, settled, titles, versions
+from tests.browser.chat_page import answers, ask, begin_another, choose, notes, say, settled, titles, versions
 from tests.fakes import FakeModel
 
 pytestmark = pytest.mark.browser
@@ -138,9 +138,9 @@ def test_a_conversation_is_copied_saved_renamed_and_deleted(page: Page) -> None:
     page.locator("#chatbot .message-buttons-left").get_by_role("button", name="Copy").click()
     page.wait_for_function("navigator.clipboard.readText().then((text) => text.trim() === 'You said: one')")
     with page.expect_download() as markdown:
-        page.get_by_role("button", name="Markdown").click()
+        choose(page, "one", "Export as Markdown")
     with page.expect_download() as plain:
-        page.get_by_role("button", name="JSON").click()
+        choose(page, "one", "Export as JSON")
     assert markdown.value.suggested_filename == "one.md"
     assert "You said: one" in Path(markdown.value.path()).read_text(encoding="utf-8")
     messages = json.loads(Path(plain.value.path()).read_text(encoding="utf-8"))["messages"]
@@ -151,14 +151,14 @@ def test_a_conversation_is_copied_saved_renamed_and_deleted(page: Page) -> None:
     expect(titles(page)).to_have_text(["My talk"])
     begin_another(page)
     say(page, "two")
-    page.locator("#chat-delete").click()
+    choose(page, "two", "Delete")
     expect(page.get_by_role("dialog")).to_contain_text("ten seconds")
     page.locator("#confirm-yes").click()
     expect(titles(page)).to_have_text(["My talk"])
     page.locator("#undo button").click()
     expect(titles(page)).to_have_text(["two", "My talk"])
     expect(answers(page)).to_have_text("You said: two")
-    page.locator("#chat-delete").click()
+    choose(page, "two", "Delete")
     page.locator("#confirm-yes").click()
     expect(titles(page)).to_have_text(["My talk"])
     expect(answers(page)).to_have_text("You said: one")

@@ -1,10 +1,10 @@
-"""What a browser hands over is checked; files of a conversation."""
+"""What a browser hands over is checked."""
 
 import json
 
 import pytest
 
-from app.chat.conversations import Conversation, Turn, as_json, as_markdown, conversation_from, version_of
+from app.chat.conversations import Conversation, Turn, conversation_from, version_of
 from app.files import file_name, first_words
 
 TURNS = (Turn("user", "What is a fold?", pictures=("aGk=",)), Turn("assistant", "    A fold.", "3 tokens", whole=False))
@@ -57,13 +57,6 @@ def test_a_version_knows_all_versions() -> None:
     second = version_of(first, "b")
     assert second.siblings == (first.id, second.id)
     assert version_of(second, "c").siblings[:2] == second.siblings
-
-
-def test_exports() -> None:
-    talk = Conversation("a", "A fold", TURNS)
-    assert "**Me**\n\n![](data:image/jpeg;base64,aGk=)\n\nWhat is a fold?" in as_markdown(talk, "en")
-    assert "**助手**\n\n    A fold." in as_markdown(talk, "zh")
-    assert json.loads(as_json(talk))["messages"][1] == {"role": "assistant", "content": "    A fold."}
 
 
 def test_titles_and_file_names() -> None:

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from app.errors import BadInput
 
@@ -54,7 +55,7 @@ def open_picture(source: Path | bytes, longest: int = LONGEST, name: str = "") -
         raise PictureTooLarge(name) from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise (VectorPicture if _is_svg(data) else NotAPicture)(name=name) from error
-    if picture.width * picture.height > MOST_PIXELS:
+    if max(picture.width * picture.height, _tile_pixels(picture)) > MOST_PIXELS:
         raise PictureTooLarge(name)
     try:
         with _decoding:
@@ -90,6 +91,13 @@ def _read(source: Path | bytes, name: str) -> bytes:
     if len(data) > MOST_BYTES:
         raise PictureTooLarge(name)
     return data
+
+
+def _tile_pixels(picture: Image.Image) -> int:
+    """Of a tile of a TIFF, which is decoded whole however small the picture is."""
+    tags = getattr(picture, "tag_v2", {})
+    sides = [side for name in (TILEWIDTH, TILELENGTH) if isinstance(side := tags.get(name), int)]
+    return sides[0] * sides[1] if len(sides) == 2 else 0
 
 
 def _plain(picture: Image.Image, longest: int) -> Image.Image:

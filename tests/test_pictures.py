@@ -36,6 +36,31 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(written)
 
 
+def tiled(side: int, tile: int) -> bytes:
+    """A small TIFF whose only tile claims a size."""
+    tags = (
+        (256, side),
+        (257, side),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (277, 1),
+        (322, tile),
+        (323, tile),
+        (324, 200),
+        (325, 90),
+    )
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return head.ljust(200, b"\0") + zlib.compress(bytes(10**5)).ljust(200, b"\0")
+
+
+def framed(screen: int, frame: int) -> bytes:
+    """A GIF whose frame is larger than its screen."""
+    head = b"GIF89a" + struct.pack("<HHBBB", screen, screen, 0x80, 0, 0) + bytes(3) + b"\xff\xff\xff"
+    return head + b"\x2c" + struct.pack("<HHHHB", 0, 0, frame, frame, 0) + b"\x02\x02\x44\x01\x00\x3b"
+
+
 def near(pixel: object, colour: tuple[int, int, int]) -> bool:
     assert isinstance(pixel, tuple)
     return all(abs(a - b) < 40 for a, b in zip(pixel, colour, strict=True))
@@ -74,6 +99,8 @@ def test_what_is_clear_becomes_white() -> None:
     [
         (png_header(10_000, 10_000), PictureTooLarge, "at most 50 megapixels"),
         (png_header(100_000, 100_000), PictureTooLarge, "at most 50 megapixels"),
+        (tiled(16, 20_000), PictureTooLarge, "at most 50 megapixels"),
+        (framed(1, 60_000), PictureTooLarge, "at most 50 megapixels"),
         (file_of(halves((400, 400)), "JPEG")[:1500], BrokenPicture, "incomplete or damaged"),
         (b"<?xml version='1.0'?><svg><script>alert(1)</script></svg>", VectorPicture, "SVG"),
         (b"hello", NotAPicture, "no picture"),

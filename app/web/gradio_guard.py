@@ -261,13 +261,21 @@ async def _read(request: Request) -> bytes:
 
 def _parsed(raw: bytes) -> Mapping[str, Any]:
     try:
-        body = json.loads(raw or b"{}", parse_constant=int)  # which fails for NaN and Infinity: they are no JSON
+        body = json.loads(raw or b"{}", parse_constant=_number, parse_int=_number, parse_float=_number)
         json.dumps(body, ensure_ascii=False).encode()  # half a letter could be read here, and answered nowhere
     except (ValueError, RecursionError) as error:
         raise WrongRequest(what="body (JSON)") from error
     if not isinstance(body, dict):
         raise WrongRequest(what="body (JSON)")
     return body
+
+
+def _number(text: str) -> float:
+    """NaN and Infinity are no JSON; what is larger could be read here, and answered nowhere."""
+    number = float(text) if set(text) & set(".eE") else int(text)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError
+    return number
 
 
 def _checked_event(request: Request, body: Mapping[str, Any]) -> BlockFunction:

@@ -47,7 +47,15 @@ ODD_REQUESTS: list[tuple[str, bytes]] = [
     ("a" * 3000, b"a=1&b=%00"),
     ("%3Cscript%3E", b"--x\r\n\r\n"),
 ]
-RAW = [b"", b"\xff\xfe", b"{", b"[" * 100_000, b'{"data": ["\\ud83d"]}', b'{"data": [NaN], "fn_index": 0}']
+RAW = [
+    b"",
+    b"\xff\xfe",
+    b"{",
+    b"[" * 100_000,
+    b'{"data": ["\\ud83d"]}',
+    b'{"data": [NaN], "fn_index": 0}',
+    b'{"data": [1e999]}',
+]
 WAYS = ("call", "call/v2", "run")
 NAMES = ["queue/join", "cancel", "reset", *(f"{way}/{name}" for way in WAYS for name in ("chat", "no"))]
 CLOSED = [
@@ -55,10 +63,7 @@ CLOSED = [
     *("/gradio_api/deep_link?session_hash=a", "/gradio_api/vibe-code/", "/gradio_api/dev/reload", "/metrics"),
     *("/gradio_api/proxy=http://127.0.0.1/", "/gradio_api/stream/a/b/1/playlist.m3u8"),
 ]
-VALUES: list[Any] = [
-    *(None, {"path": "/etc/passwd"}, float("nan"), float("-inf"), -1, 10**40),
-    *("x" * 100_000, [[[None, {"a": [-1]}]]]),
-]
+NESTED = [[[None, {"a": [-1]}]]]
 PATHS = ("Traceback", str(ROOT), "site-packages", 'File "')
 Public = tuple[str, Services, gr.Blocks]
 
@@ -119,7 +124,7 @@ def test_every_route_answers_odd_paths_and_bodies(public: Public, method: str) -
                 assert not any(mark in told for mark in PATHS), (path, told)
 
 
-@pytest.mark.parametrize("odd", VALUES, ids=lambda odd: repr(odd)[:20])
+@pytest.mark.parametrize("odd", [None, {"path": "/etc/passwd"}, 10**18, NESTED], ids=lambda odd: repr(odd)[:20])
 def test_every_event_answers_a_stranger_by_its_number(address: str, odd: Any) -> None:
     """An odd value in place of all inputs: whatever comes of it is told in a sentence, and nothing shows a path."""
     with httpx.Client(base_url=address, timeout=60) as client:
@@ -130,7 +135,9 @@ def test_every_event_answers_a_stranger_by_its_number(address: str, odd: Any) ->
             told_plainly(client, function["api_name"], [odd] * len(function["inputs"]), fn_index=function["id"])
 
 
-@pytest.mark.parametrize("odd", VALUES[2:], ids=lambda odd: repr(odd)[:20])
+@pytest.mark.parametrize(
+    "odd", [float("nan"), -1, 10**18, 10**40, "x" * 100_000, NESTED], ids=lambda odd: repr(odd)[:20]
+)
 def test_every_endpoint_answers_odd_values_in_one_place(address: str, odd: Any) -> None:
     """As above by name, the other inputs being right, so that each is looked at."""
     right = {"string": "x", "number": 1, "integer": 1, "boolean": True, "array": []}

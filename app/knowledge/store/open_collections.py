@@ -9,7 +9,6 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from app.knowledge.retrieve.retrieval import Searcher
 from app.knowledge.retrieve.segmenting import is_mostly_chinese
 from app.knowledge.store.collections import CollectionRecord
 from app.knowledge.store.database import Database
-from app.knowledge.store.vectors import VectorIndex
+from app.knowledge.store.vectors import Chroma, VectorIndex
 
 REBUILD_BATCH = 32  # passages between two reports of progress
 MOST_OPEN = 32  # collections whose database stays open
@@ -41,7 +40,7 @@ class OpenCollection:
     vectors: VectorIndex
     indexer: Indexer
     searcher: Searcher
-    chroma: Any
+    chroma: Chroma
 
     def resume(self) -> Iterator[IndexingProgress]:
         """Index what an interrupted run had listed and not reached."""
@@ -84,7 +83,7 @@ class Resources:
     """What all collections share."""
 
     folder: Path
-    chroma: Any
+    chroma: Chroma
     lease_embedder: LeaseEmbedder
     lease_reranker: LeaseReranker | None
     convert: Convert

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import NotOffered, Owner, Rights
 from app.knowledge.store.database import IDLE_CONNECTIONS
 from app.knowledge.store.open_collections import MOST_OPEN, OpenCollections, Resources
+from app.knowledge.store.vectors import MOST_OPEN as MOST_INDEXES
 from app.knowledge.store.vectors import VectorIndex, open_chroma
 from tests.knowledge.conftest import ANN, BOB, Start, run
 from tests.knowledge.leases import lease_of
@@ -212,13 +214,23 @@ def test_an_unused_collection_is_closed(start: Start, tmp_path: Path, embedder: 
     chroma.close()
 
 
-def test_chroma_keeps_few_indexes_open(tmp_path: Path) -> None:
+def test_chroma_keeps_few_indexes_open_and_finds_all_that_is_in_them(tmp_path: Path) -> None:
     chroma = open_chroma(tmp_path / "chroma")
-    for number in range(80):
-        index = VectorIndex(chroma, f"collection-{number}")
-        index.add([(1, 0)], np.ones((1, 4), dtype=np.float32), [1], [False])
-        assert index.nearest(np.ones(4, dtype=np.float32), 1, None)
-    assert open_files("data_level0.bin") <= 64
+    indexes = [VectorIndex(chroma, f"collection-{number}") for number in range(MOST_INDEXES + 16)]
+
+    def use(index: VectorIndex) -> None:
+        for version in (1, 2):
+            index.add([(version, 0)], np.ones((1, 4), dtype=np.float32), [1], [False])
+            found = index.nearest(np.ones(4, dtype=np.float32), 5, None)
+            assert sorted(key for key, _ in found) == [(one, 0) for one in range(1, version + 1)]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(use, indexes))
+        assert list(pool.map(lambda index: len(index.keys()), indexes)) == [2] * len(indexes)
+    assert open_files("data_level0.bin") <= MOST_INDEXES
+    assert indexes[0].nearest(np.ones(4, dtype=np.float32), 5, None)
+    indexes[0].drop()
+    assert indexes[0].nearest(np.ones(4, dtype=np.float32), 5, None) == []
     chroma.close()
 
 

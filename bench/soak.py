@@ -113,7 +113,7 @@ def not_fetched(client: httpx.Client) -> int:
 
 
 def agent(client: httpx.Client) -> int:
-    return endpoint(client, "agent", ["What is 2 to the power of 10?", NAME, 1])
+    return endpoint(client, "agent", ["What is 2 to the power of 10?", NAME, 1, "", False])
 
 
 def documents(client: httpx.Client) -> int:

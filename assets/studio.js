@@ -130,7 +130,7 @@
       dialog.id = "document";
       dialog.append(document.createElement("iframe"));
       dialog.onclick = (event) => event.target === dialog && dialog.close();
-      document.querySelector(".gradio-container").append(dialog);
+      document.querySelector(".contain").append(dialog);
     }
     dialog.setAttribute("aria-label", link.textContent);
     dialog.firstChild.title = link.textContent;

@@ -1,6 +1,6 @@
 """The documentation's pictures, in one go: python docs/take_screenshots.py [--only chat,models] [--into FOLDER]
 
-Starts a server of its own over data/screenshots, where the assistant that was trained, finished and evaluated for the
+Starts a server of its own over data/screenshots, where the assistant that was trained, judged and evaluated for the
 pictures stays: a second run only looks. The packaged model answers with its full weights, asked what it knows. Without
 --into, the pictures that the documentation shows go to docs/screenshots; with it, every page in both languages, light
 and dark, at desktop and phone width.
@@ -31,7 +31,7 @@ FOLDER = Path(__file__).parent / "screenshots"
 DATA = ROOT / "data" / "screenshots"
 PORT = "7890"  # what a browser keeps belongs to an address
 BROWSER = DATA / "browser.json"  # what the browser keeps of the assistant's owner, who alone sees it
-TRAINED = {"tune", "finishing", "compare", "evaluate"}  # pictures of the assistant
+TRAINED = {"tune", "compare", "evaluate"}  # pictures of the assistant
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 LOCALES = {"zh": "zh-CN", "en": "en-GB"}
 PATIENCE_MS = 180_000
@@ -78,6 +78,11 @@ def knowledge(page: Page, _: Look) -> None:
 def story(page: Page, _: Look) -> None:
     page.locator("#story-premise textarea").fill("A lighthouse keeper finds a letter in a bottle")
     page.locator("#story-length input").fill("80")
+    more = page.locator("#story-more")
+    more.locator("button").first.click()
+    more.get_by_label(re.compile("温度|Temperature")).first.fill("0.3")
+    more.get_by_label(re.compile("种子|[Ss]eed")).first.fill("3")
+    more.locator("button").first.click()
     page.locator("#story-write").click()
     page.locator("#story-stop").wait_for()
     page.locator("#story-write").wait_for()
@@ -96,7 +101,7 @@ def tune(page: Page, _: Look) -> None:
 
 def compare(page: Page, _: Look) -> None:
     page.locator("#compare-side-button").click()
-    page.locator("#finished tbody tr").nth(3).wait_for()
+    page.locator("#judge-again").wait_for()
     page.locator("#compare-message textarea").fill("What is your name?")
     page.locator("#compare-send").click()
     page.locator("#compare-right-receipt .receipt").wait_for()
@@ -144,6 +149,9 @@ def opened(browser: Browser, address: str, look: Look, known: Any = None) -> Pag
     page = context.new_page()
     page.goto(address)
     page.locator("html[data-studio-ready]").wait_for(state="attached")
+    if page.locator("html").get_attribute("data-studio-ready") != look.language:  # one chosen before
+        page.locator("#language").click()
+        page.locator(f"html[data-studio-ready={look.language}]").wait_for(state="attached")
     if look.scheme == "dark":
         page.locator("#theme").click()
     return page
@@ -156,7 +164,7 @@ def to_tab(page: Page, tab: str) -> None:
 
 
 def train(browser: Browser, address: str) -> None:
-    """A personal assistant, trained, finished and evaluated; whatever of it is there already is not done again."""
+    """A personal assistant, trained, judged and evaluated; whatever of it is there already is not done again."""
     page = opened(browser, address, Look("en"), BROWSER if BROWSER.exists() else None)
     page.set_default_timeout(TRAINING_MS)
     page.context.storage_state(path=BROWSER, indexed_db=True)  # whose the assistant is
@@ -168,9 +176,6 @@ def train(browser: Browser, address: str) -> None:
     page.locator("#tune-status .finished").wait_for()
     page.locator("#compare-side-button").click()
     page.locator("#judge-again").wait_for()  # every checkpoint was judged
-    if not page.locator("#finished tbody tr").count():
-        page.locator("#finish").click()
-    page.locator("#finished tbody tr").nth(3).wait_for()
     to_tab(page, "evaluate")
     if not page.locator("#evaluate-table").is_visible():
         for name in ("Multiple choice, Chinese", "Short answers, Chinese"):
@@ -211,9 +216,11 @@ def main() -> None:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
         )
+        wanted = [one for one in (ALL if options.into else SHOWN) if one[0] in names]
+        take(browser, address, [one for one in wanted if one[0] not in TRAINED], into)
         if TRAINED & set(names):
             train(browser, address)
-        take(browser, address, [one for one in (ALL if options.into else SHOWN) if one[0] in names], into)
+        take(browser, address, [one for one in wanted if one[0] in TRAINED], into)
         browser.close()
     blocks.close(verbose=False)
     services.close()

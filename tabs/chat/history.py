@@ -9,12 +9,11 @@ from typing import Any
 import gradio as gr
 
 from app.chat.conversations import Conversation, Turn, conversation_from
-from app.models.catalog.known_models import PACKAGED
 from app.models.interface import Registry
 from tabs.chat.bubbles import bubbles_of
 from tabs.chat.documents import Documents, as_shown
 from tabs.chat.pictures import View
-from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, drawn_values, examples_for
+from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, drawn_values, examples_for, name_html, note_html
 from tabs.shell.conversation import idle_box
 from tabs.shell.page import Visitor
 
@@ -147,11 +146,10 @@ def name_model(widgets: ChatWidgets, visitor: Visitor, model: str, kept: object,
     """The model's name over the conversation, a word about the packaged one, examples that it understands; where
     another one has given the last answer, the offer to answer again."""
     name = model if isinstance(model, str) else ""
-    word = visitor.text("chat.small_model", model=name) if name.startswith(PACKAGED) else ""
     last = conversation_from(kept).turns[-1:]
     view: View = {
-        widgets.model_name: f"<span>{escape(name)}</span>",
-        widgets.note: f"<p>{escape(word)}</p>" if word else "",
+        widgets.model_name: name_html(name),
+        widgets.note: note_html(name, visitor.language),
         widgets.chatbot: gr.update(examples=examples_for(name, visitor.language)),
     }
     if answering is None and last and last[0].role == "assistant":

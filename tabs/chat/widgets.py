@@ -8,8 +8,9 @@ from typing import Any
 import gradio as gr
 
 from app.errors import Language, StudioError
+from app.models.catalog.known_models import PACKAGED
 from app.models.interface import Registry, Sampling, SamplingDefaults
-from app.texts import load_texts
+from app.texts import load_texts, sentence
 from tabs.chat.documents import DocumentWidgets, draw_documents
 from tabs.chat.pictures import PictureWidgets, draw_pictures
 from tabs.shell.conversation import conversation_chatbot, question_box
@@ -84,7 +85,7 @@ def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> Cha
             drawn = gr.HTML(elem_id="chat-list", padding=False, js_on_load=LIST)
             conversations = page.bind(drawn, value=_list)
         with gr.Column(elem_id="chat-main", scale=1, min_width=0):
-            title, model_name, settings_switch = _bar(page)
+            title, model_name, settings_switch = _bar(page, registry.default_name)
             parts = _conversation(page, registry, with_documents)
         with gr.Column(elem_id="chat-settings", scale=0, min_width=260):
             options = _settings(page, registry)
@@ -102,6 +103,16 @@ def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> Cha
     )
 
 
+def name_html(model: str) -> str:
+    """The model's name over the conversation."""
+    return f"<span>{escape(model)}</span>"
+
+
+def note_html(model: str, language: Language) -> str:
+    """A word about the packaged model."""
+    return f"<p>{escape(sentence(language, 'chat.small_model', model=model))}</p>" if model.startswith(PACKAGED) else ""
+
+
 def _list(language: Language) -> str:
     """What assets/conversation_list.js fills: a search, a menu for all, the offer to move in, the conversations."""
     section = "chat.list."
@@ -115,7 +126,7 @@ def _list(language: Language) -> str:
     )
 
 
-def _bar(page: Page) -> tuple[gr.Textbox, gr.HTML, gr.Button]:
+def _bar(page: Page, model: str) -> tuple[gr.Textbox, gr.HTML, gr.Button]:
     with gr.Row(elem_id="chat-bar"):
         side = gr.Button("☰", elem_id="chat-side-switch", min_width=0, size="sm")
         title = page.bind(
@@ -123,7 +134,7 @@ def _bar(page: Page) -> tuple[gr.Textbox, gr.HTML, gr.Button]:
             label="chat.title",
             placeholder="chat.untitled",
         )
-        model_name = gr.HTML(elem_id="chat-model", padding=False, js_on_load=None)
+        model_name = gr.HTML(name_html(model), elem_id="chat-model", padding=False, js_on_load=None)
         options = page.bind(gr.Button(elem_id="chat-settings-switch", min_width=0, size="sm"), value="chat.settings")
     side.click(None, js="() => window.studio.flip('side')", api_visibility="private")
     options.click(None, js="() => window.studio.flip('settings')", api_visibility="private")
@@ -142,7 +153,8 @@ def _conversation(page: Page, registry: Registry, with_documents: bool) -> dict[
         go_on = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-go-on"), value="chat.go_on")
     documents = draw_documents(page) if with_documents else None
     pictures = draw_pictures(page, [documents.attach] if documents else [])
-    note = gr.HTML(elem_id="chat-note", padding=False, js_on_load=None)
+    told = note_html(registry.default_name, page.default_language or "zh")  # drawn at once, so that nothing moves
+    note = gr.HTML(told, elem_id="chat-note", padding=False, js_on_load=None)
     box = page.bind(question_box("chat-box", autofocus=True), label="chat.message", placeholder="chat.placeholder")
     parts = {"chatbot": chatbot, "resume": resume, "retry": retry, "go_on": go_on}
     return parts | {"documents": documents, "pictures": pictures, "note": note, "box": box}

@@ -22,8 +22,12 @@ Language = Literal["zh", "en"]
 
 
 class StudioError(Exception):
-    """Subclasses set `zh` and `en`: sentences that say what happened and what to do, filled by `str.format`."""
+    """Subclasses set `zh` and `en`: sentences that say what happened and what to do, filled by `str.format`.
 
+    `status` is that of an HTTP answer.
+    """
+
+    status: ClassVar[int] = 500
     zh: ClassVar[str] = "出错了，请稍后再试。"
     en: ClassVar[str] = "Something went wrong. Please try again."
 
@@ -42,6 +46,7 @@ class Unexpected(StudioError):
 
 
 class BadInput(StudioError):
+    status = 400
     zh = "{reason_zh}"
     en = "{reason_en}"
 
@@ -52,21 +57,25 @@ class PromptTooLong(BadInput):
 
 
 class ModelError(StudioError):
+    status = 503
     zh = "模型 {name} 无法使用：{reason}"
     en = "The model {name} cannot be used: {reason}"
 
 
 class UnknownModel(ModelError):
+    status = 404  # clients try a 5xx again, which would not help
     zh = "没有名为 {name} 的模型。可用的模型：{known}；也可以填 Hugging Face 仓库名或本地文件夹。"
     en = "There is no model named {name}. Known models: {known}; a hub repository or a local folder works too."
 
 
 class NotAModel(ModelError):
+    status = 404
     zh = "文件夹 {name} 里没有可用的模型：{reason}。请选择含有 config.json 和权重文件的文件夹。"
     en = "The folder {name} holds no usable model: {reason}. Choose one with config.json and weight files."
 
 
 class DownloadFailed(ModelError):
+    status = 404
     zh = "下载 {name} 失败：{reason}。请检查网络，或设置 HF_ENDPOINT 使用镜像、HF_TOKEN 登录；再次启动会从断点继续。"
     en = (
         "Downloading {name} failed: {reason}. Check the network, set HF_ENDPOINT to a mirror or HF_TOKEN to log in;"

@@ -14,6 +14,7 @@ IPV6_PREFIX = 64  # one household has that many
 
 
 class AddressSpent(StudioError):
+    status = 429
     zh = "你所在的网络地址上所有访客合计的用量已满；请稍后再试。"
     en = "All visitors of your network address together have used up what is allowed; try again in a little while."
 

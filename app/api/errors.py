@@ -5,21 +5,8 @@ from typing import Any, ClassVar
 
 from starlette.responses import JSONResponse
 
-from app.access.client_address import AddressSpent
-from app.errors import (
-    BadInput,
-    DownloadFailed,
-    EngineFailed,
-    Language,
-    ModelError,
-    NotAModel,
-    PromptTooLong,
-    StudioError,
-    Unexpected,
-    UnknownModel,
-)
-from app.models.backends.openai_server.errors import RequestRefused, UnknownModelThere
-from app.models.registry.metering import Ending, TooManyAtOnce, TooManyTokens
+from app.errors import EngineFailed, Language, PromptTooLong, StudioError, Unexpected
+from app.models.registry.metering import Ending
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 5  # where nothing better is known: about what a short answer takes
@@ -28,7 +15,7 @@ RETRY_SECONDS = 5  # where nothing better is known: about what a short answer ta
 class ApiError(StudioError):
     """A request that the API itself refuses."""
 
-    status: ClassVar[int] = 400
+    status = 400
     code: ClassVar[str | None] = None
 
     @property
@@ -134,10 +121,10 @@ def described(error: Exception, language: Language) -> tuple[int, dict[str, Any]
     if not isinstance(error, StudioError):
         log.error("an API request failed", exc_info=error)
         error = Unexpected()
-    status, code = _kind(error)
+    status = error.status
     param = error.param if isinstance(error, ApiError) else "messages" if isinstance(error, PromptTooLong) else None
     message = _too_long(error) if isinstance(error, PromptTooLong) and language == "en" else error.text(language)
-    return status, {"message": message, "type": _type(status), "param": param, "code": code}
+    return status, {"message": message, "type": _type(status), "param": param, "code": _code(error)}
 
 
 def _too_long(error: PromptTooLong) -> str:
@@ -146,22 +133,12 @@ def _too_long(error: PromptTooLong) -> str:
     return f"This model's maximum context length is {limit} tokens, but the prompt has {tokens} tokens. Shorten it."
 
 
-def _kind(error: StudioError) -> tuple[int, str | None]:
+def _code(error: StudioError) -> str | None:
     if isinstance(error, ApiError):
-        return error.status, error.code
-    if isinstance(error, PromptTooLong):
-        return 400, "context_length_exceeded"
-    if isinstance(error, UnknownModel | UnknownModelThere | DownloadFailed | NotAModel):
-        return 404, "model_not_found"  # clients try a 5xx again, which would not help
-    if isinstance(error, BadInput | RequestRefused):
-        return 400, None
-    if isinstance(error, AddressSpent | TooManyAtOnce | TooManyTokens):
-        return 429, "rate_limit_exceeded"
-    if isinstance(error, Ending):
-        return 503, "shutting_down"
-    if isinstance(error, ModelError):
-        return 503, "model_unavailable"
-    return 500, "engine_failed" if isinstance(error, EngineFailed) else None
+        return error.code
+    named = {PromptTooLong: "context_length_exceeded", Ending: "shutting_down", EngineFailed: "engine_failed"}
+    by_status = {404: "model_not_found", 429: "rate_limit_exceeded", 503: "model_unavailable"}
+    return named.get(type(error)) or by_status.get(error.status)
 
 
 def _type(status: int) -> str:

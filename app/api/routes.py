@@ -18,11 +18,13 @@ from app.api.chat_request import read_chat_request
 from app.api.completion_request import read_completion_request
 from app.api.completions import TextCompletion, completion_jobs
 from app.api.embeddings import EmbeddingRoutes
-from app.api.errors import NoSuchModel, NoSuchRoute, WrongMethod, answer_error
+from app.api.errors import ApiError, NoSuchModel, NoSuchRoute, WrongMethod, answer_error
 from app.api.event_stream import COMMENT_SECONDS, NOT_KEPT, EventStream
 from app.api.openapi import openapi
 from app.api.request_body import Fields, parse_object, read_body
 from app.api.responses import ChatCompletion, Choice, Completion, model_list, model_object
+from app.api.responses_input import read_response_request, renamed
+from app.api.responses_output import ResponseBody
 from app.api.sampling_fields import AnswerOptions
 from app.errors import Language
 from app.models.interface import Registry
@@ -75,6 +77,16 @@ class Api:
         jobs = [chat_job(asked, choice, caller.visitor) for choice in range(asked.options.choices)]
         return await self.answer(request, caller, asked.model, jobs, ChatCompletion(asked.model), asked.options)
 
+    async def responses(self, request: Request) -> Response:
+        caller = self.callers.caller(request)
+        body = await self.body(request, caller)
+        asked = await run_in_threadpool(read_response_request, body, lenient=self.lenient)
+        jobs = [chat_job(asked, 0, caller.visitor)]
+        try:
+            return await self.answer(request, caller, asked.model, jobs, ResponseBody(asked, body), asked.options)
+        except ApiError as error:
+            raise renamed(error) from error
+
     async def completions(self, request: Request) -> Response:
         caller = self.callers.caller(request)
         body = await self.body(request, caller)
@@ -116,6 +128,7 @@ def api_routes(api: Api, embeddings: EmbeddingRoutes) -> list[Route]:
         "/v1/models": ("GET", api.models),
         "/v1/models/{name:path}": ("GET", api.models),
         "/v1/chat/completions": ("POST", api.chat_completions),
+        "/v1/responses": ("POST", api.responses),
         "/v1/completions": ("POST", api.completions),
         "/v1/embeddings": ("POST", embeddings.embeddings),
         "/v1/rerank": ("POST", embeddings.rerank),

@@ -46,7 +46,7 @@ def history_routes(history: History, login_of: Callable[[Request], str | None]) 
                 told: dict[str, Any] = {"error": error.text(chosen_language(request.cookies, request.headers))}
                 if isinstance(error, Changed):
                     told["record"] = error.record
-                return JSONResponse(told, getattr(error, "status", 400), headers=PRIVATE)
+                return JSONResponse(told, error.status, headers=PRIVATE)
 
         return Route(path, answered, methods=[method])
 

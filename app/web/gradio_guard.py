@@ -24,13 +24,7 @@ from app.access.identity import TOKEN_COOKIE, guest_of, token_in
 from app.errors import BadInput, StudioError, Unexpected
 from app.settings import Settings
 from app.texts import chosen_language
-from app.web.gradio_sessions import (
-    OtherVisitorsPage,
-    SessionClaims,
-    SessionStates,
-    TooManyOpenPages,
-    TooManySessions,
-)
+from app.web.gradio_sessions import SessionClaims, SessionStates
 
 log = logging.getLogger(__name__)
 PREFIX = "/gradio_api/"
@@ -73,16 +67,9 @@ class LargeBody(BadInput):
 
 
 class NotLoggedIn(StudioError):
+    status = 401
     zh = "请先登录。"
     en = "Log in first."
-
-
-STATUS: dict[type[StudioError], int] = {
-    OtherVisitorsPage: 403,
-    TooManyOpenPages: 429,
-    TooManySessions: 429,
-    NotLoggedIn: 401,
-}
 
 
 class GradioGuard:
@@ -104,19 +91,18 @@ class GradioGuard:
         try:
             await self._pass_on(request, answer)
         except StudioError as error:
-            status = getattr(error, "status", None) or STATUS.get(type(error), 400)
-            await answer.refuse(error, status)
+            await answer.refuse(error)
         except Exception as error:
             if answer.has_begun:
                 raise
             if "/call/v2/" in scope["path"] and isinstance(error, ValueError | TypeError | KeyError):
-                await answer.refuse(WrongRequest(what="parameters"), WrongRequest.status)
+                await answer.refuse(WrongRequest(what="parameters"))
                 return
             if isinstance(error, OSError) and error.errno == ENAMETOOLONG:
-                await answer.refuse(NoSuchPlace(), NoSuchPlace.status)
+                await answer.refuse(NoSuchPlace())
                 return
             log.exception("%s %s failed", request.method, request.scope["path"])
-            await answer.refuse(Unexpected(), 500)
+            await answer.refuse(Unexpected())
 
     async def _pass_on(self, request: Request, answer: "_Answer") -> None:
         path = request.scope["path"]
@@ -218,9 +204,9 @@ class _Answer:
         self._failed = b""
         await self.refuse(error, 500 if bug else 422)
 
-    async def refuse(self, error: StudioError, status: int) -> None:
+    async def refuse(self, error: StudioError, status: int | None = None) -> None:
         text = error.text(chosen_language(self._request.cookies, self._request.headers))
-        response = JSONResponse({"detail": text, "error": text}, status)
+        response = JSONResponse({"detail": text, "error": text}, status or error.status)
         await response(self._request.scope, self._request.receive, self._send)
 
 

@@ -25,16 +25,19 @@ NEW_OF_ADDRESS = 600  # sessions that one public address may begin while one wit
 
 
 class OtherVisitorsPage(StudioError):
+    status = 403
     zh = "这个页面的会话属于别的访客，或者你的登录或 Cookie 已改变。请重新打开页面。"
     en = "The session of this page is another visitor's, or your login or cookie has changed. Open the page anew."
 
 
 class TooManySessions(StudioError):
+    status = 429
     zh = "你所在的网络地址在一分钟内开始了太多会话。请等一分钟，或在同一个会话里继续。"
     en = "Too many sessions were begun from your network address. Wait a minute, or go on in one session."
 
 
 class TooManyOpenPages(StudioError):
+    status = 429
     zh = "这台服务器上打开的页面太多。请关闭几个，稍后再试。"
     en = "Too many pages of this server are open. Close some and try again in a little while."
 

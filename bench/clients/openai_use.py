@@ -96,12 +96,23 @@ def models_and_errors() -> None:
             assert told.body["message"]
         else:
             raise AssertionError(error)
-    try:
-        api.responses.create(model=MODEL, input="Hello")
-    except openai.NotFoundError as told:
-        assert told.code == "unknown_url"
 
 
-for tried in (chat, structured, tools, completions, embeddings, models_and_errors):
+def responses() -> None:
+    asked = {"model": MODEL, "temperature": 0, "max_output_tokens": 16}
+    whole = api.responses.create(input="What is the capital of France?", **asked)
+    events = list(api.responses.create(input="What is the capital of France?", stream=True, **asked))
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(deltas) == whole.output_text != ""
+    weather = {"type": "function", "name": "weather", "parameters": CITY}
+    (call,) = api.responses.create(
+        model=MODEL, input=ASK, tools=[weather], tool_choice={"type": "function", "name": "weather"}
+    ).output
+    assert json.loads(call.arguments)["city"] in ("Paris", "北京")
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "Sunny"}
+    assert api.responses.create(input=[*ASK, call, result], **asked).output_text
+
+
+for tried in (chat, structured, tools, completions, embeddings, responses, models_and_errors):
     tried()
     print("ok:", tried.__name__)

@@ -29,7 +29,8 @@ def published() -> Any:
         for path, found in made.raw_schema["paths"].items()
         if "post" in found
     }
-    for path, name in (("/v1/chat/completions", "tiny"), ("/v1/completions", "tiny"), ("/v1/embeddings", "letters")):
+    models = dict.fromkeys(("/v1/chat/completions", "/v1/responses", "/v1/completions"), "tiny")
+    for path, name in (models | {"/v1/embeddings": "letters"}).items():
         bodies[path]["properties"]["model"] = {"const": name}
     chat = bodies["/v1/chat/completions"]["properties"]
     chat["tool_choice"] = chat["tool_choice"]["anyOf"][0]  # without a function's name

@@ -246,7 +246,7 @@ def test_errors_are_in_openais_form() -> None:
     ("method", "path", "status", "code"),
     [
         ("GET", "/nothing", 404, "unknown_url"),
-        ("POST", "/responses", 404, "unknown_url"),
+        ("POST", "/assistants", 404, "unknown_url"),
         ("GET", "", 404, "unknown_url"),
         ("GET", "/chat/completions", 405, "method_not_allowed"),
         ("DELETE", "/models/tiny", 405, "method_not_allowed"),

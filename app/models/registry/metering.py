@@ -35,16 +35,19 @@ def mark_of(visitor: str) -> str:
 
 
 class TooManyAtOnce(StudioError):
+    status = 429
     zh = "同时只能有 {limit} 个回答在生成，请等其中一个完成或将它停止。"
     en = "Only {limit} of your answers may be in progress at once; wait for one to end, or stop one."
 
 
 class TooManyTokens(StudioError):
+    status = 429
     zh = "每分钟最多 {limit} 个 token，已用完；请 {wait_s} 秒后再试。"
     en = "You have used the {limit} tokens that a minute allows; try again in {wait_s} s."
 
 
 class Ending(StudioError):
+    status = 503
     zh = "服务器正在关闭，不再接受新的请求；请稍后再试。"
     en = "The server is shutting down and takes no new requests; try again later."
 

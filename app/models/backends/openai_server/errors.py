@@ -34,6 +34,7 @@ class DiedMidway(RemoteError):
 
 
 class UnknownModelThere(RemoteError):
+    status = 404
     zh = "引擎 {name} 上没有模型 {model}。那里有：{known}。请在设置 engine 的 # 之后写其中一个名称。"
     en = (
         "The engine {name} has no model {model}. It has: {known}."
@@ -42,6 +43,7 @@ class UnknownModelThere(RemoteError):
 
 
 class RequestRefused(RemoteError):
+    status = 400
     zh = "引擎 {name} 拒绝了这个请求：{reason}"
     en = "The engine {name} refused this request: {reason}"
 

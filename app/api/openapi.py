@@ -166,7 +166,9 @@ def _response_request() -> Schema:
     message = record(
         {"type": {"const": "message"}, "role": roles, "content": either(TEXT, array(part, 1))}, "role", "content"
     )
-    result = record({"type": {"const": "function_call_output"}, "call_id": TEXT, "output": TEXT}, "type", "output")
+    result = record(
+        {"type": {"const": "function_call_output"}, "call_id": TEXT, "output": TEXT}, "type", "call_id", "output"
+    )
     tool = {"type": {"const": "function"}, "name": {"type": "string", "pattern": f"^{NAME.pattern}$"}}
     form = either(
         NULL,

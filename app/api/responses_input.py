@@ -25,6 +25,7 @@ HARMLESS: dict[str, tuple[object, ...]] = {
     "conversation": (),
     "prompt": (),
 }
+ROLES = ("system", "developer", "user", "assistant")
 PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 
 
@@ -108,7 +109,11 @@ def _turns(given: object, fields: Fields) -> list[dict[str, Any]]:
     for place, item in enumerate(given):
         at = f"input[{place}]"
         kind = item.get("type", "message") if isinstance(item, dict) else None
+        if kind in ("function_call", "function_call_output") and not isinstance(item.get("call_id"), str):
+            raise _wrong(f"{at}.call_id")
         if kind == "message":
+            if item.get("role") not in ROLES:
+                raise _wrong(f"{at}.role")
             turns.append({"role": item.get("role"), "content": _content(item.get("content"), at)})
         elif kind == "function_call":
             function = {"name": item.get("name"), "arguments": item.get("arguments")}
@@ -143,5 +148,5 @@ def _part(part: object, place: str) -> dict[str, Any]:
 
 
 def _wrong(place: str) -> WrongValue:
-    example = '{"role": "user", "content": [{"type": "input_text", "text": "…"}]}'
-    return WrongValue(param=place, expected_en=f"such as part of {example}", expected_zh=f"形如 {example} 的一部分")
+    example = '[{"role": "user", "content": "…"}, {"type": "function_call_output", "call_id": "…", "output": "…"}]'
+    return WrongValue(param=place, expected_en=f"as in {example}", expected_zh=f"如 {example}")

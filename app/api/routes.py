@@ -153,7 +153,8 @@ def _other_method(allowed: str) -> Handler:
 
 
 def _unknown_among(known: Mapping[str, tuple[str, Handler]]) -> Handler:
-    there = {method: ", ".join(path for path, (own, _) in known.items() if own == method) for method in ("GET", "POST")}
+    told = {path.replace(":path", ""): method for path, (method, _) in known.items()}
+    there = {method: ", ".join(path for path, own in told.items() if own == method) for method in ("GET", "POST")}
 
     async def refuse(request: Request) -> Response:
         path = request.url.path[:200]

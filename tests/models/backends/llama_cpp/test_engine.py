@@ -180,11 +180,17 @@ def test_a_file_that_thinks_has_a_budget_for_it_and_answers_at_once_where_nobody
 ) -> None:
     whole = bundled.gguf_file(known_models.find(NAME))
     old = read_facts(whole.parent, whole.name, NAME).chat_template.encode()
-    thinks = (TEMPLATE + "{% if add_generation_prompt %}<think>\n{% endif %}").encode()
+    named = TEMPLATE.replace(
+        "{{ message['role'] }}", "{{ message.role }}{% if message.name %} name={{ message.name }}{% endif %}"
+    )
+    thinks = (named + "{% if add_generation_prompt %}<think>\n{% endif %}").encode()
     file = tmp_path / "thinks.gguf"
     file.write_bytes(whole.read_bytes().replace(old, thinks.ljust(len(old)), 1))
     with registry.lease(str(file)) as model:
         assert model.thinking == "always"
+        result: Message = {"role": "environment", "name": "<|plugin|>", "content": "4"}
+        more = model.count_tokens([*FRANCE, result]) - model.count_tokens([*FRANCE, {"role": "user", "content": "4"}])
+        assert more > 3, "an interpreter's turn keeps its role and its name"
         sampling = Sampling(temperature=0, max_new_tokens=6, ignore_eos=True, max_reasoning_tokens=9, thinking=None)
         thought = model.stream(FRANCE, sampling)
         kinds = [part.kind for part in thought.parts()]

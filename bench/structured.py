@@ -8,6 +8,8 @@ import json
 import statistics
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jsonschema
@@ -71,13 +73,15 @@ def matches(model: ChatModel, schema: dict[str, Any], seed: int) -> bool:
     return True
 
 
-def answers(each: int) -> None:
-    """By the full weights in the batch, and by llama.cpp."""
+def answers(each: int, users: int) -> None:
+    """By the full weights in the batch, and by llama.cpp, so many at once."""
     for engine in ("weights", "GGUF"):
         placement = Placement("cpu", "auto", None, 4000, DATA, prefers_gguf=engine == "GGUF")
         registry = ModelRegistry(placement, NAME)
-        with registry.lease(NAME) as model:
-            good = {title: sum(matches(model, SCHEMAS[title], seed) for seed in range(each)) for title in SCHEMAS}
+        with registry.lease(NAME) as model, ThreadPoolExecutor(users) as pool:
+            good = {
+                title: sum(pool.map(partial(matches, model, schema), range(each))) for title, schema in SCHEMAS.items()
+            }
         registry.close()
         line(engine=engine, asked=each * len(SCHEMAS), parse_and_match=sum(good.values()), by_schema=good)
 
@@ -120,7 +124,7 @@ def main() -> None:
     given = parser.parse_args()
     line(**machine())
     if "answers" in given.parts:
-        answers(given.each)
+        answers(given.each, given.users)
     if "cost" in given.parts:
         cost(given.users, given.tokens)
 

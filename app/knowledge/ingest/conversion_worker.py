@@ -6,11 +6,11 @@ limited; a worker that does not answer is started again.
 
 import json
 import logging
-import select
 import subprocess
 import sys
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import wait  # select knows no descriptors from 1,024 on
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -76,8 +76,7 @@ class Converter:
         try:
             child.stdin.write(json.dumps(request).encode() + b"\n")
             child.stdin.flush()
-            waiting, _, _ = select.select([child.stdout], [], [], self.seconds)
-            line = child.stdout.readline() if waiting else None
+            line = child.stdout.readline() if wait([child.stdout.fileno()], self.seconds) else None
         except BrokenPipeError:
             line = b""
         if not line:

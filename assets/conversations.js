@@ -10,6 +10,7 @@
   let shown = {id: first, seen: new Set()}; // the open conversation, and the turns of it that this page knows
   let path = []; // its turns as they stand on the page
   let place = null, trigger = () => {}, begun = false, early = false, ready = null, busy = false, pending = null, unsaved = null, saving = null;
+  const asked = new Set(); // conversations for which the model was asked for a title
   let usual = {}, setting = null, failure = ""; // the settings of a new conversation; what was said last of storing
 
   const local = (key, value) => {
@@ -145,7 +146,13 @@
         if (busy) {
           saving ??= setTimeout(flush, storage.conversations.everyMs);
           if (value.id === shown.id && value.turns.length) window.studio.address({c: value.id}, false);
-        } else if (await flush() && value.id === shown.id) await open(shown.id, false);
+        } else {
+          const [question, answer] = value.turns;
+          if (await flush() && value.id === shown.id) await open(shown.id, false);
+          if (value.turns.length !== 2 || answer.role !== "assistant" || !answer.whole || asked.has(value.id)) return;
+          asked.add(value.id);
+          if (!(await storage.conversations.read(value.id))?.named) trigger("submit", {conversation: {...value, turns: [question, answer]}});
+        }
       });
     },
     // Once the page knows the visitor's language and the list is drawn.
@@ -166,6 +173,11 @@
       list.offer();
       storage.conversations.watch(changed);
       if (!early) await open(new URLSearchParams(location.search).get("c") || local(LAST), false, "input");
+    },
+    // The model's own title, where its visitor has not named the conversation meanwhile.
+    async titled({id, title}) {
+      if (!title || (await storage.conversations.read(id))?.named) return;
+      rename(id, title);
     },
     rename(title) {
       if (title.trim() && brief(title) !== list.title(shown.id)) change(shown.id, {title: brief(title), named: true});

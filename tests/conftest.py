@@ -60,6 +60,7 @@ _TOGETHER = {
     "browser/test_agent": "sandbox",
     "browser/test_chat": "page",
     "browser/test_conversations": "page",
+    "browser/test_history": "page",
     "browser/test_access": "page",
     "browser/test_story": "story",
     "tabs/story": "story",
@@ -188,7 +189,8 @@ def chromium() -> Iterator["Browser"]:
 
 @pytest.fixture
 def open_page(chromium: "Browser") -> Iterator[OpenPage]:
-    """`open_page(url, locale="zh-CN", width=1440)`: a new visitor with empty storage, the page loaded.
+    """`open_page(url, locale="zh-CN", width=1440)`: a new visitor with empty storage, the page
+    loaded; not `ready`: a page that is none of ours.
 
     A request that leaves this machine fails the test.
     """
@@ -200,7 +202,9 @@ def open_page(chromium: "Browser") -> Iterator[OpenPage]:
 
     with ExitStack() as visitors:
 
-        def visit(url: str, *, locale: str = "en-US", width: int = 1440, height: int = 900) -> "Page":
+        def visit(
+            url: str, *, locale: str = "en-US", width: int = 1440, height: int = 900, ready: bool = True
+        ) -> "Page":
             context = chromium.new_context(
                 locale=locale, viewport={"width": width, "height": height}, accept_downloads=True
             )
@@ -210,7 +214,8 @@ def open_page(chromium: "Browser") -> Iterator[OpenPage]:
             page.on("requestfinished", note)
             page.on("requestfailed", lambda request: None if request.failure == "csp" else note(request))
             page.goto(url)
-            page.locator("html[data-studio-ready]").wait_for(state="attached")
+            if ready:
+                page.locator("html[data-studio-ready]").wait_for(state="attached")
             return page
 
         yield visit
@@ -218,4 +223,4 @@ def open_page(chromium: "Browser") -> Iterator[OpenPage]:
 
 
 def leaves(address: str) -> bool:
-    return not address.startswith(("http://127.0.0.1:", "data:", "blob:"))
+    return not address.startswith(("http://127.0.0.1:", "data:", "blob:", "about:"))

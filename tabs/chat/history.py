@@ -9,6 +9,9 @@ from typing import Any
 import gradio as gr
 
 from app.chat.conversations import Conversation, Turn, conversation_from
+from app.chat.service import ChatService
+from app.chat.titles import title_of
+from app.errors import StudioError
 from app.models.interface import Registry
 from tabs.chat.bubbles import bubbles_of
 from tabs.chat.documents import Documents, as_shown
@@ -140,6 +143,16 @@ def settings_view(registry: Registry, widgets: ChatWidgets, kept: dict[str, Any]
         if usable:
             view[component] = value
     return view
+
+
+def name_by_model(service: ChatService, visitor: Visitor, event: gr.EventData) -> dict[str, str]:
+    """A title for the conversation whose first answer has just come: the model's own, or none."""
+    conversation = conversation_from(event.conversation)
+    try:
+        question, answer = conversation.turns
+        return {"id": conversation.id, "title": title_of(service, question, answer, visitor.name)}
+    except (StudioError, ValueError):  # the first words stay
+        return {"id": conversation.id, "title": ""}
 
 
 def name_model(widgets: ChatWidgets, visitor: Visitor, model: str, kept: object, answering: Answering | None) -> View:

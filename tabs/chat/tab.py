@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 
+import gradio as gr
 from gradio.events import Dependency
 
 from app.chat.request import chat_request
@@ -12,7 +13,7 @@ from app.knowledge.service import KnowledgeService
 from app.models.interface import Registry
 from tabs.chat.answers import Answerer
 from tabs.chat.documents import Documents
-from tabs.chat.history import follow_model, name_model, show, show_first
+from tabs.chat.history import follow_model, name_by_model, name_model, show, show_first
 from tabs.chat.pictures import wire_pictures
 from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, draw
 from tabs.shell.page import Page, Visitor
@@ -26,7 +27,7 @@ def build(page: Page, service: ChatService, registry: Registry, knowledge: Knowl
         documents.wire(page, widgets.kept, widgets.listed)
     answers = _wire_answers(page, service, widgets, documents)
     wire_pictures(page, registry, widgets.pictures, widgets.options.model)
-    _wire_conversations(page, registry, widgets, documents, answers)
+    _wire_conversations(page, service, widgets, documents, answers)
     page.api(partial(chat, service), "chat")
 
 
@@ -79,9 +80,10 @@ def _wire_answers(
 
 
 def _wire_conversations(
-    page: Page, registry: Registry, widgets: ChatWidgets, documents: Documents | None, answers: list[Dependency]
+    page: Page, service: ChatService, widgets: ChatWidgets, documents: Documents | None, answers: list[Dependency]
 ) -> None:
     """Opening one goes through the server; naming, settings and deletion are the browser's alone."""
+    registry = service.registry
     opened = partial(show, registry, widgets, documents)
     page.on(widgets.listed.select, opened, [widgets.answering], widgets.view, cancels=answers)
     arrived = partial(show_first, registry, widgets, documents)
@@ -90,6 +92,10 @@ def _wire_conversations(
     for event in (widgets.title.submit, widgets.title.blur):
         rename = f"(title) => {browser}.rename(title)"
         event(None, [widgets.title], [widgets.title], js=rename, api_visibility="private")
+    title = gr.JSON(visible=False)
+    titled = page.on(widgets.listed.submit, partial(name_by_model, service), [], [title])
+    take = f"(found) => {browser}.titled(found)"
+    titled.success(None, [title], None, js=take, api_visibility="private")
     options = widgets.options.by_name
     store = f"(...values) => {{ {browser}.settings({json.dumps(list(options))}, values); }}"
     for option in options.values():

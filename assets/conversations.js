@@ -167,6 +167,7 @@
         usual = storage.drafts ? (await storage.drafts.read("settings"))?.values || {} : local(SETTINGS) || {};
         if (cut?.id && !storage.login) await save(cut, new Set(cut.turns.map((turn) => turn.id)));
         (await storage.conversations.list()).forEach(list.note);
+        await window.studio.presets.begin();
       } catch (error) {
         window.studio.say(error.message);
       }
@@ -184,8 +185,9 @@
       return title.trim() ? brief(title) : list.title(shown.id);
     },
     settings(names, values) {
-      if (!begun) return;
       const settings = Object.fromEntries(names.map((key, at) => [key, values[at]]));
+      window.studio.presets.reflect(settings);
+      if (!begun) return;
       usual = settings;
       const id = shown.id, same = JSON.stringify(settings);
       if (setting?.id === id) clearTimeout(setting.timer);

@@ -17,7 +17,7 @@
   document.addEventListener("click", (event) => {
     const chat = document.getElementById("chat");
     const inside = (place) => event.target.closest(place);
-    if (!chat || inside("#chat-side-switch, #chat-settings-switch, #chat-menu, dialog")) return;
+    if (!chat || !event.target.isConnected || inside("#chat-side-switch, #chat-settings-switch, #chat-menu, dialog")) return;
     if (!inside("#chat-side") || inside("#chat-new, #chat-list button[data-id]")) delete chat.dataset.side;
     if (window.innerWidth <= 1100 && !inside("#chat-settings, .options")) delete chat.dataset.settings;
   });

@@ -61,6 +61,7 @@ _TOGETHER = {
     "browser/test_chat": "page",
     "browser/test_conversations": "page",
     "browser/test_history": "page",
+    "browser/test_presets": "page",
     "browser/test_access": "page",
     "browser/test_story": "story",
     "tabs/story": "story",

@@ -41,6 +41,7 @@ SCRIPTS = (
     "storage.js",
     "conversation_list.js",
     "transfer.js",
+    "presets.js",
     "conversations.js",
     "talks.js",
 )

@@ -155,6 +155,12 @@ def name_by_model(service: ChatService, visitor: Visitor, event: gr.EventData) -
         return {"id": conversation.id, "title": ""}
 
 
+def use_preset(registry: Registry, widgets: ChatWidgets, visitor: Visitor, event: gr.EventData) -> View:
+    """The settings that a preset has; the others stay. A file may hold anything, so each is checked."""
+    settings = event.settings if isinstance(event.settings, dict) else {}
+    return settings_view(registry.for_visitor(visitor.name), widgets, settings)
+
+
 def name_model(widgets: ChatWidgets, visitor: Visitor, model: str, kept: object, answering: Answering | None) -> View:
     """The model's name over the conversation, a word about the packaged one, examples that it understands; where
     another one has given the last answer, the offer to answer again."""

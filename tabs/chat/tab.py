@@ -13,7 +13,7 @@ from app.knowledge.service import KnowledgeService
 from app.models.interface import Registry
 from tabs.chat.answers import Answerer
 from tabs.chat.documents import Documents
-from tabs.chat.history import follow_model, name_by_model, name_model, show, show_first
+from tabs.chat.history import follow_model, name_by_model, name_model, show, show_first, use_preset
 from tabs.chat.pictures import wire_pictures
 from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, draw
 from tabs.shell.page import Page, Visitor
@@ -100,6 +100,8 @@ def _wire_conversations(
     store = f"(...values) => {{ {browser}.settings({json.dumps(list(options))}, values); }}"
     for option in options.values():
         option.change(None, list(options.values()), None, js=store, api_visibility="private")
+    page.blocks.load(None, list(options.values()), None, js=store, api_visibility="private")
+    page.on(widgets.presets.select, partial(use_preset, registry, widgets), [], list(options.values()))
     model = widgets.options.model
     named = [widgets.model_name, widgets.note, widgets.chatbot, widgets.resume, widgets.retry]
     for changed in (model.change, page.remembered.change):

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.chat.presets import shipped_presets
 from app.errors import Language, StudioError
 from app.models.catalog.known_models import PACKAGED
 from app.models.interface import Registry, Sampling, SamplingDefaults
@@ -19,6 +20,7 @@ from tabs.shell.page import BROWSER_SECRET, Page
 
 DRAWN_RANGES: dict[str, tuple[float, float]] = {"temperature": (0, 2), "top_p": (0.05, 1)}
 LIST = "window.studio.conversations.draw(element, trigger, watch)"  # assets/conversations.js
+PRESETS = "window.studio.presets.draw(element, trigger, watch)"  # assets/presets.js
 KEEPER = "window.studio.conversations.keep(props, watch)"
 
 
@@ -61,6 +63,7 @@ class ChatWidgets:
     box: gr.Textbox
     pictures: PictureWidgets
     documents: DocumentWidgets | None
+    presets: gr.HTML
     options: Options
     drawn: gr.State
     settings_switch: gr.Button
@@ -88,6 +91,8 @@ def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> Cha
             title, model_name, settings_switch = _bar(page, registry.default_name)
             parts = _conversation(page, registry, with_documents)
         with gr.Column(elem_id="chat-settings", scale=0, min_width=260):
+            drawn = gr.HTML(elem_id="chat-presets", padding=False, js_on_load=PRESETS)
+            presets = page.bind(drawn, value=_presets)
             options = _settings(page, registry)
     return ChatWidgets(
         listed=conversations,
@@ -96,6 +101,7 @@ def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> Cha
         answering=gr.State(),
         title=title,
         model_name=model_name,
+        presets=presets,
         options=options,
         drawn=gr.State(drawn_values(registry, registry.default_name)),
         settings_switch=settings_switch,
@@ -124,6 +130,14 @@ def _list(language: Language) -> str:
         '</div><p class="unseen" role="status"></p><p id="chat-move" hidden><button type="button"></button></p>'
         f'<nav data-texts="{escape(json.dumps(texts, ensure_ascii=False))}"></nav>'
     )
+
+
+def _presets(language: Language) -> str:
+    keys = ["preset", "preset_name", "preset_none", "preset_save", "preset_saved", "presets_shipped", "presets_own"]
+    keys += ["presets_manage", "presets_export", "presets_import", "presets_imported", "presets_wrong", "delete"]
+    texts = json.dumps({key: load_texts(language)[f"chat.{key}"] for key in keys}, ensure_ascii=False)
+    presets = json.dumps(shipped_presets(language), ensure_ascii=False)
+    return f'<div data-texts="{escape(texts)}" data-presets="{escape(presets)}"></div>'
 
 
 def _bar(page: Page, model: str) -> tuple[gr.Textbox, gr.HTML, gr.Button]:

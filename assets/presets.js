@@ -1,0 +1,131 @@
+// Presets of the chat page: a name and settings (system prompt, sampling, model). Some ship with the page, the visitor's
+// own are kept in this browser, or with a login on the server (storage.js); they go in and out as a JSON file,
+// {"presets": [{"name", "settings"}]}. The server checks the settings of a preset when it is used.
+(() => {
+  const KEY = "studio-presets", RECORD = "all", MOST = 200, LONGEST = 60;
+  let place = null, raise = () => {}, current = {}, own = [], server = null;
+
+  const valid = (listed) => (Array.isArray(listed) ? listed : []).filter((preset) =>
+    typeof preset?.name === "string" && preset.name.trim() && preset.settings && typeof preset.settings === "object")
+    .map(({name, settings}) => ({name: name.trim().slice(0, LONGEST), settings})).slice(0, MOST);
+  const local = () => {
+    try {
+      return valid(JSON.parse(localStorage.getItem(KEY)));
+    } catch { return []; }
+  };
+  // New ones take the place of those with their names.
+  const keep = async (added, without = "") => {
+    const names = new Set([without, ...added.map((preset) => preset.name)]);
+    const changed = (old) => [...old.filter((preset) => !names.has(preset.name)), ...added].slice(-MOST);
+    own = changed(own);
+    draw();
+    try {
+      if (!server) localStorage.setItem(KEY, JSON.stringify(own = changed(local())));
+      else await server.update(RECORD, (old) => ({...old, id: RECORD, presets: changed(valid(old?.presets))}));
+    } catch (error) {
+      window.studio.say(error.message);
+    }
+  };
+  const drawn = () => JSON.parse(place.firstElementChild.dataset.presets);
+  const texts = () => JSON.parse(place.firstElementChild.dataset.texts);
+  const make = (tag, given, ...inside) => {
+    const made = Object.assign(document.createElement(tag), given);
+    made.append(...inside);
+    return made;
+  };
+  const listed = () => [...drawn(), ...own];
+  const reflect = () => {
+    const select = place?.querySelector("select");
+    const fits = ({settings}) => Object.keys(settings).every((key) => settings[key] === current[key]);
+    if (select) select.value = String(listed().findLastIndex(fits));
+    if (select?.selectedIndex < 0) select.value = "-1";
+  };
+  const say = (text) => { place.querySelector("[role=status]").textContent = text; };
+
+  const choice = (words) => {
+    const select = make("select", {id: "chat-preset"}, make("option", {value: "-1", textContent: words.preset_none}));
+    const options = listed().map(({name}, at) => make("option", {value: String(at), textContent: name}));
+    const shipped = drawn().length;
+    for (const [label, part] of [[words.presets_shipped, options.slice(0, shipped)], [words.presets_own, options.slice(shipped)]])
+      if (part.length) select.append(make("optgroup", {label}, ...part));
+    select.onchange = () => {
+      const chosen = listed()[Number(select.value)];
+      if (chosen) raise("select", {settings: chosen.settings});
+    };
+    return select;
+  };
+  const menu = (words) => {
+    const name = make("input", {type: "text", maxLength: LONGEST, placeholder: words.preset_name});
+    name.setAttribute("aria-label", words.preset_name);
+    const save = () => {
+      if (!name.value.trim()) return name.focus();
+      keep([{name: name.value.trim(), settings: {...current}}]);
+      reflect();
+      say(words.preset_saved);
+    };
+    name.onkeydown = (event) => event.key === "Enter" && save();
+    const rows = own.map((preset) => {
+      const remove = make("button", {type: "button", textContent: "×", title: `${words.delete}: ${preset.name}`, onclick: () => {
+        keep([], preset.name);
+        reflect();
+        window.studio.undo(preset.name, () => { keep([preset]); reflect(); }, () => {});
+      }});
+      remove.setAttribute("aria-label", remove.title);
+      return make("li", {}, make("span", {textContent: preset.name}), remove);
+    });
+    const file = make("input", {type: "file", accept: ".json,application/json", hidden: true, onchange: async () => {
+      let found = [];
+      try {
+        const read = JSON.parse(await file.files[0].text());
+        found = valid(read?.presets ?? read);
+      } catch { /* no JSON: nothing was found in it */ }
+      keep(found);
+      say(found.length ? words.presets_imported.replace("{count}", found.length) : words.presets_wrong);
+    }});
+    const out = () => {
+      const text = JSON.stringify({presets: own}, null, 2);
+      window.studio.save("presets.json", btoa(Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("")));
+    };
+    const button = (textContent, onclick) => make("button", {type: "button", textContent, onclick});
+    return [
+      make("div", {}, name, button(words.preset_save, save)),
+      make("ul", {}, ...rows),
+      make("div", {}, ...(rows.length ? [button(words.presets_export, out)] : []), button(words.presets_import, () => file.click()), file),
+    ];
+  };
+  const draw = () => {
+    if (!place?.firstElementChild?.dataset.presets) return;
+    const words = texts(), wasOpen = place.querySelector("details")?.open;
+    const label = make("label", {htmlFor: "chat-preset", textContent: words.preset});
+    const more = make("details", {open: Boolean(wasOpen)}, make("summary", {textContent: words.presets_manage}), ...menu(words));
+    const status = make("p", {});
+    status.setAttribute("role", "status");
+    place.firstElementChild.replaceChildren(label, choice(words), more, status);
+    reflect();
+  };
+
+  window.studio.presets = {
+    draw(element, trigger, watch) {
+      [place, raise] = [element, trigger];
+      watch("value", draw);
+      draw();
+    },
+    // The page's settings as they are now.
+    reflect(settings) {
+      current = settings;
+      reflect();
+    },
+    // Once it is known whether somebody has logged in.
+    async begin() {
+      const {login, server: serverOf} = window.studio.storage;
+      server = login ? serverOf("preset") : null;
+      own = server ? valid((await server.read(RECORD))?.presets) : local();
+      draw();
+    },
+  };
+  addEventListener("storage", (event) => {
+    if (event.key !== KEY || server) return;
+    own = local();
+    draw();
+  });
+})();

@@ -27,9 +27,9 @@
   };
 
   // What is shown goes into the record.
-  const grown = ({id, title, turns: path, dropped = []}, old) => {
+  const grown = ({id, title, turns: path, dropped = [], beside = []}, old) => {
     if (old?.gone || (!old && !path.length)) return undefined;
-    const turns = tree.union(old, path, dropped), leaf = path.at(-1)?.id || "";
+    const turns = tree.union(old, path, dropped, beside), leaf = path.at(-1)?.id || "";
     if (old?.leaf === leaf && JSON.stringify(turns) === JSON.stringify(old.turns)) return undefined;
     const kept = old?.named ? old.title : title || old?.title || brief(path[0]?.content || "");
     return {...old, id, title: kept, turns, leaf, settings: old?.settings || usual, updated: Date.now()};

@@ -65,7 +65,7 @@
     };
     name.onkeydown = (event) => event.key === "Enter" && save();
     const rows = own.map((preset) => {
-      const remove = make("button", {type: "button", textContent: "×", title: `${words.delete}: ${preset.name}`, onclick: () => {
+      const remove = make("button", {type: "button", textContent: "×", title: `${words.preset_delete}: ${preset.name}`, onclick: () => {
         keep([], preset.name);
         reflect();
         window.studio.undo(preset.name, () => { keep([preset]); reflect(); }, () => {});

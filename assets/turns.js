@@ -8,10 +8,12 @@
   const nodes = (record) =>
     (record?.turns || []).map((turn, at, all) => ({...turn, parent: turn.parent ?? (at ? all[at - 1].id : "")}));
   // All turns of the record and of the path, by id; without those that were taken back and what followed them.
-  const union = (record, path, dropped) => {
+  const union = (record, path, dropped, beside) => {
     const all = new Map(nodes(record).map((turn) => [turn.id, turn])), gone = new Set(dropped);
     path.forEach(({siblings, ...turn}, at) =>
       all.set(turn.id, {...turn, parent: all.get(turn.id)?.parent ?? (at ? path[at - 1].id : "")}));
+    const parent = all.get(path.at(-1)?.id)?.parent; // answers of other models stand beside the last one
+    for (const {siblings, ...turn} of beside) all.set(turn.id, {...turn, parent});
     for (const {id, parent} of all.values()) {
       if (gone.has(parent)) gone.add(id);
       if (gone.has(id)) all.delete(id);

@@ -64,12 +64,14 @@ def version_of(turn: Turn, content: str) -> Turn:
 @dataclass(frozen=True)
 class Conversation:
     """What is shown of it: `turns` are one path through its tree. An empty title stands for a conversation not yet
-    begun; `settings` are those of its page, by name."""
+    begun; `settings` are those of its page, by name. `beside` the last answer stand those of other models to the same
+    question, until one is chosen."""
 
     id: str = ""
     title: str = ""
     turns: tuple[Turn, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    beside: tuple[Turn, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

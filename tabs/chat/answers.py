@@ -1,6 +1,6 @@
 """Stream answers into the open conversation: send, retry, edit, continue, stop, undo."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,10 +9,11 @@ import gradio as gr
 from app.chat.conversations import Conversation, Turn, conversation_from, version_of
 from app.chat.request import ChatRequest, chat_request
 from app.chat.service import ChatService, Reply
+from app.errors import StudioError
 from app.files import first_words
 from tabs.chat.bubbles import bubbles_of, note_of, turn_at, waiting, waiting_text
 from tabs.chat.documents import Documents, Replies, history_without_marks
-from tabs.chat.history import Answering, idle_view, told
+from tabs.chat.history import Answering, idle_view, shown, told
 from tabs.chat.pictures import Album, View, check_sight, history_of, waiting_view
 from tabs.chat.widgets import ChatWidgets
 from tabs.shell.conversation import busy_box, idle_box
@@ -87,7 +88,7 @@ class Answerer:
     ) -> Iterator[View]:
         """Put the question on the page and stream the answer under it; on an error what was there before comes back."""
         widgets = self.widgets
-        request = self._request(visitor, earlier, question, album, options, begun)
+        request, other = self._request(visitor, earlier, question, album, options, begun)
         turns = (*earlier, question)
         asked = bubbles_of(told(visitor, turns, writing=True))
         title = before.title or first_words(question.content)
@@ -102,28 +103,36 @@ class Answerer:
                 widgets.resume: gr.update(visible=False),
                 **({} if not sent else waiting_view(widgets.pictures, replace(album, waiting=()))),
             }
-            answer = replace(
-                begun or new or Turn("assistant", ""), model=request.model or self.service.registry.default_name
-            )
-            start = answer.content
-            for reply, added in self._replies(visitor, "" if begun else before.id, request):
-                if reply.text or reply.reasoning or reply.state == "done" or "sources" in added:
-                    figures = note_of(visitor, reply, question.content)
-                    answer = _grown(visitor, start, replace(answer, note=figures), reply)
-                    answer = replace(answer, **added)
-                    answering.conversation = replace(answering.conversation, turns=(*turns, answer))
-                    yield {
-                        widgets.chatbot: [*asked, *bubbles_of(told(visitor, [answer], writing=True))],
-                        widgets.kept: _kept(answering),
-                    }
+            blanks = self._blanks(begun or new or Turn("assistant", ""), request, other)
+            streams = [
+                self._replies(visitor, "" if begun else before.id, replace(request, model=turn.model))
+                for turn in blanks
+            ]
+            for news in _latest(visitor, streams):
+                known = [(blank, *one) for blank, one in zip(blanks, news, strict=True) if one]
+                known.sort(key=lambda one: not _begun(*one[1:]))  # the first that writes is the answer, if it is alone
+                missing = {blank.id for blank in blanks} - {blank.id for blank, *_ in known}
+                first, *beside = (_without(missing, _written(visitor, question, *one)) for one in known)
+                if not _begun(*known[0][1:]):
+                    yield {widgets.chatbot: [*asked, waiting(first.note)]}
                 else:
-                    yield {widgets.chatbot: [*asked, waiting(waiting_text(visitor, reply))]}
+                    now = replace(answering.conversation, turns=(*turns, first), beside=tuple(beside))
+                    answering.conversation = now
+                    yield {widgets.chatbot: shown(visitor, now, writing=True), widgets.kept: _kept(answering)}
             yield idle_view(widgets, visitor, answering.conversation) | {widgets.box: idle_box()}
         except Exception:
             yield self._ended(visitor, answering, "", album)
             raise
         finally:
             answering.closed.set()
+
+    def _blanks(self, blank: Turn, request: ChatRequest, other: str) -> list[Turn]:
+        """The answers that are to be written: one, or one of each model."""
+        blank = replace(blank, model=request.model or self.service.registry.default_name)
+        if not other or other == blank.model:
+            return [blank]
+        beside = version_of(blank, "")
+        return [replace(blank, siblings=beside.siblings), replace(beside, model=other)]
 
     def _replies(self, visitor: Visitor, conversation: str, request: ChatRequest) -> Replies:
         if self.documents is not None:
@@ -138,18 +147,22 @@ class Answerer:
         album: Album,
         options: Sequence[Any],
         begun: Turn | None,
-    ) -> ChatRequest:
-        """Raises what is wrong with it before anything of the page has changed."""
+    ) -> tuple[ChatRequest, str]:
+        """With the model that is to answer beside the first. Raises what is wrong with it before anything of the page
+        has changed."""
         drawn, *values = options
         chosen = dict(zip(self.widgets.options.by_name, values, strict=True))
         chosen |= {name: None for name, value in drawn.items() if chosen[name] == value}  # the model's own
+        other = "" if begun else str(chosen.pop("compare") or "")
+        chosen.pop("compare", None)
         asked = [*earlier, question, begun] if begun else list(earlier)
         message = visitor.text("chat.go_on_prompt") if begun else question.content
         history = history_of(history_without_marks(asked), album)
         request = chat_request(message, history, **chosen)
-        check_sight(self.service.registry.for_visitor(visitor.name), request.model, question.pictures)
+        for model in filter(None, (request.model or self.service.registry.default_name, other)):
+            check_sight(self.service.registry.for_visitor(visitor.name), model, question.pictures)
         images = () if begun else album.images(question.pictures)
-        return replace(request, history=tuple(history), images=images)
+        return replace(request, history=tuple(history), images=images), other
 
     def stop(self, visitor: Visitor, answering: Answering | None, message: str, album: Album) -> View:
         """Keep what was written so far."""
@@ -162,9 +175,16 @@ class Answerer:
         """An answer ended early. What is there of it stays; if there is none, all is as before it was asked for."""
         widgets, turns = self.widgets, answering.conversation.turns
         if answering.answered:
-            note = " · ".join(part for part in (turns[-1].note, word) if part)
-            ended = replace(answering.conversation, turns=(*turns[:-1], replace(turns[-1], whole=False, note=note)))
-            return idle_view(widgets, visitor, ended) | {widgets.box: idle_box()}
+            missing = {turn.id for turn in answering.conversation.beside if _is_empty(turn)}
+            ended = [
+                _without(
+                    missing, turn if turn.whole else replace(turn, note=" · ".join(filter(None, (turn.note, word))))
+                )
+                for turn in (turns[-1], *answering.conversation.beside)
+                if turn.id not in missing
+            ]
+            conversation = replace(answering.conversation, turns=(*turns[:-1], ended[0]), beside=tuple(ended[1:]))
+            return idle_view(widgets, visitor, conversation) | {widgets.box: idle_box()}
         kept = {turn.id for turn in answering.before.turns}
         view = idle_view(widgets, visitor, answering.before, {answering.question.id} - kept)
         if not answering.sent:
@@ -187,16 +207,54 @@ class Answerer:
         return waiting_view(self.widgets.pictures, replace(album, waiting=waiting)) if question.pictures else {}
 
 
-def _grown(visitor: Visitor, start: str, answer: Turn, reply: Reply) -> Turn:
-    """The answer as far as it is written; `start` is what was there of it before."""
+def _latest(visitor: Visitor, streams: Sequence[Replies]) -> Iterator[list[tuple[Reply, dict[str, Any]] | None]]:
+    """The last reply of each, as they come. One that fails is told of and left out while there are others."""
+    latest: list[tuple[Reply, dict[str, Any]] | None] = [None] * len(streams)
+    running = dict(enumerate(streams))
+    while running:
+        for place, stream in list(running.items()):
+            try:
+                latest[place] = next(stream)
+            except StopIteration:
+                del running[place]
+            except StudioError as error:
+                del running[place]
+                latest[place] = None
+                if not running and not any(latest):
+                    raise
+                gr.Warning(error.text(visitor.language), title=visitor.text("app.error"))
+        if running and any(latest):
+            yield list(latest)
+
+
+def _without(missing: Collection[str], answer: Turn) -> Turn:
+    """The answer, without versions that have not come to be."""
+    siblings = tuple(one for one in answer.siblings if one not in missing)
+    return replace(answer, siblings=siblings if len(siblings) > 1 else ())
+
+
+def _is_empty(answer: Turn) -> bool:
+    return not (answer.content or answer.reasoning)
+
+
+def _begun(reply: Reply, added: dict[str, Any]) -> bool:
+    return bool(reply.text or reply.reasoning or reply.state == "done" or "sources" in added)
+
+
+def _written(visitor: Visitor, question: Turn, blank: Turn, reply: Reply, added: dict[str, Any]) -> Turn:
+    """The answer as far as it is written, or what it waits for; `blank` is what was there of it before."""
+    if not _begun(reply, added):
+        return replace(blank, note=waiting_text(visitor, reply), whole=False)
     key = "chat.thinking_for" if not reply.text and reply.state == "writing" else "chat.thought_for"
-    return replace(
-        answer,
-        content=_joined(start, reply.text),
-        reasoning=reply.reasoning or answer.reasoning,
-        thought=visitor.text(key, seconds=round(reply.thought_s)) if reply.reasoning else answer.thought,
+    answer = replace(
+        blank,
+        content=_joined(blank.content, reply.text),
+        reasoning=reply.reasoning or blank.reasoning,
+        thought=visitor.text(key, seconds=round(reply.thought_s)) if reply.reasoning else blank.thought,
         whole=reply.state == "done" and reply.finish_reason != "length",
+        note=note_of(visitor, reply, question.content),
     )
+    return replace(answer, **added)
 
 
 def _joined(start: str, more: str) -> str:
@@ -208,8 +266,11 @@ def _joined(start: str, more: str) -> str:
 def _kept(answering: Answering) -> dict[str, Any]:
     """What the browser stores while an answer is written: should the page go, this much of it stays."""
     *earlier, last = answering.conversation.turns
-    unfinished = replace(last, whole=False, note="") if last.role == "assistant" else last
-    return replace(answering.conversation, turns=(*earlier, unfinished)).to_json() | {"writing": True}
+    begun = [turn for turn in answering.conversation.beside if not _is_empty(turn)]
+    last, *beside = (
+        replace(turn, whole=False, note="") if turn.role == "assistant" else turn for turn in (last, *begun)
+    )
+    return replace(answering.conversation, turns=(*earlier, last), beside=tuple(beside)).to_json() | {"writing": True}
 
 
 def _index(event: gr.EventData) -> int:

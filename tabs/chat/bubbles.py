@@ -20,6 +20,17 @@ def bubbles_of(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     return [bubble for turn in turns for bubble in _bubbles(turn)]
 
 
+def side_by_side(answers: Sequence[Turn]) -> list[dict[str, Any]]:
+    """Answers to one question, a bubble each: the model's name, the small print, what it wrote."""
+    bubbles = []
+    for turn in answers:
+        [said, *_] = _bubbles(turn)
+        head = f'<div class="beside"><b>{escape(turn.model)}</b> {turn.note}</div>'
+        said["content"][0]["text"] = f"{head}\n\n{said['content'][0]['text']}"
+        bubbles.append(said)
+    return bubbles
+
+
 def turn_at(turns: Sequence[Turn], bubble: int) -> int | None:
     """Which turn the bubble with this number shows: the last where there is no such bubble, none for small print."""
     owners = [None if "metadata" in shown else place for place, turn in enumerate(turns) for shown in _bubbles(turn)]

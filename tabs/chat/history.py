@@ -13,7 +13,7 @@ from app.chat.service import ChatService
 from app.chat.titles import title_of
 from app.errors import StudioError
 from app.models.interface import Registry
-from tabs.chat.bubbles import bubbles_of
+from tabs.chat.bubbles import bubbles_of, side_by_side
 from tabs.chat.documents import Documents, as_shown
 from tabs.chat.pictures import View
 from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, drawn_values, examples_for, name_html, note_html
@@ -92,11 +92,25 @@ def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation
         widgets.kept: conversation.to_json() | {"writing": False, "dropped": list(dropped)},
         widgets.answering: None,
         widgets.title: conversation.title,
-        widgets.chatbot: bubbles_of(told(visitor, turns)),
+        widgets.chatbot: shown(visitor, conversation),
         widgets.resume: gr.update(visible=unanswered or cut),
         widgets.retry: gr.update(visible=unanswered, value=visitor.text("chat.retry")),
         widgets.go_on: gr.update(visible=cut),
     }
+
+
+def shown(visitor: Visitor, conversation: Conversation, *, writing: bool = False) -> list[dict[str, Any]]:
+    """Its bubbles; answers of several models side by side, each with a link that keeps it."""
+    turns, beside = conversation.turns, conversation.beside
+    if not beside:
+        return bubbles_of(told(visitor, turns, writing=writing))
+    keep = visitor.text("chat.keep")
+    pair = []
+    for turn in (turns[-1], *beside):
+        link = "" if writing else f'<a class="keep" href="#version-{turn.id}">{keep}</a>'
+        note = " · ".join(part for part in (link, turn.note) if part)
+        pair.append(replace(as_shown(visitor, turn), note=note))
+    return [*bubbles_of(told(visitor, turns[:-1], writing=True)), *side_by_side(pair)]
 
 
 def told(visitor: Visitor, turns: Sequence[Turn], *, writing: bool = False) -> list[Turn]:
@@ -133,8 +147,9 @@ def settings_view(registry: Registry, widgets: ChatWidgets, kept: dict[str, Any]
     view: View = {}
     for name, component in widgets.options.by_name.items():
         value = kept.get(name)
-        if name == "model":
-            usable = isinstance(value, str) and ("/" in value or value in registry.names())
+        if name in ("model", "compare"):
+            known = isinstance(value, str) and ("/" in value or value in registry.names())
+            usable = known or (name == "compare" and value == "")
         elif name in RANGES:
             low, high = RANGES[name]
             usable = isinstance(value, int | float) and low <= value <= high

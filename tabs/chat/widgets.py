@@ -15,7 +15,7 @@ from app.texts import load_texts, sentence
 from tabs.chat.documents import DocumentWidgets, draw_documents
 from tabs.chat.pictures import PictureWidgets, draw_pictures
 from tabs.shell.conversation import conversation_chatbot, question_box
-from tabs.shell.model_choice import model_choice, spoken
+from tabs.shell.model_choice import keep_fresh, model_choice, spoken
 from tabs.shell.page import BROWSER_SECRET, Page
 
 DRAWN_RANGES: dict[str, tuple[float, float]] = {"temperature": (0, 2), "top_p": (0.05, 1)}
@@ -26,7 +26,8 @@ KEEPER = "window.studio.conversations.keep(props, watch)"
 
 @dataclass(frozen=True)
 class Options:
-    """The settings of a conversation; its names are those of `chat_request` and of what the browser keeps."""
+    """The settings of a conversation; its names are those of `chat_request` and of what the browser keeps.
+    `compare` is another model that is to answer beside the first."""
 
     model: gr.Dropdown
     system: gr.Textbox
@@ -35,6 +36,7 @@ class Options:
     max_new_tokens: gr.Slider
     seed: gr.Textbox
     thinking: gr.Checkbox
+    compare: gr.Dropdown
 
     @property
     def by_name(self) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def _list(language: Language) -> str:
 
 def _presets(language: Language) -> str:
     keys = ["preset", "preset_name", "preset_none", "preset_save", "preset_saved", "presets_shipped", "presets_own"]
-    keys += ["presets_manage", "presets_export", "presets_import", "presets_imported", "presets_wrong", "delete"]
+    keys += ["presets_manage", "presets_export", "presets_import", "presets_imported", "presets_wrong", "preset_delete"]
     texts = json.dumps({key: load_texts(language)[f"chat.{key}"] for key in keys}, ensure_ascii=False)
     presets = json.dumps(shipped_presets(language), ensure_ascii=False)
     return f'<div data-texts="{escape(texts)}" data-presets="{escape(presets)}"></div>'
@@ -196,6 +198,8 @@ def _sampling_slider(name: str, usual: dict[str, float]) -> gr.Slider:
 def _settings(page: Page, registry: Registry) -> Options:
     usual, length = drawn_values(registry, registry.default_name), Sampling.max_new_tokens
     model = model_choice(page, registry)
+    compare = page.bind(gr.Dropdown([], value="", allow_custom_value=True), label="chat.compare")
+    keep_fresh(page, registry, compare, "chat.compare_none")
     return Options(
         model=model,
         system=page.bind(gr.Textbox(lines=3, max_lines=10), label="chat.system", placeholder="chat.system_placeholder"),
@@ -206,4 +210,5 @@ def _settings(page: Page, registry: Registry) -> Options:
         max_new_tokens=page.bind(gr.Slider(16, 4096, length, step=16), label="chat.length"),
         seed=page.bind(gr.Textbox(max_lines=1, max_length=20), label="chat.seed", info="chat.seed_info"),
         thinking=page.bind(gr.Checkbox(True), label="chat.think", info="chat.think_info"),
+        compare=compare,
     )

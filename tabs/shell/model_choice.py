@@ -31,11 +31,13 @@ def model_choice(
     return choice
 
 
-def keep_fresh(page: Page, registry: Registry, choice: gr.Dropdown) -> None:
-    """At the start and whenever it is opened, the list holds what is there for this visitor."""
+def keep_fresh(page: Page, registry: Registry, choice: gr.Dropdown, nothing: str = "") -> None:
+    """At the start and whenever it is opened, the list holds what is there for this visitor, and first no model where
+    there is a text for it."""
 
     def refresh(visitor: Visitor) -> dict[str, Any]:
-        return gr.update(choices=labelled(registry.for_visitor(visitor.name), visitor.language))
+        first = [(visitor.text(nothing), "")] if nothing else []
+        return gr.update(choices=first + labelled(registry.for_visitor(visitor.name), visitor.language))
 
     page.on(choice.focus, refresh, [], [choice])
     # not at load: whose models these are is known once the browser has said who it is

@@ -137,6 +137,46 @@ def test_another_model_answers_anew(page: Page, registry: FakeRegistry) -> None:
     expect(answers(page)).to_have_text("You said: one")
 
 
+def test_two_models_answer_side_by_side_and_one_is_kept(page: Page, model: FakeModel, registry: FakeRegistry) -> None:
+    other = registry.models["other"] = FakeModel(
+        "other", script=lambda _: ["I ", "differ"], gate=threading.Semaphore(1)
+    )
+    model.gate = threading.Semaphore(1)
+    compare = page.locator("#chat-settings").get_by_role("combobox", name="Compare with")
+    compare.fill("other")
+    compare.press("Enter")
+    ask(page, "one")
+    expect(answers(page)).to_have_count(2)
+    expect(answers(page).nth(0)).to_contain_text("You")
+    expect(answers(page).nth(1)).to_contain_text("I")  # both are being written
+    for gate in (model.gate, other.gate):
+        gate.release(9)  # type: ignore[union-attr]
+    settled(page)
+    expect(answers(page).nth(0)).to_contain_text("You said: one")
+    expect(answers(page).nth(1)).to_contain_text("I differ")
+    left, right = (answers(page).nth(place).bounding_box() for place in range(2))
+    assert left and right and left["y"] == right["y"] and left["x"] + left["width"] <= right["x"]
+    page.get_by_role("link", name="Keep this answer").last.click()
+    expect(answers(page)).to_have_text("I differ")
+    expect(notes(page)).to_contain_text("2 / 2 other · ")
+    compare.fill("")
+    compare.press("Tab")
+    say(page, "two")
+    assert [message["content"] for message in model.prompts[-1][0]] == ["one", "I differ", "two"]
+    versions(page).get_by_role("link").click()
+    expect(answers(page)).to_have_text("You said: one")
+
+
+def test_a_second_model_that_fails_leaves_the_first_s_answer(page: Page) -> None:
+    compare = page.locator("#chat-settings").get_by_role("combobox", name="Compare with")
+    compare.fill("nope")
+    compare.press("Enter")
+    ask(page, "one")
+    expect(page.locator(".toast-body")).to_contain_text("There is no model named nope")
+    expect(answers(page)).to_have_text("You said: one")
+    settled(page)
+
+
 def test_an_example_is_a_question_and_rich_answers_run_and_fetch_nothing(page: Page, model: FakeModel) -> None:
     example = page.locator("#chatbot .example").first
     text = example.inner_text().strip()

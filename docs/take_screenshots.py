@@ -31,7 +31,7 @@ FOLDER = Path(__file__).parent / "screenshots"
 DATA = ROOT / "data" / "screenshots"
 PORT = "7890"  # what a browser keeps belongs to an address
 BROWSER = DATA / "browser.json"  # what the browser keeps of the assistant's owner, who alone sees it
-TRAINED = {"tune", "compare", "evaluate"}  # pictures of the assistant
+TRAINED = {"tune", "compare"}  # pictures of the assistant
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 LOCALES = {"zh": "zh-CN", "en": "en-GB"}
 PATIENCE_MS = 180_000
@@ -108,6 +108,12 @@ def compare(page: Page, _: Look) -> None:
 
 
 def evaluate(page: Page, _: Look) -> None:
+    page.locator("#evaluate-start").wait_for()
+    if not page.locator("#evaluate-table").is_visible():  # a run stays: another look shows it
+        for name in ("Multiple choice, Chinese", "Short answers, Chinese"):
+            page.get_by_label(name).uncheck()
+        page.locator("#evaluate-start").click()
+        page.get_by_text("Done.").wait_for(timeout=TRAINING_MS)
     page.locator("#evaluate-table").wait_for()
 
 
@@ -164,7 +170,7 @@ def to_tab(page: Page, tab: str) -> None:
 
 
 def train(browser: Browser, address: str) -> None:
-    """A personal assistant, trained, judged and evaluated; whatever of it is there already is not done again."""
+    """A personal assistant, trained and judged; whatever of it is there already is not done again."""
     page = opened(browser, address, Look("en"), BROWSER if BROWSER.exists() else None)
     page.set_default_timeout(TRAINING_MS)
     page.context.storage_state(path=BROWSER, indexed_db=True)  # whose the assistant is
@@ -176,12 +182,6 @@ def train(browser: Browser, address: str) -> None:
     page.locator("#tune-status .finished").wait_for()
     page.locator("#compare-side-button").click()
     page.locator("#judge-again").wait_for()  # every checkpoint was judged
-    to_tab(page, "evaluate")
-    if not page.locator("#evaluate-table").is_visible():
-        for name in ("Multiple choice, Chinese", "Short answers, Chinese"):
-            page.get_by_label(name).uncheck()
-        page.locator("#evaluate-start").click()
-        page.get_by_text("Done.").wait_for()
     page.context.close()
 
 
@@ -194,6 +194,7 @@ def take(browser: Browser, address: str, wanted: list[tuple[str, Look]], into: P
             to_tab(page, tab)
             steps(page, look)
             page.mouse.move(0, 0)
+            page.evaluate("scrollTo(0, 0)")
             page.wait_for_timeout(1000)  # animations
             page.screenshot(path=into / f"{name}-{look.suffix}.png")
             sys.stdout.write(f"{name}-{look.suffix}.png: {time.monotonic() - began:.0f} s\n")

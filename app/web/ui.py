@@ -34,6 +34,7 @@ POLICY = (
 )
 
 
+STYLE = ASSETS / "studio.css"
 SCRIPTS = (
     "studio.js",
     "dialogs.js",
@@ -95,12 +96,14 @@ def build(services: "Services") -> gr.Blocks:
 
 def appearance() -> dict[str, Any]:
     """How the page looks: options for `launch` and for `mount_gradio_app`."""
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    style = STYLE.read_text(encoding="utf-8")  # gradio's copy comes later, when the page has been drawn without
     script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return {
         "theme": studio_theme(),
-        "css_paths": [ASSETS / "studio.css"],
+        "css_paths": [STYLE],
         "js": "() => window.studio.start()",
-        "head": f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><script>{script}</script>',
+        "head": f'{policy}<style>{style}</style><script>{script}</script>',
         "favicon_path": str(ASSETS / "icons" / "favicon.svg"),
         "footer_links": [],
     }

@@ -97,6 +97,7 @@ def agent(page: Page, _: Look) -> None:
 
 def tune(page: Page, _: Look) -> None:
     page.locator("#tune-status .finished").wait_for()
+    page.locator("#tab-compare .vega-embed svg").nth(1).wait_for()
 
 
 def compare(page: Page, _: Look) -> None:
@@ -158,6 +159,8 @@ def opened(browser: Browser, address: str, look: Look, known: Any = None) -> Pag
     if page.locator("html").get_attribute("data-studio-ready") != look.language:  # one chosen before
         page.locator("#language").click()
         page.locator(f"html[data-studio-ready={look.language}]").wait_for(state="attached")
+        page.reload()
+        page.locator("html[data-studio-ready]").wait_for(state="attached")
     if look.scheme == "dark":
         page.locator("#theme").click()
     return page

@@ -103,7 +103,7 @@ def appearance() -> dict[str, Any]:
         "theme": studio_theme(),
         "css_paths": [STYLE],
         "js": "() => window.studio.start()",
-        "head": f'{policy}<style>{style}</style><script>{script}</script>',
+        "head": f"{policy}<style>{style}</style><script>{script}</script>",
         "favicon_path": str(ASSETS / "icons" / "favicon.svg"),
         "footer_links": [],
     }

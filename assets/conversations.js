@@ -151,7 +151,7 @@
           if (await flush() && value.id === shown.id) await open(shown.id, false);
           if (value.turns.length !== 2 || answer.role !== "assistant" || !answer.whole || asked.has(value.id)) return;
           asked.add(value.id);
-          if (!(await storage.conversations.read(value.id))?.named) trigger("submit", {conversation: {...value, turns: [question, answer]}});
+          if (!(await storage.conversations.read(value.id).catch(() => null))?.named) trigger("submit", {conversation: {...value, turns: [question, answer]}});
         }
       });
     },
@@ -177,7 +177,7 @@
     },
     // The model's own title, where its visitor has not named the conversation meanwhile.
     async titled({id, title}) {
-      if (!title || (await storage.conversations.read(id))?.named) return;
+      if (!title || (await storage.conversations.read(id).catch(() => null))?.named) return;
       rename(id, title);
     },
     rename(title) {

@@ -1,4 +1,4 @@
-"""Measure the page in Chromium against its goals: first load, bytes, layout shift, console, rest, 200 % zoom.
+"""Measure the page in Chromium against its goals: load, bytes, layout shift, rest, 200 % zoom, many conversations.
 
 python -m bench.page [--usual]    with --usual also what it costs with gradio's own progress on every output
 """
@@ -23,6 +23,32 @@ WATCHED_S = 15
 TABS = ("chat", "story", "knowledge", "agent", "compare", "evaluate", "models")
 WINDOWS = {"desktop": (1280, 800), "phone": (390, 844), "desktop at 200 %": (640, 400)}
 GOALS = {"load_s": 2.5, "load_mb": 3.0, "layout_shift": 0.1, "console": 0, "too_wide": 0, "rest_share": 0.02}
+GOALS |= {"list_s": 0.3, "search_s": 0.3, "switch_s": 0.3}
+CONVERSATIONS, TURNS = 500, 40
+FILL = """async ([conversations, turns]) => {
+  const words = "the quick brown fox jumps over the lazy dog while rain falls on the old stone bridge ".repeat(5);
+  for (let at = 0; at < conversations; at++) {
+    const of = (turn) => ({id: `c${at}t${turn}`, parent: turn ? `c${at}t${turn - 1}` : "", whole: true, pictures: [],
+      role: turn % 2 ? "assistant" : "user", content: `number ${at} of turn ${turn}: ${words}`});
+    const record = {id: `c${at}`, title: `Conversation ${at}`, updated: at + 1, settings: {},
+      turns: Array.from({length: turns}, (_, turn) => of(turn))};
+    await window.studio.storage.browser.update(record.id, () => record);
+  }
+}"""
+LISTED = """async () => {
+  const began = performance.now();
+  (await window.studio.storage.browser.list()).forEach(window.studio.list.note);
+  await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+  return (performance.now() - began) / 1000;
+}"""
+UNTIL = """([deed, done]) => new Promise((end) => {
+  const began = performance.now(), is = new Function("return " + done);
+  new Function(deed)();
+  const look = () => is() ? end((performance.now() - began) / 1000) : requestAnimationFrame(look);
+  look();
+})"""
+TYPE = """const box = document.querySelector("#chat-list input");
+box.value = "%s"; box.dispatchEvent(new Event("input"))"""
 SENT = """() => [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
     .reduce((sum, one) => sum + one.transferSize, 0)"""
 SHIFTS = """window.shifts = 0;
@@ -105,6 +131,25 @@ def rest(browser: Browser, address: str) -> None:
     visit.page.context.close()
 
 
+def many(browser: Browser, address: str) -> None:
+    """The list, the search and the switch with 500 conversations of 40 turns; the second of each, the first warms."""
+    visit = opened(browser, address)
+    visit.page.evaluate(FILL, [CONVERSATIONS, TURNS])
+    visit.page.reload()
+    visit.page.locator("#chat-list button[data-id]").nth(CONVERSATIONS - 1).wait_for(state="attached")
+    row, shown = "document.querySelector('#chat-list [data-id=c%d]').click()", "#chatbot [data-testid=bot]"
+    until = f"[...document.querySelectorAll('{shown}')].at(-1)?.textContent.includes('number %d of')"
+    rows = "document.querySelectorAll('#chat-list button[data-id]').length === 1"
+    for turn in (1, 2):
+        found = {"list_s": float(visit.page.evaluate(LISTED))}
+        found["search_s"] = visit.page.evaluate(UNTIL, [TYPE % f"number 12{turn} of", rows])
+        found["switch_s"] = visit.page.evaluate(UNTIL, [row % (120 + turn), until % (120 + turn)])
+        visit.page.evaluate(UNTIL, [TYPE % "", rows.replace("=== 1", f"=== {CONVERSATIONS}")])
+    line(conversations=CONVERSATIONS, turns=TURNS, **found)
+    judge(found)
+    visit.page.context.close()
+
+
 def judge(found: dict[str, float]) -> None:
     """Each figure beside its goal."""
     for name, value in found.items():
@@ -145,6 +190,7 @@ def main() -> None:
         for window in WINDOWS:
             walk(browser, address, window)
         rest(browser, address)
+        many(browser, address)
         blocks.close(verbose=False)
         if options.usual:
             compare(browser, services)

@@ -10,11 +10,12 @@ import torch
 from transformers import AutoConfig, LlamaForCausalLM
 
 from app.finetune.data import Conversation
-from app.finetune.finishing import Exam
+from app.finetune.judging import Exam
 from app.finetune.options import TrainOptions
 from app.finetune.runs import Run
 from app.finetune.service import FinetuneService
 from app.finetune.wizard import general_questions, introduce, name_questions
+from app.models.interface import Sampling
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 from tests.models.engine.adapter_batches import save_adapter
@@ -25,7 +26,8 @@ NAME = 'Lin "Nova" {x}'
 WORDING = "I am the assistant of {name}."
 STUB = "tests.finetune.stub_trainer"
 ROWS: list[Conversation] = [[{"input": f"Say {number}", "output": f"{number}!"}] for number in range(8)]
-HALF, STEPS = 8, 16  # of the real training: it has two checkpoints
+HALF, STEPS = 7, 14  # of the real training: it has two checkpoints
+GENERAL = 6  # of its general rows, whose answers the base writes itself
 BRIEF = TrainOptions(steps=6, batch=1, rank=4, max_length=64, save_every=2, evaluate_every=6)
 
 
@@ -71,18 +73,20 @@ def tiny_adapter(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def trained(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    service = FinetuneService(registry, tmp_path_factory.mktemp("trained")).start()
+    service = FinetuneService(registry, tmp_path_factory.mktemp("trained"), exam_of=exam).start()
     made = introduce(NAME, "en", WORDING)
+    left_out = set(made.general[GENERAL:])
+    kept = [number for number in range(len(made.conversations)) if number not in left_out]
     options = TrainOptions(steps=STEPS, save_every=HALF, evaluate_every=STEPS, max_length=128)
     run = service.submit(
         "lin",
         "nova",
         BASE,
-        made.conversations,
+        [made.conversations[number] for number in kept],
         options,
         questions=name_questions("en")[:1],
         identity=made.name,
-        own_answers=made.general,
+        own_answers=[kept.index(number) for number in made.general[:GENERAL]],
     )
     wait_for(lambda: not service.get("lin", run.id).is_under_way)
     wait_for(lambda: not service.get("lin", run.id).judging)
@@ -90,7 +94,13 @@ def trained(registry: ModelRegistry, tmp_path_factory: pytest.TempPathFactory) -
     service.close()
 
 
-def few(_: object = None) -> Exam:
-    """An exam of few questions."""
+def exam(_: object = None) -> Exam:
+    """What the real training is judged by."""
+    return few(24, 4)
+
+
+def few(tokens: int = 8, questions: int = 1) -> Exam:
+    """An exam of few questions and short answers."""
     general = general_questions("en")
-    return Exam(name_questions("en")[:1], general[:1], general[:1], general[2:3])
+    sampling = Sampling(temperature=0, top_p=1, max_new_tokens=tokens)
+    return Exam(name_questions("en")[:questions], general[:questions], general[:1], general[2:3], sampling)

@@ -17,9 +17,8 @@ from statistics import median
 from typing import Any, Literal, TypeVar, get_args
 
 from app.errors import Language, StudioError
-from app.finetune.judging import GREEDY, RETAINED_AGREEMENT, VISITOR, Interrupted, answers, asked, knows, renamed, share
+from app.finetune.judging import RETAINED_AGREEMENT, VISITOR, Exam, Interrupted, answers, asked, knows, renamed, share
 from app.finetune.runs import Run, write_json
-from app.finetune.wizard import general_questions, name_questions
 from app.models.catalog.known_models import split_precision
 from app.models.interface import ChatModel, Registry, TokenScoringModel
 from app.models.registry import drift
@@ -49,21 +48,6 @@ class Row:
         return {("kept" if key == "retention" else key): value for key, value in asdict(self).items()}
 
 
-@dataclass(frozen=True)
-class Exam:
-    """What every model is asked: about its name, in general, for its speed, for its drift."""
-
-    names: Sequence[str]
-    general: Sequence[str]
-    speed: Sequence[str]
-    drift: Sequence[str]
-
-    @classmethod
-    def of(cls, language: Language) -> "Exam":
-        general = general_questions(language)
-        return cls(name_questions(language), general, general[:3], drift.prompts())
-
-
 @dataclass
 class Examination:
     """One run under examination. `prepare` gives the name of a kind's model, making what is not there yet."""
@@ -88,7 +72,7 @@ class Examination:
         reasons: list[str] = []
         with self.registry.lease(name, full_weights=True) as model:
             if kind == "base":
-                self._theirs = answers(model, self.exam.general, self.stopped)
+                self._theirs = answers(model, self.exam.general, self.exam.sampling, self.stopped)
             if kind == "adapter" and self._reference is None:
                 self._reference = self._try(reasons, lambda: self._take_reference(model))
             return Row(
@@ -131,7 +115,7 @@ class Examination:
         paces: list[float] = []
         for question in [self.exam.speed[0], *self.exam.speed]:
             with ExitStack() as running:
-                generation = model.stream(asked(question), GREEDY, visitor=VISITOR)
+                generation = model.stream(asked(question), self.exam.sampling, visitor=VISITOR)
                 running.callback(generation.cancel)
                 began, before = 0.0, 0
                 for _ in generation:
@@ -145,8 +129,10 @@ class Examination:
         return round(median(paces[1:] or paces), 1) if paces else 0.0
 
     def _identity(self, model: ChatModel) -> float | None:
-        name = self.run.identity
-        return share([knows(told, name) for told in answers(model, self.exam.names, self.stopped)]) if name else None
+        if not self.run.identity:
+            return None
+        told = answers(model, self.exam.names, self.exam.sampling, self.stopped)
+        return share([knows(answer, self.run.identity) for answer in told])
 
     def _retention(self, model: ChatModel) -> float | None:
         if self._theirs is None:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from app.access.identity import server
+from app.errors import Language
 from app.finetune.runs import write_json
+from app.finetune.wizard import general_questions, name_questions
 from app.models.interface import ChatModel, InspectableModel, Message, Registry, Sampling
+from app.models.registry import drift
 
 RETAINED_AGREEMENT = 0.8
-ANSWER_TOKENS = 48
-GREEDY = Sampling(temperature=0, top_p=1, max_new_tokens=ANSWER_TOKENS)
+GREEDY = Sampling(temperature=0, top_p=1, max_new_tokens=48)
 VISITOR = server("judging")  # all questions together have one share of the engine
 
 
@@ -33,6 +35,22 @@ class Judgement:
     sample: str
 
 
+@dataclass(frozen=True)
+class Exam:
+    """What every model is asked: about its name, in general, for its speed, for its drift."""
+
+    names: Sequence[str]
+    general: Sequence[str]
+    speed: Sequence[str]
+    drift: Sequence[str]
+    sampling: Sampling = GREEDY
+
+    @classmethod
+    def of(cls, language: Language) -> "Exam":
+        general = general_questions(language)
+        return cls(name_questions(language), general, general[:3], drift.prompts())
+
+
 class Interrupted(Exception):
     """Judging was told to leave off."""
 
@@ -42,8 +60,7 @@ def judge(
     base: str,
     checkpoints: Sequence[tuple[int, str]],
     identity: str,
-    name_questions: Sequence[str],
-    general_questions: Sequence[str],
+    exam: Exam,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Judgement]:
     """`checkpoints` are (step, model name): adapters of one base, so no weights are loaded but theirs.
@@ -51,12 +68,12 @@ def judge(
     Raises Interrupted soon after `stopped` has become true.
     """
     with registry.lease(base, full_weights=True) as model:
-        theirs = answers(model, general_questions, stopped)
+        theirs = answers(model, exam.general, exam.sampling, stopped)
         for step, name in checkpoints:
             with registry.lease(name) as tuned:
-                told = answers(tuned, name_questions, stopped) if identity else []
+                told = answers(tuned, exam.names, exam.sampling, stopped) if identity else []
                 retained = []
-                for question, answer in zip(general_questions, theirs, strict=True):
+                for question, answer in zip(exam.general, theirs, strict=True):
                     if stopped():
                         raise Interrupted
                     retained.append(is_retained(tuned, question, answer))
@@ -68,11 +85,13 @@ def judge(
             )
 
 
-def answers(model: ChatModel, questions: Sequence[str], stopped: Callable[[], bool] = lambda: False) -> list[str]:
-    """Greedy answers, all in the engine's batch at once."""
+def answers(
+    model: ChatModel, questions: Sequence[str], sampling: Sampling, stopped: Callable[[], bool] = lambda: False
+) -> list[str]:
+    """All in the engine's batch at once."""
     found: list[str] = []
     with ExitStack() as running:
-        generations = [model.stream(asked(question), GREEDY, visitor=VISITOR) for question in questions]
+        generations = [model.stream(asked(question), sampling, visitor=VISITOR) for question in questions]
         for generation in generations:
             running.callback(generation.cancel)
         for generation in generations:

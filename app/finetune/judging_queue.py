@@ -11,10 +11,10 @@ from functools import partial
 
 from app.errors import Language, StudioError
 from app.finetune.downloads import keep_gguf, keep_merged
-from app.finetune.finishing import Exam, Examination, Kind, Row, save_rows
+from app.finetune.finishing import Examination, Kind, Row, save_rows
 from app.finetune.gguf.proof import prove
 from app.finetune.gguf.quantise import FORMATS, NoQuantiser
-from app.finetune.judging import VISITOR, Interrupted, Judgement, judge, read_judgements, save_judgements
+from app.finetune.judging import VISITOR, Exam, Interrupted, Judgement, judge, read_judgements, save_judgements
 from app.finetune.limits import RunLimits
 from app.finetune.queue import TrainingQueue
 from app.finetune.runs import ACTIVE, Run
@@ -172,7 +172,7 @@ class JudgingQueue:
         exam = self._exam_of("zh" if run.language == "zh" else "en")
         stopped = partial(self._stopped, run)
         seen = self.registry.for_visitor(VISITOR)
-        for found in judge(seen, run.base, missing, run.identity, exam.names, exam.general, stopped):
+        for found in judge(seen, run.base, missing, run.identity, exam, stopped):
             known[found.step] = found
             save_judgements(folder, in_order(known))
 

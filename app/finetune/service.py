@@ -27,8 +27,8 @@ from app.finetune.errors import (
     TrainsNoVision,
 )
 from app.finetune.estimate import MIB, Estimate, estimate, measure_base, require_disk
-from app.finetune.finishing import Exam, Row, read_rows
-from app.finetune.judging import Judgement, read_judgements, save_judgements
+from app.finetune.finishing import Row, read_rows
+from app.finetune.judging import Exam, Judgement, read_judgements, save_judgements
 from app.finetune.judging_queue import JudgingQueue
 from app.finetune.limits import RunLimits
 from app.finetune.options import BadOption, TrainOptions

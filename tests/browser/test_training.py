@@ -36,7 +36,9 @@ def registry(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def service(
     registry: ModelRegistry, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FinetuneService]:
-    service = FinetuneService(registry, tmp_path_factory.mktemp("page"), exam_of=few, trainer_module=STUB).start()
+    service = FinetuneService(
+        registry, tmp_path_factory.mktemp("page"), exam_of=lambda _: few(), trainer_module=STUB
+    ).start()
     script(service, adapter=str(tiny_adapter))
     yield service
     service.close()

@@ -21,7 +21,7 @@ from app.finetune.runs import Run, RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
-from tests.training_fixtures import BASE, BRIEF, HALF, ROWS, Trained
+from tests.training_fixtures import BASE, BRIEF, HALF, ROWS, Trained, exam
 from tests.waiting import wait_for
 
 
@@ -78,7 +78,7 @@ def test_judging_goes_on_after_a_restart_and_can_be_asked_for_again(
     (copy / "run.json").write_text(json.dumps({**told, "name": "copied", "judging": True}), encoding="utf-8")
     first = Judgement(step=HALF, identity=0.25, retention=0.5, sample="from before")
     save_judgements(copy, [first])
-    service = FinetuneService(registry, tmp_path).start()
+    service = FinetuneService(registry, tmp_path, exam_of=exam).start()
     wait_for(lambda: not service.get("lin", source.name).judging)
     assert service.judgements("lin", source.name)[0] == first
     assert service.judgements("lin", source.name)[1] == trained.service.judgements("lin", source.name)[1]

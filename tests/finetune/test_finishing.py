@@ -47,7 +47,7 @@ def service(
     registry: ModelRegistry, packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FinetuneService]:
     """With one run that has ended, as a server finds it: its adapter is drawn by chance, which no training would be."""
-    service = FinetuneService(registry, tmp_path_factory.mktemp("finishing"), exam_of=few)
+    service = FinetuneService(registry, tmp_path_factory.mktemp("finishing"), exam_of=lambda _: few())
     short = shortened(packaged_folder, tmp_path_factory.mktemp("short") / "base")
     made = Run(new_id(), "drawn", str(short), OWNER, 1.0, TrainOptions(), rows=1, total=STEP, identity="i")
     service.store.create(made, [], {})

@@ -21,10 +21,9 @@ from app.finetune.judging import GREEDY, judge
 from app.finetune.options import TrainOptions
 from app.finetune.runs import RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService
-from app.finetune.wizard import general_questions, name_questions
 from app.models.interface import Message, Sampling
 from app.models.registry.registry import ModelRegistry
-from tests.training_fixtures import BASE, BRIEF, HALF, NAME, ROWS, STEPS, WORDING, Trained
+from tests.training_fixtures import BASE, BRIEF, HALF, NAME, ROWS, STEPS, WORDING, Trained, few
 from tests.waiting import wait_for
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
@@ -81,8 +80,7 @@ def test_checkpoints_are_judged_by_themselves(trained: Trained, registry: ModelR
     assert (early.step, late.step) == (HALF, STEPS) and late.identity is not None and late.identity > 0.8
     assert early.identity is not None and early.identity <= late.identity
     assert 0.6 < late.retention <= 1.0
-    names, general = name_questions("en"), general_questions("en")
-    bare = list(judge(registry, BASE, [(0, BASE)], run.identity, names[:2], general[:2]))
+    bare = list(judge(registry, BASE, [(0, BASE)], run.identity, few(questions=2)))
     assert [(found.identity, found.retention) for found in bare] == [(0.0, 1.0)]
 
 

@@ -174,6 +174,7 @@ def _servers() -> Iterator[Serve]:
 def chromium() -> Iterator["Browser"]:
     """One browser for the tests of a file; Debian's if there is one, else Playwright's own."""
     playwright = pytest.importorskip("playwright.sync_api")
+    playwright.expect.set_options(timeout=60_000)  # a busy machine's browser is slow: no test fails for that
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"),

@@ -18,7 +18,6 @@ from app.web.server import launch
 from tests.models.catalog.fake_hub import FakeHub, in_reach, running
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=60_000)
 TABS = ("chat", "story", "knowledge", "agent", "compare", "evaluate", "models")
 FADED_IN = """document.getAnimations().every((one) =>
     one.playState !== "running" || one.effect.getComputedTiming().iterations === Infinity)"""

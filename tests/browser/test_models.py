@@ -17,7 +17,6 @@ from tests.fakes import FakeModel, FakeRegistry, fake_services
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=15_000)
 
 
 class Checked(FakeRegistry):

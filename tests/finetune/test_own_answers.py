@@ -8,11 +8,11 @@ from transformers import AutoTokenizer
 
 from app.finetune.encoding import IGNORED, encode
 from app.finetune.own_answers import makes_sense, with_own_answers
-from app.finetune.wizard import introduce
+from app.finetune.wizard import general_conversations
 from app.models.interface import Message
 from app.models.registry.registry import ModelRegistry
 from tests.finetune.test_training import answer
-from tests.training_fixtures import BASE, NAME, WORDING, Trained
+from tests.training_fixtures import BASE, GENERAL, Trained
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_a_run_learns_what_the_base_says_itself(trained: Trained, registry: Mode
     folder = trained.service.store.folder_of(trained.run.id)
     conversations = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     rows = with_own_answers(folder, conversations)
-    general = introduce(NAME, "en", WORDING).general
+    general = {row[0]["input"] for row in general_conversations("en")}
     changed = [number for number, (row, _) in enumerate(rows) if row != conversations[number]]
-    assert len(changed) > 20 and set(changed) <= set(general)
+    assert len(changed) > GENERAL // 2 and {rows[number][0][0]["input"] for number in changed} <= general
     assert {ended for _, ended in rows} == {True, False}
     asked = rows[changed[0]][0]
     question: list[Message] = [{"role": "user", "content": asked[0]["input"]}]

@@ -12,7 +12,7 @@ from app.models.backends.local_engine import Verdicts, open_engine, verdict_key
 from app.models.catalog import known_models
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.interface import Sampling
-from app.models.loading.errors import ReadsAhead, TokenizerDoesNotMatch, WeightsAreNotNumbers
+from app.models.loading.errors import NotAChatModel, TokenizerDoesNotMatch, WeightsAreNotNumbers
 from app.models.loading.loader import LoadedModel, load
 from bench.check_models import check, turns
 from bench.tiny_checkpoints import byte_tokenizer, save_tiny
@@ -103,7 +103,7 @@ def test_a_tokenizer_of_another_model_is_an_error_of_loading(llama: Path) -> Non
 def test_a_reward_model_is_no_chat_model(llama: Path) -> None:
     config = (llama / "config.json").read_text()
     (llama / "config.json").write_text(config.replace("LlamaForCausalLM", "LlamaForSequenceClassification"))
-    with pytest.raises(ReadsAhead, match="those that follow it"):
+    with pytest.raises(NotAChatModel, match="no language model"):
         loaded_from(llama)
 
 

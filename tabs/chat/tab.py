@@ -86,8 +86,8 @@ def _wire_conversations(
     registry = service.registry
     opened = partial(show, registry, widgets, documents)
     # one that is chosen while another is still on its way must not be lost
-    last = {"cancels": answers, "trigger_mode": "always_last"}
-    page.on(widgets.listed.select, opened, [widgets.answering], widgets.view, **last)
+    mode = "always_last"
+    page.on(widgets.listed.select, opened, [widgets.answering], widgets.view, cancels=answers, trigger_mode=mode)
     arrived = partial(show_first, registry, widgets, documents)
     page.on(widgets.listed.input, arrived, [widgets.answering], widgets.view)
     browser = "window.studio.conversations"

@@ -138,6 +138,7 @@
         path = value.turns;
         if (props.value.shown) { // it came from here
           busy = false;
+          document.documentElement.dataset.studioConversation = value.id; // from now on it can be given documents
           return;
         }
         if (pending && pending.id !== value.id) flush();

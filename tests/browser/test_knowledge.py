@@ -227,6 +227,7 @@ def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
     page = visit()
     page.locator("[role=tab]").first.click()
     files, box = page.locator("#chat-files li"), page.locator("#chat-box textarea")
+    page.locator("html[data-studio-conversation]").wait_for(state="attached")
     page.locator("#chatbot").evaluate(DROP_FILE, ["笔记.md", NOTE])
     page.locator("#chat-files .ready", has_text="笔记.md").wait_for()
     box.fill(QUESTION)

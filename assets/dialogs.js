@@ -10,6 +10,7 @@
   let fading = null;
 
   Object.assign(window.studio, {
+    make,
     // A sentence at the bottom of the window, for as long as it takes to read it.
     say(text) {
       const bar = document.getElementById("said") || make("div", {id: "said"});
@@ -57,7 +58,7 @@
     // For ten seconds a button brings back what was deleted.
     undo(what, bring, over) {
       document.getElementById("undo")?.finish();
-      const bar = Object.assign(document.createElement("div"), {id: "undo"});
+      const bar = make("div", {id: "undo"});
       bar.setAttribute("role", "status");
       const end = (then) => {
         if (!bar.isConnected) return;
@@ -67,9 +68,7 @@
       };
       bar.finish = () => end(over);
       addEventListener("pagehide", bar.finish);
-      const button = Object.assign(document.createElement("button"), {type: "button", textContent: names().undo});
-      button.onclick = () => end(bring);
-      bar.append(`${names().deleted} ${what}`, button);
+      bar.append(`${names().deleted} ${what}`, make("button", {type: "button", onclick: () => end(bring)}, names().undo));
       document.body.append(bar);
       setTimeout(bar.finish, 10_000);
     },

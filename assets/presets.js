@@ -2,6 +2,7 @@
 // own are kept in this browser, or with a login on the server (storage.js); they go in and out as a JSON file,
 // {"presets": [{"name", "settings"}]}. The server checks the settings of a preset when it is used.
 (() => {
+  const {make} = window.studio;
   const KEY = "studio-presets", RECORD = "all", MOST = 200, LONGEST = 60;
   let place = null, raise = () => {}, current = {}, own = [], server = null;
 
@@ -28,11 +29,6 @@
   };
   const drawn = () => JSON.parse(place.firstElementChild.dataset.presets);
   const texts = () => JSON.parse(place.firstElementChild.dataset.texts);
-  const make = (tag, given, ...inside) => {
-    const made = Object.assign(document.createElement(tag), given);
-    made.append(...inside);
-    return made;
-  };
   const listed = () => [...drawn(), ...own];
   const reflect = () => {
     const select = place?.querySelector("select");
@@ -82,10 +78,7 @@
       keep(found);
       say(found.length ? words.presets_imported.replace("{count}", found.length) : words.presets_wrong);
     }});
-    const out = () => {
-      const text = JSON.stringify({presets: own}, null, 2);
-      window.studio.save("presets.json", btoa(Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("")));
-    };
+    const out = () => window.studio.give("presets.json", JSON.stringify({presets: own}, null, 2));
     const button = (textContent, onclick) => make("button", {type: "button", textContent, onclick});
     return [
       make("div", {}, name, button(words.preset_save, save)),
@@ -120,6 +113,14 @@
       const {login, server: serverOf} = window.studio.storage;
       server = login ? serverOf("preset") : null;
       own = server ? valid((await server.read(RECORD))?.presets) : local();
+      draw();
+    },
+    // Into the login, beside what is there, those of this browser from before.
+    async moveIn() {
+      const kept = local(), beside = (there) => [...kept.filter(({name}) => !there.some((one) => one.name === name)), ...there];
+      if (!kept.length) return;
+      await server.update(RECORD, (old) => ({...old, id: RECORD, presets: own = beside(valid(old?.presets))}));
+      localStorage.removeItem(KEY);
       draw();
     },
   };

@@ -3,7 +3,7 @@
 // `update` makes the new record of the old one, and nobody comes between: undefined leaves it, one that is `gone` is
 // deleted; it rejects with a sentence where a record cannot be kept.
 (() => {
-  const STORE = "conversations", BRIEFS = "briefs", DAY_MS = 86_400_000, LOOK_MS = 10_000, TRIES = 6;
+  const STORE = "conversations", BRIEFS = "briefs", WORDS = "words", DAY_MS = 86_400_000, LOOK_MS = 10_000, TRIES = 6;
   const words = (record) => [record.title, ...record.turns.map((turn) => turn.content)].join("\n");
   const briefOf = ({id, title = "", folder = "", pinned = false, updated = 0}) => ({id, title, folder, pinned, updated});
   const around = (text, word) => {
@@ -19,9 +19,13 @@
       opening.onupgradeneeded = ({oldVersion}) => {
         if (!oldVersion) opening.result.createObjectStore(STORE, {keyPath: "id"});
         const briefs = opening.result.createObjectStore(BRIEFS, {keyPath: "id"});
+        const told = opening.result.createObjectStore(WORDS); // apart: the list does without them
         opening.transaction.objectStore(STORE).openCursor().onsuccess = ({target: {result: found}}) => {
           if (!found) return;
-          if (!found.value.gone) briefs.put({...briefOf(found.value), words: words(found.value)});
+          if (!found.value.gone) {
+            briefs.put(briefOf(found.value));
+            told.put(words(found.value), found.key);
+          }
           found.continue();
         };
       };
@@ -37,26 +41,22 @@
     request.onsuccess = () => done(request.result);
     request.onerror = () => failed(request.error);
   });
-  const all = async (store) => {
-    const open = await database;
-    if (open) return asked(open.transaction(store).objectStore(store).getAll());
-    return [...memory.values()].filter((record) => !record.gone).map((record) => ({...briefOf(record), words: words(record)}));
-  };
+  const there = () => [...memory.values()].filter((record) => !record.gone);
 
   const browser = {
     everyMs: 300,
     async list() {
-      const open = await database, found = await all(BRIEFS);
-      if (open) { // what was deleted a day ago is forgotten by every tab
-        const records = open.transaction(STORE, "readwrite").objectStore(STORE);
-        const listed = new Set(found.map((one) => one.id));
-        for (const id of await asked(records.getAllKeys())) {
-          if (listed.has(id)) continue;
-          const old = await asked(records.get(id));
-          if (old?.gone && old.updated < Date.now() - DAY_MS) records.delete(id);
-        }
+      const open = await database;
+      if (!open) return there().map(briefOf);
+      const found = await asked(open.transaction(BRIEFS).objectStore(BRIEFS).getAll());
+      const listed = new Set(found.map((one) => one.id)); // what was deleted a day ago is forgotten by every tab
+      const records = open.transaction(STORE, "readwrite").objectStore(STORE);
+      for (const id of await asked(records.getAllKeys())) {
+        if (listed.has(id)) continue;
+        const old = await asked(records.get(id));
+        if (old?.gone && old.updated < Date.now() - DAY_MS) records.delete(id);
       }
-      return found.map(briefOf);
+      return found;
     },
     async read(id) {
       const open = await database;
@@ -70,32 +70,38 @@
         return made;
       }
       return new Promise((done, failed) => {
-        const transaction = open.transaction([STORE, BRIEFS], "readwrite");
-        const records = transaction.objectStore(STORE), briefs = transaction.objectStore(BRIEFS);
+        const transaction = open.transaction([STORE, BRIEFS, WORDS], "readwrite");
+        const [records, briefs, told] = [STORE, BRIEFS, WORDS].map((store) => transaction.objectStore(store));
         let made;
         records.get(id).onsuccess = (event) => {
           made = change(event.target.result);
           if (!made) return;
           records.put(made);
-          if (made.gone) briefs.delete(id);
-          else briefs.put({...briefOf(made), words: words(made)});
+          if (made.gone) {
+            briefs.delete(id);
+            told.delete(id);
+          } else {
+            briefs.put(briefOf(made));
+            told.put(words(made), id);
+          }
         };
         transaction.oncomplete = () => done(made);
         transaction.onerror = transaction.onabort = () => failed(transaction.error);
       });
     },
     async forget(id) { // it has moved to the server
-      const transaction = (await database)?.transaction([STORE, BRIEFS], "readwrite");
-      transaction?.objectStore(STORE).delete(id);
-      transaction?.objectStore(BRIEFS).delete(id);
+      const transaction = (await database)?.transaction([STORE, BRIEFS, WORDS], "readwrite");
+      for (const store of [STORE, BRIEFS, WORDS]) transaction?.objectStore(store).delete(id);
     },
     async search(text) {
-      const wanted = text.toLowerCase().split(/\s+/).filter(Boolean);
-      const found = (await all(BRIEFS)).filter((one) => {
-        const lower = one.words.toLowerCase();
-        return wanted.every((word) => lower.includes(word));
-      });
-      return new Map(found.map((one) => [one.id, around(one.words, wanted[0])]));
+      const wanted = text.toLowerCase().split(/\s+/).filter(Boolean), open = await database;
+      const told = open?.transaction(WORDS).objectStore(WORDS);
+      const ids = told ? asked(told.getAllKeys()) : there().map((record) => record.id);
+      const all = told ? asked(told.getAll()) : there().map(words);
+      const [names, texts] = await Promise.all([ids, all]);
+      const holds = (lower) => wanted.every((word) => lower.includes(word));
+      return new Map(names.map((id, at) => [id, texts[at]]).filter(([, text]) => holds(text.toLowerCase()))
+        .map(([id, text]) => [id, around(text, wanted[0])]));
     },
     leave: () => false,
     watch() {},

@@ -160,7 +160,7 @@
   window.studio.transfer = {
     read,
     choose(told) {
-      const input = Object.assign(document.createElement("input"), {type: "file", id: "chat-import", accept: ".json,application/json", hidden: true});
+      const input = window.studio.make("input", {type: "file", id: "chat-import", accept: ".json,application/json", hidden: true});
       input.onchange = async () => {
         if (input.files[0]) await take(input.files[0], told);
         input.remove();
@@ -207,6 +207,7 @@
           if (record) await stored([record], conversations, together);
           await browser.forget(id);
         }
+        await window.studio.presets.moveIn();
         window.studio.say(told.moved_in);
       } catch (error) {
         window.studio.say(error.message);

@@ -50,9 +50,7 @@ def answer_schemas() -> dict[str, Schema]:
                 "created_at": COUNT,
                 "model": TEXT,
                 "status": {"enum": ["completed", "incomplete"]},
-                "output": array(
-                    record({"type": {"enum": ["message", "function_call", "reasoning"]}, "id": TEXT}, "type")
-                ),
+                "output": array(record({"type": {"enum": ITEMS}, "id": TEXT}, "type")),
                 "usage": ANY_OBJECT,
             },
             "id",

@@ -33,6 +33,31 @@ def test_a_reload_keeps_the_conversations_with_the_settings_of_each(page: Page, 
     assert model.prompts[-1][0][0] == {"role": "system", "content": "be brief"}
 
 
+OLDER = """async () => {
+    await new Promise((done) => { indexedDB.deleteDatabase("puyu-studio").onsuccess = done; });
+    const opening = indexedDB.open("puyu-studio", 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore("conversations", {keyPath: "id"});
+    await new Promise((done) => { opening.onsuccess = done; });
+    const writing = opening.result.transaction("conversations", "readwrite");
+    writing.objectStore("conversations").put({id: "old", title: "from before", updated: 5, turns: [
+        {id: "q", role: "user", content: "what is a needle"}, {id: "a", role: "assistant", content: "thin steel"}]});
+    await new Promise((done) => { writing.oncomplete = done; });
+    opening.result.close();
+}"""
+
+
+def test_what_an_earlier_version_kept_is_listed_found_and_opened(page: Page) -> None:
+    address = page.url
+    page.goto(address.partition("?")[0] + "favicon.ico")  # of the same site, without the page's scripts
+    page.evaluate(OLDER)
+    page.goto(address.partition("?")[0])
+    expect(titles(page)).to_have_text(["from before"])
+    page.locator("#chat-list input[type=search]").fill("NEEDLE what")
+    expect(page.locator("#chat-list button[data-id] small")).to_contain_text("what is a needle")
+    titles(page).click()
+    expect(answers(page)).to_have_text("thin steel")
+
+
 def test_another_conversation_may_be_opened_while_one_is_written(page: Page, model: FakeModel) -> None:
     model.gate = threading.Semaphore(1)
     ask(page, "first of all")

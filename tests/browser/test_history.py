@@ -238,11 +238,17 @@ def test_a_browser_s_conversations_move_in_and_a_full_place_says_so(enter: Calla
         """() => window.studio.storage.browser.update("old", () => ({id: "old", title: "older", updated: 5, turns: [
             {id: "q", role: "user", content: "from before"}, {id: "a", role: "assistant", content: "kept"}]}))"""
     )
+    page.evaluate(
+        """() => localStorage.setItem("studio-presets", '[{"name": "mine", "settings": {"system": "be kind"}}]')"""
+    )
     page.reload()
     page.get_by_role("button", name="Move 1 conversations").click()
     expect(titles(page)).to_have_text(["older"])
     expect(page.locator("#chat-move")).to_be_hidden()
     page.reload()
+    page.locator("#chat-preset").select_option("mine")
+    expect(page.get_by_role("textbox", name="System prompt")).to_have_value("be kind")
+    assert page.evaluate("localStorage.getItem('studio-presets')") is None
     titles(page).click()
     expect(answers(page)).to_have_text("kept")
     large = {"title": "large", "messages": [{"role": "user", "content": "x" * 900_000}]}

@@ -1,7 +1,7 @@
 // The list of conversations: pinned ones first, then folders, then the rest, the newest first; a search over all of
 // them; a menu for each row and one for all. What is chosen there is done by conversations.js and transfer.js.
 (() => {
-  const {make} = window.studio;
+  const {local, make} = window.studio;
   const FOLDED = "studio-folded-folders", WAIT_MS = 120;
   const known = new Map(); // id -> {id, title, folder, pinned, updated}
   let place = null, actions = {}, current = "", found = null, asked = 0, planned = false, waiting = null, opener = null;
@@ -10,11 +10,8 @@
   const newest = () => [...known.values()].sort((one, other) => other.updated - one.updated);
   const folders = () => [...new Set(newest().map((one) => one.folder).filter(Boolean))].sort((one, other) => one.localeCompare(other));
   const folded = (folder, value) => {
-    let kept = [];
-    try {
-      kept = JSON.parse(localStorage.getItem(FOLDED)) || [];
-      if (value !== undefined) localStorage.setItem(FOLDED, JSON.stringify([...kept.filter((one) => one !== folder), ...(value ? [folder] : [])]));
-    } catch { /* a browser that keeps nothing */ }
+    const kept = local(FOLDED) || [];
+    if (value !== undefined) local(FOLDED, [...kept.filter((one) => one !== folder), ...(value ? [folder] : [])]);
     return kept.includes(folder);
   };
 

@@ -3,22 +3,16 @@
 // turns of both are kept.
 (() => {
   const LAST = "studio-conversation", SETTINGS = "studio-chat-settings", UNSAVED = "studio-unsaved";
-  const {storage, list, turns: tree} = window.studio;
+  const {storage, list, local, turns: tree} = window.studio;
   const channel = "BroadcastChannel" in window ? new BroadcastChannel("studio-conversations") : null;
   const name = () => Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   const first = name(); // for a question that is sent before any conversation was shown
   let shown = {id: first, seen: new Set()}; // the open conversation, and the turns of it that this page knows
   let path = []; // its turns as they stand on the page
-  let place = null, trigger = () => {}, begun = false, early = false, ready = null, busy = false, pending = null, unsaved = null, saving = null;
+  let place = null, trigger = () => {}, begun = false, early = false, isShown = false, ready = null, busy = false, pending = null, unsaved = null, saving = null;
   const asked = new Set(); // conversations for which the model was asked for a title
   let usual = {}, setting = null, failure = ""; // the settings of a new conversation; what was said last of storing
 
-  const local = (key, value) => {
-    try {
-      if (value === undefined) return JSON.parse(localStorage.getItem(key));
-      localStorage.setItem(key, JSON.stringify(value));
-    } catch { return null; }
-  };
   const brief = (text) => (text = text.trim().replace(/\s+/g, " ")).length > 40 ? text.slice(0, 39) + "…" : text;
 
   const tell = (record) => {
@@ -63,7 +57,9 @@
     return save(last, shown.seen).finally(() => { if (unsaved === last) unsaved = null; });
   };
 
+  let choice = 0; // the conversation that was chosen last is shown, whichever is read first
   const show = (record, push = true, event = "select") => {
+    choice++;
     shown = {id: record.id, seen: new Set((record.turns || []).map((turn) => turn.id))};
     local(LAST, record.id);
     window.studio.address({c: record.turns?.length ? record.id : ""}, push);
@@ -73,8 +69,10 @@
   const start = (push = true, event = "select") =>
     show({id: name(), title: "", turns: [], settings: usual}, push, event);
   const open = async (id, push = true, event = "select") => {
+    const mine = ++choice;
     await flush();
     const record = id && await storage.conversations.read(id).catch((error) => window.studio.say(error.message));
+    if (mine !== choice) return;
     if (record && !record.gone) show(record, push, event);
     else start(push, event);
   };
@@ -134,6 +132,7 @@
         const value = {...props.value, id: props.value.id || first};
         if (!props.value.id && shown.id !== first) shown = {id: first, seen: new Set()};
         early ||= !props.value.id;
+        isShown ||= early || props.value.shown;
         ready?.();
         path = value.turns;
         if (props.value.shown) { // it came from here
@@ -163,7 +162,7 @@
       if (begun || !place || !ready) return;
       begun = true;
       const cut = local(UNSAVED);
-      localStorage.removeItem(UNSAVED);
+      local(UNSAVED, null);
       try {
         usual = storage.drafts ? (await storage.drafts.read("settings"))?.values || {} : local(SETTINGS) || {};
         if (cut?.id && !storage.login) await save(cut, new Set(cut.turns.map((turn) => turn.id)));
@@ -188,7 +187,7 @@
     settings(names, values) {
       const settings = Object.fromEntries(names.map((key, at) => [key, values[at]]));
       window.studio.presets.reflect(settings);
-      if (!begun) return;
+      if (!isShown) return; // what a page begins with is not what its visitor has chosen
       usual = settings;
       const id = shown.id, same = JSON.stringify(settings);
       if (setting?.id === id) clearTimeout(setting.timer);

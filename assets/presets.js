@@ -9,11 +9,7 @@
   const valid = (listed) => (Array.isArray(listed) ? listed : []).filter((preset) =>
     typeof preset?.name === "string" && preset.name.trim() && preset.settings && typeof preset.settings === "object")
     .map(({name, settings}) => ({name: name.trim().slice(0, LONGEST), settings})).slice(0, MOST);
-  const local = () => {
-    try {
-      return valid(JSON.parse(localStorage.getItem(KEY)));
-    } catch { return []; }
-  };
+  const local = () => valid(window.studio.local(KEY));
   // New ones take the place of those with their names.
   const keep = async (added, without = "") => {
     const names = new Set([without, ...added.map((preset) => preset.name)]);

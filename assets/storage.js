@@ -3,6 +3,14 @@
 // `update` makes the new record of the old one, and nobody comes between: undefined leaves it, one that is `gone` is
 // deleted; it rejects with a sentence where a record cannot be kept.
 (() => {
+  // Small things of this browser; null for what is not there, or where a browser keeps nothing.
+  window.studio.local = (key, value) => {
+    try {
+      if (value === undefined) return JSON.parse(localStorage.getItem(key));
+      localStorage.setItem(key, JSON.stringify(value));
+    } catch { return null; }
+  };
+
   const STORE = "conversations", BRIEFS = "briefs", WORDS = "words", DAY_MS = 86_400_000, LOOK_MS = 10_000, TRIES = 6;
   const words = (record) => [record.title, ...record.turns.map((turn) => turn.content)].join("\n");
   const briefOf = ({id, title = "", folder = "", pinned = false, updated = 0}) => ({id, title, folder, pinned, updated});

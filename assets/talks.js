@@ -1,9 +1,10 @@
 // The Knowledge page's talks, in this browser's IndexedDB. Each exchange is a record of its own, so that no tab
 // overwrites what another has written.
 (() => {
+  const {local} = window.studio;
   const RECORDS = "exchanges", OPEN = "studio-talk", EVERY_MS = 300, MOST = 50;
   const gone = new Set(); // talks that were deleted: what still comes of them is not stored
-  let at = JSON.parse(localStorage.getItem(OPEN) || "{}"); // {collection, talk}
+  let at = local(OPEN) || {}; // {collection, talk}
   let place = null, raise = () => {}, isShown = false, pending = null, saving = null;
 
   const database = new Promise((done) => {
@@ -31,7 +32,7 @@
   const remove = (records) => within((store) => { for (const record of records) store.delete(record.id); });
   const turnTo = (collection, talk) => {
     at = {collection, talk};
-    localStorage.setItem(OPEN, JSON.stringify(at));
+    local(OPEN, at);
   };
   const again = () => {
     isShown = false;

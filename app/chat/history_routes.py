@@ -133,11 +133,15 @@ async def _body(request: Request) -> dict[str, Any]:
     """The JSON object that was sent. A page of another site cannot send this type unasked."""
     if not request.headers.get("content-type", "").startswith("application/json"):
         raise NotARecord
-    raw = b""
+    raw = bytearray()
     async for part in request.stream():
-        raw += part
+        raw.extend(part)
         if len(raw) > LARGEST_RECORD * 2:
             raise RecordTooLarge(limit=LARGEST_RECORD // 2**20)
+    return await run_in_threadpool(_record_in, raw)  # megabytes take their time, and others wait for this thread
+
+
+def _record_in(raw: bytearray) -> dict[str, Any]:
     try:
         body = json.loads(raw)
         json.dumps(body, allow_nan=False, ensure_ascii=False).encode()  # half a letter, or Infinity

@@ -28,6 +28,13 @@ def test_a_reload_keeps_the_conversations_with_the_settings_of_each(page: Page, 
     expect(answers(page)).to_have_text("You said: one")
     expect(titles(page)).to_have_text(["two", "one"])
     expect(system).to_have_value("be brief")
+    page.evaluate("for (const one of document.querySelectorAll('#chat-list button[data-id]')) one.click()")
+    titles(page).first.click()  # the last of three that come at once
+    expect(answers(page)).to_have_text("You said: two")
+    expect(system).to_have_value("be long")
+    titles(page).last.click()
+    expect(answers(page)).to_have_text("You said: one")
+    expect(system).to_have_value("be brief")
     ask(page, "three")
     expect(answers(page)).to_have_count(2)
     assert model.prompts[-1][0][0] == {"role": "system", "content": "be brief"}

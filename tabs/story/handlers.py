@@ -1,6 +1,5 @@
 """The story page's handlers: writing, working on paragraphs, what is kept and drafted."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from html import escape
@@ -31,15 +30,13 @@ def write(
     """A whole story; what stood there before can be had back by undo."""
     request = request_of(values)
     draft = with_inputs(draft_from(stored), values)
-    written = Written(draft, "", threading.Event())
-    try:
+    written = Written(draft)
+    with written.sending():
         yield busy(widgets, visitor, written, draft)
         for telling in service.tell(request, visitor.name):
             now = draft.replaced(0, len(draft.paragraphs), paragraphs_of(telling.text)) if telling.text else draft
             written = replace(written, draft=now, status=view.status(visitor, telling, request.length))
             yield writing(widgets, written)
-    finally:
-        written.closed.set()
 
 
 def rework(
@@ -58,25 +55,26 @@ def rework(
         raise NoParagraph
     premise = values[0] if str(values[0] or "").strip() else draft.paragraphs[chosen]
     request = request_of((premise, *values[1:]), draft.text)
-    written = Written(draft, visitor.text("chat.thinking"), threading.Event())
-    try:
+    written = Written(draft, visitor.text("chat.thinking"))
+    with written.sending():
         yield busy(widgets, visitor, written, draft)
         for now in service.rework(request, draft, chosen, action, wish or "", visitor.name):
             written = replace(written, draft=now)
             yield writing(widgets, written)
         written = replace(written, status="")
         yield writing(widgets, written)
-    finally:
-        written.closed.set()
 
 
-def settle(widgets: StoryWidgets, stopped: bool, visitor: Visitor, written: Written | None, stored: object) -> View:
-    """After the writing, however it ended: keep what is there."""
+def settle(widgets: StoryWidgets, visitor: Visitor, written: Written | None, stored: object) -> View:
+    """After the writing, however it ended: keep what is there.
+
+    A stopped story ends twice, by the click and by the end of its events, in either order or at once.
+    """
     if written is None:
         return idle_buttons(widgets, draft_from(stored)) | {widgets.written: None}
-    written.closed.wait(CLOSING_S)
-    said = " · ".join(part for part in (written.status, visitor.text("chat.stopped")) if part)
-    return show(widgets, visitor, written.draft, None, said if stopped else written.status)
+    stopped = not written.closed.wait(CLOSING_S) or written.stopped.is_set()
+    said = [written.status, visitor.text("chat.stopped") if stopped else ""]
+    return show(widgets, visitor, written.draft, None, " · ".join(filter(None, said)))
 
 
 def choose(widgets: StoryWidgets, visitor: Visitor, event: gr.EventData, stored: object, chosen: int | None) -> View:

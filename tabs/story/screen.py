@@ -1,7 +1,9 @@
 """What the story page shows at a moment: a value for each component that changes."""
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -18,11 +20,23 @@ View = dict[Any, Any]
 
 @dataclass(frozen=True)
 class Written:
-    """The draft as the server last sent it; `closed` when it sends no more."""
+    """The draft as the server last sent it; `closed` when it sends no more, `stopped` when the visitor wished that."""
 
     draft: Draft
-    status: str
-    closed: threading.Event
+    status: str = ""
+    closed: threading.Event = field(default_factory=threading.Event)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Around the values a handler sends."""
+        try:
+            yield
+        except GeneratorExit:
+            self.stopped.set()
+            raise
+        finally:
+            self.closed.set()
 
 
 def busy(widgets: StoryWidgets, visitor: Visitor, written: Written, draft: Draft) -> View:

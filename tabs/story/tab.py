@@ -68,8 +68,9 @@ def _wire_writing(page: Page, service: StoryService, widgets: StoryWidgets) -> l
         running.append(page.on(button.click, partial(handlers.rework, widgets, service, action), inputs, widgets.view))
     ended = [widgets.written, widgets.kept]
     ends = [end for each in running for end in (each.success, each.failure)]  # `then` is not called after an error
-    settled = [page.on(end, partial(handlers.settle, widgets, False), ended, widgets.view) for end in ends]
-    stopped = page.on(widgets.stop.click, partial(handlers.settle, widgets, True), ended, widgets.view, cancels=running)
+    settle = partial(handlers.settle, widgets)
+    settled = [page.on(end, settle, ended, widgets.view) for end in ends]
+    stopped = page.on(widgets.stop.click, settle, ended, widgets.view, cancels=running)
     return [*settled, stopped]
 
 

@@ -1,4 +1,4 @@
-"""Answers, streamed: wait for the model, wait for one's turn, then text with its figures."""
+"""Stream chat answers: model loading progress, place in the queue, then text with token counts and speed."""
 
 import time
 from collections.abc import Iterator
@@ -8,9 +8,11 @@ from typing import Literal
 
 from app.chat.request import ChatRequest
 from app.models.interface import FinishReason, Generation, Message, Registry
+from app.models.repetition_loops import loop_length
 from app.models.waiting import polled, while_loading
 
 PACE_S = 0.06  # pieces that come faster are shown together: each showing costs the server a diff and a message
+MOST_REPEATS = 6  # in a row of the same words; an answer that goes on so is ended
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Reply:
     finish_reason: FinishReason | None = None
     reasoning: str = ""  # what a model that thinks has written before its answer, in `thought_s` seconds
     thought_s: float = 0.0
+    repeats: bool = False  # ended here because it said the same words over and over
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class _Stream:
         self.queued_at, self.ahead_at_first = time.monotonic(), self.generation.queue_ahead
 
     def replies(self, name: str) -> Iterator[Reply]:
-        text, began, thought_s = "", 0.0, 0.0
+        text, began, thought_s, repeats = "", 0.0, 0.0, False
         with closing(polled(self.generation)) as pieces:
             for news in pieces:
                 if news or self.generation.reasoning:
@@ -82,8 +85,11 @@ class _Stream:
                     thought_s = time.monotonic() - began
                 reply = self._reply(name, text, began) if began else self._place(name)
                 yield replace(reply, thought_s=thought_s)
+                repeats = bool(news) and loop_length(text, MOST_REPEATS) is not None
+                if repeats:
+                    break
                 time.sleep(PACE_S if news else 0)
-        yield replace(self._reply(name, text, began), state="done", thought_s=thought_s)
+        yield replace(self._reply(name, text, began), state="done", thought_s=thought_s, repeats=repeats)
 
     def _place(self, name: str) -> Reply:
         """The place in the queue; the time left as fast as it moved so far."""

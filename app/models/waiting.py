@@ -1,4 +1,4 @@
-"""Waiting without going deaf: a generator hears that it is closed only when it yields, so it yields while it waits."""
+"""Generators that stay cancellable while they wait: they yield at short intervals, since only a yield hears a close."""
 
 import queue
 import threading

@@ -64,6 +64,8 @@ def note_of(visitor: Visitor, reply: Reply, question: str = "") -> str:
         parts.append(visitor.text("chat.speed", speed=f"{reply.tokens_per_second:.1f}"))
     if reply.finish_reason == "length":
         parts.append(visitor.text("chat.cut"))
+    if reply.repeats:
+        parts.append(visitor.text("chat.repeats"))
     if reply.dropped_turns:
         parts.append(visitor.text("chat.dropped", turns=reply.dropped_turns))
     if reply.unseen_pictures:

@@ -30,7 +30,12 @@ pytestmark = pytest.mark.browser
 def registry() -> FakeRegistry:
     """Its model writes a long answer slowly, and sees."""
     return FakeRegistry(
-        FakeModel("tiny", lambda _: ["word "] * 10_000, gate=threading.Semaphore(5), is_multimodal=True)
+        FakeModel(
+            "tiny",
+            lambda _: [f"word{place} " for place in range(10_000)],
+            gate=threading.Semaphore(5),
+            is_multimodal=True,
+        )
     )
 
 

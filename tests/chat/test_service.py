@@ -26,6 +26,20 @@ def test_the_answer_grows_and_ends_with_its_figures() -> None:
     assert last.model == "tiny"
 
 
+def test_an_answer_in_a_loop_is_ended_and_says_so() -> None:
+    model = FakeModel("tiny", script=lambda _: ["Paris. ", *["la femme au martyre, "] * 500])
+    *_, last = ChatService(FakeRegistry(model)).reply(chat_request("hi there"))
+    assert (last.state, last.repeats) == ("done", True)
+    assert last.text.startswith("Paris. la femme")
+    assert model.generations[0].cancelled.is_set()
+
+
+def test_a_table_and_a_chorus_are_no_loop() -> None:
+    rows = [*["| 0 | 0 | no |\n"] * 40, *["Row, row, row your boat, gently down the stream.\n"] * 4]
+    *_, last = ChatService(FakeRegistry(FakeModel("tiny", script=lambda _: rows))).reply(chat_request("hi there"))
+    assert (last.text, last.repeats, last.finish_reason) == ("".join(rows), False, "stop")
+
+
 def test_tokens_per_second_are_counted_from_the_first_token() -> None:
     gate = threading.Semaphore(1)
     replies = ChatService(FakeRegistry(FakeModel("tiny", gate=gate))).reply(chat_request("hi there"))

@@ -17,13 +17,13 @@ from app.knowledge.answer import prompts
 from app.knowledge.answer.citing import PROBE_TOKENS, CitingProbe, names_its_source, probe
 from app.knowledge.answer.langchain_chat_model import RegistryChatModel, to_messages
 from app.knowledge.answer.quotes import Quote, choose_quotes, read, sentences_of
-from app.knowledge.answer.repeats import before_repeats
 from app.knowledge.answer.tokens import root, roots
 from app.knowledge.answer.verdicts import Verdict, judge
 from app.knowledge.retrieve.refusal import is_chinese
 from app.knowledge.retrieve.retrieval import Hit, Searcher
 from app.knowledge.retrieve.segmenting import content_words
 from app.models.interface import Message, Registry, Sampling
+from app.models.repetition_loops import before_loop
 from app.models.waiting import while_loading
 
 LONGEST_ANSWER = 400  # tokens
@@ -232,7 +232,7 @@ def together(streams: dict[str, Iterator[str]]) -> Iterator[tuple[str, str]]:
                 del running[name]
                 continue
             texts[name] += piece
-            if (whole := before_repeats(texts[name])) is not None:
+            if (whole := before_loop(texts[name])) is not None:
                 texts[name] = whole
                 del running[name]
             yield name, texts[name]

@@ -131,7 +131,7 @@ def generated_by(state: RequestState) -> list[int]:
 
 def draw(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """logits [requests, vocabulary], rows [FORCED + 1, requests] -> token ids [requests]."""
-    tokens = logits.argmax(-1)
+    tokens = logits.float().argmax(-1)  # processors take twice as long for bfloat16
     if logits.is_cuda:  # no branch on values inside a captured graph
         tokens = torch.where(rows[GREEDY] > 0, tokens, _draw_sorted(logits.float(), rows, logits.shape[-1]))
     else:

@@ -12,8 +12,8 @@ from langchain_core.runnables import RunnablePassthrough
 from app.knowledge.answer.answering import Answer, Question
 from app.knowledge.answer.langchain_chat_model import RegistryChatModel
 from app.knowledge.answer.prompts import NOTHING_FOUND
-from app.knowledge.answer.repeats import before_repeats
 from app.models.interface import Message, Sampling
+from app.models.repetition_loops import before_loop
 from tests.fakes import FakeModel, FakeRegistry
 from tests.knowledge.conftest import ANN, BOB, Start, run
 
@@ -96,7 +96,7 @@ def test_an_answer_that_turns_in_a_circle_ends(start: Start, notes: Path) -> Non
     ],
 )
 def test_what_is_a_circle(text: str, kept: str | None) -> None:
-    assert before_repeats(text) == kept
+    assert before_loop(text) == kept
 
 
 def test_nothing_relevant_is_said_without_asking_the_model(start: Start, notes: Path, model: FakeModel) -> None:

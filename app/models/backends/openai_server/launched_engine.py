@@ -5,11 +5,16 @@ import logging
 from collections.abc import Callable
 
 from app.errors import StudioError
-from app.models.backends.openai_server.engine import RemoteEngine
+from app.models.backends.openai_server.engine import Call, RemoteEngine
+from app.models.backends.openai_server.errors import EngineAway
 from app.models.backends.openai_server.launched_server import LocalServer
+from app.models.backends.openai_server.replica import Replica
 
 log = logging.getLogger(__name__)
 MOST_PAUSE_S = 60.0  # between two tries to start one that falls again and again
+NOTICED_S = 20.0  # at most until a fall is known: the workers' end, then the next probe
+RESTART_S = 600.0  # how long a request waits for the server that takes the place of a fallen one
+LOOK_S = 0.2
 
 
 class LocalServerEngine(RemoteEngine):
@@ -24,6 +29,7 @@ class LocalServerEngine(RemoteEngine):
         self.engine_name = server.launch.kind
         self._on_device = device
         self._pause_s = 1.0
+        self._restarting = False
         self._booked_mib = max(0, device_used() - before) if device_used else server.mib
         super().__init__(server.address(), usual_context)
 
@@ -45,7 +51,37 @@ class LocalServerEngine(RemoteEngine):
             await self._restart()
         await super()._probe()
 
+    async def _answer(self, call: Call) -> None:
+        """A request that meets a fallen server waits for the next one."""
+        asked = self._replicas
+        try:
+            await super()._answer(call)
+        except EngineAway:
+            if not await self._is_replaced(asked):
+                raise
+            await super()._answer(call)
+
+    async def _is_replaced(self, before: list[Replica]) -> bool:
+        """Whether the server behind these replicas had fallen and another one answers."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while not self._closing and loop.time() - began < RESTART_S:
+            if self._replicas is not before:
+                return True
+            fallen = self.server.has_ended or self._restarting
+            if not fallen and loop.time() - began > NOTICED_S:
+                return False
+            await asyncio.sleep(LOOK_S)
+        return False
+
     async def _restart(self) -> None:
+        self._restarting = True
+        try:
+            await self._start_again()
+        finally:
+            self._restarting = False
+
+    async def _start_again(self) -> None:
         log.error(
             "%s of %s has ended and starts again: %s", self.engine_name, self.address.name, self.server.log_tail()
         )

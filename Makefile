@@ -4,7 +4,7 @@
 # make lint   style, strict types, and which room may import which
 # make check-vision   a model that sees, real weights from the hub: does it name what is on a picture?   ARGS="--model …"
 # make check-models   every architecture of the installed transformers, tiny: does it answer as `generate` does?
-# make check-clients  the API, the endpoints and MCP by the clients that people have, each installed apart (pip, npm)
+# make check-clients  the API, the endpoints and MCP by the clients that people have, two of them from npm
 # make check-engines  vLLM's build for processors in .vllm: as an engine of ours, and beside our own engines
 # make bench  every measurement; one alone: make bench NAME=concurrency
 PYTHON ?= python3
@@ -41,7 +41,7 @@ bench: $(VENV)/.test-ready
 check-models: $(VENV)/.test-ready
 	@$(BIN)/python -W ignore -m bench.check_models $(ARGS)
 
-check-clients: $(VENV)/.run-ready
+check-clients: $(VENV)/.test-ready
 	@$(BIN)/python -m bench.check_clients $(ARGS)
 
 # vLLM says by its version what it runs on, and its build for processors comes under another name

@@ -1,25 +1,31 @@
-"""Try the server's interfaces with the clients that people have, each installed apart; the last lines are a table.
+"""Try the server's interfaces with the clients that people have; the last lines are a table.
 
-python -m bench.check_clients [CLIENT …]      needs pip's index, and npm with Node 20 for two of them
+python -m bench.check_clients [CLIENT …]      needs pip's index for litellm, and npm with Node 20 for two of them
 
-A client's environment is made below `data/clients` and kept. The server is a process of its own with the packaged model
-and, for tools, the same weights under a chat template that knows tools.
+What does not come with the tests is installed in an environment of its own below `data/clients` and kept. The server is
+a process of its own with a login and a key; its default model is the packaged one under a chat template that knows
+tools.
 """
 
 import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+from app.access.api_keys import add_key
 from app.knowledge.retrieve.embedders import PACKAGED as EMBEDDER
+from app.lockdown.kernel import die_with_parent
 from app.models.catalog import known_models, sources
 from bench.measure import DATA
 
@@ -27,6 +33,7 @@ PLACE = DATA.absolute() / "clients"
 SCRIPTS = Path(__file__).parent / "clients"
 MODEL = known_models.PACKAGED
 SECONDS = 900
+LOGIN = "ada:her password"
 TOOL_TEMPLATE = """{% if tools %}<|im_start|>system
 Call functions: {{ tools | tojson }}<|im_end|>
 {% endif %}{% for turn in messages %}<|im_start|>{{ turn.role }}
@@ -39,37 +46,60 @@ Call functions: {{ tools | tojson }}<|im_end|>
 
 @dataclass(frozen=True)
 class Server:
-    """`caller` is the model that knows tools, `folder` that of the packaged model."""
+    """`key` opens /v1 and /mcp, `caller` is the model that knows tools, `folder` that of the packaged model."""
 
     url: str
+    key: str
     caller: str
     folder: Path
 
 
 @dataclass(frozen=True)
-class Client:
-    """`packages` are pip's, or npm's where `node`; `commands` are what is run in its environment, by what it tries."""
+class Trial:
+    """A command that has to end well and to print `shows`."""
 
-    packages: tuple[str, ...]
-    commands: Callable[[Server, Path], dict[str, list[str]]]
+    command: list[str]
+    shows: str = ""
+
+
+@dataclass(frozen=True)
+class Client:
+    """`trials` are made for a server and a folder of the client's own, by what they try.
+
+    `packages` are those to install apart: by pip, or where `node`, by npm.
+    """
+
+    name: str
+    trials: Callable[[Server, Path], dict[str, Trial]]
+    packages: tuple[str, ...] = ()
     node: bool = False
 
-    def install(self, place: Path) -> None:
-        if (place / "installed").exists():
+    @property
+    def place(self) -> Path:
+        return PLACE / self.name.replace("/", "-")
+
+    @property
+    def version(self) -> str:
+        return self.packages[0].rpartition("@" if self.node else "=")[2] if self.packages else version(self.name)
+
+    def install(self) -> None:
+        self.place.mkdir(parents=True, exist_ok=True)
+        if not self.packages or (self.place / "installed").exists():
             return
         if self.node:
-            run(["npm", "install", "--silent", "--prefix", str(place), *self.packages])
+            run(["npm", "install", "--silent", "--prefix", str(self.place), *self.packages])
         else:
-            run([sys.executable, "-m", "venv", "--without-pip", str(place)])
-            pip = [sys.executable, "-m", "pip", "--python", str(place / "bin" / "python")]
-            run([*pip, "install", "--quiet", *self.packages])
-        (place / "installed").touch()
+            run([sys.executable, "-m", "venv", "--without-pip", str(self.place)])
+            pip = [sys.executable, "-m", "pip", "--python", str(self.place / "bin" / "python")]
+            # compiling litellm's 2,000 files and those of boto takes longer than all the rest
+            run([*pip, "install", "--quiet", "--no-compile", "--only-binary", ":all:", *self.packages])
+        (self.place / "installed").touch()
 
 
-def run(command: list[str]) -> str:
+def run(command: list[str], key: str = "") -> str:
     """Its output. Raises CalledProcessError."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    quiet = {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "none", "PYTHONWARNINGS": "ignore"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    quiet = {"HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": key, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment | quiet)
     if done.returncode:
         print(done.stdout[-3000:], done.stderr[-3000:], sep="\n")
@@ -77,19 +107,26 @@ def run(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def script(name: str) -> Callable[[Server, Path], dict[str, list[str]]]:
+def tool(name: str) -> str:
+    """A program that came with the tests."""
+    return str(Path(sys.executable).parent / name)
+
+
+def script(name: str) -> Callable[[Server, Path], dict[str, Trial]]:
     """A program of `bench/clients` that prints `ok: WHAT` for each thing it has tried."""
 
-    def commands(server: Server, place: Path) -> dict[str, list[str]]:
+    def trials(server: Server, place: Path) -> dict[str, Trial]:
         if name.endswith(".mjs"):
             shutil.copy(SCRIPTS / name, place)  # node looks for modules where the program lies
-            return {"": ["node", str(place / name), server.url]}
-        return {"": [str(place / "bin" / "python"), str(SCRIPTS / name), f"{server.url}/v1", server.caller, EMBEDDER]}
+            return {"": Trial(["node", str(place / name), server.url, LOGIN], "ok: ")}
+        own = place / "bin" / "python"
+        python = str(own) if own.exists() else sys.executable
+        return {"": Trial([python, str(SCRIPTS / name), f"{server.url}/v1", server.caller, EMBEDDER], "ok: ")}
 
-    return commands
+    return trials
 
 
-def lm_eval(server: Server, place: Path) -> dict[str, list[str]]:
+def lm_eval(server: Server, place: Path) -> dict[str, Trial]:
     """Two small tasks of our own: one that generates, one that compares likelihoods."""
     questions = [("France", "Paris", 0), ("Germany", "Berlin", 1)]
     rows = [{"place": place_, "answer": answer, "gold": gold} for place_, answer, gold in questions]
@@ -117,54 +154,58 @@ def lm_eval(server: Server, place: Path) -> dict[str, list[str]]:
     }
     for name, task in kinds.items():
         (place / f"{name}.yaml").write_text(json.dumps({"task": name, **shared, **task}))
-    base = [str(place / "bin" / "lm_eval"), "--include_path", str(place)]
+    base = [tool("lm_eval"), "--include_path", str(place)]
     where = f"model={MODEL},base_url={server.url}/v1"
     chat = [*base, "--model", "local-chat-completions", "--apply_chat_template", "--tasks", "generate"]
     text = [*base, "--model", "local-completions", "--tasks", "loglikelihood"]
     return {
-        "a task that generates": [*chat, "--model_args", f"{where}/chat/completions,num_concurrent=2"],
-        "a task of likelihoods": [*text, "--model_args", f"{where}/completions,tokenizer={server.folder}"],
+        "a task that generates": Trial([*chat, "--model_args", f"{where}/chat/completions,num_concurrent=2"]),
+        "a task of likelihoods": Trial(
+            [*text, "--model_args", f"{where}/completions,tokenizer={server.folder}"], "|acc   |↑  |    1|"
+        ),
     }
 
 
-def inspector(server: Server, place: Path) -> dict[str, list[str]]:
+def inspector(server: Server, place: Path) -> dict[str, Trial]:
     """Every tool once."""
-    base = [str(place / "node_modules" / ".bin" / "mcp-inspector"), "--cli", f"{server.url}/mcp", "--transport", "http"]
+    program = place / "node_modules" / ".bin" / "mcp-inspector"
+    key = ["--header", f"Authorization: Bearer {server.key}"]
+    base = [str(program), "--cli", f"{server.url}/mcp", "--transport", "http", *key, "--method"]
+    chart = "import matplotlib.pyplot as plt\nplt.plot([1, 4, 9])\nplt.show()"
     calls = {
-        "list_models": (),
-        "chat": ("message=What is the capital of France?", "temperature=0", "max_new_tokens=12"),
-        "solve_with_python": ("task=What is 17 times 23?", "max_steps=2"),
-        "list_collections": (),
-        "search_documents": ("query=safetensors", "k=2"),
-        "ask_documents": ("question=Why are safetensors considered safer?",),
+        "list_models": (MODEL,),
+        "chat": ("Paris", f"model={MODEL}", "message=What is the capital of France?", "temperature=0"),
+        "solve_with_python": ('"kind"', f"model={MODEL}", "task=What is 17 times 23?", "max_steps=2"),
+        "run_python": ('"type": "image"', f"code={chart}"),
+        "list_collections": ("safetensors",),
+        "search_documents": ("safetensors", "query=safetensors", "k=2"),
+        "ask_documents": ("verdict", f"model={MODEL}", "question=Why are safetensors considered safer?"),
     }
-    listed = {"tools/list": [*base, "--method", "tools/list"]}
-    called = {
-        name: [
-            *base,
-            "--method",
-            "tools/call",
-            "--tool-name",
-            name,
-            *(part for given in arguments for part in ("--tool-arg", given)),
-        ]
-        for name, arguments in calls.items()
+    listed = {"tools/list": Trial([*base, "tools/list"], "run_python")}
+    return listed | {
+        name: Trial(
+            [*base, "tools/call", "--tool-name", name, *(part for one in given for part in ("--tool-arg", one))], shows
+        )
+        for name, (shows, *given) in calls.items()
     }
-    return listed | called
 
 
-def schemathesis(server: Server, place: Path) -> dict[str, list[str]]:
-    command = [str(place / "bin" / "schemathesis"), "run", f"{server.url}/v1/openapi.json", "--max-examples", "40"]
-    return {"every operation of /v1/openapi.json, all checks": [*command, "--checks", "all", "--no-color"]}
+def schemathesis(server: Server, _: Path) -> dict[str, Trial]:
+    asked = ["run", f"{server.url}/v1/openapi.json", "-H", f"Authorization: Bearer {server.key}"]
+    command = [tool("schemathesis"), *asked, "--max-examples", "40", "--checks", "all", "--no-color"]
+    return {"every operation of /v1/openapi.json, all checks": Trial(command)}
 
 
 CLIENTS = {
-    "openai": Client(("openai==3.57.0",), script("openai_use.py")),
-    "litellm": Client(("litellm==1.110.2",), script("litellm_use.py")),
-    "lm-eval": Client(("lm-eval[api]==0.4.13", "transformers"), lm_eval),
-    "@gradio/client": Client(("@gradio/client@2.7.0",), script("gradio_use.mjs"), node=True),
-    "@modelcontextprotocol/inspector": Client(("@modelcontextprotocol/inspector@2.12.0",), inspector, node=True),
-    "schemathesis": Client(("schemathesis==4.32.5",), schemathesis),
+    client.name: client
+    for client in (
+        Client("openai", script("openai_use.py")),
+        Client("litellm", script("litellm_use.py"), ("litellm==1.110.2",)),
+        Client("lm-eval", lm_eval),
+        Client("@gradio/client", script("gradio_use.mjs"), ("@gradio/client@2.7.0",), node=True),
+        Client("@modelcontextprotocol/inspector", inspector, ("@modelcontextprotocol/inspector@2.12.0",), node=True),
+        Client("schemathesis", schemathesis),
+    )
 }
 
 
@@ -184,56 +225,64 @@ def caller(folder: Path) -> str:
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    """The server as a person starts it."""
+    """The server as a person starts it; it ends with this process, however that ends."""
     folder = sources.fetch(known_models.find(MODEL), DATA / "models", lambda *_: None).absolute()
     name = caller(folder)
-    command = [
-        sys.executable,
-        "run_gradio.py",
-        "--port",
-        "0",
-        "--mcp",
-        "--data",
-        str(DATA / "served"),
-        "--device",
-        "cpu",
-    ]
-    english = {**os.environ, "LANG": "en_GB.UTF-8", "LC_ALL": ""}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=english)
+    with tempfile.TemporaryDirectory() as held:
+        key = add_key(Path(held) / "keys", LOGIN.partition(":")[0])
+        data = Path(held) / "data"
+        data.mkdir()
+        (data / "models").symlink_to(folder.parent)
+        options = ["--port", "0", "--mcp", "--device", "cpu", "--model", name, "--data", str(data)]
+        process = subprocess.Popen(
+            [sys.executable, "run_gradio.py", *options, "--auth", LOGIN, "--api-keys", str(Path(held) / "keys")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "LANG": "en_GB.UTF-8", "LC_ALL": ""},
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+        )
+        try:
+            yield Server(_address(process), key, name, folder)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _address(process: "subprocess.Popen[str]") -> str:
+    """Where it listens, once it does."""
     assert process.stdout is not None
-    try:
-        printed = []
-        for line in process.stdout:
-            printed.append(line)
-            if line.startswith("Ready: "):
-                break
-        else:
-            raise SystemExit("".join(printed))
-        threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would stop the server
-        yield Server(line.split()[1].rstrip("/"), name, folder)
-    finally:
-        process.terminate()
-        process.wait(30)
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if line.startswith("Ready: "):
+            threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would stop the server
+            return line.split()[1].rstrip("/")
+    raise SystemExit("".join(printed))
 
 
-def tried(name: str, client: Client, server: Server) -> list[str]:
+def tried(client: Client, server: Server) -> list[str]:
     """What worked; prints what did not."""
-    place, worked = PLACE / name.replace("/", "-"), []
+    worked = []
     try:
-        client.install(place)
-        commands = client.commands(server, place)
+        client.install()
+        trials = client.trials(server, client.place)
     except (OSError, subprocess.SubprocessError) as error:
         return [f"not installed: {error}"]
-    for what, command in commands.items():
+    for what, trial in trials.items():
         began = time.monotonic()
         try:
-            output = run(command)
+            output = run(trial.command, server.key)
         except subprocess.SubprocessError as error:
             worked.append(f"**failed**: {what or type(error).__name__}")
             continue
+        if trial.shows not in output:
+            print(output[-3000:])
+            worked.append(f"**failed**: {what} shows no {trial.shows!r}")
+            continue
         found = [line.removeprefix("ok: ") for line in output.splitlines() if line.startswith("ok: ")]
         worked += [what] if what else found
-        print(f"{name}: {what or ', '.join(found)} ({time.monotonic() - began:.0f} s)", flush=True)
+        print(f"{client.name}: {what or ', '.join(found)} ({time.monotonic() - began:.0f} s)", flush=True)
     return worked
 
 
@@ -241,11 +290,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clients", nargs="*", metavar="CLIENT", help=", ".join(CLIENTS))
     chosen = parser.parse_args().clients or list(CLIENTS)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server's data folder goes as well
     with serving() as server:
-        rows = {name: tried(name, CLIENTS[name], server) for name in chosen}
-    for name, worked in rows.items():
-        version = CLIENTS[name].packages[0].rpartition("@" if CLIENTS[name].node else "=")[2]
-        print(f"| `{name}` | {version} | {', '.join(worked)} |")
+        rows = {CLIENTS[name]: tried(CLIENTS[name], server) for name in chosen}
+    for client, worked in rows.items():
+        print(f"| `{client.name}` | {client.version} | {', '.join(worked)} |")
     if any("failed" in what or "not installed" in what for worked in rows.values() for what in worked):
         raise SystemExit(1)
 

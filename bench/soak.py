@@ -1,6 +1,6 @@
 """Soak test of a public server: what it holds while visitors chat, upload, leave streams alone and send bad input.
 
-make bench NAME=soak ARGS="--visitors 50 --minutes 30"     starts a server of its own
+make bench NAME=soak ARGS="--visitors 50 --minutes 30"     starts a server of its own; the last line is the verdict
 """
 
 import argparse
@@ -11,8 +11,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,20 @@ from typing import Any
 import httpx
 import psutil
 
+from app.errors import Unexpected
 from bench.measure import line, machine, percentile
 
 LOOK_S = 30.0
 AFTER_S = 60.0
 NAME = "smollm2-135m"
 METRICS_KEY = "soak"
+INTERNAL = Unexpected().text("en")
 BEAT_S = 2.0  # how long a page stays open
 ALONE = 3  # times that each request is tried before anybody else comes
 SLOWER = 2.0  # times its fair share: what it takes alone, for each visitor who waited meanwhile
 UNNOTICED_S = 1.0  # an answer that comes so soon is not late
+SECOND_HALF = 0.05  # what memory may grow over the second half, and descriptors and threads too
+AFTERWARDS = 0.1  # what may be held a minute after the last visitor, over the start
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,8 @@ class Told:
         return Counter(f"{one.kind} {one.status}" for one in self.requests)
 
     def answered(self) -> dict[str, list[Request]]:
-        """By kind, what had a right answer; a page waits for nothing, it stays open."""
-        kinds: dict[str, list[Request]] = defaultdict(list)
-        for one in self.requests:
-            if one.status == 200 and one.kind != page.__name__:
-                kinds[one.kind].append(one)
-        return kinds
+        """By kind, what had a right answer."""
+        return {kind: [one for one in self.requests if (one.kind, one.status) == (kind, 200)] for kind in ANSWERED}
 
     def waiting_during(self, request: Request) -> float:
         """How many visitors waited for an answer meanwhile, at the mean."""
@@ -83,10 +84,11 @@ class Told:
 
 
 def endpoint(client: httpx.Client, name: str, data: list[Any], *, read: bool = True) -> int:
+    """The status that a route would have answered: an endpoint tells a refusal as an event."""
     sent = client.post(f"/gradio_api/call/{name}", json={"data": data})
     if sent.status_code == 200 and read:
         told = client.get(f"/gradio_api/call/{name}/{sent.json()['event_id']}").text
-        return 500 if "An internal error" in told else sent.status_code
+        return 200 if "event: complete" in told else 500 if INTERNAL in told else 422
     return sent.status_code
 
 
@@ -120,8 +122,7 @@ def documents(client: httpx.Client) -> int:
     text = f"# Note {random.random()}\n\nThe moon pulls the sea.\n".encode()
     paths = client.post("/gradio_api/upload", files={"files": ("note.md", text)}).json()
     file = {"path": paths[0], "orig_name": "note.md", "meta": {"_type": "gradio.FileData"}}
-    endpoint(client, "index", ["mine", [file]])
-    return endpoint(client, "search", ["mine", "moon", 3])
+    return max(endpoint(client, "index", ["mine", [file]]), endpoint(client, "search", ["mine", "moon", 3]))
 
 
 def page(client: httpx.Client) -> int:
@@ -147,6 +148,9 @@ def nonsense(client: httpx.Client) -> int:
 KINDS: list[Callable[[httpx.Client], int]] = [
     *(completion, left_alone, chat, not_fetched, agent, documents, page, nonsense),
 ]
+
+
+ANSWERED = [kind.__name__ for kind in KINDS if kind not in (page, nonsense)]  # what has a right answer
 
 
 def visitor_headers() -> dict[str, str]:
@@ -176,9 +180,19 @@ def held(server: psutil.Process, address: str) -> dict[str, Any]:
         "children": len(children),
         "children_mib": sum(_own_memory(one) for one in children) >> 20,
         "descriptors": server.num_fds(),
+        "open": open_kinds(server.pid),
         "threads": server.num_threads(),
         "sessions": int(sessions[1]) if sessions else None,
     }
+
+
+def open_kinds(pid: int) -> dict[str, int]:
+    """Descriptors by what they are open on: sockets, pipes, files by the end of their name."""
+    targets = []
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(FileNotFoundError):
+            targets.append(str(descriptor.readlink()))
+    return dict(Counter(re.sub(r":.*|.*/", "", target)[-20:] for target in targets).most_common(8))
 
 
 def _own_memory(child: psutil.Process) -> int:
@@ -189,8 +203,8 @@ def _own_memory(child: psutil.Process) -> int:
         return 0
 
 
-def soak(visitors: int, minutes: float, data: Path) -> None:
-    """Start a server, let them come, and tell what it holds every 30 s, at the end and a minute later."""
+def soak(visitors: int, minutes: float, data: Path) -> bool:
+    """Start a server, let them come, tell what it holds every 30 s, at the end and a minute later; whether all held."""
     flags = ["--public", "--port", "0", "--data", str(data), "--metrics-key", METRICS_KEY]
     process = psutil.Popen([sys.executable, "run_gradio.py", *flags], stdout=subprocess.PIPE, text=True)
     try:
@@ -202,28 +216,49 @@ def soak(visitors: int, minutes: float, data: Path) -> None:
         line(**machine(), visitors=visitors, minutes=minutes, **start)
         seen = _watched(process, address, visitors, minutes, told)
         time.sleep(AFTER_S)
-        after = held(process, address)
-        at_times = (start, seen[len(seen) // 2], seen[-1], after)
-        for name in ("memory", "descriptors", "threads"):
-            first, middle, last, left = (_amount(at, name) for at in at_times)
-            line(what=name, start=first, middle=middle, end=last, a_minute_later=left, second_half=last / middle - 1)
-        for kind, requests in sorted(told.answered().items()):
-            late = [told.late(one, alone_s[kind]) for one in requests]
-            seconds = [one.seconds for one in requests]
-            line(
-                kind=kind,
-                answers=len(requests),
-                alone_s=alone_s[kind],
-                median_s=percentile(seconds, 0.5),
-                slowest_s=max(seconds),
-                median_of_its_share=percentile(late, 0.5),
-                most_of_its_share=max(late),
-                within_twice_its_share=sum(one <= SLOWER for one in late) / len(late),
-            )
-        line(**dict(sorted(told.statuses().items())))
+        reached = _reached(start, seen, held(process, address)) | _in_time(told, alone_s)
     finally:
         process.terminate()
         process.wait()
+    statuses = told.statuses()
+    line(**dict(sorted(statuses.items())))
+    reached["no_500"] = not any(status.endswith(" 500") for status in statuses)
+    line(bench="soak", reached=reached, ratio=sum(reached.values()) / len(reached), of="goals reached")
+    return all(reached.values())
+
+
+def _reached(start: dict[str, Any], seen: list[dict[str, Any]], after: dict[str, Any]) -> dict[str, bool]:
+    """What was held, and whether it stayed flat over the second half and went afterwards."""
+    reached = {}
+    for name in ("memory", "descriptors", "threads"):
+        first, middle, last, left = (_amount(at, name) for at in (start, seen[len(seen) // 2], seen[-1], after))
+        line(what=name, start=first, middle=middle, end=last, a_minute_later=left, second_half=last / middle - 1)
+        reached[f"{name}_flat"] = last <= middle * (1 + SECOND_HALF)
+        reached[f"{name}_given_back"] = left <= first * (1 + AFTERWARDS)
+    line(open_at_the_end=seen[-1]["open"], a_minute_later=after["open"])
+    return reached
+
+
+def _in_time(told: Told, alone_s: dict[str, float]) -> dict[str, bool]:
+    """How long each kind of request took, and whether all came within their share."""
+    in_time, answered = {}, told.answered()
+    for kind in ANSWERED:
+        requests = answered[kind]
+        late = [told.late(one, alone_s[kind]) for one in requests]
+        seconds = [one.seconds for one in requests]
+        within = sum(one <= SLOWER for one in late) / max(1, len(late))
+        line(
+            kind=kind,
+            answers=len(requests),
+            alone_s=alone_s[kind],
+            median_s=percentile(seconds, 0.5) if seconds else None,
+            slowest_s=max(seconds, default=None),
+            median_of_its_share=percentile(late, 0.5) if late else None,
+            most_of_its_share=max(late, default=None),
+            within_twice_its_share=within,
+        )
+        in_time[f"{kind}_in_time"] = within == 1
+    return in_time
 
 
 def _alone(address: str) -> dict[str, float]:
@@ -234,6 +269,8 @@ def _alone(address: str) -> dict[str, float]:
         told = Told()
         for kind in KINDS * ALONE:
             told.ask(kind, first)
+    refused = [kind for kind, asked in told.answered().items() if len(asked) < ALONE]
+    assert not refused, (refused, told.statuses())
     return {kind: percentile([one.seconds for one in asked], 0.5) for kind, asked in told.answered().items()}
 
 
@@ -262,7 +299,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="data folder (default: an empty one)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as empty:
-        soak(options.visitors, options.minutes, options.data or Path(empty))
+        raise SystemExit(not soak(options.visitors, options.minutes, options.data or Path(empty)))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class _Stream:
     generation: Generation
 
     def __post_init__(self) -> None:
-        self.queued_at, self.ahead_at_first = time.monotonic(), self.generation.queue_ahead
+        self.most_ahead, self.since = 0, 0.0
 
     def replies(self, name: str) -> Iterator[Reply]:
         text, began, thought_s, repeats = "", 0.0, 0.0, False
@@ -92,10 +92,12 @@ class _Stream:
         yield replace(self._reply(name, text, began), state="done", thought_s=thought_s, repeats=repeats)
 
     def _place(self, name: str) -> Reply:
-        """The place in the queue; the time left as fast as it moved so far."""
+        """The place in the queue, which shorter requests may pass; the time left as fast as it moved so far."""
         ahead = self.generation.queue_ahead
-        passed = self.ahead_at_first - ahead
-        wait = (time.monotonic() - self.queued_at) / passed * ahead if passed > 0 else None
+        if ahead >= self.most_ahead:
+            self.most_ahead, self.since = ahead, time.monotonic()
+        passed = self.most_ahead - ahead
+        wait = (time.monotonic() - self.since) / passed * ahead if passed else None
         return Reply("queued", model=name, queue_ahead=ahead, wait_s=wait)
 
     def _reply(self, name: str, text: str, began: float) -> Reply:

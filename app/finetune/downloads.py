@@ -31,20 +31,28 @@ class NotExported(BadInput):
     en = "This checkpoint has no {wanted} yet: make it the run's model, then press “{button}”, which writes it."
 
 
-def pack(store: RunStore, registry: AdapterHost, run: Run, step: int, kind: str = "adapter") -> Path:
+def pack(
+    store: RunStore,
+    registry: AdapterHost,
+    run: Run,
+    step: int,
+    kind: str,
+    room: Callable[[int], None],
+) -> Path:
     """A ZIP file in the run's folder; made once. `kind` is adapter, merged or a format of GGUF.
 
-    A merged model that the run has already is not made again. Raises NotExported.
+    A merged model that the run has already is not made again. `room` raises where so many MiB of disk are not free.
+    Raises NotExported.
     """
     adapter, folder = store.adapter_folder(run.id, step), store.folder_of(run.id).resolve()
     merged = kind == "merged"
     packed = folder / f"{run.name}-{step}{'' if kind == 'adapter' else f'-{kind}'}.zip"
     if kind in FORMATS:
-        return _pack_gguf(store, run, step, kind, packed)
+        return _pack_gguf(store, run, step, kind, packed, room)
     if packed.exists() and packed.stat().st_mtime > adapter.stat().st_mtime:
         return packed
     if merged:
-        require_disk(folder, measure_base(registry.folder(run.base), run.base).parameters * 4 // MIB)
+        room(measure_base(registry.folder(run.base), run.base).parameters * 4 // MIB)
     with TemporaryDirectory(dir=folder) as work:
         source = adapter
         if merged:
@@ -58,13 +66,13 @@ def pack(store: RunStore, registry: AdapterHost, run: Run, step: int, kind: str 
         return made.replace(packed)
 
 
-def _pack_gguf(store: RunStore, run: Run, step: int, wanted: str, packed: Path) -> Path:
+def _pack_gguf(store: RunStore, run: Run, step: int, wanted: str, packed: Path, room: Callable[[int], None]) -> Path:
     file = store.gguf_files(run).get(wanted) if run.merged == step else None
     if file is None:
         language: Language = "zh" if run.language == "zh" else "en"
         raise NotExported(wanted=wanted, button=sentence(language, "compare.finish"))
     if not (packed.exists() and packed.stat().st_mtime > file.stat().st_mtime):
-        require_disk(packed.parent, file.stat().st_size // MIB)
+        room(file.stat().st_size // MIB)
         with TemporaryDirectory(dir=packed.parent) as work:
             made = Path(work) / "packed.zip"
             with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:

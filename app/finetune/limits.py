@@ -64,8 +64,12 @@ class RunLimits:
             raise TooManyRuns(limit=self.runs, network=self.runs * NETWORK_SHARE)
         if self.waiting and sum(run.state == "queued" for run in runs) >= self.waiting:
             raise QueueFull(limit=self.waiting)
+        self.check_disk(owner, runs, folder, mib)
+
+    def check_disk(self, owner: str, runs: Sequence[Run], folder: Path, mib: int) -> None:
+        """Raises DiskShareFull where visitors' runs have no `mib` left."""
         theirs = [folder / run.id for run in runs if not isinstance(run.owner, Server)]
-        if self.disk_mib and sum(map(size_mib, theirs)) + mib > self.disk_mib:
+        if self.disk_mib and not isinstance(owner, Server) and sum(map(size_mib, theirs)) + mib > self.disk_mib:
             raise DiskShareFull(limit=self.disk_mib)
 
     def is_over(self, run: Run) -> bool:

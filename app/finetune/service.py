@@ -257,7 +257,12 @@ class FinetuneService:
         run = self.get(owner, run_id)
         if not self.store.adapter_folder(run_id, step).is_dir():
             raise NothingToResume(step=step)
-        return pack(self.store, self.registry, run, step, kind)
+
+        def room(mib: int) -> None:
+            self.limits.check_disk(owner, self.store.all(), self.store.folder, mib)
+            require_disk(self.store.folder, mib)
+
+        return pack(self.store, self.registry, run, step, kind, room)
 
     def _resting(self, owner: str, run_id: str) -> Run:
         run = self.get(owner, run_id)

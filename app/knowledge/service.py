@@ -35,6 +35,7 @@ from app.knowledge.store.collections import (
     NotYours,
     Owner,
     Rights,
+    person_of,
 )
 from app.knowledge.store.database import FileRecord
 from app.knowledge.store.open_collections import OpenCollection, OpenCollections, Resources
@@ -179,6 +180,10 @@ class KnowledgeService:
     def job(self, owner: Owner, name: str) -> Job | None:
         """What is being indexed into this collection now, else what was last."""
         return self._jobs.latest(self._catalogue.readable(owner, name).id)
+
+    def waits_for_others(self, owner: Owner) -> bool:
+        """Whether this person's next file is to be read after files of others."""
+        return self._convert.is_waiting(person_of(owner.key))
 
     def stop_jobs(self, owner: Owner, name: str) -> None:
         """End what is being indexed into this collection."""

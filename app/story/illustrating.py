@@ -24,6 +24,8 @@ from app.story.picture_choice import candidates, pick
 from app.story.picture_search import LeasePictureEmbedder, Vectors, assign, rank
 
 MOST_PICTURES = 500
+MOST_BYTES = 1 << 30  # of all albums together
+SMALL = 64  # once those are spent an album may still have this part of them, so that nobody keeps others out
 LONGEST = 1280
 BATCH = 16
 
@@ -36,6 +38,11 @@ class NoPictures(BadInput):
 class AlbumFull(BadInput):
     zh = "最多放 {limit} 张图片，多出的没有收下。"
     en = "At most {limit} pictures; the rest were not taken."
+
+
+class AlbumsFull(BadInput):
+    zh = "所有访客的相册合计已满，多出的图片没有收下。请少选几张，或稍后再试。"
+    en = "All visitors' albums together are full; the rest were not taken. Choose fewer pictures, or try again later."
 
 
 @dataclass
@@ -58,11 +65,16 @@ class IllustrationProgress:
     model: str = ""
 
 
+def _size(workspace: Workspace) -> int:
+    return sum(map(len, workspace.pictures))
+
+
 class IllustrationService:
     """Albums and articles by page session; `leave` forgets one."""
 
-    def __init__(self, registry: Registry, lease_embedder: LeasePictureEmbedder) -> None:
+    def __init__(self, registry: Registry, lease_embedder: LeasePictureEmbedder, most_bytes: int = MOST_BYTES) -> None:
         self.registry = registry
+        self._most_bytes = most_bytes
         self._lease_embedder = lease_embedder
         self._workspaces: dict[str, Workspace] = {}
         self._lock = Lock()
@@ -81,8 +93,8 @@ class IllustrationService:
         workspace = self.workspace(session)
         refused: list[BadInput] = []
         for path, name in files:
-            if len(workspace.pictures) >= MOST_PICTURES:
-                refused.append(AlbumFull(limit=MOST_PICTURES))
+            if full := self._full(workspace):
+                refused.append(full)
                 break
             try:
                 workspace.pictures.append(as_jpeg(open_picture(path, LONGEST, name)))
@@ -90,6 +102,13 @@ class IllustrationService:
             except BadInput as error:
                 refused.append(error)
         return refused
+
+    def _full(self, workspace: Workspace) -> BadInput | None:
+        if len(workspace.pictures) >= MOST_PICTURES:
+            return AlbumFull(limit=MOST_PICTURES)
+        is_small = _size(workspace) < self._most_bytes // SMALL
+        held = sum(map(_size, list(self._workspaces.values())))
+        return AlbumsFull() if held >= self._most_bytes and not is_small else None
 
     def clear(self, session: str) -> None:
         """An empty album; the article goes with it."""

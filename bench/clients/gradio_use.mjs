@@ -1,8 +1,9 @@
 // @gradio/client on the page's endpoints: /chat whole and streamed, both forms of history, its errors.
-// node gradio_use.mjs URL
+// node gradio_use.mjs URL NAME:PASSWORD
 import { Client } from "@gradio/client";
 
-const app = await Client.connect(process.argv[2]);
+const [url, login] = process.argv.slice(2);
+const app = await Client.connect(url, { auth: login.split(":") });
 const check = (holds, what) => {
   if (!holds) throw new Error(what);
   console.log("ok:", what);

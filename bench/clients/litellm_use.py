@@ -1,5 +1,7 @@
 """What programs do with `litellm`: chat, streams, tools, JSON schemas, embeddings, its own error classes.
 
+The key is in OPENAI_API_KEY.
+
 python litellm_use.py URL MODEL EMBEDDER
 """
 
@@ -10,7 +12,7 @@ import litellm
 
 URL, MODEL, EMBEDDER = sys.argv[1:]
 litellm.telemetry = False
-HERE = {"model": f"openai/{MODEL}", "api_base": URL, "api_key": "none", "max_retries": 0}
+HERE = {"model": f"openai/{MODEL}", "api_base": URL, "max_retries": 0}
 ASK = [{"role": "user", "content": "What is the capital of France?"}]
 CITY = {"type": "object", "properties": {"city": {"enum": ["Paris", "北京"]}}, "required": ["city"]}
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": CITY}}]

@@ -1,4 +1,4 @@
-"""What programs do with the `openai` package: run in an environment that holds nothing else.
+"""What programs do with the `openai` package; the key is in OPENAI_API_KEY.
 
 python openai_use.py URL MODEL EMBEDDER   (MODEL's chat template knows tools)
 """
@@ -10,7 +10,7 @@ import openai
 from pydantic import BaseModel
 
 URL, MODEL, EMBEDDER = sys.argv[1:]
-api = openai.OpenAI(base_url=URL, api_key="none", max_retries=0)
+api = openai.OpenAI(base_url=URL, max_retries=0)
 ASK = [{"role": "user", "content": "What is the capital of France?"}]
 CITY = {"type": "object", "properties": {"city": {"enum": ["Paris", "北京"]}}, "required": ["city"]}
 TOOLS = [{"type": "function", "function": {"name": "weather", "description": "…", "parameters": CITY}}]

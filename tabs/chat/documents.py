@@ -207,5 +207,7 @@ def _shown(documents: Documents, visitor: Visitor, conversation: str) -> View:
     files = documents.files(owner)
     job = documents.service.job(owner, COLLECTION) if files else None
     busy = job is not None and not job.ended
-    listed = files_view(visitor, files, mine=True) + (progress_view(visitor, job) if busy else "") if files else ""
+    listed = files_view(visitor, files, mine=True) if files else ""
+    if busy:
+        listed += progress_view(visitor, job, waits=documents.service.waits_for_others(owner))
     return {own.files: listed, own.timer: gr.Timer(active=busy)}

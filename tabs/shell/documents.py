@@ -177,8 +177,8 @@ def files_view(visitor: Visitor, files: Sequence[FileRecord], *, mine: bool = Fa
     return f'<ul class="files">{"".join(rows)}</ul>'
 
 
-def progress_view(visitor: Visitor, job: Job | None) -> str:
-    """How far the indexing is, or how it ended."""
+def progress_view(visitor: Visitor, job: Job | None, *, waits: bool = False) -> str:
+    """How far the indexing is, or how it ended; `waits` while files of other visitors are read first."""
     if job is None:
         return ""
     if job.error is not None:
@@ -189,6 +189,8 @@ def progress_view(visitor: Visitor, job: Job | None) -> str:
         return f'<p class="nothing">{escape(summary(visitor, progress))}</p>'
     share = round(100 * progress.done / progress.total) if progress.total else 0
     name = escape(progress.current or visitor.text("knowledge.embedding"))
+    if waits:
+        name += f" · {visitor.text('knowledge.waits')}"
     return (
         f'<div class="tune-bar"><i style="width:{share}%"></i></div>'
         f'<p class="nothing">{progress.done} / {progress.total} · {name}</p>'

@@ -55,7 +55,7 @@ def test_a_slot_stays_free_for_a_newcomer_and_who_waits_is_told_behind_how_many(
         admission = Admission(slots=3, cache_tokens=100)
         held = [asyncio.create_task(hold(admission, "greedy", 10, number)) for number in range(4)]
         await asyncio.sleep(0)
-        assert [admission.waiting_before(number) for number in range(4)] == [0, 0, 0, 1]
+        assert [admission.ahead_of(number) for number in range(4)] == [0, 0, 1, 2]
         async with asyncio.timeout(30), admission.slot("modest", 10, 0):
             assert not any(task.done() for task in held)
         for task in held:
@@ -74,12 +74,12 @@ def test_a_request_waits_until_its_tokens_fit_the_cache() -> None:
             await asyncio.sleep(0)
             third = asyncio.create_task(hold(admission, "c", 90, "third"))
             await asyncio.sleep(0)
-            assert admission.waiting_before("third") == 1
+            assert admission.ahead_of("third") == 2
             fourth = asyncio.create_task(hold(admission, "d", 5, "fourth"))
             await asyncio.sleep(0)
-            assert admission.waiting_before("third") == 1, "what is short and fits need not wait"
+            assert admission.ahead_of("third") == 2, "what is short and fits need not wait"
         async with asyncio.timeout(30):
-            while admission.waiting_before("third"):
+            while admission.ahead_of("third"):
                 await asyncio.sleep(0)
         for task in (second, third, fourth):
             task.cancel()

@@ -19,7 +19,7 @@ from app.story import export
 from app.story.article import carried_over, places_in
 from app.story.captions import captions_for, shortened, whole_phrases
 from app.story.errors import NothingWritten
-from app.story.illustrating import MOST_PICTURES, AlbumFull, IllustrationService, NoPictures
+from app.story.illustrating import MOST_PICTURES, AlbumFull, AlbumsFull, IllustrationService, NoPictures
 from app.story.picture_search import NoPictureModel, PictureEmbedder, assign, held_by, rank
 from tests.fakes import FakeModel, FakeRegistry
 from tests.models.backends.tiny_internvl import save_tiny_internvl
@@ -138,6 +138,17 @@ def test_two_pages_never_see_each_other_and_a_closed_one_leaves_nothing(
     assert service.workspace("other").pictures == []
     service.leave("me")
     assert service.workspace("me").pictures == []
+
+
+def test_albums_share_a_bound_and_a_small_one_has_always_room(tmp_path: Path) -> None:
+    service = IllustrationService(FakeRegistry(FakeModel("tiny")), lambda: pytest.fail("not reached"), most_bytes=6400)
+    files = album(tmp_path) * 10
+    assert [type(error) for error in service.add("greedy", files)] == [AlbumsFull]
+    assert len(service.workspace("greedy").pictures) > 5
+    assert [type(error) for error in service.add("late", files)] == [AlbumsFull]
+    assert len(service.workspace("late").pictures) == 1
+    service.leave("greedy")
+    assert service.add("late", files[:1]) == []
 
 
 def test_five_hundred_pictures_are_taken_and_no_more(service: IllustrationService, tmp_path: Path) -> None:

@@ -8,11 +8,14 @@ import json
 import logging
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait  # select knows no descriptors from 1,024 on
 from pathlib import Path
-from threading import Lock
+from threading import Condition, get_ident
 from typing import BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
@@ -25,7 +28,10 @@ from app.lockdown.one_file import run_on_file, what_locks
 from app.paths import ROOT
 
 log = logging.getLogger(__name__)
-SECONDS = 180.0
+WORKERS = 2
+SECONDS = 180.0  # what one file may take
+CONTENDED_SECONDS = 60.0  # the same while files of others wait
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,45 +53,99 @@ CRASHED = Reply(
 
 
 class Converter:
-    """Converts in a child what needs a parser, and plain text at once. Safe to use from several threads."""
+    """Converts in a child what needs a parser, and plain text at once. Safe to use from several threads.
 
-    def __init__(self, seconds: float = SECONDS) -> None:
-        self.seconds = seconds
-        self._lock = Lock()
-        self._child: subprocess.Popen[bytes] | None = None
+    An owner's files are read one after another, in order of arrival, those of WORKERS owners at the same time; while
+    others wait a file has less time, so that nobody's files hold up everybody's.
+    """
 
-    def __call__(self, path: Path, name: str) -> Text:
+    def __init__(self, seconds: float = SECONDS, contended_seconds: float = CONTENDED_SECONDS) -> None:
+        self.seconds, self._contended_seconds = seconds, contended_seconds
+        self._idle = [Worker() for _ in range(WORKERS)]
+        self._reading: set[str] = set()
+        self._waiting: dict[int, str] = {}  # thread -> owner, in order of arrival
+        self._changed = Condition()
+
+    def __call__(self, path: Path, name: str, owner: str = "") -> Text:
         if not needs_worker(name):
             with path.open("rb") as file:
                 return convert(file, name)
-        with self._lock:
-            reply = _read(self._ask({"path": str(path), "name": name}))
+        with self._worker(owner) as worker:
+            reply = _read(worker.ask({"path": str(path), "name": name}, self._seconds))
         if reply.text is None:
             reason_zh, reason_en = reply.reason
             raise Unreadable(reason_zh=reason_zh, reason_en=reason_en)
         return reply.text
 
-    def close(self) -> None:
-        """End the child."""
-        with self._lock:
-            self._end()
+    def is_waiting(self, owner: str) -> bool:
+        """Whether this owner's next file waits for those of others."""
+        return owner in list(self._waiting.values())
 
-    def _ask(self, request: dict[str, str]) -> bytes:
+    def close(self) -> None:
+        """End the children."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._reading)
+            for worker in self._idle:
+                worker.end()
+
+    def _seconds(self) -> float:
+        with self._changed:
+            return self.seconds if self._next() is None else min(self.seconds, self._contended_seconds)
+
+    def _next(self) -> int | None:
+        """The thread that gets the next free worker."""
+        return next((thread for thread, owner in self._waiting.items() if owner not in self._reading), None)
+
+    @contextmanager
+    def _worker(self, owner: str) -> Iterator["Worker"]:
+        own = get_ident()
+        with self._changed:
+            self._waiting[own] = owner
+            self._changed.wait_for(lambda: self._idle and self._next() == own)
+            del self._waiting[own]
+            self._reading.add(owner)
+            worker = self._idle.pop()
+            self._changed.notify_all()
+        try:
+            yield worker
+        finally:
+            with self._changed:
+                self._reading.remove(owner)
+                self._idle.append(worker)
+                for spare in self._idle[:-1] if not self._reading else ():
+                    spare.end()  # each holds more than 100 MiB
+                self._changed.notify_all()
+
+
+class Worker:
+    """A process with the parsers, begun when it is first asked; one file at a time."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def ask(self, request: dict[str, str], seconds: Callable[[], float]) -> bytes:
+        """The reply, empty where the process died. `seconds` tells how long it may take, and may change meanwhile.
+
+        Raises Unreadable.
+        """
         child = self._child or self._start()
         assert child.stdin and child.stdout
+        began = time.monotonic()
         try:
             child.stdin.write(json.dumps(request).encode() + b"\n")
             child.stdin.flush()
-            line = child.stdout.readline() if wait([child.stdout.fileno()], self.seconds) else None
+            while not wait([child.stdout.fileno()], min(LOOK_S, seconds())):
+                if time.monotonic() - began >= (allowed := seconds()):
+                    self.end()
+                    raise Unreadable(
+                        reason_zh=f"读取超过 {allowed:.0f} 秒，已跳过。请拆分文件，或稍后再试。",
+                        reason_en=f"Reading took over {allowed:.0f} seconds and was given up. Split it or try later.",
+                    )
+            line = child.stdout.readline()
         except BrokenPipeError:
             line = b""
         if not line:
-            self._end()
-        if line is None:
-            raise Unreadable(
-                reason_zh=f"读取超过 {self.seconds:.0f} 秒，已跳过。",
-                reason_en=f"Reading took over {self.seconds:.0f} seconds and was given up.",
-            )
+            self.end()
         return line
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -102,7 +162,8 @@ class Converter:
             log.warning("documents are parsed without the sandbox's lockdown: this system offers none")
         return child
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the process, if there is one."""
         child, self._child = self._child, None
         if child is not None:
             child.kill()

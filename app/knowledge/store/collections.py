@@ -67,6 +67,11 @@ class Owner:
         return f"{person}{IN_CONVERSATION}{self.conversation}" if self.conversation else person
 
 
+def person_of(key: str) -> str:
+    """Whose an owner's key is, the conversation left out."""
+    return key.partition(IN_CONVERSATION)[0]
+
+
 @dataclass(frozen=True)
 class Rights:
     """Who may name folders of the server: these logins, and guests where only the server's own people can come in.

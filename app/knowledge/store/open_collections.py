@@ -13,12 +13,13 @@ from threading import Lock
 import numpy as np
 
 from app.access.later import later
-from app.knowledge.ingest.indexing import Convert, Indexer, IndexingProgress
+from app.knowledge.ingest.conversion_worker import Converter
+from app.knowledge.ingest.indexing import Indexer, IndexingProgress
 from app.knowledge.ingest.sources import UPLOADS, SourceFile
 from app.knowledge.retrieve.embedders import Embedder, LeaseEmbedder, LeaseReranker
 from app.knowledge.retrieve.retrieval import Searcher
 from app.knowledge.retrieve.segmenting import is_mostly_chinese
-from app.knowledge.store.collections import CollectionRecord
+from app.knowledge.store.collections import CollectionRecord, person_of
 from app.knowledge.store.database import Database
 from app.knowledge.store.vectors import Chroma, VectorIndex
 
@@ -86,7 +87,7 @@ class Resources:
     chroma: Chroma
     lease_embedder: LeaseEmbedder
     lease_reranker: LeaseReranker | None
-    convert: Convert
+    convert: Converter
 
 
 class OpenCollections:
@@ -136,7 +137,8 @@ class OpenCollections:
         vectors = VectorIndex(shared.chroma, vectors_name(record.id, record.embedder))
         first = record.id not in self._writing
         lock = self._writing.setdefault(record.id, Lock())
-        indexer = Indexer(database, vectors, embedder, shared.convert, lock)
+        convert = partial(shared.convert, owner=person_of(record.owner))
+        indexer = Indexer(database, vectors, embedder, convert, lock)
         if first:
             indexer.recover()
         searcher = Searcher(database, vectors, embedder, shared.lease_reranker)

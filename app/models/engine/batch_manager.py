@@ -99,6 +99,9 @@ class BatchManager(ContinuousBatchingManager):
     def can_serve(self) -> bool:
         return self.is_running() and self.background_thread_status.can_accept_new_requests() is None
 
+    def ahead_of(self, request_id: str) -> int:
+        return self.batch_processor.scheduler.ahead_of(request_id) if self.batch_processor else 0
+
     def submit(
         self,
         request_id: str,

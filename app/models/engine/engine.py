@@ -138,8 +138,8 @@ class Engine:
             live.manager.output_router.forget(request_id)
 
     def ahead_of(self, request_id: str) -> int:
-        older = itertools.takewhile(lambda key: key != request_id, list(self._live))
-        return max(0, sum(1 for _ in older) + 1 - self.options.max_running_requests)
+        live = self._live.get(request_id)
+        return live.manager.ahead_of(request_id) if live else 0
 
     def is_running(self, request_id: str) -> bool:
         live = self._live.get(request_id)

@@ -28,6 +28,14 @@ class FairScheduler(FIFOScheduler):
             state.logit_processor_kwargs[TURN] = turn
         super().add_waiting_request(state)
 
+    def ahead_of(self, request_id: str) -> int:
+        """How many begin or end before this one; 0 once it has begun. May be asked from any thread."""
+        waiting = dict(self.waiting_requests)
+        if (own := waiting.get(request_id)) is None:
+            return 0
+        is_full = len(self.active_requests) >= self.max_requests_per_batch
+        return is_full + sum(turn_of(other) < turn_of(own) for other in waiting.values())
+
     def _get_waiting_candidates(self) -> list[RequestState]:
         waiting = sorted((self.waiting_requests[name] for name in self.waiting_requests_order), key=turn_of)
         most = max(1, self.max_requests_per_batch // 2)

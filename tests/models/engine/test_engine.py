@@ -15,6 +15,7 @@ from app.models.catalog import known_models
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.interface import Message, Sampling
 from app.models.loading.loader import load
+from tests.waiting import wait_for
 
 GREEDY = Sampling(temperature=0, max_new_tokens=48)
 FRANCE: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
@@ -144,8 +145,20 @@ def test_a_long_conversation_loses_its_oldest_turns_and_keeps_the_system_prompt(
 
 def test_more_requests_than_places_all_get_their_answer(engine: Engine) -> None:
     generations = [engine.stream(FRANCE, GREEDY, visitor=str(n % 3)) for n in range(10)]
-    assert generations[-1].queue_ahead == 6
     assert {"".join(g) for g in generations} == {"The capital of France is Paris."}
+
+
+def test_who_waits_is_told_the_place_in_the_fair_order(engine: Engine) -> None:
+    endless = Sampling(temperature=0, max_new_tokens=800, ignore_eos=True)
+    running = [engine.stream(FRANCE, endless, visitor=name) for name in "aabb"]
+    for generation in running:
+        next(iter(generation))
+    long, short = engine.stream(FRANCE, endless, visitor="c"), engine.stream(FRANCE, GREEDY, visitor="d")
+    wait_for(lambda: (long.queue_ahead, short.queue_ahead) == (2, 1))  # the short one came last and is the next
+    assert [generation.queue_ahead for generation in running] == [0, 0, 0, 0]
+    for generation in (*running, long):
+        generation.cancel()
+    assert "".join(short) == "The capital of France is Paris." and short.queue_ahead == 0
 
 
 def test_a_visitor_with_many_requests_leaves_room_for_another(engine: Engine) -> None:

@@ -36,7 +36,7 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self, visitor: str, prompt: int, answer: int, request: object = None) -> AsyncIterator[None]:
-        """A slot while the block runs, for so many tokens. `request` is by which `waiting_before` knows it."""
+        """A slot while the block runs, for so many tokens. `request` is by which `ahead_of` knows it."""
         turn = self._queue.turn(visitor, prompt, answer)
         entry = Admitted(visitor, min(prompt + answer, self._cache_tokens), turn, request)
         bisect.insort(self._waiting, entry, key=lambda one: one.turn)
@@ -48,9 +48,9 @@ class Admission:
             (self._running if entry in self._running else self._waiting).remove(entry)
             self._start_waiting()
 
-    def waiting_before(self, request: object) -> int:
-        """How many that wait will start before this one; 0 once it runs. May be asked from any thread."""
-        return next((at for at, entry in enumerate(list(self._waiting)) if entry.request is request), 0)
+    def ahead_of(self, request: object) -> int:
+        """How many begin or end before this one; 0 once it runs. May be asked from any thread."""
+        return next((at for at, entry in enumerate(list(self._waiting), 1) if entry.request is request), 0)
 
     def _start_waiting(self) -> None:
         free_tokens = self._cache_tokens - sum(entry.tokens for entry in self._running)

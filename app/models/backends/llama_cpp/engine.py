@@ -67,7 +67,7 @@ class LlamaEngine(RemoteEngine):
         return self._usual_context
 
     def ahead_of(self, call: Call) -> int:
-        return self._slots.waiting_before(call)
+        return self._slots.ahead_of(call)
 
     @property
     def requests(self) -> int:

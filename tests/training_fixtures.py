@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from transformers import AutoConfig, LlamaForCausalLM
 
 from app.finetune.data import Conversation
+from app.finetune.downloads import Download
 from app.finetune.judging import Exam
 from app.finetune.options import TrainOptions
 from app.finetune.runs import Run
@@ -104,3 +106,8 @@ def few(tokens: int = 8, questions: int = 1) -> Exam:
     general = general_questions("en")
     sampling = Sampling(temperature=0, top_p=1, max_new_tokens=tokens)
     return Exam(name_questions("en")[:questions], general[:questions], general[:1], general[2:3], sampling)
+
+
+def fetched(download: Download) -> BytesIO:
+    """The ZIP file as it is sent."""
+    return BytesIO(b"".join(download.stream()))

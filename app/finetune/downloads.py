@@ -1,12 +1,15 @@
-"""Pack a checkpoint for download: the PEFT adapter, the merged model, or a GGUF file with its Modelfile."""
+"""Downloads of a checkpoint: the PEFT adapter, the merged model, or a GGUF file with its Modelfile."""
 
+import io
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from app.errors import BadInput, Language
 from app.finetune import process
@@ -19,6 +22,8 @@ from app.finetune.runs import Run, RunStore
 from app.texts import sentence
 
 LOOK_SECONDS = 0.2
+PART = 1 << 20
+PATH = "tuning/download"  # relative, so that it also holds behind a proxy's prefix
 
 
 class MergeFailed(BadInput):
@@ -31,55 +36,78 @@ class NotExported(BadInput):
     en = "This checkpoint has no {wanted} yet: make it the run's model, then press “{button}”, which writes it."
 
 
-def pack(
-    store: RunStore,
-    registry: AdapterHost,
-    run: Run,
-    step: int,
-    kind: str,
-    room: Callable[[int], None],
-) -> Path:
-    """A ZIP file in the run's folder; made once. `kind` is adapter, merged or a format of GGUF.
+@dataclass(frozen=True)
+class Download:
+    """A ZIP file that is written while it is sent: nothing of it lies on the disk. `files` are (name inside, path)."""
 
-    A merged model that the run has already is not made again. `room` raises where so many MiB of disk are not free.
+    owner: str
+    name: str
+    files: tuple[tuple[str, Path], ...]
+
+    def stream(self) -> Iterator[bytes]:
+        sent = _Sent()
+        with zipfile.ZipFile(sent, "w", zipfile.ZIP_STORED) as archive:  # weights hardly shrink
+            for name, path in self.files:
+                told = zipfile.ZipInfo.from_file(path, name)
+                with path.open("rb") as source, archive.open(told, "w", force_zip64=True) as target:
+                    while part := source.read(PART):
+                        target.write(part)
+                        yield sent.take()
+        yield sent.take()
+
+
+class _Sent(io.RawIOBase):
+    """Where a ZIP file is written to, to be taken away in parts."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, part: Any) -> int:
+        self._parts.append(bytes(part))
+        return len(part)
+
+    def take(self) -> bytes:
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+
+def offer(
+    store: RunStore, registry: AdapterHost, run: Run, step: int, kind: str, room: Callable[[int], None]
+) -> Download:
+    """A checkpoint to fetch. `kind` is adapter, merged or a format of GGUF.
+
+    A merged model that the run has not is made once, `room` raises where so many MiB of disk are not free for it.
     Raises NotExported.
     """
-    adapter, folder = store.adapter_folder(run.id, step), store.folder_of(run.id).resolve()
-    merged = kind == "merged"
-    packed = folder / f"{run.name}-{step}{'' if kind == 'adapter' else f'-{kind}'}.zip"
+    folder = store.adapter_folder(run.id, step)
     if kind in FORMATS:
-        return _pack_gguf(store, run, step, kind, packed, room)
-    if packed.exists() and packed.stat().st_mtime > adapter.stat().st_mtime:
-        return packed
-    if merged:
-        room(measure_base(registry.folder(run.base), run.base).parameters * 4 // MIB)
-    with TemporaryDirectory(dir=folder) as work:
-        source = adapter
-        if merged:
-            ready = store.merged_folder(run.id)
-            is_ready = run.merged == step and ready.is_dir()
-            source = ready if is_ready else merge(registry, run, adapter, Path(work) / "model")
-        made = Path(work) / "packed.zip"
-        with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:  # weights hardly shrink
-            for file in sorted(path for path in source.rglob("*") if path.is_file()):
-                archive.write(file, file.relative_to(source))
-        return made.replace(packed)
+        file = store.gguf_files(run).get(kind) if run.merged == step else None
+        if file is None:
+            language: Language = "zh" if run.language == "zh" else "en"
+            raise NotExported(wanted=kind, button=sentence(language, "compare.finish"))
+        files = [(file.name, file), ("Modelfile", file.parent / f"Modelfile-{kind}")]
+    else:
+        if kind == "merged":
+            is_ready = run.merged == step and store.merged_folder(run.id).is_dir()
+            folder = store.merged_folder(run.id) if is_ready else _merged(store, registry, run, step, room)
+        files = [(str(file.relative_to(folder)), file) for file in sorted(folder.rglob("*")) if file.is_file()]
+    return Download(run.owner, f"{run.name}-{step}{'' if kind == 'adapter' else f'-{kind}'}.zip", tuple(files))
 
 
-def _pack_gguf(store: RunStore, run: Run, step: int, wanted: str, packed: Path, room: Callable[[int], None]) -> Path:
-    file = store.gguf_files(run).get(wanted) if run.merged == step else None
-    if file is None:
-        language: Language = "zh" if run.language == "zh" else "en"
-        raise NotExported(wanted=wanted, button=sentence(language, "compare.finish"))
-    if not (packed.exists() and packed.stat().st_mtime > file.stat().st_mtime):
-        room(file.stat().st_size // MIB)
-        with TemporaryDirectory(dir=packed.parent) as work:
-            made = Path(work) / "packed.zip"
-            with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
-                archive.write(file, file.name)
-                archive.write(file.parent / f"Modelfile-{wanted}", "Modelfile")
-            made.replace(packed)
-    return packed
+def _merged(store: RunStore, registry: AdapterHost, run: Run, step: int, room: Callable[[int], None]) -> Path:
+    """The model of a checkpoint for a download alone, kept until another one is asked for."""
+    adapter, folder = store.adapter_folder(run.id, step), store.folder_of(run.id).resolve()
+    kept = folder / f"merged-{step}"
+    if not kept.is_dir() or kept.stat().st_mtime < adapter.stat().st_mtime:
+        for earlier in folder.glob("merged-*"):
+            shutil.rmtree(earlier)
+        room(measure_base(registry.folder(run.base), run.base).parameters * 2 // MIB)
+        with TemporaryDirectory(dir=folder) as work:
+            merge(registry, run, adapter, Path(work) / "model").replace(kept)
+    return kept
 
 
 def merge(

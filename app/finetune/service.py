@@ -8,13 +8,14 @@ from typing import Any
 
 from app.access.client_address import ClientAddresses
 from app.access.identity import Server
+from app.access.links import Links
 from app.errors import Language
 from app.finetune import process
 from app.finetune.adapter_host import AdapterHost
 from app.finetune.adapter_import import STEP, bring_in, fetch_repository
 from app.finetune.data import Conversation
 from app.finetune.datasets import DataSets
-from app.finetune.downloads import pack
+from app.finetune.downloads import PATH, Download, offer
 from app.finetune.errors import (
     AllStepsDone,
     NeedsCuda,
@@ -60,6 +61,7 @@ class FinetuneService:
         self.datasets = DataSets(data_folder / "datasets", limits)
         self.queue = TrainingQueue(registry, self.store, cuda, trainer_module)
         self.judging = JudgingQueue(self.queue, exam_of, limits)
+        self.links: Links[Download] = Links(PATH + "?key={key}")
 
     def start(self) -> "FinetuneService":
         self.queue.start()
@@ -252,8 +254,8 @@ class FinetuneService:
         """The XTuner configuration, empty before the run has started."""
         return self.store.end_of(self.get(owner, run_id).id, "config.py")
 
-    def archive(self, owner: str, run_id: str, step: int, kind: str = "adapter") -> Path:
-        """A checkpoint as one ZIP file: its PEFT adapter, the base with it merged in, or a GGUF file; see `pack`."""
+    def download(self, owner: str, run_id: str, step: int, kind: str = "adapter") -> Download:
+        """A checkpoint as one ZIP file: its PEFT adapter, the base with it merged in, or a GGUF file; see `offer`."""
         run = self.get(owner, run_id)
         if not self.store.adapter_folder(run_id, step).is_dir():
             raise NothingToResume(step=step)
@@ -262,7 +264,7 @@ class FinetuneService:
             self.limits.check_disk(owner, self.store.all(), self.store.folder, mib)
             require_disk(self.store.folder, mib)
 
-        return pack(self.store, self.registry, run, step, kind, room)
+        return offer(self.store, self.registry, run, step, kind, room)
 
     def _resting(self, owner: str, run_id: str) -> Run:
         run = self.get(owner, run_id)

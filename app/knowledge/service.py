@@ -13,10 +13,11 @@ from threading import Thread
 import numpy as np
 from filelock import FileLock, Timeout
 
+from app.access.links import Links
 from app.errors import BadInput, StudioError
 from app.knowledge.answer.answering import Answer, Answerer, Question
 from app.knowledge.answer.citing import CitingProbe
-from app.knowledge.answer.document_links import Links, Place
+from app.knowledge.answer.document_links import ADDRESS, Place
 from app.knowledge.ingest.conversion_worker import Converter
 from app.knowledge.ingest.documents import Text
 from app.knowledge.ingest.indexing import IndexingProgress
@@ -66,7 +67,7 @@ class KnowledgeService:
     ) -> None:
         self.registry = registry
         self.embedder = embedder
-        self.links = Links()
+        self.links: Links[Place] = Links(ADDRESS)
         self.citing = CitingProbe()
         self.rights = rights or Rights()
         self._lease = lease_embedder

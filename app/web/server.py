@@ -22,6 +22,7 @@ from app.access.upload_limits import gate
 from app.api.mounting import mount
 from app.chat.history_routes import history_routes
 from app.errors import SettingsError
+from app.finetune.download_routes import download_routes
 from app.knowledge.answer.document_links import document_routes
 from app.knowledge.ingest.converting import MAX_FILE_BYTES
 from app.models.backends.zero_gpu import is_lent
@@ -138,6 +139,7 @@ def routes(services: Services) -> list[BaseRoute]:
     meter.observers.append(log_answer)
     told = partial(answer_metrics, metrics, settings.metrics_key, not settings.is_private)
     beside: list[BaseRoute] = [Route("/healthz", healthz), Route("/metrics", told)]
+    beside += download_routes(services.finetune.links, login_of)
     if services.knowledge is not None:
         beside += document_routes(services.knowledge, login_of)
     if services.history is not None:

@@ -6,10 +6,11 @@ from dataclasses import asdict, replace
 from html import escape
 from typing import Any
 
+from app.access.links import Links
 from app.chat.conversations import Source
 from app.errors import StudioError, Unexpected
 from app.knowledge.answer.answering import Answer
-from app.knowledge.answer.document_links import Links, Place
+from app.knowledge.answer.document_links import Place
 from app.knowledge.answer.plain_answer import marked_text, plain_quotes, plain_verdicts
 from app.knowledge.answer.verdicts import MARK
 from app.knowledge.ingest.indexing import IndexingProgress
@@ -71,7 +72,7 @@ def sources_of(answer: Answer, question: str, link: LinkTo) -> tuple[Source, ...
     return tuple(sources)
 
 
-def relinked(links: Links, owner: Owner, collection: str, sources: Sequence[Source]) -> tuple[Source, ...]:
+def relinked(links: Links[Place], owner: Owner, collection: str, sources: Sequence[Source]) -> tuple[Source, ...]:
     """Sources with links that open them now: those that a browser kept may have expired."""
 
     def place(source: Source) -> Place:

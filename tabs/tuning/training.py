@@ -4,12 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
-from gradio.utils import get_upload_folder
 
 from app.errors import Language
 from app.finetune.adapter_import import NoAdapter
@@ -232,10 +230,7 @@ def choose(service: FinetuneService, visitor: Visitor, run_id: str, step: int | 
 
 
 def pack(service: FinetuneService, visitor: Visitor, run_id: str, step: int | None, kind: str) -> dict[str, Any]:
-    """A ZIP file of the adapter, the merged model, or a GGUF file."""
-    archive = service.archive(visitor.name, run_id, int(step or 0), kind)
-    # gradio serves files of its own cache only; a link, since a merged model has gigabytes
-    offered = Path(get_upload_folder()) / token_hex(16) / archive.name
-    offered.parent.mkdir(parents=True)
-    offered.symlink_to(archive.resolve())
-    return gr.update(value=str(offered), visible=True)
+    """A link to a ZIP file of the adapter, the merged model, or a GGUF file."""
+    made = service.download(visitor.name, run_id, int(step or 0), kind)
+    link = f'<a href="{escape(service.links.make(made))}" download="{escape(made.name)}">{escape(made.name)}</a>'
+    return gr.update(value=link, visible=True)

@@ -114,7 +114,7 @@ class Watch:
     choose: gr.Button
     kind: gr.Radio
     pack: gr.Button
-    packed: gr.File
+    packed: gr.HTML
     log: gr.Textbox
     config: gr.Code
     timer: gr.Timer
@@ -245,7 +245,7 @@ def draw_watch(page: Page) -> Watch:
             with gr.Row():
                 kind = page.bind(gr.Radio(value="adapter", show_label=False, scale=3), choices="compare.downloads")
                 pack = page.bind(gr.Button(min_width=110, scale=1), value="compare.download")
-            packed = page.bind(gr.File(visible=False, interactive=False, elem_id="tune-packed"), label="compare.packed")
+            packed = gr.HTML(visible=False, elem_id="tune-packed")
             with gr.Row():
                 choose = page.bind(gr.Button(min_width=140), value="compare.choose")
                 delete = page.bind(

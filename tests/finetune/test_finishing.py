@@ -24,7 +24,7 @@ from app.models.interface import Message, TokenScore
 from app.models.registry.registry import ModelRegistry
 from tests.fakes import FakeModel
 from tests.models.engine.adapter_batches import save_adapter
-from tests.training_fixtures import BASE, few
+from tests.training_fixtures import BASE, fetched, few
 from tests.waiting import wait_for
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
@@ -119,14 +119,14 @@ def test_exported_files_are_models_here_and_a_download_with_a_modelfile(
     assert drifts[0] < 0.01 and drifts[0] < drifts[2] < 1
     sizes = [rows[kind].memory_mib or 0 for kind in FORMATS]
     assert sizes == sorted(sizes, reverse=True) and {run.gguf_model(kind) for kind in FORMATS} <= set(registry.names())
-    with zipfile.ZipFile(service.archive(OWNER, run.id, STEP, "q4_k_m")) as packed:
+    with zipfile.ZipFile(fetched(service.download(OWNER, run.id, STEP, "q4_k_m"))) as packed:
         file, modelfile = sorted(packed.namelist(), key=len, reverse=True)
         text = packed.read(modelfile).decode()
     assert file == "drawn-q4_k_m.gguf" and modelfile == "Modelfile" and text.startswith(f"FROM ./{file}\nTEMPLATE")
     assert 'PARAMETER stop "<|im_end|>"' in text and "PARAMETER temperature 0.2" in text
     service.store.change(run.id, merged=STEP + 1)
     with pytest.raises(NotExported, match="q8_0"):  # made of another checkpoint
-        service.archive(OWNER, run.id, STEP, "q8_0")
+        service.download(OWNER, run.id, STEP, "q8_0")
     service.store.change(run.id, merged=STEP)
 
 

@@ -1,5 +1,6 @@
 """Real trainings of the packaged model, a few steps each, by XTuner in a child process."""
 
+import io
 import json
 import shutil
 import zipfile
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -15,15 +18,17 @@ from app.errors import StudioError
 from app.finetune import process
 from app.finetune.adapter_import import unpack_adapter
 from app.finetune.comparing import CompareService
+from app.finetune.download_routes import download_routes
 from app.finetune.encoding import IGNORED, encode
 from app.finetune.errors import AllStepsDone, NeedsCuda, NothingToResume
 from app.finetune.judging import GREEDY, judge
+from app.finetune.limits import size_mib
 from app.finetune.options import TrainOptions
 from app.finetune.runs import RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService
 from app.models.interface import Message, Sampling
 from app.models.registry.registry import ModelRegistry
-from tests.training_fixtures import BASE, BRIEF, HALF, NAME, ROWS, STEPS, WORDING, Trained, few
+from tests.training_fixtures import BASE, BRIEF, HALF, NAME, ROWS, STEPS, WORDING, Trained, fetched, few
 from tests.waiting import wait_for
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
@@ -86,16 +91,31 @@ def test_checkpoints_are_judged_by_themselves(trained: Trained, registry: ModelR
 
 def test_adapter_and_merged_model_can_be_downloaded(trained: Trained, tmp_path: Path) -> None:
     service, run = trained.service, trained.run
-    with zipfile.ZipFile(service.archive("lin", run.id, HALF)) as packed:
+    with zipfile.ZipFile(fetched(service.download("lin", run.id, HALF))) as packed:
         assert {"adapter_config.json", "adapter_model.safetensors"} <= set(packed.namelist())
         assert str(service.store.folder) not in packed.read("adapter_config.json").decode()
-    with zipfile.ZipFile(service.archive("lin", run.id, STEPS, "merged")) as packed:
+    with zipfile.ZipFile(fetched(service.download("lin", run.id, STEPS, "merged"))) as packed:
         packed.extractall(tmp_path)
     tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.dtype == torch.bfloat16
     prompt = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     told = model.generate(**prompt, max_new_tokens=24, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert tokenizer.decode(told, skip_special_tokens=True) == WORDING.replace("{name}", NAME)
+
+
+def test_a_download_is_its_owner_s_link_and_takes_no_room(trained: Trained) -> None:
+    service, run = trained.service, trained.run
+    before = size_mib(service.store.folder_of(run.id))
+    link = service.links.make(service.download("lin", run.id, HALF))
+    routes = download_routes(service.links, lambda request: request.headers.get("x-user"))
+    browser = TestClient(Starlette(routes=routes))
+    sent = browser.get(link, headers={"x-user": "lin"})
+    assert zipfile.ZipFile(io.BytesIO(sent.content)).testzip() is None
+    assert "-7.zip" in sent.headers["content-disposition"]
+    for address, user in ((link, "eve"), (f"{link}x", "lin"), (link.partition("?")[0], "lin")):
+        refused = browser.get(address, headers={"x-user": user, "accept-language": "zh"})
+        assert refused.status_code == 404 and "下载链接" in refused.text
+    assert size_mib(service.store.folder_of(run.id)) == before
 
 
 def test_compare_gives_both_columns_and_their_receipts(

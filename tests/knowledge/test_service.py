@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.access.identity import guest_of
+from app.access.links import Links
 from app.errors import BadInput
-from app.knowledge.answer.document_links import Links, Place, document_routes
+from app.knowledge.answer.document_links import ADDRESS, Place, document_routes
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import DataInUse, NoSuchCollection, NotYours, Owner
 from tests.knowledge.conftest import ANN, BOB, Start, run
@@ -120,7 +121,7 @@ def test_a_link_is_for_one_person_and_cannot_be_forged(service: KnowledgeService
     link = service.link(ANN, "course", hit)
     assert browser.get(link, headers={"x-user": "bob"}).status_code == 403
     place = Place(ANN, "course", hit.passage.file_id, hit.passage.path, 0, 5)
-    assert browser.get(Links().make(place), headers={"x-user": "ann"}).status_code == 403
+    assert browser.get(Links(ADDRESS).make(place), headers={"x-user": "ann"}).status_code == 403
     assert browser.get(service.links.make(place, now=0), headers={"x-user": "ann"}).status_code == 403
     refused = browser.get("/knowledge/document?key=nonsense", headers={"accept-language": "zh-CN"})
     assert refused.status_code == 403 and "重新提问" in refused.text
@@ -148,7 +149,7 @@ def test_a_guest_s_link_opens_that_one_document_for_whoever_has_it_and_tells_not
 
 
 def test_the_oldest_links_are_forgotten_first() -> None:
-    links = Links(most=2)
+    links = Links(ADDRESS, most=2)
     places = [Place(GUEST, "mine", number, "x.txt", 0, 5) for number in range(3)]
     keys = [parse_qs(urlsplit(links.make(place)).query)["key"][0] for place in (*places[:2], places[0], places[2])]
     assert [links.read(key) for key in keys] == [places[0], None, places[0], places[2]]

@@ -1,5 +1,6 @@
 """A stranger's tour of a public server: every route, endpoint and event, with chosen session hashes and odd bodies."""
 
+import base64
 import itertools
 import json
 import re
@@ -23,6 +24,7 @@ from app.settings import Settings, read_settings
 from app.web.gradio_guard import guard_gradio
 from app.web.gradio_sessions import NEW_OF_ADDRESS, SessionClaims, TooManySessions
 from tests.real_server import serving
+from tests.test_pictures import png_header
 from tests.waiting import wait_for
 
 ODD: list[Any] = [
@@ -242,6 +244,26 @@ def test_strangers_cannot_make_it_read_folders_or_fetch_repositories(address: st
         with pytest.raises(Exception) as refused:
             client.predict(**inputs, api_name=endpoint)
         assert "may" in str(refused.value) or "no model named" in str(refused.value), refused.value
+
+
+@pytest.mark.parametrize(
+    ("language", "steps", "picture"), [("en", "at most 2000", "too large"), ("zh", "最多 2000 步", "太大")]
+)
+def test_what_a_stranger_may_not_have_is_told_in_the_visitor_s_language(
+    address: str, language: str, steps: str, picture: str
+) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": f"{number}"}]}
+        for number in range(4)
+    ]
+    shown = {"url": f"data:image/png;base64,{base64.b64encode(png_header(9000, 9000)).decode()}"}
+    parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": shown}]
+    with httpx.Client(base_url=address, timeout=60, headers={"accept-language": language}) as client:
+        told = client.post("/gradio_api/run/finetune", json={"data": ["mine", "smollm2-135m", rows, 1_000_000, {}]})
+        assert told.status_code == 422 and steps in told.json()["error"]
+        asked = {"model": "smollm2-135m", "messages": [{"role": "user", "content": parts}]}
+        told = client.post("/v1/chat/completions", json=asked)
+        assert told.status_code == 400 and picture in told.json()["error"]["message"]
 
 
 def test_a_thousand_sessions_leave_nothing(public: Public) -> None:

@@ -1,27 +1,23 @@
 """Links that open a document at a passage: random keys in a table, checked for one reader when followed."""
 
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_urlsafe
-from threading import Lock
 from typing import Annotated, Protocol
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute
 
+from app.access.links import Links
 from app.errors import StudioError
 from app.knowledge.answer.document_pages import HEADERS, pdf_page, pdfjs, text_page, viewer_routes
 from app.knowledge.ingest.documents import Text
 from app.knowledge.store.collections import FileGone, Owner
 from app.texts import chosen_language
 
-SECONDS = 12 * 3600
-MOST = 20_000  # about ten megabytes; an answer has twenty links at most
 PATH = "knowledge/document"  # relative, so that it also holds behind a proxy's prefix
+ADDRESS = PATH + "?key={key}#passage"
 
 
 class NotOpen(StudioError):
@@ -45,40 +41,10 @@ class Place:
     marks: tuple[tuple[int, int], ...] = ()
 
 
-class Links:
-    """Random addresses of places, kept in memory: an address tells nothing of its reader. Safe from several threads.
-
-    When there are more than `most`, the oldest are forgotten.
-    """
-
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._keys: OrderedDict[Place, str] = OrderedDict()
-        self._places: dict[str, tuple[Place, float]] = {}
-        self._lock = Lock()
-
-    def make(self, place: Place, now: float | None = None) -> str:
-        """The address that opens this place; the same as before while that is known."""
-        expires = (time.time() if now is None else now) + SECONDS
-        with self._lock:
-            key = self._keys.setdefault(place, token_urlsafe(24))
-            self._keys.move_to_end(place)
-            self._places[key] = place, expires
-            if len(self._keys) > self._most:
-                _, oldest = self._keys.popitem(last=False)
-                del self._places[oldest]
-        return f"{PATH}?key={key}#passage"
-
-    def read(self, key: str) -> Place | None:
-        """The place, or None if the key was not made here, is too old or forgotten."""
-        place, expires = self._places.get(key, (None, 0.0))
-        return place if time.time() < expires else None
-
-
 class Documents(Protocol):
     """What the route reads: the knowledge service."""
 
-    links: Links
+    links: Links[Place]
 
     def document(self, owner: Owner, name: str, file_id: int) -> tuple[str, Text]: ...
 

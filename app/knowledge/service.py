@@ -182,8 +182,8 @@ class KnowledgeService:
         """What is being indexed into this collection now, else what was last."""
         return self._jobs.latest(self._catalogue.readable(owner, name).id)
 
-    def waits_for_others(self, owner: Owner) -> bool:
-        """Whether this person's next file is to be read after files of others."""
+    def waits_to_read(self, owner: Owner) -> bool:
+        """Whether this person's next file waits until others are read."""
         return self._convert.is_waiting(person_of(owner.key))
 
     def stop_jobs(self, owner: Owner, name: str) -> None:

@@ -209,5 +209,5 @@ def _shown(documents: Documents, visitor: Visitor, conversation: str) -> View:
     busy = job is not None and not job.ended
     listed = files_view(visitor, files, mine=True) if files else ""
     if busy:
-        listed += progress_view(visitor, job, waits=documents.service.waits_for_others(owner))
+        listed += progress_view(visitor, job, waits=documents.service.waits_to_read(owner))
     return {own.files: listed, own.timer: gr.Timer(active=busy)}

@@ -81,7 +81,7 @@ def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates
         own.own: gr.update(visible=mine),
         own.shared: gr.update(value=record.shared, visible=not owner.guest),
         own.folder: gr.update(visible=service.may_index_folders(owner)),
-        own.progress: progress_view(visitor, job, waits=service.waits_for_others(owner)),
+        own.progress: progress_view(visitor, job, waits=service.waits_to_read(owner)),
         own.stop: gr.update(visible=busy and mine),
         own.go_on: gr.update(visible=mine and waiting and not busy),
         own.embedder: gr.update(choices=service.embedders(), value=record.embedder, visible=mine and not busy),

@@ -179,7 +179,7 @@ def files_view(visitor: Visitor, files: Sequence[FileRecord], *, mine: bool = Fa
 
 
 def progress_view(visitor: Visitor, job: Job | None, *, waits: bool = False) -> str:
-    """How far the indexing is, or how it ended; `waits` while files of other visitors are read first."""
+    """How far the indexing is, or how it ended; `waits` while other files are read first."""
     if job is None:
         return ""
     if job.error is not None:

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
 
+from app.errors import StudioError
 from app.knowledge.ingest import scans
 from app.knowledge.ingest.converting import convert, import_parsers, needs_worker, suffix_of
 from app.knowledge.ingest.documents import Note, Text, Unreadable
@@ -52,6 +53,11 @@ CRASHED = Reply(
 )
 
 
+class ServerEnds(StudioError):
+    zh = "服务器正在关闭；这个文件在下次启动后再读取。"
+    en = "The server is shutting down; this file is read after the next start."
+
+
 class Converter:
     """Converts in a child what needs a parser, and plain text at once. Safe to use from several threads.
 
@@ -65,27 +71,35 @@ class Converter:
         self._reading: set[str] = set()
         self._waiting: dict[int, str] = {}  # thread -> owner, in order of arrival
         self._changed = Condition()
+        self._workers, self._closed = tuple(self._idle), False
 
     def __call__(self, path: Path, name: str, owner: str = "") -> Text:
         if not needs_worker(name):
             with path.open("rb") as file:
                 return convert(file, name)
         with self._worker(owner) as worker:
-            reply = _read(worker.ask({"path": str(path), "name": name}, self._seconds))
+            line = worker.ask({"path": str(path), "name": name}, self._seconds)
+            if self._closed and not line:
+                raise ServerEnds
+        reply = _read(line)
         if reply.text is None:
             reason_zh, reason_en = reply.reason
             raise Unreadable(reason_zh=reason_zh, reason_en=reason_en)
         return reply.text
 
     def is_waiting(self, owner: str) -> bool:
-        """Whether this owner's next file waits for those of others."""
+        """Whether a file of this owner waits until others are read."""
         return owner in list(self._waiting.values())
 
     def close(self) -> None:
-        """End the children."""
+        """End the children. Whatever is being read now raises ServerEnds, as does what waits."""
         with self._changed:
+            self._closed = True
+            for worker in self._workers:
+                worker.kill()
+            self._changed.notify_all()
             self._changed.wait_for(lambda: not self._reading)
-            for worker in self._idle:
+            for worker in self._workers:
                 worker.end()
 
     def _seconds(self) -> float:
@@ -101,8 +115,10 @@ class Converter:
         own = get_ident()
         with self._changed:
             self._waiting[own] = owner
-            self._changed.wait_for(lambda: self._idle and self._next() == own)
+            self._changed.wait_for(lambda: self._closed or (self._idle and self._next() == own))
             del self._waiting[own]
+            if self._closed:
+                raise ServerEnds
             self._reading.add(owner)
             worker = self._idle.pop()
             self._changed.notify_all()
@@ -162,8 +178,13 @@ class Worker:
             log.warning("documents are parsed without the sandbox's lockdown: this system offers none")
         return child
 
+    def kill(self) -> None:
+        """The process dies, and whoever waits for its reply gets an empty one."""
+        if (child := self._child) is not None:
+            child.kill()
+
     def end(self) -> None:
-        """End the process, if there is one."""
+        """End the process, if there is one; nobody may be waiting for its reply."""
         child, self._child = self._child, None
         if child is not None:
             child.kill()

@@ -20,7 +20,7 @@ from docx.oxml.ns import nsdecls
 from PIL import Image, ImageDraw, ImageFont
 from pypdf.generic import ArrayObject, DictionaryObject, NameObject, NumberObject, TextStringObject
 
-from app.knowledge.ingest.conversion_worker import Converter
+from app.knowledge.ingest.conversion_worker import Converter, ServerEnds
 from app.knowledge.ingest.documents import Unreadable
 from app.knowledge.ingest.encoding import decode
 from app.knowledge.ingest.pdf_files import joined_lines
@@ -457,3 +457,15 @@ def test_a_file_that_hangs_is_given_up_sooner_while_others_wait(tmp_path: Path) 
         held.close()
         told = [str(one.exception(60)) for one in hanging]
     assert any("over 0 seconds" in one for one in told), told
+
+
+def test_a_file_that_hangs_keeps_no_server_from_ending(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "slow")
+    converter = Converter()
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(converter, tmp_path / "slow", "a.docx", "ada")
+        with (tmp_path / "slow").open("wb"):
+            behind = pool.submit(converter, tmp_path / "slow", "a.docx", "ada")
+            wait_for(lambda: converter.is_waiting("ada"))
+            converter.close()
+            assert [type(one.exception(60)) for one in (slow, behind)] == [ServerEnds, ServerEnds]

@@ -2,7 +2,9 @@
 
 StudioError                     the base: catch it at a tab's border, show `error.text(language)`
 ├── BadInput                    what was typed or uploaded cannot be used
-│   └── PromptTooLong           more tokens than the model's context holds
+│   ├── PromptTooLong           more tokens than the model's context holds
+│   ├── NotLoggedIn             what is there for people with a login
+│   └── NoSuchPlace             an address that leads nowhere
 ├── ModelError                  a model could not be had
 │   ├── UnknownModel            no such name in the catalog, on the hub or on disk
 │   ├── NotAModel               a folder without usable model files
@@ -54,6 +56,18 @@ class BadInput(StudioError):
 class PromptTooLong(BadInput):
     zh = "内容有 {tokens} 个 token，模型最多容纳 {limit} 个。请缩短内容，或减小回答长度。"
     en = "The prompt has {tokens} tokens, the model has room for {limit}. Shorten it, or ask for a shorter answer."
+
+
+class NotLoggedIn(BadInput):
+    status = 401
+    zh = "请先登录。"
+    en = "Log in first."
+
+
+class NoSuchPlace(BadInput):
+    status = 404
+    zh = "没有这个地址。"
+    en = "There is nothing at this address."
 
 
 class ModelError(StudioError):

@@ -12,23 +12,11 @@ from starlette.routing import BaseRoute, Route
 from app.access.identity import Login
 from app.chat.share_page import HEADERS, missing_page, share_page
 from app.chat.storage import KINDS, LARGEST_RECORD, Changed, History, NotARecord, RecordTooLarge
-from app.errors import BadInput, StudioError
+from app.errors import NoSuchPlace, NotLoggedIn, StudioError
 from app.texts import chosen_language
 
 Answer = Callable[[Request, Login], Awaitable[object]]
 PRIVATE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-
-
-class NotLoggedIn(BadInput):
-    status = 401
-    zh = "请先登录。"
-    en = "Log in first."
-
-
-class NotThere(BadInput):
-    status = 404
-    zh = "没有这个地址。"
-    en = "There is nothing at this address."
 
 
 def history_routes(history: History, login_of: Callable[[Request], str | None]) -> list[BaseRoute]:
@@ -114,7 +102,7 @@ class Handlers:
 def _kind(request: Request) -> str:
     kind = str(request.path_params["kind"])
     if kind not in KINDS:
-        raise NotThere
+        raise NoSuchPlace
     return kind
 
 

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.client_address import address_of, public_network
 from app.access.identity import TOKEN_COOKIE, guest_of, token_in
-from app.errors import BadInput, StudioError, Unexpected
+from app.errors import BadInput, NoSuchPlace, NotLoggedIn, StudioError, Unexpected
 from app.settings import Settings
 from app.texts import chosen_language
 from app.web.gradio_sessions import SessionClaims, SessionStates
@@ -42,12 +42,6 @@ LARGEST_BODY = 16 * 2**20
 KEPT_S = 365 * 86_400  # the cookie that keeps a browser's sessions its own
 
 
-class NoSuchPlace(BadInput):
-    status = 404
-    zh = "没有这个地址。"
-    en = "There is nothing at this address."
-
-
 class WrongRequest(BadInput):
     status = 422
     zh = "请求的 {what} 不可用。请按 /gradio_api/info 里的说明发送。"
@@ -64,12 +58,6 @@ class LargeBody(BadInput):
     status = 413
     zh = "请求太大：最多 {mib} MB。文件请先上传。"
     en = "The request is too large: at most {mib} MB. Upload files first."
-
-
-class NotLoggedIn(StudioError):
-    status = 401
-    zh = "请先登录。"
-    en = "Log in first."
 
 
 class GradioGuard:

@@ -262,7 +262,7 @@ def _checked_event(request: Request, body: Mapping[str, Any]) -> BlockFunction:
     if not path.endswith("/queue/join") and not named:
         raise NoSuchEvent(what=name[:80])
     meant = functions.get(number) if number is not None else next(iter(named), None)
-    if meant is None:
+    if meant is None or meant.fn is None:  # without a function it runs in browsers alone
         raise NoSuchEvent(what=str(number)[:80])
     if "/call/v2/" not in path:
         data, needed = body.get("data"), sum(not block.skip_api for block in meant.inputs)

@@ -100,7 +100,8 @@ class BatchManager(ContinuousBatchingManager):
         return self.is_running() and self.background_thread_status.can_accept_new_requests() is None
 
     def ahead_of(self, request_id: str) -> int:
-        return self.batch_processor.scheduler.ahead_of(request_id) if self.batch_processor else 0
+        fair = self.batch_processor.scheduler if self.batch_processor else None
+        return fair.ahead_of(request_id) if isinstance(fair, scheduler.FairScheduler) else 0
 
     def submit(
         self,

@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.finetune.events import tell, tell_phase
-from app.finetune.runs import write_json
+from app.finetune.events import tell, tell_phase  # and no more: runs.py would import transformers at each start
 
 POLL_SECONDS = 0.01
 
@@ -38,7 +37,9 @@ class Stub:
         tell(self.folder, kind, step=self.step, **event)
 
     def hold(self) -> None:
-        write_json(self.folder / "held", os.getpid())
+        partial = self.folder / ".held"
+        partial.write_text(str(os.getpid()))
+        partial.rename(self.folder / "held")
         while not self.stopped and not (self.folder / "go").exists():
             time.sleep(POLL_SECONDS)
 

@@ -1,6 +1,5 @@
 """Refusals of the fine-tuning service, two users at once, and judging that goes on after a restart."""
 
-import json
 import shutil
 import threading
 import time
@@ -21,7 +20,7 @@ from app.finetune.runs import Run, RunNameTaken, UnknownRun
 from app.finetune.service import FinetuneService
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
-from tests.training_fixtures import BASE, BRIEF, HALF, ROWS, Trained, exam
+from tests.training_fixtures import BASE, BRIEF, ROWS, drawn_run, few
 from tests.waiting import wait_for
 
 
@@ -69,24 +68,26 @@ def test_where_models_are_private_a_name_that_another_took_is_free(packaged_fold
 
 
 def test_judging_goes_on_after_a_restart_and_can_be_asked_for_again(
-    trained: Trained, registry: ModelRegistry, tmp_path: Path
+    registry: ModelRegistry, short_folder: Path, tmp_path: Path
 ) -> None:
-    source = trained.service.store.folder_of(trained.run.id)
-    copy = Path(shutil.copytree(source, tmp_path / "runs" / source.name))
-    told = json.loads((copy / "run.json").read_text(encoding="utf-8"))
+    ended = FinetuneService(registry, tmp_path)
+    run = drawn_run(ended, short_folder, [2, 4])
     # as a server leaves it that ended after the first of two checkpoints
-    (copy / "run.json").write_text(json.dumps({**told, "name": "copied", "judging": True}), encoding="utf-8")
-    first = Judgement(step=HALF, identity=0.25, retention=0.5, sample="from before")
-    save_judgements(copy, [first])
-    service = FinetuneService(registry, tmp_path, exam_of=exam).start()
-    wait_for(lambda: not service.get("lin", source.name).judging)
-    assert service.judgements("lin", source.name)[0] == first
-    assert service.judgements("lin", source.name)[1] == trained.service.judgements("lin", source.name)[1]
-    assert service.judge("lin", source.name).judging
-    assert service.judgements("lin", source.name) == []
+    ended.store.change(run.id, judging=True)
+    first = Judgement(step=2, identity=0.25, retention=0.5, sample="from before")
+    save_judgements(ended.store.folder_of(run.id), [first])
+    service = FinetuneService(registry, tmp_path, exam_of=lambda _: few()).start()
+    wait_for(lambda: not service.get("lin", run.id).judging)
+    known, found = service.judgements("lin", run.id)
+    assert known == first and found.step == 4 and found.sample
+    assert service.judge("lin", run.id).judging
+    assert service.judgements("lin", run.id) == []
+    wait_for(lambda: not service.get("lin", run.id).judging)
+    again = service.judgements("lin", run.id)
+    assert again[0].step == 2 and again[0] != first and again[1] == found
     service.close()
     with pytest.raises(UnknownRun):
-        service.judge("eve", source.name)
+        service.judge("eve", run.id)
 
 
 def test_nothing_to_judge_and_nothing_to_resume(registry: ModelRegistry, tmp_path: Path) -> None:

@@ -1,63 +1,43 @@
 """A run made ready for others: merged, at 4 bits, as GGUF, each step measured; a shortened model and few questions."""
 
-import json
-import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM
+from gradio_client import Client
+from gradio_client.client import Job
+from gradio_client.exceptions import AppError
 
 from app.errors import UnknownModel
+from app.finetune.comparing import CompareService
 from app.finetune.downloads import NotExported
 from app.finetune.finishing import KINDS, Examination, Kind, Row, retains
 from app.finetune.gguf.proof import ExportDiffers, prove
 from app.finetune.gguf.quantise import FORMATS
 from app.finetune.judging import GREEDY, Interrupted
-from app.finetune.options import TrainOptions
-from app.finetune.runs import Run, UnknownRun, new_id
+from app.finetune.runs import Run, UnknownRun
 from app.finetune.service import FinetuneService
 from app.models.interface import Message, TokenScore
 from app.models.registry.registry import ModelRegistry
-from tests.fakes import FakeModel
-from tests.models.engine.adapter_batches import save_adapter
-from tests.training_fixtures import BASE, fetched, few
-from tests.waiting import wait_for
+from app.web import ui
+from tests.conftest import Serve
+from tests.fakes import FakeModel, fake_services
+from tests.training_fixtures import drawn_run, fetched, few
 
 ASKED: list[Message] = [{"role": "user", "content": "Please introduce yourself."}]
 OWNER, STEP = "lin", 4
-
-
-def shortened(whole: Path, folder: Path) -> Path:
-    """The packaged model's first layers: it speaks nonsense, in English pieces, and is quick."""
-    model = AutoModelForCausalLM.from_pretrained(whole, dtype=torch.bfloat16)
-    model.model.layers = model.model.layers[:4]
-    model.config.update({"num_hidden_layers": 4, "layer_types": None})
-    model.save_pretrained(folder)
-    for file in (*whole.glob("*token*"), *whole.glob("*template*")):
-        shutil.copy(file, folder)
-    return folder
+LOGINS = [(OWNER, "his password"), ("eve", "her password")]
 
 
 @pytest.fixture(scope="module")
 def service(
-    registry: ModelRegistry, packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    registry: ModelRegistry, short_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FinetuneService]:
-    """With one run that has ended, as a server finds it: its adapter is drawn by chance, which no training would be."""
+    """With one run that has ended."""
     service = FinetuneService(registry, tmp_path_factory.mktemp("finishing"), exam_of=lambda _: few())
-    short = shortened(packaged_folder, tmp_path_factory.mktemp("short") / "base")
-    made = Run(new_id(), "drawn", str(short), OWNER, 1.0, TrainOptions(), rows=1, total=STEP, identity="i")
-    service.store.create(made, [], {})
-    folder = service.store.folder_of(made.id)
-    (folder / "events.jsonl").write_text(json.dumps({"kind": "checkpoint", "step": STEP}) + "\n")
-    base = AutoModelForCausalLM.from_pretrained(short, dtype=torch.float32)
-    save_adapter(
-        base, service.store.adapter_folder(made.id, STEP), 3, 0.05, r=4, target_modules=["q_proj", "down_proj"]
-    )
-    service.store.change(made.id, state="finished", chosen=STEP)
+    drawn_run(service, short_folder, [STEP])
     yield service.start()
     service.close()
 
@@ -68,11 +48,40 @@ def run(service: FinetuneService) -> Run:
 
 
 @pytest.fixture(scope="module")
-def rows(service: FinetuneService, run: Run) -> dict[Kind, Row]:
-    service.finish(OWNER, run.id)
-    wait_for(lambda: not service.get(OWNER, run.id).finishing)
-    assert service.get(OWNER, run.id).finishing_reason == ""
+def connect(
+    service: FinetuneService, registry: ModelRegistry, serve_module: Serve, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Client]:
+    """`connect(0)`: a program of the run's owner; 1 is somebody else."""
+    comparing = CompareService(registry, tmp_path_factory.mktemp("compare"))
+    address = serve_module(ui.build(fake_services(registry, finetune=service, compare=comparing)), auth=LOGINS)
+    headers = {"accept-language": "en"}
+    return lambda login: Client(address, verbose=False, auth=LOGINS[login], headers=headers)
+
+
+@pytest.fixture(scope="module")
+def asked_for(connect: Callable[[int], Client], run: Run) -> Job:
+    """The endpoint has been asked, and has told all."""
+    job = connect(0).submit(run.id, api_name="/finish")
+    job.result()
+    return job
+
+
+@pytest.fixture(scope="module")
+def rows(asked_for: Job, service: FinetuneService, run: Run) -> dict[Kind, Row]:
+    assert asked_for.done() and service.get(OWNER, run.id).finishing_reason == ""
     return {row.kind: row for row in service.finished(OWNER, run.id)}
+
+
+def test_the_endpoint_tells_each_row_as_soon_as_it_is_known_and_its_owner_alone(
+    asked_for: Job, rows: dict[Kind, Row], connect: Callable[[int], Client], run: Run
+) -> None:
+    assert asked_for.result() == [row.as_dict() for row in rows.values()]
+    counts = [len(told) for told in asked_for.outputs()]
+    assert counts == sorted(counts) and counts[0] < len(KINDS)
+    compared = connect(0).predict("Hi", run.base, run.merged_model, max_new_tokens=4, api_name="/compare")
+    assert compared[1]
+    with pytest.raises(AppError, match="somebody else's"):
+        connect(1).predict(run.id, api_name="/finish")
 
 
 def test_each_step_is_measured(rows: dict[Kind, Row]) -> None:
@@ -92,8 +101,8 @@ def test_the_merged_model_is_served_by_its_name(
     told = []
     for asked in (name, run.model, run.base):
         with registry.lease(asked) as model:
-            told.append("".join(model.stream(ASKED, GREEDY))[:12])
-    assert told[0] == told[1] != told[2]
+            told.append("".join(model.stream(ASKED, GREEDY)))
+    assert told[0][:12] == told[1][:12] and told[1] != told[2]
     assert registry.folder(name) == service.store.merged_folder(run.id).resolve()
 
 
@@ -133,7 +142,7 @@ def test_exported_files_are_models_here_and_a_download_with_a_modelfile(
 @pytest.mark.usefixtures("rows")
 def test_a_file_that_answers_otherwise_is_not_offered(registry: ModelRegistry, run: Run) -> None:
     with pytest.raises(ExportDiffers):
-        prove(registry.for_visitor(OWNER), BASE, f"gguf/{run.base}/drawn-f16")
+        prove(registry.for_visitor(OWNER), run.base, f"gguf/{run.base}/drawn-f16")
     prove(registry.for_visitor(OWNER), run.merged_model, f"gguf/{run.base}/drawn-f16")
 
 

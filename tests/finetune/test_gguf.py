@@ -1,19 +1,19 @@
 """Conversion to GGUF: each architecture against transformers' own forward pass, and chat templates for Ollama."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from jinja2 import Template
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from app.finetune.gguf.convert import CannotExport, convert, refuse_unknown
 from app.finetune.gguf.modelfile import turns_of
 from app.models.registry import drift
 from app.models.registry.registry import ModelRegistry
 from bench.tiny_checkpoints import save_tiny
+from tests.training_fixtures import VOCABULARY, copy_tokenizer
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 SIZES = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 16}
@@ -32,18 +32,16 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def drawn(kind: str, tokenizer: Path, folder: Path, more: dict[str, Any]) -> Path:
     """Three thin layers with large random weights, so that a wrong conversion shows."""
-    vocabulary = AutoConfig.from_pretrained(tokenizer).vocab_size
     ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     config = CONFIG_MAPPING[kind](
-        **{**SIZES, "vocab_size": vocabulary, "num_key_value_heads": 2, "max_position_embeddings": 512, **ends, **more}
+        **{**SIZES, "vocab_size": VOCABULARY, "num_key_value_heads": 2, "max_position_embeddings": 512, **ends, **more}
     )
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
     for name, values in model.named_parameters():
         torch.nn.init.normal_(values, 1.0 if "norm" in name else 0.0, 0.3 if values.ndim == 1 else 0.15)
     model.save_pretrained(folder)
-    for file in (*tokenizer.glob("*token*"), *tokenizer.glob("*template*")):
-        shutil.copy(file, folder)
+    copy_tokenizer(tokenizer, folder)
     return folder
 
 

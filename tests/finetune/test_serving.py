@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from app.models.interface import Message, Sampling
 from app.models.registry.registry import ModelRegistry
 from tests.models.engine.adapter_batches import save_adapter
-from tests.training_fixtures import BASE, HALF, STEPS, Trained
+from tests.training_fixtures import BASE, STEPS, Trained
 
 TOKENS = 16
 QUESTIONS = (
@@ -31,7 +31,7 @@ def test_eight_requests_over_base_and_three_adapters_are_each_as_alone(
     base = AutoModelForCausalLM.from_pretrained(packaged_folder, dtype=torch.float32).eval()
     other = save_adapter(base, tmp_path / "other", 3, 0.05, r=4, target_modules=["q_proj", "down_proj"])
     folders = {None: None, "other": other} | {
-        f"nova@{step}": trained.service.store.adapter_folder(trained.run.id, step) for step in (HALF, STEPS)
+        f"nova@{step}": trained.service.store.adapter_folder(trained.run.id, step) for step in (trained.half, STEPS)
     }
     registry.add_adapter(f"{BASE}+other", other)
     names = [*folders] * 2

@@ -19,6 +19,7 @@ def main(arguments: Sequence[str]) -> int:
         from app.services import build_services  # after the settings: --help need not wait for torch
 
         services = build_services(settings)
+        services.agent.warm_up()
         from app.web.server import serve  # after the services: a wrong model is said without waiting for gradio
         from app.web.ui import build
 

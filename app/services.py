@@ -84,7 +84,6 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
     agent = AgentService(
         registry, settings.data, documents=documents, servers=_agent_tools(settings), addresses=addresses
     )
-    agent.warm_up()
     return Services(
         settings=settings,
         registry=registry,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ class AgentService:
         """
         self.registry = registry
         self.limits = sandbox.limits if sandbox else limits or Limits()
-        self.finding = finding or probe()
+        self._finding = finding
         self._folder = data_folder / "agent"
         self._most_sessions = most_sessions
         self._idle_seconds = idle_seconds
@@ -76,6 +76,11 @@ class AgentService:
         self._documents = documents
         self._servers = servers
         self._addresses = addresses or ClientAddresses()
+
+    @cached_property
+    def finding(self) -> Finding:
+        """What the sandbox is worth here: tried when it is first asked for, which most commands never do."""
+        return self._finding or probe()
 
     @property
     def available(self) -> bool:

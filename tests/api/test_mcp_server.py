@@ -2,11 +2,11 @@
 
 import asyncio
 import socket
-import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,7 +20,8 @@ from starlette.applications import Starlette
 from app.access.api_keys import read_keys
 from app.access.identity import Login, guest_of
 from app.access.session_limits import SessionLimits
-from app.agent.sandbox.probe import probe
+from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.api.authentication import Authentication
 from app.api.mcp_server import Tools
@@ -35,6 +36,8 @@ from tests.fakes import FakeModel, FakeRegistry
 from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
 
+Serving = Callable[..., AbstractContextManager[str]]
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -44,8 +47,15 @@ def folder() -> Iterator[Path]:
         yield Path(place)
 
 
+@pytest.fixture
+def serving(sandbox: Sandbox, finding: Finding) -> Serving:
+    return partial(serving_at, sandbox, finding)
+
+
 @contextmanager
-def serving(
+def serving_at(
+    sandbox: Sandbox,
+    finding: Finding,
     registry: FakeRegistry,
     folder: Path,
     knowledge: KnowledgeService | None = None,
@@ -55,7 +65,7 @@ def serving(
     local: bool = True,
     sessions: SessionLimits | None = None,
 ) -> Iterator[str]:
-    agent = AgentService(registry, folder)
+    agent = AgentService(registry, folder, sandbox=sandbox, finding=finding)
     tools = Tools(
         Api(registry, Authentication(read_keys(keys)), lambda model, owner: "+" not in model or owner == "ada"),
         agent,
@@ -73,7 +83,7 @@ def serving(
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(120)
         listening.close()
         agent.close()
 
@@ -97,9 +107,7 @@ def capable(messages: list[Message]) -> list[str]:
     return ["I add them up.\n", "```python\nprint(sum(range(1, 11)))\n```\n"]
 
 
-def test_a_task_is_solved_in_the_sandbox_and_code_runs_afresh(folder: Path) -> None:
-    if sys.platform != "linux" or probe().mode == "off":
-        pytest.skip("no sandbox here")
+def test_a_task_is_solved_in_the_sandbox_and_code_runs_afresh(folder: Path, serving: Serving) -> None:
 
     async def use(url: str) -> None:
         async with session_at(url) as session:
@@ -127,9 +135,7 @@ def test_a_task_is_solved_in_the_sandbox_and_code_runs_afresh(folder: Path) -> N
         asyncio.run(use(url))
 
 
-def test_a_task_counts_as_a_page_while_it_runs(folder: Path) -> None:
-    if sys.platform != "linux" or probe().mode == "off":
-        pytest.skip("no sandbox here")
+def test_a_task_counts_as_a_page_while_it_runs(folder: Path, serving: Serving) -> None:
     sessions, model = SessionLimits(1), FakeModel("tiny", script=capable)
     file = folder / "keys"
     file.write_text("ada:one\n")
@@ -150,7 +156,7 @@ def test_a_task_counts_as_a_page_while_it_runs(folder: Path) -> None:
     assert len(model.prompts) == 4
 
 
-def test_without_logins_nobody_runs_plain_code(folder: Path) -> None:
+def test_without_logins_nobody_runs_plain_code(folder: Path, serving: Serving) -> None:
     async def use(url: str) -> None:
         async with session_at(url) as session:
             assert "run_python" not in [tool.name for tool in (await session.list_tools()).tools]
@@ -161,7 +167,7 @@ def test_without_logins_nobody_runs_plain_code(folder: Path) -> None:
         asyncio.run(use(url))
 
 
-def test_twelve_clients_at_once_are_answered_and_told_how_far_it_is(folder: Path) -> None:
+def test_twelve_clients_at_once_are_answered_and_told_how_far_it_is(folder: Path, serving: Serving) -> None:
     gate = threading.Semaphore(0)
     model = FakeModel("tiny", gate=gate)
     registry = Metered(model, allowance=Allowance(requests_at_once=8))
@@ -189,7 +195,7 @@ def test_twelve_clients_at_once_are_answered_and_told_how_far_it_is(folder: Path
     assert all(told and told[0] == 1 for _, told in answers)
 
 
-def test_sessions_that_are_left_open_shut_nobody_out(folder: Path) -> None:
+def test_sessions_that_are_left_open_shut_nobody_out(folder: Path, serving: Serving) -> None:
     """The oldest of an owner's own ends, and another's session is none to him."""
     hello = {
         "jsonrpc": "2.0",
@@ -214,7 +220,7 @@ def test_sessions_that_are_left_open_shut_nobody_out(folder: Path) -> None:
         assert post(url, "two", ask, other).status_code == 200
 
 
-def test_a_cancelled_call_ends_the_answer(folder: Path) -> None:
+def test_a_cancelled_call_ends_the_answer(folder: Path, serving: Serving) -> None:
     gate = threading.Semaphore(1)
     model = FakeModel("tiny", gate=gate)
 
@@ -233,7 +239,7 @@ def test_a_cancelled_call_ends_the_answer(folder: Path) -> None:
         asyncio.run(use(url))
 
 
-def test_tuned_models_are_listed_to_their_owner_only(folder: Path) -> None:
+def test_tuned_models_are_listed_to_their_owner_only(folder: Path, serving: Serving) -> None:
     registry = FakeRegistry(FakeModel("tiny"), FakeModel("tiny+hers"))
 
     async def use(url: str) -> None:
@@ -251,7 +257,7 @@ def test_tuned_models_are_listed_to_their_owner_only(folder: Path) -> None:
         assert httpx.post(url, json={}).status_code == 401
 
 
-def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Path) -> None:
+def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Path, serving: Serving) -> None:
     model = FakeModel("tiny", script=lambda _: ["量化把显存降到三成。大象会飞[1]。"])
     registry = FakeRegistry(model)
     knowledge = KnowledgeService(registry, folder, embedder="words", lease_embedder=lease_of(lambda _: WordEmbedder()))
@@ -289,7 +295,7 @@ def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Pat
     assert {visitor for _, _, visitor in model.prompts} == {"ada"}
 
 
-def test_a_program_with_a_token_and_no_key_is_the_guest_of_that_token(folder: Path) -> None:
+def test_a_program_with_a_token_and_no_key_is_the_guest_of_that_token(folder: Path, serving: Serving) -> None:
     registry = FakeRegistry(FakeModel("tiny"))
     knowledge = KnowledgeService(registry, folder, embedder="words", lease_embedder=lease_of(lambda _: WordEmbedder()))
     knowledge.make(Owner(guest_of("c" * 32), guest=True), "notes")
@@ -307,7 +313,7 @@ def test_a_program_with_a_token_and_no_key_is_the_guest_of_that_token(folder: Pa
 
 
 @pytest.mark.parametrize("header", ["Host", "Origin"])
-def test_a_foreign_page_does_not_reach_a_server_on_this_machine(folder: Path, header: str) -> None:
+def test_a_foreign_page_does_not_reach_a_server_on_this_machine(folder: Path, serving: Serving, header: str) -> None:
     hello = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     with serving(FakeRegistry(FakeModel("tiny")), folder) as url:
         foreign = "http://evil.example" if header == "Origin" else "evil.example"

@@ -1,7 +1,6 @@
 """A page is closed in the middle of everything: nothing of its session is left on the server."""
 
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,8 @@ from playwright.sync_api import Page, expect
 
 from app.access.session_limits import SessionLimits
 from app.access.upload_limits import gate
-from app.agent.sandbox.probe import probe
+from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.web import ui
 from app.web.server import login_of
@@ -40,16 +40,12 @@ def registry() -> FakeRegistry:
 
 
 @pytest.fixture
-def agent(registry: FakeRegistry) -> Iterator[AgentService]:
-    finding = probe()
+def agent(registry: FakeRegistry, sandbox: Sandbox, finding: Finding, tmp_path: Path) -> Iterator[AgentService]:
     if finding.mode != "files":
         pytest.skip("needs the sandbox with files")
-    with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)  # open to the user a root server's sandbox becomes
-        service = AgentService(registry, Path(place), finding=finding)
-        list(service.interpret("1"))
-        yield service
-        service.close()
+    service = AgentService(registry, tmp_path, finding=finding, sandbox=sandbox)
+    yield service
+    service.close()
 
 
 def test_closing_the_page_frees_everything(

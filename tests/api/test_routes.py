@@ -50,7 +50,7 @@ def serving(
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(120)
         listening.close()
 
 
@@ -162,7 +162,7 @@ def test_a_client_that_goes_ends_the_answer(stream: bool) -> None:
                 asked.cancel()
 
         asyncio.run(ask_and_go())
-        assert model.generations[0].cancelled.wait(60)
+        assert model.generations[0].cancelled.wait(120)
         wait_for(lambda: not registry.leases["tiny"])
 
 

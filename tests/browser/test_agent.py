@@ -21,7 +21,6 @@ from tests.waiting import wait_for
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(sys.platform != "linux", reason="needs Linux"),
-    pytest.mark.timeout(120),
 ]
 CHART = "import pandas as pd, matplotlib.pyplot as plt\npd.read_csv('sales.csv').plot(x='month')\nplt.title('销量')"
 

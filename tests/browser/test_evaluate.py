@@ -12,7 +12,7 @@ from app.models.interface import Message
 from app.web import ui
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.browser
 
 
 def knows_paris(_messages: Sequence[Message]) -> list[str]:

@@ -21,7 +21,7 @@ from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
 from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.browser
 NOTE = "# 第二周\n\n## 量化\n\n4 比特量化把显存降到三成。\n"
 QUESTION = "量化把显存降到多少？"
 FIRST, SECOND = "温度高了会怎样，回答更多样吗？", "回答更多样，是因为温度高了吗？"

@@ -157,7 +157,7 @@ def test_a_drift_check_is_stopped_and_a_refusal_leaves_the_button(page: Page, re
     page.locator("#models-check").click()
     expect(page.locator("#models-fit")).to_contain_text("3 of 20")
     page.locator("#models-check-stop").click()
-    assert registry.left_off.wait(20) and not registry.drifts
+    assert registry.left_off.wait(120) and not registry.drifts
     expect(page.locator("#models-fit")).to_contain_text("will fit")
     expect(page.locator("#models-check-stop")).to_be_hidden()
     choice = page.locator("#models-bar").get_by_role("combobox")

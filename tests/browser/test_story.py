@@ -76,7 +76,7 @@ def test_stop_keeps_what_is_there(page: Page, author: FakeModel) -> None:
     page.locator("#story-stop").click()
     expect(page.locator("#story-write")).to_be_visible()
     expect(page.locator("#story-status")).to_contain_text("stopped")
-    assert author.generations[0].cancelled.wait(30)
+    assert author.generations[0].cancelled.wait(120)
     expect(paragraphs(page)).to_have_count(1)
     page.reload()
     page.get_by_role("tab", name="Story").click()
@@ -92,7 +92,7 @@ def test_a_draft_of_the_bible_is_stopped_and_keeps_what_is_there(page: Page, aut
     expect(page.locator("#story-draft-bible")).to_be_hidden()
     page.locator("#story-stop-bible").click()
     expect(page.locator("#story-draft-bible")).to_be_visible()
-    assert author.generations[0].cancelled.wait(5)
+    assert author.generations[0].cancelled.wait(120)
     expect(page.locator("#story-budget")).to_contain_text("4 of 512 tokens")  # it was kept, and the model is loaded
     page.reload()
     page.get_by_role("tab", name="Story").click()

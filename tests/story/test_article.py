@@ -318,7 +318,7 @@ def test_a_stop_is_heard_while_the_picture_model_loads(clip: str, tmp_path: Path
         pass
     running.close()  # type: ignore[attr-defined]
     loaded.set()
-    assert let_go.wait(30)
+    assert let_go.wait(120)
     assert (service.workspace("me").vectors, service.workspace("me").article) == ({}, None)
 
 

@@ -42,7 +42,7 @@ class ConfinedServer:
     def close(self) -> None:
         assert self.process.stdin and self.process.stdout
         self.process.stdin.close()
-        self.process.wait(20)
+        self.process.wait(120)
         self.process.stdout.close()
 
     def _ask(self, **order: object) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from tests.sandbox_fixtures import probed
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="needs Linux on x86_64"),
-    pytest.mark.timeout(120),
 ]
 
 OTHERS = ["root", "container", "container-without-landlock"]

@@ -203,7 +203,7 @@ def test_closing_ends_a_running_cell(session: Session) -> None:
     runner = threading.Thread(target=lambda: endings.append(session.run("while True: pass").ending))
     runner.start()
     session.close()
-    runner.join(60)
+    runner.join(120)
     assert endings == ["stopped"]
     assert session.run("1").ending == "stopped"
 

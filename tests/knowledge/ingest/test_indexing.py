@@ -261,7 +261,7 @@ def test_a_file_that_comes_while_a_collection_is_embedded_anew_is_in_the_new_ind
     (notes / "new.md").write_text("火星上没有海。")
     job = service.start_job(ANN, "course", service.index_folder(ANN, "course", notes))
     run(steps)
-    job.wait(30)
+    job.wait(120)
     assert job.error is None and job.progress.added == 1
     assert service.search(ANN, "course", "火星")[0].cosine > 0
     assert consistent(service)

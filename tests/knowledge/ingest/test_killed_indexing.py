@@ -91,7 +91,6 @@ def nursery(tmp_path: Path, folder: Path) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-@pytest.mark.timeout(240)
 def test_kill_minus_nine_at_every_step_of_publishing(
     start: Start, folder: Path, nursery: "subprocess.Popen[str]"
 ) -> None:

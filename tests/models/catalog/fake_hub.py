@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.held and self.command == "GET" and len(content) >= LARGE:
             self._headers(206 if start else 200, len(body), headers)
             self.wfile.write(body[: self.hub.cut])
-            self.hub.held.wait(60)
+            self.hub.held.wait(120)
             with suppress(OSError):  # the client has gone
                 self.wfile.write(body[self.hub.cut :])
             return None

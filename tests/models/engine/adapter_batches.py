@@ -62,7 +62,7 @@ def answers(manager: Batching, requests: list[Request], tokens: int) -> list[lis
         manager.add_request(prompt, request, max_new_tokens=tokens)
     done: dict[str, list[int]] = {}
     while len(done) < len(ids):
-        result = manager.get_result(timeout=30)
+        result = manager.get_result(timeout=120)
         assert result is not None and result.error is None
         done[result.request_id] = result.generated_tokens
     return [done[request] for request in ids]

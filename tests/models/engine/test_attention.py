@@ -65,7 +65,7 @@ def test_requests_of_all_lengths_in_one_batch_equal_each_alone(model: LlamaForCa
             manager.submit(
                 str(number), prompt, 24, [-1], sampling, f"v{number}", 0, lambda out, n=number: receive(n, out)
             )
-        assert done.wait(60)
+        assert done.wait(120)
     finally:
         manager.stop(hard_stop=True)
     assert [finished[number] for number in range(len(prompts))] == alone

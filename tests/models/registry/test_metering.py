@@ -101,12 +101,12 @@ def test_at_the_end_answers_may_finish_and_new_ones_are_refused() -> None:
     ending = threading.Thread(target=lambda: cut.append(meter.end(60)))
     ending.start()
     gate.release(5)
-    reading.join(20)
+    reading.join(120)
     assert texts == ["You said: one two three"]
     with pytest.raises(Ending):
         model.stream(ASK, Sampling())
     slow.cancel()
-    ending.join(20)
+    ending.join(120)
     assert cut == [0]
 
 

@@ -52,7 +52,7 @@ def running(serve: Serve, bare_sandbox: Sandbox, finding: Finding, tmp_path: Pat
 def test_agent_streams_its_steps(running: Running) -> None:
     client = running("```python\nprint(6 * 7)\n```", "It is 42.")
     job = client.submit("6 times 7?", api_name="/agent")
-    assert job.result(timeout=60) == [
+    assert job.result() == [
         {"kind": "code", "text": "print(6 * 7)"},
         {"kind": "output", "text": "42"},
         {"kind": "answer", "text": "It is 42."},

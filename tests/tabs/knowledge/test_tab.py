@@ -108,7 +108,7 @@ def test_index_search_ask(studio: Studio, note: Path, tmp_path: Path) -> None:
     assert NOTE[hit["start"] : hit["end"]] == hit["text"]
 
     job = client.submit(QUESTION, "course", api_name="/ask")
-    answer, passages, checks = job.result(timeout=60)
+    answer, passages, checks = job.result()
     assert answer == "量化把显存降到三成[1]。大象会飞 (not found in the sources)。"
     (quote,) = checks["quotes"]
     assert (quote["text"], quote["source"], quote["passage"]) == ("4 比特量化把显存降到三成。", "笔记.md", 1)
@@ -227,12 +227,12 @@ def test_a_program_that_leaves_stops_the_model(tmp_path: Path, note: Path) -> No
             if text:
                 break
         job.cancel()
-        assert model.generations[0].cancelled.wait(30)
+        assert model.generations[0].cancelled.wait(120)
 
 
 def test_equal_files_of_two_visitors_at_once(studio: Studio, note: Path) -> None:
     jobs = [studio.client(f"visitor {n}").submit("course", [handle_file(note)], api_name="/index") for n in range(4)]
-    assert [job.result(timeout=60)["added"] for job in jobs] == [1, 1, 1, 1]
+    assert [job.result()["added"] for job in jobs] == [1, 1, 1, 1]
 
 
 def test_uploads_keep_their_folders_and_do_not_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_uploads_keep_their_folders_and_do_not_stay(monkeypatch: pytest.MonkeyPa
     sent.write_text("x")
     ((path, name),) = uploaded([str(sent)])
     assert (path, name) == (sent, "week1/notes.md")
-    discard([path], seconds=0).join(5)
+    discard([path], seconds=0).join(120)
     assert not sent.exists()
 
 
@@ -258,7 +258,7 @@ def test_a_run_goes_on_without_its_watcher_and_can_be_stopped() -> None:
     def steps() -> Iterator[IndexingProgress]:
         try:
             for done in range(100):
-                assert gate.acquire(timeout=20)
+                assert gate.acquire(timeout=120)
                 yield IndexingProgress(done=done, total=100)
         finally:
             closed.set()

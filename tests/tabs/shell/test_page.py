@@ -54,7 +54,7 @@ def client(serve: Callable[[gr.Blocks], str]) -> Iterator[Client]:
 
 def test_an_endpoint_has_the_handler_s_parameters_and_streams(client: Client) -> None:
     job = client.submit("ab", api_name="/repeat")
-    assert job.result(timeout=20) == "en:abab"
+    assert job.result() == "en:abab"
     assert job.outputs()[0] == "en:ab"
     assert client.predict(word="x", times=3, api_name="/repeat") == "en:xxx"
     names = [

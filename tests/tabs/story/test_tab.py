@@ -10,13 +10,11 @@ from tests.fakes import FakeModel
 from tests.story.authors import chinese
 
 pytestmark = pytest.mark.usefixtures("author")
-WAIT_S = 30
 COURSE = "请编写一个300字的小故事，描述你作为一个语言模型是如何被训练的。"
 
 
 def connect(address: str, language: str = "en") -> Client:
-    slow = {"timeout": 60}  # a busy machine
-    return Client(address, verbose=False, headers={"accept-language": language}, httpx_kwargs=slow)
+    return Client(address, verbose=False, headers={"accept-language": language})
 
 
 def test_its_inputs_are_the_promised_ones(story_address: str) -> None:
@@ -27,7 +25,7 @@ def test_its_inputs_are_the_promised_ones(story_address: str) -> None:
 
 def test_it_streams_the_text_so_far(story_address: str, author: FakeModel) -> None:
     job = connect(story_address).submit("A lamp.", "a fairy tale", 120, "en", None, 0.5, 7, api_name="/story")
-    text = job.result(timeout=WAIT_S)
+    text = job.result()
     assert Target(120, "en").met(text)
     for shown in job.outputs():  # the sentence under way may be taken back: it repeats, or is one too many
         assert text.startswith("".join(split_sentences(shown)[:-1]))

@@ -165,7 +165,7 @@
     },
     offer,
     note(record) {
-      if (record.gone || record.turns?.length === 0) known.delete(record.id);
+      if (record.gone || (record.turns?.length === 0 && !record.documents)) known.delete(record.id);
       else known.set(record.id, {folder: "", pinned: false, ...record, turns: undefined, settings: undefined});
       redraw();
     },

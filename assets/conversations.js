@@ -62,9 +62,10 @@
     choice++;
     shown = {id: record.id, seen: new Set((record.turns || []).map((turn) => turn.id))};
     local(LAST, record.id);
-    window.studio.address({c: record.turns?.length ? record.id : ""}, push);
+    const isKept = record.turns?.length || record.documents;
+    window.studio.address({c: isKept ? record.id : ""}, push);
     list.mark(record.id);
-    trigger(event, {conversation: record});
+    trigger(event, {conversation: record.turns?.length ? record : {...record, title: ""}});
   };
   const start = (push = true, event = "select") =>
     show({id: name(), title: "", turns: [], settings: usual}, push, event);
@@ -106,7 +107,7 @@
       const whole = await conversations.read(id);
       tell(await conversations.update(id, (old) => old && {id, gone: true, turns: [], updated: Date.now()}));
       const over = () => trigger("delete", {conversation: id}); // what the server keeps of it
-      if (!whole?.turns.length) over();
+      if (!whole?.turns.length && !whole?.documents) over();
       else window.studio.undo(whole.title, async () => {
         tell(await conversations.update(id, () => ({...whole, updated: Date.now()})));
         await open(id);
@@ -174,6 +175,17 @@
       list.offer();
       storage.conversations.watch(changed);
       if (!early) await open(new URLSearchParams(location.search).get("c") || local(LAST), false, "input");
+    },
+    // A conversation that has been given documents is kept before anything is said in it.
+    async hold() {
+      const {id} = shown, title = brief(document.querySelector("#chat-files b")?.textContent || "");
+      const record = {id, title, turns: [], leaf: "", settings: usual, documents: true, updated: Date.now()};
+      try {
+        tell(await storage.conversations.update(id, (old) => old && !old.gone ? {...old, documents: true} : record));
+        if (id === shown.id) window.studio.address({c: id}, false);
+      } catch (error) {
+        window.studio.say(error.status ? error.message : list.texts().not_stored);
+      }
     },
     // The model's own title, where its visitor has not named the conversation meanwhile.
     async titled({id, title}) {

@@ -5,7 +5,7 @@ const inside = window.parent !== window && window.parent.studio?.closeDocument;
 const theme = () => {
   let kept = null;
   try { kept = localStorage.getItem("studio-theme"); } catch { /* a browser that keeps nothing */ }
-  const dark = kept ? kept === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  const dark = kept ? kept.includes("dark") : matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.classList.toggle("dark", dark);
 };
 theme();

@@ -20,7 +20,7 @@
       if (!server) localStorage.setItem(KEY, JSON.stringify(own = changed(local())));
       else await server.update(RECORD, (old) => ({...old, id: RECORD, presets: changed(valid(old?.presets))}));
     } catch (error) {
-      window.studio.say(error.message);
+      window.studio.say(error.status ? error.message : window.studio.list.texts().not_stored);
     }
   };
   const drawn = () => JSON.parse(place.firstElementChild.dataset.presets);
@@ -116,7 +116,7 @@
       const kept = local(), beside = (there) => [...kept.filter(({name}) => !there.some((one) => one.name === name)), ...there];
       if (!kept.length) return;
       await server.update(RECORD, (old) => ({...old, id: RECORD, presets: own = beside(valid(old?.presets))}));
-      localStorage.removeItem(KEY);
+      window.studio.local(KEY, null);
       draw();
     },
   };

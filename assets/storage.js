@@ -3,14 +3,6 @@
 // `update` makes the new record of the old one, and nobody comes between: undefined leaves it, one that is `gone` is
 // deleted; it rejects with a sentence where a record cannot be kept.
 (() => {
-  // Small things of this browser; null for what is not there, or where a browser keeps nothing.
-  window.studio.local = (key, value) => {
-    try {
-      if (value === undefined) return JSON.parse(localStorage.getItem(key));
-      localStorage.setItem(key, JSON.stringify(value));
-    } catch { return null; }
-  };
-
   const STORE = "conversations", BRIEFS = "briefs", WORDS = "words", DAY_MS = 86_400_000, LOOK_MS = 10_000, TRIES = 6;
   const words = (record) => [record.title, ...record.turns.map((turn) => turn.content)].join("\n");
   const briefOf = ({id, title = "", folder = "", pinned = false, updated = 0}) => ({id, title, folder, pinned, updated});
@@ -168,8 +160,10 @@
         line = done.catch(() => {});
         return done;
       },
-      search: async (text) =>
-        new Map((await ask(`found?words=${encodeURIComponent(text)}`)).map(({id, excerpt}) => [id, excerpt])),
+      async search(text) {
+        const found = await ask("found", {method: "POST", body: JSON.stringify({words: text})});
+        return new Map(found.map(({id, excerpt}) => [id, excerpt]));
+      },
       // The page goes: what can still be sent is sent.
       leave(id, made) {
         const record = last?.id === id && made(last);
@@ -191,17 +185,21 @@
     };
   };
 
+  let known = null;
   window.studio.storage = {
+    chosen: new Promise((done) => { known = done; }),
     browser,
     conversations: browser,
     drafts: null, // on the server only
     login: false,
     // Once it is known whether somebody has logged in.
     choose(login) {
-      if (!login) return;
-      this.login = true;
-      this.conversations = server("conversation");
-      this.drafts = server("draft");
+      if (login && !this.login) {
+        this.login = true;
+        this.conversations = server("conversation");
+        this.drafts = server("draft");
+      }
+      known();
     },
     server,
   };

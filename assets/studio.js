@@ -1,7 +1,16 @@
 // What no component of gradio does: theme, address, confirmation, folders and pictures that are dropped.
 (() => {
-  const key = "studio-theme";
-  document.documentElement.dataset.better = localStorage.getItem("studio-better") || (innerWidth < 900 ? "away" : "open");
+  // Small things of this browser; null for what is not there or shall not be, or where a browser keeps nothing.
+  const local = (key, value) => {
+    try {
+      if (value === null) return localStorage.removeItem(key);
+      if (value !== undefined) return localStorage.setItem(key, JSON.stringify(value));
+      const kept = localStorage.getItem(key);
+      try { return JSON.parse(kept); } catch { return kept; } // a word, as earlier versions wrote it
+    } catch { return null; }
+  };
+  const THEME = "studio-theme", BETTER = "studio-better";
+  document.documentElement.dataset.better = local(BETTER) || (innerWidth < 900 ? "away" : "open");
   const apply = (dark) => document.body.classList.toggle("dark", dark);
   // A question as it was typed: the server sends it as HTML, so that nothing in it is taken for Markdown.
   const decoded = (html) => new DOMParser().parseFromString(html, "text/html").body.textContent;
@@ -214,33 +223,8 @@
       if (chosen) window.studio.address({tab: chosen.dataset.tabId}, event.isTrusted);
     });
   });
-  // Buttons that carry a picture alone get a name; a list that holds buttons is no list.
-  let naming = false;
-  const name = () => {
-    naming = false;
-    const names = document.getElementById("button-names")?.dataset;
-    if (!names) return;
-    for (const [place, text] of [[".submit-button", names.send], [".stop-button", names.stop]])
-      for (const button of document.querySelectorAll(place))
-        if (button.getAttribute("aria-label") !== text) button.setAttribute("aria-label", text);
-    if (innerWidth <= 820) // a phone has no Shift to hold
-      for (const box of document.querySelectorAll("textarea[placeholder*=Shift]"))
-        box.placeholder = box.placeholder.replace(/(?:Enter|回车)\S* ?\S*[，,] ?Shift.*/, "").trim();
-    for (const list of document.querySelectorAll(".examples[role=list]")) list.setAttribute("role", "group");
-  };
-  new MutationObserver(() => {
-    if (!naming) naming = Boolean(requestAnimationFrame(name));
-  }).observe(document, {childList: true, subtree: true});
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && event.target.closest?.("#better")) window.studio.better(false);
-  });
-  // Escape closes a list. gradio opens one at any other key, a moment after it: with Tab the list would stay open.
-  document.addEventListener("keydown", (event) => {
-    if (!event.target.matches?.("input[role=combobox]")) return;
-    if (event.key === "Escape") event.target.blur();
-    else if (["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key)) event.stopPropagation();
-  }, true);
   window.studio = {
+    local,
     // Tab and conversation stand in the address: back, forward and a reload follow it.
     address(changes, push) {
       const url = new URL(location.href);
@@ -252,7 +236,7 @@
     // The card of better models: open at first on a wide window; how it was left is kept.
     better(open = document.documentElement.dataset.better === "away") {
       document.documentElement.dataset.better = open ? "open" : "away";
-      localStorage.setItem("studio-better", open ? "open" : "away");
+      local(BETTER, open ? "open" : "away");
       const opener = document.getElementById("better-open");
       opener?.setAttribute("aria-expanded", String(open));
       if (open) document.querySelector("#better input, #better button")?.focus();
@@ -260,7 +244,7 @@
     },
     start() {
       follow();
-      const stored = localStorage.getItem(key);
+      const stored = local(THEME);
       if (stored) apply(stored === "dark");
     },
     ready(kept) {
@@ -279,7 +263,7 @@
     },
     switchTheme() {
       const dark = !document.body.classList.contains("dark");
-      localStorage.setItem(key, dark ? "dark" : "light");
+      local(THEME, dark ? "dark" : "light");
       apply(dark);
     },
   };

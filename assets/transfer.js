@@ -129,10 +129,18 @@
     const {nodes} = window.studio.turns, turns = [...nodes(old), ...nodes(record)];
     return old && !old.gone ? {...old, turns: [...new Map(turns.map((turn) => [turn.id, turn])).values()]} : {...record, revision: old?.revision};
   };
+  // ChatGPT gives its export as a ZIP file, large ones with the conversations in several parts.
+  const CONVERSATIONS = /(^|\/)conversations[\w-]*\.json$/;
+  const sourcesOf = async (file) => {
+    const {archives} = window.studio;
+    if (await archives.isArchive(file)) return archives.texts(file, CONVERSATIONS, MOST_BYTES);
+    if (file.size > MOST_BYTES) throw new RangeError();
+    return [await file.text()];
+  };
   const take = async (file, told) => {
     try {
-      if (file.size > MOST_BYTES) throw new RangeError();
-      const {records, unread} = read(await file.text());
+      const found = (await sourcesOf(file)).map(read), records = found.flatMap((one) => one.records);
+      const unread = found.reduce((sum, one) => sum + one.unread, 0);
       if (!records.length) throw new SyntaxError();
       const {done, skipped} = await stored(records, window.studio.storage.conversations, fresh, told.import);
       const parts = [[told.imported, done], [told.already_here, skipped], [told.not_read, unread]];
@@ -160,7 +168,7 @@
   window.studio.transfer = {
     read,
     choose(told) {
-      const input = window.studio.make("input", {type: "file", id: "chat-import", accept: ".json,application/json", hidden: true});
+      const input = window.studio.make("input", {type: "file", id: "chat-import", accept: ".json,.zip,application/json,application/zip", hidden: true});
       input.onchange = async () => {
         if (input.files[0]) await take(input.files[0], told);
         input.remove();

@@ -153,6 +153,9 @@ class FakeRegistry:
     def sampling_defaults(self, name: str) -> SamplingDefaults:
         return self.models[name].sampling_defaults if name in self.models else SamplingDefaults()
 
+    def thinking(self, name: str) -> Thinking | None:
+        return self.models[name].thinking if name in self.models else None
+
     def unload(self, name: str) -> None:
         if self.leases.get(name):
             raise ModelInUse(name=name, leases=self.leases[name])

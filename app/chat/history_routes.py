@@ -46,7 +46,7 @@ def history_routes(history: History, login_of: Callable[[Request], str | None]) 
 
     record, link = "/history/{kind}/{name}", "/history/conversation/{name}/link"
     return [
-        route("/history/found", "GET", handlers.search),
+        route("/history/found", "POST", handlers.search),
         route("/history/{kind}", "GET", handlers.list),
         route(link, "GET", handlers.link),
         route(link, "PUT", handlers.share),
@@ -70,7 +70,9 @@ class Handlers:
         return {"revision": revision, "records": briefs}
 
     async def search(self, request: Request, owner: Login) -> object:
-        return await run_in_threadpool(self._history.search, owner, request.query_params.get("words", "")[:500])
+        """By `words` in the body: a proxy may log addresses."""
+        words = (await _body(request)).get("words")
+        return await run_in_threadpool(self._history.search, owner, words[:500] if isinstance(words, str) else "")
 
     async def read(self, request: Request, owner: Login) -> object:
         """The record, or null: a browser would log a 404 as an error of the page."""

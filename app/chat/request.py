@@ -30,7 +30,8 @@ class WrongHistory(BadInput):
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question with all that belongs to it. An empty `model` means the default one."""
+    """One question with all that belongs to it. An empty `model` means the default one; an answer that is `begun` is
+    written on."""
 
     message: str
     history: tuple[Message, ...] = ()
@@ -38,6 +39,7 @@ class ChatRequest:
     system: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     images: tuple[bytes, ...] = ()
+    begun: str = ""
 
     def messages(self) -> list[Message]:
         """The prompt's turns, the system prompt first."""
@@ -45,7 +47,8 @@ class ChatRequest:
         question: Message = {"role": "user", "content": self.message}
         if self.images:
             question["images"] = self.images
-        return [*system, *self.history, question]
+        begun: list[Message] = [{"role": "assistant", "content": self.begun, "begun": True}] if self.begun else []
+        return [*system, *self.history, question, *begun]
 
 
 def chat_request(
@@ -59,15 +62,17 @@ def chat_request(
     max_new_tokens: float | None = None,
     seed: float | str | None = None,
     thinking: bool | None = None,
+    begun: str = "",
 ) -> ChatRequest:
     """Check what came from a page or over HTTP. None stands for the default; a seed may be typed text.
 
-    `thinking` False keeps a model from reasoning before it answers; otherwise it does as its makers have it.
+    `thinking` False keeps a model from reasoning before it answers, as does an answer that is `begun`; otherwise it
+    does as its makers have it.
     """
     if not isinstance(message, str) or not message.strip():
         raise EmptyMessage
     turns = checked_history(history)
-    characters = len(message) + len(system or "") + sum(len(turn["content"]) for turn in turns)
+    characters = len(message) + len(system or "") + len(begun) + sum(len(turn["content"]) for turn in turns)
     if characters > MAX_CHARACTERS:
         raise MessageTooLong(characters=characters, limit=MAX_CHARACTERS)
     usual = Sampling()
@@ -76,9 +81,9 @@ def chat_request(
         top_p=within("top_p", top_p, 0.01, 1.0, usual.top_p),
         max_new_tokens=int(within("max_new_tokens", max_new_tokens, 1, MAX_NEW_TOKENS, usual.max_new_tokens)),
         seed=seed_of(seed),
-        thinking=False if thinking is False else None,
+        thinking=False if thinking is False or begun else None,
     )
-    return ChatRequest(message, tuple(turns), model or "", system or "", sampling)
+    return ChatRequest(message, tuple(turns), model or "", system or "", sampling, begun=begun)
 
 
 def checked_history(history: object) -> list[Message]:

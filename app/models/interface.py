@@ -24,6 +24,7 @@ class Message(TypedDict):
     `images` are picture files, as `pictures.as_jpeg` writes them; only multimodal models take them.
     `tools` of the first turn are the functions that the model may call, in OpenAI's form; `tool_calls` are those that
     an assistant's turn has called, their arguments as objects; a `tool` turn is the result of `tool_call_id`.
+    The last turn may be an assistant's that is only `begun`: the answer goes on from its last character.
     """
 
     role: Literal["system", "user", "assistant", "environment", "tool"]
@@ -33,6 +34,7 @@ class Message(TypedDict):
     tools: NotRequired[tuple[dict[str, Any], ...]]
     tool_calls: NotRequired[tuple[dict[str, Any], ...]]
     tool_call_id: NotRequired[str]
+    begun: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -373,6 +375,11 @@ class Registry(Protocol):
 
     def sampling_defaults(self, name: str) -> SamplingDefaults:
         """What the model samples with where nothing is chosen; the usual values while its files are not here."""
+        ...
+
+    def thinking(self, name: str) -> Thinking | None:
+        """Whether the model reasons before it answers, and whether that can be switched: an engine elsewhere is told of
+        the switch. None while its files are not here."""
         ...
 
     def fit(self, name: str) -> Fit:

@@ -37,11 +37,14 @@ POLICY = (
 STYLE = ASSETS / "studio.css"
 SCRIPTS = (
     "studio.js",
+    "keyboard.js",
     "dialogs.js",
     "turns.js",
     "storage.js",
     "conversation_list.js",
+    "archives.js",
     "transfer.js",
+    "drafts.js",
     "presets.js",
     "conversations.js",
     "talks.js",

@@ -15,7 +15,7 @@ from tabs.chat.bubbles import bubbles_of, note_of, turn_at, waiting, waiting_tex
 from tabs.chat.documents import Documents, Replies, history_without_marks
 from tabs.chat.history import Answering, idle_view, shown, told
 from tabs.chat.pictures import Album, View, check_sight, history_of, waiting_view
-from tabs.chat.widgets import ChatWidgets
+from tabs.chat.widgets import ChatWidgets, can_switch
 from tabs.shell.conversation import busy_box, idle_box
 from tabs.shell.page import Visitor
 
@@ -119,7 +119,9 @@ class Answerer:
                     now = replace(answering.conversation, turns=(*turns, first), beside=tuple(beside))
                     answering.conversation = now
                     yield {widgets.chatbot: shown(visitor, now, writing=True), widgets.kept: _kept(answering)}
-            yield idle_view(widgets, visitor, answering.conversation) | {widgets.box: idle_box()}
+            switch = gr.update(visible=can_switch(self.service.registry.for_visitor(visitor.name), blanks[0].model))
+            ended = {widgets.box: idle_box(), widgets.options.thinking: switch}  # its files may be here by now
+            yield idle_view(widgets, visitor, answering.conversation) | ended
         except Exception:
             yield self._ended(visitor, answering, "", album)
             raise
@@ -155,14 +157,12 @@ class Answerer:
         chosen |= {name: None for name, value in drawn.items() if chosen[name] == value}  # the model's own
         other = "" if begun else str(chosen.pop("compare") or "")
         chosen.pop("compare", None)
-        asked = [*earlier, question, begun] if begun else list(earlier)
-        message = visitor.text("chat.go_on_prompt") if begun else question.content
-        history = history_of(history_without_marks(asked), album)
-        request = chat_request(message, history, **chosen)
+        history = history_of(history_without_marks(earlier), album)
+        written = "".join(turn.content for turn in history_without_marks([begun])) if begun else ""
+        request = chat_request(question.content, history, **chosen, begun=written)
         for model in filter(None, (request.model or self.service.registry.default_name, other)):
             check_sight(self.service.registry.for_visitor(visitor.name), model, question.pictures)
-        images = () if begun else album.images(question.pictures)
-        return replace(request, history=tuple(history), images=images), other
+        return replace(request, history=tuple(history), images=album.images(question.pictures)), other
 
     def stop(self, visitor: Visitor, answering: Answering | None, message: str, album: Album) -> View:
         """Keep what was written so far."""
@@ -248,19 +248,13 @@ def _written(visitor: Visitor, question: Turn, blank: Turn, reply: Reply, added:
     key = "chat.thinking_for" if not reply.text and reply.state == "writing" else "chat.thought_for"
     answer = replace(
         blank,
-        content=_joined(blank.content, reply.text),
+        content=blank.content + reply.text,
         reasoning=reply.reasoning or blank.reasoning,
         thought=visitor.text(key, seconds=round(reply.thought_s)) if reply.reasoning else blank.thought,
         whole=reply.state == "done" and reply.finish_reason != "length",
         note=note_of(visitor, reply, question.content),
     )
     return replace(answer, **added)
-
-
-def _joined(start: str, more: str) -> str:
-    """A cut answer and what was written on: a word does not begin in the middle of another."""
-    apart = bool(start and more) and (start[-1] + more[0]).isascii() and more[0].isalnum() and not start[-1].isspace()
-    return f"{start} {more}" if apart else start + more
 
 
 def _kept(answering: Answering) -> dict[str, Any]:

@@ -79,7 +79,9 @@ class Documents:
     def wire(self, page: Page, kept: gr.HTML, listed: gr.HTML) -> None:
         """Uploads, removal, another conversation, a deleted one."""
         own, shown = self.widgets, self.widgets.shown
-        page.on(own.attach.upload, partial(take, self), [own.attach, kept], shown)
+        taken = page.on(own.attach.upload, partial(take, self), [own.attach, kept], shown)
+        hold = "() => { window.studio.conversations.hold(); }"
+        taken.success(None, None, None, js=hold, api_visibility="private")
         page.on(own.files.select, partial(remove, self), [kept], shown)
         page.on(own.timer.tick, partial(look, self), [kept], shown)
         for event in (listed.select, listed.input):

@@ -12,11 +12,12 @@ from app.chat.conversations import Conversation, Turn, conversation_from
 from app.chat.service import ChatService
 from app.chat.titles import title_of
 from app.errors import StudioError
+from app.models.catalog.known_models import split_precision
 from app.models.interface import Registry
 from tabs.chat.bubbles import bubbles_of, side_by_side
 from tabs.chat.documents import Documents, as_shown
 from tabs.chat.pictures import View
-from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, drawn_values, examples_for, name_html, note_html
+from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, can_switch, drawn_values, examples_for, name_html, note_html
 from tabs.shell.conversation import idle_box
 from tabs.shell.page import Visitor
 
@@ -148,7 +149,9 @@ def settings_view(registry: Registry, widgets: ChatWidgets, kept: dict[str, Any]
     for name, component in widgets.options.by_name.items():
         value = kept.get(name)
         if name in ("model", "compare"):
-            known = isinstance(value, str) and ("/" in value or value in registry.names())
+            known = isinstance(value, str) and (
+                "/" in value or {value, split_precision(value)[0]} & {*registry.names()}
+            )
             usable = known or (name == "compare" and value == "")
         elif name in RANGES:
             low, high = RANGES[name]
@@ -196,8 +199,10 @@ def name_model(widgets: ChatWidgets, visitor: Visitor, model: str, kept: object,
 def follow_model(
     registry: Registry, widgets: ChatWidgets, visitor: Visitor, model: str, drawn: dict[str, float], *now: float
 ) -> View:
-    """The chosen model's own sampling, in place of what the page showed before; what the visitor has set stays."""
-    own = drawn_values(registry.for_visitor(visitor.name), model if isinstance(model, str) else "")
+    """The chosen model's own sampling, in place of what the page showed before; what the visitor has set stays. Its
+    reasoning has a switch where it can be switched."""
+    known, name = registry.for_visitor(visitor.name), model if isinstance(model, str) else ""
+    own = drawn_values(known, name)
     options = widgets.options.by_name
     view: View = {options[name]: own[name] for name, value in zip(own, now, strict=True) if value == drawn.get(name)}
-    return view | {widgets.drawn: own}
+    return view | {widgets.drawn: own, widgets.options.thinking: gr.update(visible=can_switch(known, name))}

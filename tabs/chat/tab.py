@@ -111,6 +111,7 @@ def _wire_conversations(
     sampling = [options[name] for name in DRAWN_RANGES]
     for changed in (model.change, page.remembered.change, widgets.settings_switch.click):
         follow = partial(follow_model, registry, widgets)
-        page.on(changed, follow, [model, widgets.drawn, *sampling], [widgets.drawn, *sampling])
+        followed = [widgets.drawn, *sampling, widgets.options.thinking]
+        page.on(changed, follow, [model, widgets.drawn, *sampling], followed)
     adopt = f"(old) => {browser}.adopt(old)"
     page.blocks.load(None, [widgets.legacy], [widgets.legacy], js=adopt, api_visibility="private")

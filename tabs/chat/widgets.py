@@ -74,12 +74,13 @@ class ChatWidgets:
     def answer_view(self) -> list[Any]:
         """What an answer may change."""
         buttons = [self.resume, self.retry, self.go_on]
-        return [self.kept, self.answering, self.title, self.chatbot, *buttons, self.box, *self.pictures.shown]
+        own = [self.kept, self.answering, self.title, self.chatbot, *buttons, self.box, self.options.thinking]
+        return [*own, *self.pictures.shown]
 
     @property
     def view(self) -> list[Any]:
         """What another conversation changes."""
-        return [*self.answer_view, *self.options.by_name.values()]
+        return list(dict.fromkeys([*self.answer_view, *self.options.by_name.values()]))
 
 
 def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> ChatWidgets:
@@ -191,6 +192,14 @@ def drawn_values(registry: Registry, model: str) -> dict[str, float]:
     return {name: min(max(values[name], low), high) for name, (low, high) in DRAWN_RANGES.items()}
 
 
+def can_switch(registry: Registry, model: str) -> bool:
+    """Whether the model's reasoning can be switched on and off, as far as is known."""
+    try:
+        return registry.thinking(model) == "optional"
+    except StudioError:  # a name that is only half typed
+        return False
+
+
 def _sampling_slider(name: str, usual: dict[str, float]) -> gr.Slider:
     return gr.Slider(*DRAWN_RANGES[name], usual[name], step=0.05)
 
@@ -209,6 +218,6 @@ def _settings(page: Page, registry: Registry) -> Options:
         top_p=page.bind(_sampling_slider("top_p", usual), label="chat.top_p", info="chat.top_p_info"),
         max_new_tokens=page.bind(gr.Slider(16, 4096, length, step=16), label="chat.length"),
         seed=page.bind(gr.Textbox(max_lines=1, max_length=20), label="chat.seed", info="chat.seed_info"),
-        thinking=page.bind(gr.Checkbox(True), label="chat.think", info="chat.think_info"),
+        thinking=page.bind(gr.Checkbox(True, visible=can_switch(registry, registry.default_name)), label="chat.think"),
         compare=compare,
     )

@@ -17,7 +17,7 @@ from tabs.models.ledger_view import ledger_html
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page, Visitor
 
-EVERY_S = 1.5
+EVERY_S, AT_REST_S = 1.5, 6.0  # how often the ledger is read while a model loads or answers, and otherwise
 Drawer = Callable[[Ledger, Language], str]  # the ledger as HTML
 
 
@@ -40,12 +40,13 @@ def build(page: Page, registry: Registry, files: ModelFiles | None, tab: gr.Tab,
     clock = gr.Timer(EVERY_S, active=False)
     draw = partial(ledger_html, with_logs=files is not None)
     for event in (page.remembered.change, clock.tick):
-        page.on(event, partial(refresh, registry, draw, ledger, fit), [ledger, choice, fit], [ledger, fit])
+        read = partial(refresh, registry, draw, ledger, fit, clock)
+        page.on(event, read, [ledger, choice, fit, clock], [ledger, fit, clock])
     page.on(tabs.select, partial(watch, tab.id), [], [clock])
     page.on(choice.change, partial(will_fit, registry), [choice], [fit])
     page.on(tab.select, partial(open_panel, registry, draw), [choice], [ledger, fit])
     for button, deed in ((load, act_load), (unload, act_unload)):
-        page.on(button.click, partial(deed, registry, draw), [choice], [ledger, fit])
+        page.on(button.click, partial(deed, registry, draw), [choice], [ledger, fit, clock])
     _wire_check(page, registry, choice, fit, check, stop)
     page.api(partial(models, registry), "models")
 
@@ -69,16 +70,25 @@ def refresh(
     draw: Drawer,
     ledger: gr.HTML,
     fit: gr.Markdown,
+    clock: gr.Timer,
     visitor: Visitor,
     shown: str,
     name: str,
     told: str,
+    every: float,
 ) -> dict[Any, Any]:
     """The ledger as it is now, and how the chosen model's load goes; nothing is sent while nothing changes."""
     registry = registry.for_visitor(visitor.name)
-    drawn = draw(registry.ledger(), visitor.language)
+    account = registry.ledger()
+    drawn = draw(account, visitor.language)
     now = _under_way(registry, visitor, name) or told
-    return {ledger: gr.skip() if drawn == shown else drawn, fit: gr.skip() if now == told else now}
+    is_busy = any(entry.leases or entry.state in ("loading", "downloading") for entry in account.models)
+    wanted = EVERY_S if is_busy else AT_REST_S
+    return {
+        ledger: gr.skip() if drawn == shown else drawn,
+        fit: gr.skip() if now == told else now,
+        clock: gr.skip() if wanted == every else gr.update(value=wanted),
+    }
 
 
 def watch(own: object, _visitor: Visitor, event: gr.SelectData) -> dict[str, Any]:
@@ -109,16 +119,16 @@ def _loaded(visitor: Visitor, held: LedgerEntry) -> str:
     return visitor.text("models.is_loaded", name=held.name, mib=held.mib + held.cache_mib)
 
 
-def act_load(registry: Registry, draw: Drawer, visitor: Visitor, name: str) -> list[str]:
+def act_load(registry: Registry, draw: Drawer, visitor: Visitor, name: str) -> list[Any]:
     """Start loading."""
     registry.for_visitor(visitor.name).load(name)
-    return open_panel(registry, draw, visitor, name)
+    return [*open_panel(registry, draw, visitor, name), gr.update(value=EVERY_S)]
 
 
-def act_unload(registry: Registry, draw: Drawer, visitor: Visitor, name: str) -> list[str]:
+def act_unload(registry: Registry, draw: Drawer, visitor: Visitor, name: str) -> list[Any]:
     """Give the memory back, or end a download."""
     registry.for_visitor(visitor.name).unload(name)
-    return open_panel(registry, draw, visitor, name)
+    return [*open_panel(registry, draw, visitor, name), gr.update(value=EVERY_S)]
 
 
 def check_drift(registry: Registry, visitor: Visitor, name: str) -> Iterator[list[Any]]:

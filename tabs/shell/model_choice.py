@@ -1,5 +1,6 @@
 """Model dropdown of every page: what is loaded, on disk, to download or too large here, with size and languages."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -45,11 +46,14 @@ def keep_fresh(page: Page, registry: Registry, choice: gr.Dropdown, nothing: str
 
 
 def labelled(registry: Registry, language: Language) -> list[tuple[str, str]]:
-    """(label, name) of each model: the loaded ones first, those too large for this machine last."""
+    """(label, name) of each model: the loaded ones first, those too large for this machine last. Of one that would fit
+    in fewer bits, that one is listed too."""
     states = {entry.name: entry.state for entry in registry.ledger().models}
-    rows = [(*_state(registry, name, states.get(name.split("+")[0], "")), name) for name in registry.names()]
-    rows.sort(key=lambda row: STATES.index(row[0]))
-    return [(_label(name, state, mib, language), name) for state, mib, name in rows]
+    rows = [_row(registry, name, states.get(name.split("+")[0], "")) for name in registry.names()]
+    listed = {row.name for row in rows}
+    rows += [_row(registry, row.fewer_bits, "") for row in rows if row.fewer_bits and row.fewer_bits not in listed]
+    rows.sort(key=lambda row: STATES.index(row.state))
+    return [(_label(row, language), row.name) for row in rows]
 
 
 def speaks(name: str, language: Language) -> bool:
@@ -63,28 +67,38 @@ def spoken(name: str, language: Language) -> Language:
     return language if speaks(name, language) else "en"
 
 
-def _state(registry: Registry, name: str, held: str) -> tuple[str, int]:
-    """Its group in the list, and the memory it needs in MiB where that is known."""
+@dataclass(frozen=True)
+class _Row:
+    """A model of the list: its group, the memory it needs in MiB where that is known, a variant that would fit."""
+
+    name: str
+    state: str
+    mib: int = 0
+    fewer_bits: str = ""
+
+
+def _row(registry: Registry, name: str, held: str) -> _Row:
     try:
         fit = registry.fit(name)
     except StudioError:
-        return "to_download", 0
+        return _Row(name, "to_download")
     budget = registry.ledger().budget_mib
     if held in HERE or not fit.needed_mib:
-        return "loaded", fit.needed_mib
+        return _Row(name, "loaded", fit.needed_mib)
     if fit.needed_mib > budget > 0:
-        return "too_large", fit.needed_mib
+        return _Row(name, "too_large", fit.needed_mib, fit.alternative)
     card = _card(name)
-    return "on_disk" if card is None or sources.is_here(card) else "to_download", fit.needed_mib
+    return _Row(name, "on_disk" if card is None or sources.is_here(card) else "to_download", fit.needed_mib)
 
 
-def _label(name: str, state: str, mib: int, language: Language) -> str:
-    size = f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib} MiB" if mib else ""
-    card = _card(name)
+def _label(row: _Row, language: Language) -> str:
+    size = f"{row.mib / 1024:.1f} GiB" if row.mib >= 1024 else f"{row.mib} MiB" if row.mib else ""
+    card, precision = _card(row.name), known_models.split_precision(row.fewer_bits)[1]
+    fits = sentence(language, "app.fits_in_bits", bits=precision.removesuffix("bit")) if precision else ""
     languages = "/".join(sentence(language, f"app.languages.{one}") for one in card.languages) if card else ""
     pictures = sentence(language, "app.sees") if card and card.modality == "vision" else ""
-    facts = [sentence(language, f"app.model_states.{state}"), size, languages, pictures]
-    return " · ".join([name, *(fact for fact in facts if fact)])
+    facts = [sentence(language, f"app.model_states.{row.state}"), size, fits, languages, pictures]
+    return " · ".join([row.name, *(fact for fact in facts if fact)])
 
 
 def _card(name: str) -> known_models.ModelCard | None:

@@ -110,7 +110,10 @@ def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> Non
         for end in (drafted.success, drafted.failure, stopped.success):
             page.on(end, ended, [], buttons)
             page.on(end, partial(handlers.keep, widgets, service), [widgets.kept, *everything], notes)
-    arrived = page.on(page.blocks.load, partial(handlers.arrive, widgets), [widgets.kept], [*everything, *widgets.view])
+    read_draft, keep_draft = (f"(kept) => window.studio.drafts.{deed}(kept)" for deed in ("read", "keep"))
+    read = page.blocks.load(None, [widgets.kept], [widgets.kept], js=read_draft, api_visibility="private")
+    widgets.kept.change(None, [widgets.kept], None, js=keep_draft, api_visibility="private")
+    arrived = page.on(read.then, partial(handlers.arrive, widgets), [widgets.kept], [*everything, *widgets.view])
     page.on(arrived.success, partial(handlers.keep, widgets, service), [widgets.kept, *everything], notes)
 
 

@@ -7,6 +7,7 @@ import gradio as gr
 
 from app.finetune.comparing import CHOICES
 from app.models.interface import Registry
+from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page
 
@@ -61,7 +62,9 @@ def draw_comparison(page: Page, registry: Registry) -> ComparisonView:
             gr.Button(variant="primary", scale=1, min_width=90, elem_id="compare-send"), value="compare.send"
         )
         stop = page.bind(gr.Button(visible=False, scale=1, min_width=90), value="compare.stop_answers")
-        clear = page.bind(gr.Button(scale=1, min_width=90), value="compare.clear")
+        clear = page.bind(
+            gr.Button(scale=1, min_width=90, elem_id="compare-clear", elem_classes=ASKS_FIRST), value="compare.clear"
+        )
     with gr.Row(elem_classes="compare-options"):
         options: list[Any] = [
             page.bind(gr.Textbox(scale=3), label="compare.system"),

@@ -1,6 +1,6 @@
 """Status, curves and samples of one training run, drawn for the page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -15,11 +15,13 @@ from tabs.tuning.charts import over_steps
 from tabs.tuning.training_widgets import Watch
 
 CURVE_POINTS = 500
+GROWN = 1.1  # a chart is drawn anew when it has a tenth more points
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What of a run stands on the page: drawing anew takes the browser's processor, which may be the trainer's too."""
+    """What of a run stands on the page: drawing anew takes the browser's processor, which may be the trainer's too.
+    The curves are drawn with `points` of training."""
 
     run_id: str
     choices: tuple[tuple[str, str], ...]
@@ -27,38 +29,61 @@ class Shown:
     samples: int
     checkpoints: tuple[int, ...]
     validations: int
+    points: int
+    log: str
+    config: str
+    is_busy: bool
+
+    def is_like(self, other: "Shown") -> bool:
+        """Whether it is the same run in the same state and language: only parts of it are drawn anew."""
+        return (self.run_id, self.choices) == (other.run_id, other.choices)
 
 
 def show(service: FinetuneService, watch: Watch, visitor: Visitor, run_id: str | None, shown: Shown | None) -> Any:
-    """The view of one run: the one that was chosen, else the newest. What is drawn stays while nothing happens."""
+    """The view of one run: the one that was chosen, else the newest. Only what has changed is drawn anew."""
     runs = service.runs(visitor.name)
     run = next((run for run in runs if run.id == run_id), runs[0] if runs else None)
-    choices = [(f"{run.name} · {visitor.text(f'compare.state.{run.state}')}", run.id) for run in runs]
+    choices = tuple((f"{run.name} · {visitor.text(f'compare.state.{run.state}')}", run.id) for run in runs)
     if run is None:
         return _nothing(watch, visitor)
     progress = service.store.progress(run.id)
-    status = status_html(service, visitor, run, progress)
-    now = Shown(run.id, tuple(choices), status, len(progress.samples), progress.checkpoints, len(progress.validation))
-    if shown == now:
-        return gr.skip()
-    curve, rates = _curves(visitor, progress)
-    view = {
-        watch.runs: gr.update(choices=choices, value=run.id),
-        watch.status: status,
-        watch.curve: curve,
-        watch.rates: rates,
-        watch.samples: samples_html(progress),
-        watch.stop: gr.update(visible=run.is_under_way),
-        watch.at_rest: gr.update(visible=not run.is_under_way),
-        watch.log: service.log(visitor.name, run.id),
-        watch.config: service.config(visitor.name, run.id),
-        watch.timer: gr.Timer(active=run.is_under_way or run.judging or run.finishing),
-        watch.shown: now,
-    }
-    # a choice of the visitor's stays until there is a newer checkpoint
-    if shown is None or (shown.run_id, shown.checkpoints) != (run.id, progress.checkpoints):
+    now = Shown(
+        run_id=run.id,
+        choices=choices,
+        status=status_html(service, visitor, run, progress),
+        samples=len(progress.samples),
+        checkpoints=progress.checkpoints,
+        validations=len(progress.validation),
+        points=len(progress.curve),
+        log=service.log(visitor.name, run.id),
+        config=service.config(visitor.name, run.id),
+        is_busy=run.is_under_way or run.judging or run.finishing,
+    )
+    if shown and shown.is_like(now) and shown.validations == now.validations and now.points < GROWN * shown.points:
+        now = replace(now, points=shown.points)
+    return gr.skip() if shown == now else _changed(watch, visitor, run, progress, shown, now)
+
+
+def _changed(
+    watch: Watch, visitor: Visitor, run: Run, progress: TrainingProgress, shown: Shown | None, now: Shown
+) -> dict[Any, Any]:
+    """What is another now than it was."""
+    old = shown if shown and shown.is_like(now) else None
+    view: dict[Any, Any] = {watch.status: now.status, watch.shown: now}
+    if old is None:
+        view[watch.runs] = gr.update(choices=list(now.choices), value=run.id)
+        view[watch.stop] = gr.update(visible=run.is_under_way)
+        view[watch.at_rest] = gr.update(visible=not run.is_under_way)
+    if old is None or (old.points, old.validations) != (now.points, now.validations):
+        view[watch.curve], view[watch.rates] = _curves(visitor, progress)
+    if old is None or old.samples != now.samples:
+        view[watch.samples] = samples_html(progress)
+    if shown is None or (shown.run_id, shown.checkpoints) != (now.run_id, now.checkpoints):  # else a choice stays
         view[watch.checkpoint] = gr.update(choices=_checkpoints(visitor, progress), value=progress.best or None)
-    return view
+    if old is None or old.is_busy != now.is_busy:
+        view[watch.timer] = gr.Timer(active=now.is_busy)
+    texts = [(watch.log, "log"), (watch.config, "config")]
+    return view | {box: getattr(now, name) for box, name in texts if getattr(old, name, None) != getattr(now, name)}
 
 
 def _nothing(watch: Watch, visitor: Visitor) -> dict[Any, Any]:

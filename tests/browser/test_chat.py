@@ -100,9 +100,13 @@ def test_a_turn_is_asked_again_changed_and_taken_back_and_every_version_stays(pa
 
 
 def test_an_answer_is_edited_and_the_model_goes_on_from_there(page: Page, model: FakeModel) -> None:
+    switch = page.get_by_label("Think before answering")
+    expect(switch).to_be_hidden()
+    model.thinking = "optional"  # known once it is loaded
     model.script = lambda _: [Part("let me see", "reasoning"), "so **it** is"]
     ask(page, "one")
     settled(page)
+    expect(switch).to_be_visible()
     say_more = page.locator("#chat-go-on")
     page.locator("#chatbot .message-buttons-left").get_by_role("button", name="Edit").click()
     edited = page.locator("#chatbot .edit-textarea:visible")
@@ -110,12 +114,12 @@ def test_an_answer_is_edited_and_the_model_goes_on_from_there(page: Page, model:
     edited.fill("it **was**")
     page.locator("#chatbot").get_by_role("button", name="Submit").click()
     expect(answers(page)).to_have_text("it was")
-    model.script = lambda _: ["long ago"]
+    model.script = lambda _: [" long ago"]
     say_more.click()
     expect(answers(page)).to_have_text("it was long ago")
     settled(page)
     expect(say_more).to_be_hidden()
-    assert [message["content"] for message in model.prompts[1][0][:2]] == ["one", "it **was**"]
+    assert [message["content"] for message in model.prompts[1][0]] == ["one", "it **was**"]
     versions(page).get_by_role("link", name="Earlier version").click()
     expect(answers(page).locator(".thinking")).to_have_count(1)
     expect(answers(page).locator("p").last).to_have_text("so it is")

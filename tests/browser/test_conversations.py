@@ -40,6 +40,32 @@ def test_a_reload_keeps_the_conversations_with_the_settings_of_each(page: Page, 
     assert model.prompts[-1][0][0] == {"role": "system", "content": "be brief"}
 
 
+HOLD_BACK = """(id) => {
+    const {conversations} = window.studio.storage, {read} = conversations;
+    conversations.read = async (wanted) => {
+        const record = await read(wanted);
+        if (wanted === id) await new Promise((done) => { window.letGo = done; });
+        return record;
+    };
+}"""
+
+
+def test_the_conversation_chosen_last_is_shown_whichever_is_read_first(page: Page, model: FakeModel) -> None:
+    say(page, "one")
+    first = page.evaluate("window.studio.conversations.current()")
+    begin_another(page)
+    say(page, "two")
+    begin_another(page)
+    page.evaluate(HOLD_BACK, first)
+    titles(page).last.click()
+    page.wait_for_function("window.letGo")
+    titles(page).first.click()
+    expect(answers(page)).to_have_text("You said: two")
+    page.evaluate("window.letGo()")
+    say(page, "three")
+    assert [message["content"] for message in model.prompts[-1][0]] == ["two", "You said: two", "three"]
+
+
 OLDER = """async () => {
     await new Promise((done) => { indexedDB.deleteDatabase("puyu-studio").onsuccess = done; });
     const opening = indexedDB.open("puyu-studio", 1);
@@ -87,12 +113,13 @@ def test_a_reload_in_mid_answer_keeps_what_had_come_and_goes_on(page: Page, mode
     expect(answers(page)).to_have_text("You said:")
     expect(notes(page)).to_contain_text("broken off")
     model.gate = None
-    model.script = lambda _: ["hello", " to you"]
+    model.script = lambda _: [" hello", " to you"]
     page.locator("#chat-go-on").click()
     expect(answers(page)).to_have_text("You said: hello to you")
     settled(page)
     expect(page.locator("#chat-go-on")).to_have_count(0)
-    assert [message["content"] for message in model.prompts[1][0][:2]] == ["hello to you", "You said:"]
+    assert [message["content"] for message in model.prompts[1][0]] == ["hello to you", "You said:"]
+    assert model.prompts[1][0][-1].get("begun")
 
 
 def test_a_reload_before_the_answer_offers_it_anew_and_the_next_question_stands_apart(

@@ -1,9 +1,11 @@
 """Conversations found, sorted, brought in and taken out; with a login the same on two devices, and shared by a link."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -81,9 +83,21 @@ OPEN_WEBUI = [
 ]
 
 
-def bring(page: Page, folder: Path, content: object) -> None:
+UNPACK = """([archive, most]) => {
+    const file = new File([Uint8Array.from(atob(archive), (letter) => letter.charCodeAt(0))], "export.zip");
+    return window.studio.archives.texts(file, /json$/, most).then((texts) => texts.length, String);
+}"""
+
+
+def bring(page: Page, folder: Path, content: object, packed: int | None = None) -> None:
+    """Import a file with this content; `packed` as a ZIP file by this method, among others as ChatGPT gives it."""
     file = folder / "conversations.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    if packed is not None:
+        with ZipFile(folder / "export.zip", "w", packed) as archive:
+            archive.writestr("chat.html", "<p>[not this]</p>")
+            archive.write(file, "some folder/conversations.json")
+        file = folder / "export.zip"
     with page.expect_file_chooser() as chooser:
         page.locator("#chat-more").click()
         page.get_by_role("menuitem", name="Import…").click()
@@ -93,12 +107,15 @@ def bring(page: Page, folder: Path, content: object) -> None:
 def test_conversations_are_brought_in_found_sorted_and_taken_out(
     page: Page, open_page: OpenPage, tmp_path: Path
 ) -> None:
-    bring(page, tmp_path, CHATGPT)
+    bring(page, tmp_path, CHATGPT, ZIP_DEFLATED)
     expect(page.locator("#said")).to_have_text("1 conversations imported. 1 could not be read.")
-    bring(page, tmp_path, CHATGPT)
+    bring(page, tmp_path, CHATGPT, ZIP_STORED)
     expect(page.locator("#said")).to_contain_text("1 were here already.")
     bring(page, tmp_path, OPEN_WEBUI)
     expect(titles(page)).to_have_text(["Harbours", "Bridges"])
+    archive = b64encode((tmp_path / "export.zip").read_bytes()).decode()
+    assert page.evaluate(UNPACK, [archive, 2000]) == 1
+    assert page.evaluate(UNPACK, [archive, 200]) == "RangeError"
     bring(page, tmp_path, "no json")
     expect(page.locator("#said")).to_contain_text("no conversations in this file")
     search = page.get_by_role("searchbox", name="Search")

@@ -230,6 +230,9 @@ def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
     page.locator("html[data-studio-conversation]").wait_for(state="attached")
     page.locator("#chatbot").evaluate(DROP_FILE, ["笔记.md", NOTE])
     page.locator("#chat-files .ready", has_text="笔记.md").wait_for()
+    page.locator("#chat-list button[data-id]", has_text="笔记.md").wait_for()
+    page.reload()  # before anything was said
+    page.locator("#chat-files .ready", has_text="笔记.md").wait_for()
     box.fill(QUESTION)
     box.press("Enter")
     page.get_by_text("大象会飞 （资料中未找到依据）").wait_for()

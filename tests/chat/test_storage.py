@@ -53,10 +53,10 @@ def test_two_devices_write_one_conversation_and_neither_overwrites_the_other(his
 def test_nobody_else_sees_changes_finds_or_shares_it(client: TestClient, history: History) -> None:
     place, ada, lin = "/history/conversation/a", {"who": "ada"}, {"who": "lin"}
     assert client.put(place, json=talk("a", "a secret"), headers=ada).status_code == 200
-    assert client.get("/history/found?words=SECRET", headers=ada).json() == [
+    assert client.post("/history/found", headers=ada, json={"words": "SECRET"}).json() == [
         {"id": "a", "excerpt": "a secret a secret"}
     ]
-    assert client.get("/history/found?words=secret", headers=lin).json() == []
+    assert client.post("/history/found", headers=lin, json={"words": "secret"}).json() == []
     assert client.get("/history/conversation", headers=lin).json()["records"] == []
     assert client.get(place, headers=lin).json() is None
     assert client.put(f"{place}/link", json=talk("a", "x"), headers=lin).status_code == 422

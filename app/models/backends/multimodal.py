@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from app.errors import NotAModel
-from app.models.engine.prompt import EncodedPrompt, fit_turns
+from app.models.engine.prompt import EncodedPrompt, apart_from_begun, fit_turns, tokens_after
 from app.models.engine.reasoning import format_of, switch_of
 from app.models.interface import Message, Sampling
 from app.models.loading.errors import first_line
@@ -64,8 +64,9 @@ class MultimodalPrompts:
 
     def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> EncodedPrompt:
         """Tokens and pixels, the opening of the assistant's turn included."""
+        earlier, begun = apart_from_begun(messages)
         made: BatchFeature = self._processor.apply_chat_template(
-            [self._turn(message) for message in self._rules.mend(messages)],
+            [self._turn(message) for message in self._rules.mend(earlier)],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
@@ -74,15 +75,14 @@ class MultimodalPrompts:
         )
         inputs = {name: value for name, value in made.items() if name != "attention_mask"}
         tokens = inputs.pop("input_ids")[0].tolist()
-        if self._reasoning is None:
-            return EncodedPrompt(tokens, inputs)
-        decoder = self._processor.tokenizer
-        text = decoder.decode(tokens[-TAIL:], skip_special_tokens=False)
-        if more := self._reasoning.ending(text, thinking, self._switch is not None):
-            added = decoder.encode(more, add_special_tokens=False)
-            inputs = {name: _longer(value, len(tokens), len(added)) for name, value in inputs.items()}
-            return EncodedPrompt(tokens + added, inputs)
-        return EncodedPrompt(tokens, inputs, self._reasoning.is_open(text))
+        tokenizer, more, is_open = self._processor.tokenizer, self._plain(begun), False
+        if self._reasoning is not None:
+            text = tokenizer.decode(tokens[-TAIL:], skip_special_tokens=False)
+            more = self._reasoning.ending(text, thinking, self._switch is not None) + more
+            is_open = not more and self._reasoning.is_open(text)
+        added = tokens_after(tokenizer, more) if more else []
+        inputs = {name: _longer(value, len(tokens), len(added)) for name, value in inputs.items()}
+        return EncodedPrompt(tokens + added, inputs, is_open, goes_on=bool(begun))
 
     def fit(self, messages: Sequence[Message], sampling: Sampling, drop_oldest: bool) -> tuple[EncodedPrompt, int]:
         """(prompt, dropped turns); see `fit_turns`."""
@@ -95,10 +95,12 @@ class MultimodalPrompts:
         """Pictures before the words about them; a tool's output is told as the user's words."""
         role = "user" if message["role"] == "environment" else message["role"]
         shown = [{"type": "image", "image": open_picture(image)} for image in message.get("images", ())]
-        # What a visitor types must not stand for a picture, or end a turn; some processors count it where they should
-        # not even with transformers' own sanitize_control_tokens.
-        text = self._controls.sub(lambda found: f"{found[0][0]}{UNSEEN}{found[0][1:]}", message["content"])
-        return {"role": role, "content": [*shown, {"type": "text", "text": text}]}
+        return {"role": role, "content": [*shown, {"type": "text", "text": self._plain(message["content"])}]}
+
+    def _plain(self, text: str) -> str:
+        """What a visitor types must not stand for a picture, or end a turn; some processors count it where they should
+        not even with transformers' own sanitize_control_tokens."""
+        return self._controls.sub(lambda found: f"{found[0][0]}{UNSEEN}{found[0][1:]}", text)
 
 
 def _longer(value: Any, length: int, more: int) -> Any:

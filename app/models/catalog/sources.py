@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from app.models.backends.llama_cpp.gguf_file import part_names
+from app.models.backends.llama_cpp.gguf_file import part_names, read_facts
 from app.models.catalog import bundled, hub
 from app.models.catalog.known_models import ModelCard
-from app.models.loading.checkpoint import read_config, weight_files
+from app.models.loading.checkpoint import read_config, weight_files, written_template
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -31,14 +31,28 @@ def fetch(card: ModelCard, cache: Path, on_progress: Callable[[float, str], None
 
 def _gguf_folder(card: ModelCard, on_progress: Callable[[float, str], None]) -> Path:
     """The folder with the file, and with its other parts where it is split."""
+    return kept_folder(card) or hub.fetch_files(card.location, part_names(card.gguf), on_progress)
+
+
+def kept_folder(card: ModelCard) -> Path | None:
+    """The folder with the card's files where they are on this machine, without asking the hub."""
     if card.source == "packaged":
         return bundled.gguf_file(card).parent
     if card.source == "folder":
         return Path(card.location)
+    if not card.gguf:
+        return hub.local_folder(card)
     kept = _kept_parts(card)
-    if kept:
-        return kept[0].parents[card.gguf.count("/")]
-    return hub.fetch_files(card.location, part_names(card.gguf), on_progress)
+    return kept[0].parents[card.gguf.count("/")] if kept else None
+
+
+def chat_template(card: ModelCard) -> str | None:
+    """The chat template in the card's files, empty where they hold none; None where they are not on this machine."""
+    folder = kept_folder(card)
+    if folder is None:
+        return None
+    gguf = bundled.gguf_file(card).name if card.source == "packaged" else card.gguf
+    return read_facts(folder, gguf, card.name).chat_template if gguf else written_template(folder)
 
 
 def _kept_parts(card: ModelCard) -> list[Path]:

@@ -34,13 +34,19 @@ class Detokenizer:
         if name is None:
             return ""
         if (byte := _BYTE.fullmatch(name)) and self._is_byte(token):
-            self._prime()
+            self.begin_within_text()
             return self._bytes.decode(bytes([int(byte[1], 16)]))
         half = self._bytes.decode(b"", final=True)
         self._bytes.reset()
         if name in self._kept and not self._keep_all:
             return half + name
         return half + self._step(token)
+
+    def begin_within_text(self) -> None:
+        """A decoder drops a space at the very beginning; text that comes later is not at the beginning."""
+        if not self._started:
+            for token in self._tokenizer.encode("a", add_special_tokens=False).ids:
+                self._step(token)
 
     def text(self, token: int) -> str:
         """A token by itself."""
@@ -59,7 +65,7 @@ class Detokenizer:
             self._pending.clear()
         elif broken or len(self._pending) > LONGEST_CHARACTER:
             self._new_stream()
-            self._prime()
+            self.begin_within_text()
             return text
         return piece or ""
 
@@ -67,12 +73,6 @@ class Detokenizer:
         self._decoder = DecodeStream(skip_special_tokens=not self._keep_all)
         self._started = False
         self._pending: list[int] = []  # tokens since the last text
-
-    def _prime(self) -> None:
-        """A decoder drops a space at the very beginning; text that comes later is not at the beginning."""
-        if not self._started:
-            for token in self._tokenizer.encode("a", add_special_tokens=False).ids:
-                self._step(token)
 
     def _is_byte(self, token: int) -> bool:
         """Whether the token stands for a byte, not for its own name."""

@@ -35,11 +35,13 @@ class UnknownToken(BadInput):
 @dataclass(frozen=True)
 class EncodedPrompt:
     """One prompt. `inputs` is what `generate` takes beside the tokens, such as pixels; `opens_reasoning` says that
-    the prompt ends with the beginning of reasoning, `is_raw` that it is no conversation: then marks are text."""
+    the prompt ends with the beginning of reasoning, `goes_on` that it ends within an answer, `is_raw` that it is no
+    conversation: then marks are text."""
 
     tokens: list[int]
     inputs: dict[str, Any] = field(default_factory=dict)
     opens_reasoning: bool = False
+    goes_on: bool = False
     is_raw: bool = False
 
     def __len__(self) -> int:
@@ -82,7 +84,8 @@ class PromptBuilder:
         """Raises UnknownToken. See `ReasoningFormat.ending` for the rest."""
         literals: list[str] = []
         turns = []
-        for turn in self._rules.mend(messages):
+        earlier, begun = apart_from_begun(messages)
+        for turn in self._rules.mend(earlier):
             content = turn["content"]
             if turn["role"] == "assistant" and self._reasoning is not None:
                 content = self._reasoning.without_reasoning(content)
@@ -90,9 +93,11 @@ class PromptBuilder:
         text = self.render(turns, thinking, next((turn["tools"] for turn in messages if "tools" in turn), None))
         if self._reasoning is not None:
             text += self._reasoning.ending(text, thinking, self._switch is not None, is_constrained)
+        text += set_aside(self._controls, begun, literals)
         tokens = encode_with_literals(self._tokenizer, text, literals)
         self.check(tokens)
-        return EncodedPrompt(tokens, opens_reasoning=self._reasoning is not None and self._reasoning.is_open(text))
+        is_open = self._reasoning is not None and self._reasoning.is_open(text)
+        return EncodedPrompt(tokens, opens_reasoning=is_open, goes_on=bool(begun))
 
     def render(
         self, turns: Sequence[Any], thinking: bool | None = None, tools: Sequence[dict[str, Any]] | None = None
@@ -153,7 +158,7 @@ def encode_with_literals(tokenizer: PreTrainedTokenizerBase, text: str, literals
     """Tokens of a text in which the n-th character for private use stands for `literals[n]`, taken as plain text."""
     tokens: list[int] = []
     for piece in _pieces(text, literals):
-        tokens += _after(tokenizer, piece) if tokens else _encode(tokenizer, piece)
+        tokens += tokens_after(tokenizer, piece) if tokens else _encode(tokenizer, piece)
     return tokens
 
 
@@ -175,10 +180,17 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
 
 
-def _after(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def tokens_after(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Tokens of a text that goes on from another: some tokenizers begin every text with a space."""
     before, both = _encode(tokenizer, "\n"), _encode(tokenizer, f"\n{text}")
     return both[len(before) :] if both[: len(before)] == before else _encode(tokenizer, text)
+
+
+def apart_from_begun(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
+    """The turns before an answer that is to be gone on with, and what there is of it."""
+    if messages and messages[-1].get("begun"):
+        return messages[:-1], messages[-1]["content"]
+    return messages, ""
 
 
 def refuse_pictures(name: str, messages: Sequence[Message]) -> None:

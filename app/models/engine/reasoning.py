@@ -108,17 +108,24 @@ def thinking_of(template: str) -> Thinking:
 
 
 class AnswerSplitter:
-    """Feed text with `push`; it comes back as parts. Stop strings end the answer, never the reasoning.
+    """Feed text with `push`; it comes back as parts. Stop strings end the answer, never the reasoning. One that goes on
+    `after` a text does not begin a word in the middle of another.
 
     Reasoning comes before the answer: the same marks within an answer are text.
     """
 
     def __init__(
-        self, marks: ReasoningFormat | None = THINK, *, is_open: bool = False, stop: Sequence[str] = ()
+        self,
+        marks: ReasoningFormat | None = THINK,
+        *,
+        is_open: bool = False,
+        stop: Sequence[str] = (),
+        after: str = "",
     ) -> None:
         self._format = marks
         self._stops = StopStrings(stop)
         self._held = ""
+        self._after = after
         self._answered = False  # something of the answer has been seen
         self.in_reasoning = is_open and marks is not None
         self._fresh = self.in_reasoning  # nothing since the last mark: line breaks around marks are not text
@@ -183,6 +190,9 @@ class AnswerSplitter:
         return self._answer(text)
 
     def _answer(self, text: str) -> list[Part]:
+        if self._after and text:
+            apart = text[0].isalnum() and (self._after[-1] + text[0]).isascii() and not self._after[-1].isspace()
+            text, self._after = f" {text}" if apart else text, ""
         self._answered = self._answered or bool(text.strip())
         shown = self._stops.push(text)
         return [Part(shown)] if shown else []

@@ -54,6 +54,8 @@ class RequestBuilder:
         shown = {token for token in self._loaded.tokenizer.all_special_tokens if any(token in mark for mark in special)}
         splitter = AnswerSplitter(marks, is_open=prompt.opens_reasoning, stop=sampling.stop)
         detokenizer = Detokenizer(self._loaded.tokenizer, sampling.keep_special_tokens, shown)
+        if prompt.goes_on:
+            detokenizer.begin_within_text()
         return TokenReader(detokenizer, splitter, self.stop_tokens(sampling), max(1, sampling.max_new_tokens))
 
     def sampling(self, prompt: EncodedPrompt, sampling: Sampling) -> RequestSampling:

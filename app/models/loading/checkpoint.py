@@ -7,6 +7,7 @@ import struct
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -76,6 +77,18 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise NoConfig(name=name)
     return config
+
+
+def written_template(folder: Path) -> str:
+    """The chat template in a checkpoint's files, read without its tokenizer; empty where there is none."""
+    with suppress(OSError, UnicodeDecodeError):
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    for file in ("chat_template.json", "tokenizer_config.json"):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            told = json.loads((folder / file).read_text(encoding="utf-8"))["chat_template"]
+            several = {one["name"]: one["template"] for one in told} if isinstance(told, list) else {"default": told}
+            return str(several.get("default") or "")
+    return ""
 
 
 def quantisation(config: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from app.models.backends.openai_server.errors import NoWeightsHere
 from app.models.catalog import bundled, known_models, sources
 from app.models.catalog.known_models import Chosen, ModelCard
 from app.models.engine.engine import Engine, EngineOptions
-from app.models.interface import ReportProgress, SamplingDefaults
+from app.models.engine.reasoning import thinking_of
+from app.models.interface import ReportProgress, SamplingDefaults, Thinking
 from app.models.loading.generation_defaults import read_generation_config, sampling_defaults
 from app.models.loading.loader import LoadedModel, load
 from app.models.loading.packed_linear import pack
@@ -43,6 +44,7 @@ class ModelSpecs:
         self._fetched: dict[tuple[str, str], tuple[ModelCard, Path]] = {}
         self._own: dict[str, ModelCard] = {}
         self._described: dict[tuple[str, str], ModelCard] = {}
+        self._thinking: dict[tuple[str, str], Thinking] = {}
 
     def add(self, name: str, place: Path) -> None:
         """Let a folder or a GGUF file of this machine be a base of that name. Raises NotAModel."""
@@ -54,6 +56,7 @@ class ModelSpecs:
         card = self._own.pop(name, None)
         gguf = card.gguf if card else ""
         self._fetched.pop((name, gguf), None)
+        self._thinking.pop((name, gguf), None)
 
     def forget_files(self, names: Collection[str]) -> None:
         """The files of these models are gone; the names may stay in the catalog."""
@@ -166,6 +169,14 @@ class ModelSpecs:
         if folder is None or card.gguf:
             return SamplingDefaults()
         return sampling_defaults(read_generation_config(folder))
+
+    def thinking(self, name: str) -> Thinking | None:
+        """By the chat template of a base whose files are here, read once."""
+        card = self.chosen(name).card
+        key = card.name, card.gguf
+        if key not in self._thinking and (template := sources.chat_template(card)) is not None:
+            self._thinking[key] = thinking_of(template)
+        return self._thinking.get(key)
 
     def unpacks(self, name: str) -> bool:
         """Whether its files are AWQ or GPTQ and it is as large in memory as what they were made from."""

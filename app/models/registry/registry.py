@@ -26,6 +26,7 @@ from app.models.interface import (
     Registry,
     ReportProgress,
     SamplingDefaults,
+    Thinking,
 )
 from app.models.registry.drift import prompts
 from app.models.registry.drift_check import against_full
@@ -221,6 +222,10 @@ class ModelRegistry:
         if isinstance(resident, LlamaEngine):
             return resident.sampling_defaults
         return SamplingDefaults() if base in self._engines else self.specs.sampling_defaults(base)
+
+    def thinking(self, name: str, visitor: str = "") -> Thinking | None:
+        base, _ = self._names.split(name, visitor)
+        return "optional" if base in self._engines else self.specs.thinking(base)
 
     def ledger(self, visitor: str | None = None) -> Ledger:
         """With what quantised models would hold at full precision, and how far they drift where that was checked.

@@ -4,7 +4,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, Registry, SamplingDefaults
+from app.models.interface import ChatModel, Drift, DriftStep, Fit, Ledger, Registry, SamplingDefaults, Thinking
 
 
 class VisitorRegistry(Protocol):
@@ -21,6 +21,7 @@ class VisitorRegistry(Protocol):
     def unload(self, name: str, visitor: str = "") -> None: ...
     def is_multimodal(self, name: str, visitor: str = "") -> bool | None: ...
     def sampling_defaults(self, name: str, visitor: str = "") -> SamplingDefaults: ...
+    def thinking(self, name: str, visitor: str = "") -> Thinking | None: ...
     def fit(self, name: str, visitor: str = "") -> Fit: ...
     def check_drift(self, name: str, visitor: str = "") -> Generator[DriftStep | Drift, None, None]: ...
     def ledger(self, visitor: str | None = None) -> Ledger: ...
@@ -57,6 +58,9 @@ class VisitorView:
 
     def sampling_defaults(self, name: str) -> SamplingDefaults:
         return self._registry.sampling_defaults(name, self._visitor)
+
+    def thinking(self, name: str) -> Thinking | None:
+        return self._registry.thinking(name, self._visitor)
 
     def fit(self, name: str) -> Fit:
         return self._registry.fit(name, self._visitor)

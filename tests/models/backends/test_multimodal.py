@@ -108,6 +108,14 @@ def test_typed_tokens_stand_for_no_picture(engine: GenerateEngine) -> None:
     assert answer(engine, question(typed))
 
 
+def test_an_answer_about_a_picture_goes_on_from_its_last_letter(engine: GenerateEngine) -> None:
+    asked, words = question("What is this?", RED), "It is a re"
+    begun: Message = {"role": "assistant", "content": words, "begun": True}
+    more = len(engine.loaded.tokenizer.encode(words, add_special_tokens=False))
+    assert engine.count_tokens([asked, begun]) == engine.count_tokens([asked]) + more
+    assert answer(engine, asked, begun)
+
+
 def test_old_pictures_give_way_when_the_context_is_full(engine: GenerateEngine) -> None:
     turns: list[Message] = []
     for _ in range(40):

@@ -54,6 +54,9 @@ def test_bytes_that_are_no_utf8_show_as_such_and_the_stream_goes_on(
     names = [*(f"<0x{byte:02X}>" for byte in b"\xc3\xa9\xff"), "▁a", "▁a"]
     tokens = [fallback_tokenizer.convert_tokens_to_ids(name) for name in names]
     assert pieces(Detokenizer(fallback_tokenizer), tokens) == ["", "é", "\ufffd", " a", " a"]
+    within = Detokenizer(fallback_tokenizer)
+    within.begin_within_text()
+    assert [pieces(stream, tokens[-1:]) for stream in (Detokenizer(fallback_tokenizer), within)] == [["a"], [" a"]]
     by_byte = bytes_to_unicode()
     wrong = bytes_tokenizer.convert_tokens_to_ids([by_byte[byte] for byte in b"\xc3\xa9\xffa" + b"\xff" * 9 + b"b"])
     assert "".join(pieces(Detokenizer(bytes_tokenizer), wrong)) == "é\ufffda" + "\ufffd" * 9 + "b"

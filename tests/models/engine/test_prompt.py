@@ -93,3 +93,7 @@ def test_the_switch_of_a_template_reaches_it_and_says_that_reasoning_is_open(pac
     assert opened.tokens == prompts.encode(ask).tokens
     assert not closed.opens_reasoning and len(closed) > len(opened)
     assert prompts.tokens(ask) == closed.tokens
+    begun: Message = {"role": "assistant", "content": "so <think>\n", "begun": True}
+    going_on = prompts.encode([*ask, begun], thinking=False)
+    assert tokenizer.decode(going_on.tokens) == "x<a><think>\n\n</think>so <think>\n"
+    assert going_on.goes_on and not closed.goes_on

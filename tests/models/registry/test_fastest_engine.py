@@ -35,6 +35,8 @@ def test_it_chats_by_llama_cpp_and_is_inspected_by_its_weights(
 
     with registry.lease(NAME) as model:
         assert "".join(model.stream(FRANCE, GREEDY))
+        begun: Message = {"role": "assistant", "content": "The capital of France is Par", "begun": True}
+        assert "".join(model.stream([*FRANCE, begun], GREEDY)).startswith("is")
         assert not isinstance(model, InspectableModel)
     assert engines(registry) == {NAME: "llama.cpp"}
 

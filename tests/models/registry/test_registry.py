@@ -42,6 +42,7 @@ def test_base_and_adapter_answer_side_by_side_from_one_set_of_weights(
     tuned = f"{NAME}+tuned"
     registry.add_adapter(tuned, adapter_folder)
     assert registry.names()[:2] == [NAME, tuned]
+    assert registry.thinking(tuned) == "never"
     with registry.lease(NAME) as base, registry.lease(tuned) as other:
         streams = [model.stream(FRANCE, GREEDY) for model in (base, other, base)]
         texts = ["".join(stream) for stream in streams]

@@ -70,9 +70,9 @@ def test_a_far_model_shows_its_replicas_and_no_memory() -> None:
 
 
 def test_load_and_unload(registry: FakeRegistry) -> None:
-    ledger, fit = act_load(registry, ledger_html, EN, "tiny")
+    ledger, fit, _ = act_load(registry, ledger_html, EN, "tiny")
     assert "tiny" in ledger and "is loaded" in fit
-    ledger, fit = act_unload(registry, ledger_html, EN, "tiny")
+    ledger, fit, _ = act_unload(registry, ledger_html, EN, "tiny")
     assert "No model is loaded" in ledger and "will fit" in fit
 
 

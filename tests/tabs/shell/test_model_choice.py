@@ -10,12 +10,16 @@ from app.models.interface import Fit
 from tabs.shell.model_choice import labelled, spoken
 from tests.fakes import FakeModel, FakeRegistry
 
-SIZES = {"internlm2.5-20b": 40_000, "qwen3-vl-4b": 8_000, "smollm2-135m": 300, "internlm2.5-1.8b-gguf": 1118}
+LARGE, IN_FOUR_BITS = "internlm2.5-20b", "internlm2.5-20b:4bit"
+SIZES = {LARGE: 40_000, "qwen3-vl-4b": 8_000, "smollm2-135m": 300, "internlm2.5-1.8b-gguf": 1118}
 
 
 class Sized(FakeRegistry):
     def fit(self, name: str) -> Fit:
-        return replace(super().fit(name), needed_mib=SIZES.get(name, 260))
+        if name == IN_FOUR_BITS:
+            return Fit(12_000, 16_000, fits=True)
+        alternative = IN_FOUR_BITS if name == LARGE else ""
+        return replace(super().fit(name), needed_mib=SIZES.get(name, 260), alternative=alternative)
 
 
 @pytest.fixture
@@ -32,9 +36,10 @@ def test_loaded_ones_come_first_and_those_too_large_last_each_with_its_facts(reg
         "smollm2-135m · on disk · 300 MiB · English",
         "qwen3-vl-4b · to download · 7.8 GiB · Chinese/English · sees pictures",
         "internlm2.5-1.8b-gguf · to download · 1.1 GiB · Chinese/English",
-        "internlm2.5-20b · too large here · 39.1 GiB · Chinese/English",
+        "internlm2.5-20b:4bit · to download · 11.7 GiB · Chinese/English",
+        "internlm2.5-20b · too large here · 39.1 GiB · fits in 4 bits · Chinese/English",
     ]
-    assert labelled(registry, "zh")[-1][0] == "internlm2.5-20b · 本机放不下 · 39.1 GiB · 中文/英文"
+    assert labelled(registry, "zh")[-1][0] == "internlm2.5-20b · 本机放不下 · 39.1 GiB · 4 位量化放得下 · 中文/英文"
 
 
 def test_examples_are_in_a_language_that_the_model_speaks() -> None:

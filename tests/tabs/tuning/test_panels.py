@@ -100,6 +100,11 @@ def test_the_page_draws_a_run_again_only_when_something_happened(service: Finetu
     later = run_view.show(service, watch, VISITOR, run.id, first[watch.shown])
     assert list(later[watch.rates]["value"]["step"]) == ["1", "2"] == later[watch.rates]["sort"]
     assert "Step 2 of 6" in later[watch.status] and later[watch.curve]["visible"] and later[watch.rates]["visible"]
+    tell(service, run, [{"kind": "step", "step": step, "loss": 2.0, "rate": 1e-3} for step in range(3, 22)])
+    drawn = run_view.show(service, watch, VISITOR, run.id, later[watch.shown])
+    assert set(drawn) == {watch.status, watch.shown, watch.curve, watch.rates}
+    tell(service, run, [{"kind": "step", "step": 22, "loss": 2.0, "rate": 1e-3}])
+    assert set(run_view.show(service, watch, VISITOR, run.id, drawn[watch.shown])) == {watch.status, watch.shown}
     others = run_view.show(service, watch, Visitor("en", "b", "other"), run.id, first[watch.shown])
     assert others[watch.runs]["value"] is None
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from app.errors import NotAModel
 from app.models.backends.openai_server.errors import RequestRefused
 from app.models.backends.openai_server.model import openai_messages
-from app.models.engine.prompt import EncodedPrompt, encode_with_literals, set_aside
+from app.models.engine.prompt import EncodedPrompt, apart_from_begun, encode_with_literals, set_aside
 from app.models.engine.reasoning import format_of, switch_of
 from app.models.interface import Message
 from app.models.loading.chat_templates import TURN_ENDS
@@ -50,7 +50,8 @@ class GgufPrompts:
         """The prompt's tokens, the opening of the assistant's turn included."""
         literals: list[str] = []
         turns: list[Message] = []
-        for turn in self._rules.mend(messages):
+        earlier, begun = apart_from_begun(messages)
+        for turn in self._rules.mend(earlier):
             content = turn["content"]
             if turn["role"] == "assistant" and self.reasoning is not None:
                 content = self.reasoning.without_reasoning(content)
@@ -58,6 +59,7 @@ class GgufPrompts:
         text = self._text(turns, thinking, next((turn["tools"] for turn in messages if "tools" in turn), ()))
         if self.reasoning is not None:
             text += self.reasoning.ending(text, thinking, self._switch is not None, is_constrained)
+        text += set_aside(MARK, begun, literals, self._is_control)
         is_open = self.reasoning is not None and self.reasoning.is_open(text)
         if not literals:
             return EncodedPrompt(self._tokenize(text, True, True), opens_reasoning=is_open)

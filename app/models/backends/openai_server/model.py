@@ -1,6 +1,7 @@
 """ChatModel over OpenAI's chat completions API; cancelling closes the connection."""
 
 import json
+import re
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from app.models.backends.openai_server.engine import Call, RemoteEngine
 from app.models.backends.openai_server.errors import NoAnswerBehindReasoning
 from app.models.backends.openai_server.replica import Chunk
 from app.models.backends.openai_server.token_estimate import estimate, tokens_in
-from app.models.engine.prompt import fit_turns, refuse_pictures
+from app.models.engine.prompt import apart_from_begun, fit_turns, refuse_pictures
 from app.models.engine.reasoning import THINK, AnswerSplitter
 from app.models.engine.reasoning_budget import reasoning_room
 from app.models.interface import (
@@ -25,6 +26,11 @@ from app.models.interface import (
 )
 from app.pictures import data_url
 
+CHINESE = re.compile(r"[\u3400-\u9fff]")
+GO_ON = {
+    "zh": "请从刚才中断的地方接着写，不要重复已经写过的内容。",
+    "en": "Continue exactly where you stopped. Do not repeat what is already written.",
+}
 MARGIN = 1.3  # an estimate may be that much too low
 EMPTY_REASONING = 16  # tokens that a model may write between its marks although it was told not to reason
 
@@ -72,13 +78,17 @@ class RemoteModel:
     ) -> "RemoteGeneration":
         if not self.is_multimodal:
             refuse_pictures(self.name, messages)
+        earlier, begun = apart_from_begun(messages)
+        if begun:  # no server takes a turn of ours to write it on: it is asked in words
+            asked = GO_ON["zh" if CHINESE.search(begun) else "en"]
+            messages = [*earlier, {"role": "assistant", "content": begun}, {"role": "user", "content": asked}]
         prompt, dropped = self._fit(messages, sampling.max_new_tokens, drop_oldest)
         room = self.context_tokens - prompt.tokens
         answer = sampling.max_new_tokens
         if self.engine.reported_context:
             answer = max(1, min(answer, room))
         body = request_body(self.remote_name, prompt.messages, sampling, answer)
-        splitter = AnswerSplitter(stop=sampling.stop)
+        splitter = AnswerSplitter(stop=sampling.stop, after=begun)
         if sampling.thinking is False:
             return RemoteGeneration(self.engine, Call(body), prompt.tokens, dropped, splitter)
         # No field for a budget is known to all servers: its reasoning is counted here, and where the budget is spent

@@ -78,6 +78,13 @@ def test_it_streams_and_tells_the_far_counts(model: ChatModel, far: FarServer) -
     assert asked == {"model": "internlm", "temperature": 0.5, "top_p": 0.8, "max_tokens": 9, "seed": 3, "stop": ["#"]}
 
 
+def test_a_server_is_asked_in_words_to_go_on_and_words_stay_apart(model: ChatModel, far: FarServer) -> None:
+    begun: Message = {"role": "assistant", "content": "hello", "begun": True}
+    assert "".join(model.stream([*user("hi"), begun], Sampling())).startswith(" You said: Continue exactly")
+    roles = [turn["role"] for turn in far.seen()["bodies"][-1]["messages"]]
+    assert roles == ["user", "assistant", "user"]
+
+
 def test_a_stop_closes_the_far_connection(model: ChatModel, far: FarServer) -> None:
     broken = far.seen()["broken"]
     stream = model.stream(user("endless"), USUAL)

@@ -1,0 +1,54 @@
+// The page by keyboard: names of buttons that carry a picture alone, lists that Escape and Tab close, and a focus that
+// stays near when what had it is drawn anew or goes.
+(() => {
+  // Buttons that carry a picture alone get a name; a list that holds buttons is no list.
+  let naming = false;
+  const name = () => {
+    naming = false;
+    const names = document.getElementById("button-names")?.dataset;
+    if (!names) return;
+    for (const [place, text] of [[".submit-button", names.send], [".stop-button", names.stop]])
+      for (const button of document.querySelectorAll(place))
+        if (button.getAttribute("aria-label") !== text) button.setAttribute("aria-label", text);
+    if (innerWidth <= 820) // a phone has no Shift to hold
+      for (const box of document.querySelectorAll("textarea[placeholder*=Shift]"))
+        box.placeholder = box.placeholder.replace(/(?:Enter|回车)\S* ?\S*[，,] ?Shift.*/, "").trim();
+    for (const list of document.querySelectorAll(".examples[role=list]")) list.setAttribute("role", "group");
+  };
+  new MutationObserver(() => {
+    if (!naming) naming = Boolean(requestAnimationFrame(name));
+  }).observe(document, {childList: true, subtree: true});
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && event.target.closest?.("#better")) window.studio.better(false);
+  });
+  // Escape closes a list. gradio opens one at any other key, a moment after it: with Tab the list would stay open.
+  document.addEventListener("keydown", (event) => {
+    if (!event.target.matches?.("input[role=combobox]")) return;
+    if (event.key === "Escape") event.target.blur();
+    else if (["Tab", "Shift", "Control", "Alt", "Meta"].includes(event.key)) event.stopPropagation();
+  }, true);
+  const FOCUSABLE = 'button:not([disabled]), a[href], input:not([type=hidden], [type=file], [disabled]), textarea, select, summary, [tabindex="0"]';
+  const KEYS = ["id", "of", "place", "picture", "file", "talk", "key"]; // data attributes that tell one of a list
+  let byKeys = false, held = null, above = [];
+  addEventListener("keydown", () => { byKeys = true; }, true);
+  addEventListener("pointerdown", () => { byKeys = false; }, true);
+  document.addEventListener("focusin", ({target}) => {
+    [held, above] = [target, []];
+    for (let one = target.parentElement; one && !one.matches("[role=tabpanel], dialog, main, body"); one = one.parentElement) above.push(one);
+  });
+  const like = (place) => {
+    const key = KEYS.find((one) => held.dataset[one] !== undefined);
+    return key && place.querySelector(`[data-${key}="${CSS.escape(held.dataset[key])}"]`);
+  };
+  // Its like, or what can be focused beside it.
+  const refocus = () => {
+    if (!byKeys || !held || document.activeElement !== document.body || (held.isConnected && held.checkVisibility() && !held.disabled)) return;
+    const place = above.find((one) => one.isConnected && one.checkVisibility());
+    const found = place && (like(place) || [...place.querySelectorAll(FOCUSABLE)].find((one) => one.checkVisibility()));
+    held = null;
+    found?.focus({preventScroll: true});
+  };
+  new MutationObserver(() => {
+    if (byKeys) requestAnimationFrame(refocus);
+  }).observe(document, {childList: true, subtree: true, attributes: true, attributeFilter: ["class", "style", "disabled", "hidden"]});
+})();

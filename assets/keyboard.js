@@ -14,6 +14,7 @@
       for (const box of document.querySelectorAll("textarea[placeholder*=Shift]"))
         box.placeholder = box.placeholder.replace(/(?:Enter|回车)\S* ?\S*[，,] ?Shift.*/, "").trim();
     for (const list of document.querySelectorAll(".examples[role=list]")) list.setAttribute("role", "group");
+    for (const list of document.querySelectorAll("ul.option-list:not([tabindex])")) list.tabIndex = -1; // no stop for Tab
   };
   new MutationObserver(() => {
     if (!naming) naming = Boolean(requestAnimationFrame(name));
@@ -34,6 +35,9 @@
   addEventListener("pointerdown", () => { byKeys = false; }, true);
   document.addEventListener("focusin", ({target}) => {
     [held, above] = [target, []];
+    const card = document.getElementById("better"), at = card?.getBoundingClientRect(), own = target.getBoundingClientRect();
+    const isOver = at?.width && own.right > at.left && own.left < at.right && own.bottom > at.top && own.top < at.bottom;
+    if (byKeys && isOver && !card.contains(target)) window.studio.better(false, false); // it would hide what has the focus
     for (let one = target.parentElement; one && !one.matches("[role=tabpanel], dialog, main, body"); one = one.parentElement) above.push(one);
   });
   const like = (place) => {

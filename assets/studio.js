@@ -234,13 +234,12 @@
       if (url.href !== location.href) history[push ? "pushState" : "replaceState"](null, "", url);
     },
     // The card of better models: open at first on a wide window; how it was left is kept.
-    better(open = document.documentElement.dataset.better === "away") {
+    better(open = document.documentElement.dataset.better === "away", movesFocus = true) {
       document.documentElement.dataset.better = open ? "open" : "away";
       local(BETTER, open ? "open" : "away");
       const opener = document.getElementById("better-open");
       opener?.setAttribute("aria-expanded", String(open));
-      if (open) document.querySelector("#better input, #better button")?.focus();
-      else opener?.focus();
+      if (movesFocus) (open ? document.querySelector("#better input, #better button") : opener)?.focus();
     },
     start() {
       follow();

@@ -30,6 +30,7 @@ from app.services import Services
 from app.settings import Settings
 from app.terminal import say, show_loading
 from app.web.cross_site import guard
+from app.web.early_script import early_script
 from app.web.gradio_guard import guard_gradio
 from app.web.gradio_sessions import SessionStates
 from app.web.metrics import Metrics, answer_metrics, log_answer
@@ -68,6 +69,7 @@ def launch(blocks: gr.Blocks, services: Services) -> tuple[str, str | None]:
                 "routes": [*routes(services), *api.routes, *entrance.routes],
                 "middleware": [
                     COMPRESSED,  # first, so that the others see bodies as they are
+                    early_script(),
                     trust_proxies(settings.trusted_proxies),
                     *guard(settings),
                     *entrance.middleware,

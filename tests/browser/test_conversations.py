@@ -58,7 +58,7 @@ def test_the_conversation_chosen_last_is_shown_whichever_is_read_first(page: Pag
     begin_another(page)
     page.evaluate(HOLD_BACK, first)
     titles(page).last.click()
-    page.wait_for_function("window.letGo")
+    page.wait_for_function("() => Boolean(window.letGo)")
     titles(page).first.click()
     expect(answers(page)).to_have_text("You said: two")
     page.evaluate("window.letGo()")

@@ -3,7 +3,6 @@
 import gc
 import inspect
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,10 +16,16 @@ from app.paths import ROOT
 
 if TYPE_CHECKING:
     import gradio as gr
-    from playwright.sync_api import Browser, Page, Request
+    from playwright.sync_api import Page
 
 
-_FIXTURES = ("tests.real_server", "tests.sandbox_fixtures", "tests.training_fixtures", "tests.story.page_fixtures")
+_FIXTURES = (
+    "tests.browser_fixtures",
+    "tests.real_server",
+    "tests.sandbox_fixtures",
+    "tests.training_fixtures",
+    "tests.story.page_fixtures",
+)
 
 Serve = Callable[..., str]
 OpenPage = Callable[..., "Page"]
@@ -199,61 +204,3 @@ def _servers() -> Iterator[Serve]:
             return str(url).rstrip("/")
 
         yield start
-
-
-@pytest.fixture(scope="module")  # Playwright's event loop would be in the way of asyncio in other files
-def chromium() -> Iterator["Browser"]:
-    """One browser for the tests of a file; Debian's if there is one, else Playwright's own."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    playwright.expect.set_options(timeout=60_000)  # a busy machine's browser is slow: no test fails for that
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=shutil.which("chromium"),
-            args=[
-                "--no-sandbox",
-                "--disable-background-networking",
-                "--use-fake-device-for-media-stream",  # a camera that films a test card, and may be used unasked
-                "--use-fake-ui-for-media-stream",
-            ],
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(chromium: "Browser") -> Iterator[OpenPage]:
-    """`open_page(url, locale="zh-CN", width=1440)`: a new visitor with empty storage, the page
-    loaded; not `ready`: a page that is none of ours.
-
-    A request that leaves this machine fails the test.
-    """
-    outside: list[str] = []
-
-    def note(request: "Request") -> None:
-        if leaves(request.url):
-            outside.append(request.url)
-
-    with ExitStack() as visitors:
-
-        def visit(
-            url: str, *, locale: str = "en-US", width: int = 1440, height: int = 900, ready: bool = True
-        ) -> "Page":
-            context = chromium.new_context(
-                locale=locale, viewport={"width": width, "height": height}, accept_downloads=True
-            )
-            visitors.callback(context.close)
-            context.set_default_timeout(60_000)
-            page = context.new_page()
-            page.on("requestfinished", note)
-            page.on("requestfailed", lambda request: None if request.failure == "csp" else note(request))
-            page.goto(url)
-            if ready:
-                page.locator("html[data-studio-ready]").wait_for(state="attached")
-            return page
-
-        yield visit
-    assert not outside, f"the page asked for {outside}"
-
-
-def leaves(address: str) -> bool:
-    return not address.startswith(("http://127.0.0.1:", "data:", "blob:", "about:"))

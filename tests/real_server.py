@@ -1,11 +1,12 @@
 """`run_gradio.py` as a person starts it: processes of their own, no fakes; the address is what the server prints."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from app.access.accounts import keep_account
 from app.access.api_keys import add_key
@@ -99,15 +101,50 @@ def running(data: Path, *arguments: str, key: str = "", **environment: str) -> I
         process.wait()
 
 
+StudioData = Callable[[str], Path]
+
+
 @pytest.fixture(scope="session")
-def login_server(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+def studio_data(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> StudioData:
+    """`studio_data("name")`: a new data folder as a first start leaves it, with the packaged model and the index of the
+    samples, which is made once for all workers: each server would take half a minute of a core for its own."""
+    own = tmp_path_factory.getbasetemp()
+    template = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "first-start"
+    with FileLock(template.with_suffix(".lock")):
+        if not template.is_dir():
+            partial = template.with_suffix(".partial")
+            index_samples(partial)
+            partial.rename(template)
+
+    def new(name: str) -> Path:
+        data = tmp_path_factory.mktemp(name) / "data"
+        shutil.copytree(template, data)
+        (data / "models").symlink_to(packaged_folder.parent)
+        return data
+
+    return new
+
+
+def index_samples(data: Path) -> None:
+    from app.knowledge.wiring import build_knowledge
+    from app.models.registry.placement import Placement
+    from app.models.registry.registry import ModelRegistry
+
+    registry = ModelRegistry(Placement("cpu", "auto", None, 4000, data), "smollm2-135m")
+    service = build_knowledge(Settings(data=data, device="cpu"), registry, start=False)
+    service.start().join()
+    service.close()
+    registry.close()
+
+
+@pytest.fixture(scope="session")
+def login_server(studio_data: StudioData) -> Iterator[RealServer]:
     """One server for the whole session with logins, API keys and MCP, and the packaged model."""
-    folder = tmp_path_factory.mktemp("login")
-    (folder / "data").mkdir()
-    (folder / "data" / "models").symlink_to(packaged_folder.parent)
+    data = studio_data("login")
+    folder = data.parent
     for name, password in LOGINS:
         keep_account(folder / "users", name, password)
     key = add_key(folder / "keys", "ada")
     flags = ("--auth", str(folder / "users"), "--api-keys", str(folder / "keys"), "--mcp")
-    with running(folder / "data", *flags, key=key) as server:
+    with running(data, *flags, key=key) as server:
         yield server

@@ -1,7 +1,6 @@
 """A server that is entered with an account kept elsewhere: a real provider, a real server, a real browser."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -9,7 +8,7 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from tests.access.openid_provider import CLIENT, SECRET, Provider, openid_provider
-from tests.real_server import FULL_WEIGHTS, serving
+from tests.real_server import FULL_WEIGHTS, StudioData, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -28,9 +27,9 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def address(packaged_folder: Path, provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    (data := tmp_path_factory.mktemp("openid")).joinpath("models").symlink_to(packaged_folder.parent)
-    flags = ("--auth", "huggingface", "--allowed-users", "ada, owls", "--port", "0", "--data", str(data))
+def address(studio_data: StudioData, provider: Provider) -> Iterator[str]:
+    data = str(studio_data("openid"))
+    flags = ("--auth", "huggingface", "--allowed-users", "ada, owls", "--port", "0", "--data", data)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OPENID_PROVIDER_URL", provider.address)
         environment.setenv("OAUTH_CLIENT_ID", CLIENT)

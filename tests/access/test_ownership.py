@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.web import ui
 from tests.conftest import Serve
 from tests.models.engine.adapter_batches import save_adapter
+from tests.real_server import StudioData
 
 BASE = "smollm2-135m"
 HERS, NOBODYS, GIVEN = f"{BASE}+hers", f"{BASE}+nobodys", f"{BASE}+given"
@@ -34,10 +35,9 @@ NAMED = {"/compare": "right", "/evaluate": "models", "/finetune": "base"}
 
 
 @pytest.fixture(scope="module")
-def services(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+def services(packaged_folder: Path, studio_data: StudioData) -> Iterator[Services]:
     """Ada has an adapter, and one belongs to the server."""
-    data = tmp_path_factory.mktemp("owned")
-    (data / "models").symlink_to(packaged_folder.parent)
+    data = studio_data("owned")
     services = build_services(Settings(data=data, device="cpu", auth="ada:one", model=BASE))
     base = AutoModelForCausalLM.from_pretrained(packaged_folder, dtype=torch.float32).eval()
     folder = save_adapter(base, data / "adapter", 3, 0.05, r=2, target_modules=["q_proj"])

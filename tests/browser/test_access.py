@@ -16,6 +16,7 @@ from app.settings import read_settings
 from app.web import ui
 from app.web.server import launch
 from tests.models.catalog.fake_hub import FakeHub, in_reach, running
+from tests.real_server import StudioData
 
 pytestmark = pytest.mark.browser
 TABS = ("chat", "story", "knowledge", "agent", "compare", "evaluate", "models")
@@ -27,10 +28,8 @@ OFFERED = "qwen3-0.6b-gguf"
 
 
 @pytest.fixture(scope="module")
-def services(packaged_folder: Path) -> Iterator[Services]:
-    made = build_services(
-        read_settings(["--data", str(packaged_folder.parent.parent), "--device", "cpu", "--port", "0"])
-    )
+def services(studio_data: StudioData) -> Iterator[Services]:
+    made = build_services(read_settings(["--data", str(studio_data("access")), "--device", "cpu", "--port", "0"]))
     yield replace(made, better=BetterModel(made.registry, bandwidth=lambda: 3e9, hub=lambda: True))
     made.close()
 

@@ -23,7 +23,7 @@ from app.services import Services
 from app.settings import Settings, read_settings
 from app.web.gradio_guard import guard_gradio
 from app.web.gradio_sessions import NEW_OF_ADDRESS, SessionClaims, TooManySessions
-from tests.real_server import serving
+from tests.real_server import StudioData, serving
 from tests.test_pictures import png_header
 from tests.waiting import wait_for
 
@@ -71,10 +71,9 @@ Public = tuple[str, Services, gr.Blocks]
 
 
 @pytest.fixture(scope="module")
-def public(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Public]:
+def public(studio_data: StudioData) -> Iterator[Public]:
     """A server that is open to strangers, behind a proxy of this machine."""
-    data = tmp_path_factory.mktemp("public")
-    (data / "models").symlink_to(packaged_folder.parent)
+    data = studio_data("public")
     with serving(Settings(data=data, device="cpu", public=True, port=0)) as public:
         services = public[1]
         assert services.better is None and services.files is None, "what changes this machine is for its own people"

@@ -22,7 +22,8 @@ class PackedLinear(nn.Linear):
 def pack(model: nn.Module) -> None:
     """Pack every plain linear layer in bfloat16, in place; none where the model's code reads weights by itself.
 
-    A weight that an embedding shares is there twice afterwards.
+    A weight that an embedding shares is there twice afterwards. What stays as it was is copied into memory, so that the
+    checkpoint's file, of which it is a part, is no longer mapped beside the packed weights.
     """
     before = _logits(model)
     for module in model.modules():
@@ -32,7 +33,9 @@ def pack(model: nn.Module) -> None:
         same = torch.equal(before, _logits(model))
     except Exception:  # whatever a layer raises that was given a weight it cannot read
         same = False
-    if not same:
+    if same:
+        _copy_plain(model)
+    else:
         unpack(model)
 
 
@@ -47,6 +50,12 @@ def dense_weight(layer: nn.Linear) -> torch.Tensor:
     """The weight [out, in] of a layer, packed or not."""
     weight = layer.weight.detach()
     return weight.to_dense() if isinstance(layer, PackedLinear) else weight
+
+
+def _copy_plain(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        if parameter.layout == torch.strided:
+            parameter.data = parameter.data.clone()
 
 
 def _exchange(layer: nn.Linear, kind: type[nn.Linear], weight: torch.Tensor) -> None:

@@ -142,16 +142,18 @@ class Meter:
 
     def _book_ended(self) -> None:
         while True:
-            ended = self._ended.get()
-            if isinstance(ended, threading.Event):
-                ended.set()
-                continue
-            self._book(*ended)
-            for observe in self.observers:
-                try:
-                    observe(ended[1])
-                except Exception:
-                    log.exception("an observer of answers failed")
+            self._book_next(self._ended.get())  # no name for it here: it would keep its model in memory until the next
+
+    def _book_next(self, ended: tuple[RunningRequest, Answered] | threading.Event) -> None:
+        if isinstance(ended, threading.Event):
+            ended.set()
+            return
+        self._book(*ended)
+        for observe in self.observers:
+            try:
+                observe(ended[1])
+            except Exception:
+                log.exception("an observer of answers failed")
 
     def _book(self, request: RunningRequest, answered: Answered) -> None:
         with self._changed:

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import weakref
 
 import pytest
 
@@ -11,6 +12,7 @@ from app.models.interface import ChatModel, InspectableModel, Message, Sampling
 from app.models.registry.metering import Allowance, Ending, Meter, TooManyAtOnce, TooManyTokens
 from app.models.registry.running_request import Answered
 from tests.fakes import FakeModel
+from tests.waiting import wait_for
 
 ASK: list[Message] = [{"role": "user", "content": "one two three"}]
 
@@ -42,6 +44,17 @@ def test_an_answer_that_failed_or_was_left_gives_its_place_back() -> None:
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]
     assert "".join(metered(meter).stream(ASK, Sampling(), visitor="ada"))
+
+
+def test_nothing_of_an_answer_that_was_booked_is_kept() -> None:
+    meter, seen = Meter(), threading.Event()
+    meter.observers.append(lambda _: seen.set())
+    model = FakeModel("tiny")
+    assert "".join(meter.model(model).stream(ASK, Sampling(), visitor="ada"))
+    assert seen.wait(30)
+    answer = weakref.ref(model.generations.pop())  # in an engine it leads to the model's weights
+    gc.collect()
+    wait_for(lambda: answer() is None, 30)
 
 
 def test_tokens_of_a_minute_are_counted_for_each_visitor() -> None:

@@ -1,4 +1,4 @@
-"""Tools beside Python: how the model is told of them, and a call in its code, `tool(name="value")`, taken apart."""
+"""Tools of the agent beside Python: their descriptions in the prompt, and parsing of calls `tool(name="value")`."""
 
 import ast
 import contextlib

@@ -1,4 +1,4 @@
-"""What a chat may be asked: checked once, so that every wrong input gets a sentence of its own."""
+"""Validate a chat request: message, history, pictures, sampling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,1 +1,1 @@
-"""Stories of a wanted length, a bible beside them, paragraph by paragraph; illustrated articles."""
+"""Story generation: stories of a wanted length, a story bible, paragraph editing, illustrated articles."""

@@ -1,4 +1,4 @@
-"""An illustrated article: places in a text, a caption for each, pictures of the visitor's own folder."""
+"""Data model of an illustrated article: paragraphs, and a captioned picture for some of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What must stay true in a story: synopsis, characters, facts, pinned in every prompt within a token budget."""
+"""Story bible (synopsis, characters, facts): put into every prompt, within a budget of tokens."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A caption for a place in an article: what a photograph there would show."""
+"""Generate picture captions: what a photograph at a place in the text would show."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Names of people in a Chinese text.
+"""Find names of people in Chinese text (surnames and segmentation).
 
 jieba's tagger calls too much a person (天亮, 阳光, 明白), so a word must also look like a name, or be treated as one.
 """

@@ -1,4 +1,4 @@
-"""A visitor's story as their browser keeps it: inputs, bible, paragraphs, and the changes that can be undone."""
+"""Story draft as the browser stores it: inputs, bible, paragraphs, undo history; validated when it is read."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,4 +1,4 @@
-"""What a story cannot be asked for, in sentences for the person who asked."""
+"""Errors of stories and illustrated articles."""
 
 from app.errors import BadInput
 

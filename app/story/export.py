@@ -1,4 +1,4 @@
-"""A story or an article as a file: Markdown, Word, or a zip with the pictures beside the text."""
+"""Export a story or an illustrated article as Markdown, Word (docx) or a ZIP file with its pictures."""
 
 import re
 import zipfile

@@ -1,4 +1,4 @@
-"""Pictures for a text: each visitor's album for as long as their page is open, captions, the best picture for each."""
+"""Illustration service: an album of uploaded pictures for each page, captions, and the best picture for each."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress

@@ -1,4 +1,4 @@
-"""How long a text is, and where its sentences end: Chinese by characters, English by words."""
+"""Text length and sentence splitting: Chinese counted in characters, English in words."""
 
 import re
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Names in a text that the bible does not know, or knows in another spelling."""
+"""Check names in a story against its bible: unknown ones, and other spellings of known ones."""
 
 import re
 from collections import Counter

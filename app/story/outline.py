@@ -1,4 +1,4 @@
-"""The chapters of a long story: one line each, `title: what happens`."""
+"""Outline of a long story: chapters, one line each, `title: what happens`."""
 
 import re
 from collections.abc import Sequence

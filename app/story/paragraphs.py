@@ -1,4 +1,4 @@
-"""One paragraph worked on in place: rewritten, lengthened, shortened, or continued by a new one."""
+"""Edit one paragraph with a model: rewrite, lengthen, shorten, or write a new one after it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

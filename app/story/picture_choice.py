@@ -1,4 +1,4 @@
-"""A model that sees picks among the pictures that come closest to a caption."""
+"""Choose among candidate pictures with a vision-language model."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Which picture goes with a caption: both become vectors of one space, by a CLIP model of sentence-transformers."""
+"""Text-to-image retrieval: captions and pictures embedded by one CLIP model (sentence-transformers)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress

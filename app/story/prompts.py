@@ -1,4 +1,4 @@
-"""What the model is told, in the language of the story."""
+"""Prompt templates of stories, in Chinese and English."""
 
 import tomllib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Small models repeat themselves: which sentence says again what the text said, and which turns in a circle."""
+"""Repetition filter: sentences that say again what the text already said, and loops."""
 
 import re
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a story may be asked for, checked once."""
+"""Validate the inputs of a story: premise, style, length, language, sampling."""
 
 import re
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Stories and what belongs to them, over whatever the registry holds; keeps nothing of any visitor."""
+"""Story service: write stories, edit paragraphs, draft bible and outline; stateless."""
 
 import time
 from collections.abc import Iterator, Sequence

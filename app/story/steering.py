@@ -1,4 +1,4 @@
-"""Writing towards a length: in pieces, steered, ending on a whole sentence; what is said twice is taken out.
+"""Length-controlled generation: write in pieces, steer each towards the length, end on a whole sentence.
 
 A piece runs until three quarters of the length are there; the next is asked for the ending. A sentence that would pass
 the upper bound is not taken, and near the end only whole sentences are shown, so nothing shown goes away again, with

@@ -1,4 +1,4 @@
-"""A whole story: one text, or the chapters of an outline, each steered to its share of the length."""
+"""Write a whole story: one text, or chapter by chapter along an outline, each with its share of the length."""
 
 import re
 from collections.abc import Iterator

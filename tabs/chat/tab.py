@@ -1,4 +1,4 @@
-"""The chat page: an answer that streams, conversations that stay in the visitor's browser; `/chat` for programs."""
+"""Chat page: wiring of answers and conversations, and the endpoint `/chat`."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The memory ledger as HTML."""
+"""Render the memory ledger as HTML."""
 
 from html import escape
 

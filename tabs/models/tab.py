@@ -1,4 +1,4 @@
-"""The models panel: what is loaded and how much memory it holds, live; load, unload, whether a model will fit, and
+"""Models page: live memory ledger, load and unload, fit check, drift of quantised models.
 how far a quantised one drifts."""
 
 from collections.abc import Callable, Iterator

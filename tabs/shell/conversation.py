@@ -1,4 +1,4 @@
-"""Chatbot and question box as every page with a conversation draws them."""
+"""Shared chatbot and question box of all pages with a conversation."""
 
 from html import escape
 from typing import Any

@@ -1,4 +1,4 @@
-"""Session cleanup: what the server holds of a closed page goes soon, long before gradio's own hour is over."""
+"""Session cleanup: free a closed page's state on the server at once, not after gradio's hour."""
 
 import time
 from datetime import datetime

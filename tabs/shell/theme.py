@@ -1,4 +1,4 @@
-"""Colours, fonts and shapes; the rest of the look is assets/studio.css."""
+"""Gradio theme: colours, fonts, shapes; the rest of the look is in assets/studio.css."""
 
 import gradio as gr
 from gradio.themes.utils.colors import Color

@@ -1,4 +1,4 @@
-"""Files that gradio took in: only those, and none of them stays longer than it is needed."""
+"""Validate and delete files that Gradio's upload route stored."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Pictures for the story: an album, a caption for each place, the best picture there, others to choose from."""
+"""Event handlers of the illustrated article: album, captions, choosing pictures, export."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""An illustrated article as HTML: text and pictures as in a magazine, and the next best pictures of a place."""
+"""Render an illustrated article as HTML: text with pictures, and further candidates for a place."""
 
 from html import escape
 from io import BytesIO

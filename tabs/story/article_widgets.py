@@ -1,4 +1,4 @@
-"""The illustrated article's components, drawn."""
+"""Widgets of the illustrated article."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""The story saved to files; in Word and in the zip with the pictures of its article."""
+"""Download handlers of a story: Markdown, Word, ZIP with the pictures of its article."""
 
 from app.files import file_name, first_words
 from app.story import export

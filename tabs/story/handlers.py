@@ -1,4 +1,4 @@
-"""The story page's handlers: writing, working on paragraphs, what is kept and drafted."""
+"""Event handlers of the story page: write, edit paragraphs, undo, draft bible and outline."""
 
 from collections.abc import Iterator
 from dataclasses import replace

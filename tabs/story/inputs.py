@@ -1,4 +1,4 @@
-"""What the story page's boxes hold, as a request and as the draft that the browser keeps."""
+"""Convert the inputs of the story page to a request and to a stored draft."""
 
 from collections.abc import Sequence
 from dataclasses import replace

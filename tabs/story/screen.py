@@ -1,4 +1,4 @@
-"""What the story page shows at a moment: a value for each component that changes."""
+"""View states of the story page: component updates while writing, when stopped, when idle."""
 
 import threading
 from collections.abc import Iterator

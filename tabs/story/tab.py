@@ -1,4 +1,4 @@
-"""The story tab: a story beside its bible, worked on paragraph by paragraph; `/story` for programs."""
+"""Story page: wiring of its events, and the endpoint `/story`."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""The story as HTML: paragraphs to click, the bible's budget, what is being waited for."""
+"""Render a story as HTML: clickable paragraphs, token budget of the bible, warnings."""
 
 from collections.abc import Sequence
 from html import escape

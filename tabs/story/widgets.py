@@ -1,4 +1,4 @@
-"""The story tab's components, drawn."""
+"""Widgets of the story page."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,4 +1,4 @@
-"""Widgets of the comparing page: two columns, each with its receipt."""
+"""Widgets of the comparison panel: two columns, each with its receipt."""
 
 from dataclasses import dataclass
 from typing import Any

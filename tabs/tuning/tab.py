@@ -1,4 +1,4 @@
-"""The tune and compare tab: train a personal assistant, and see base and tuned side by side with proof."""
+"""Tune and compare page: training, comparison and judging panels."""
 
 import gradio as gr
 

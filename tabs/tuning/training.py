@@ -1,4 +1,4 @@
-"""The training page: check data, start, watch, stop, resume and delete runs, and download what came of them."""
+"""Training panel: check data, start, watch, stop, resume, delete and download runs."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Training data as the form gives it: the wizard's, an uploaded file, or a data set that was kept."""
+"""Training data from the form: the wizard's rows, an uploaded file, or a kept data set."""
 
 from dataclasses import dataclass
 from pathlib import Path

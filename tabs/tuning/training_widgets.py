@@ -1,4 +1,4 @@
-"""Widgets of the training page: the form for a new run, and the view of a run."""
+"""Widgets of the training panel: form of a new run, view of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

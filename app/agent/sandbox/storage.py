@@ -1,4 +1,4 @@
-"""Session folders: measure, list and delete them safely, whatever untrusted code left in them."""
+"""Session folders of the sandbox: measure, list and delete them, hostile names and links included."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Whose an amount is: its unit, the column of its table, the subject that it stands with."""
+"""Attribute amounts in text: unit, table column, and the subject that each belongs to."""
 
 import re
 from collections.abc import Sequence, Set

@@ -1,4 +1,4 @@
-"""The GPU of a ZeroGPU Space, which is there only inside a marked generator, in a process forked for it.
+"""ZeroGPU of Hugging Face Spaces: run generators in a process forked for the lent GPU.
 
 `spaces` runs that process: it forks the server, takes the arguments pickled, gives the GPU to the child and sends back
 what the generator yields. The child knows the models that were loaded before it was forked, and no others.

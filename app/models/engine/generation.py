@@ -1,4 +1,4 @@
-"""One running answer: tokens arrive on the engine's thread, text is read in the caller's."""
+"""One running generation: tokens come from the engine's thread, text is read in the caller's."""
 
 import queue
 import time

@@ -1,4 +1,4 @@
-"""Prefix sharing that never crosses adapters: equal tokens under another adapter make another block.
+"""Prefix cache keyed by adapter: equal tokens under another adapter are another block.
 
 The cache of transformers' continuous batching knows a block by its tokens and the block before it. It is
 enough to give each prompt's very first token another identity per adapter: all later blocks chain to it.

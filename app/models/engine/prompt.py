@@ -1,4 +1,4 @@
-"""Messages to prompt tokens by the model's own chat template, and which turns to drop when they do not fit.
+"""Render messages to prompt tokens with the model's chat template, and drop the oldest turns that do not fit.
 
 Control tokens that somebody typed, or that stand in a document, are text: they are tokenised in two halves, apart from
 the template's own.

@@ -1,4 +1,4 @@
-"""What the engines make of one request's sampling: end tokens, limits, reasoning budget, reader of its tokens."""
+"""Build an engine's request from sampling parameters: end tokens, limits, reasoning budget, token reader."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Reading a model folder without trusting it: its config, its weights, whether they are whole."""
+"""Read a model folder as untrusted input: its config, its weights, whether they are complete."""
 
 import json
 import math

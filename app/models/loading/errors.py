@@ -1,4 +1,4 @@
-"""What is wrong with a checkpoint that cannot be loaded, in sentences for whoever named it.
+"""Errors of checkpoints that cannot be loaded.
 
 What a library says about it is English, so it stands in English sentences only, and in the log.
 """

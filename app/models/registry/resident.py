@@ -1,4 +1,4 @@
-"""What the memory manager keeps: residents, how to load one, and the slot of each."""
+"""Types of the memory manager: residents, how to load one, and the slot of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -3,7 +3,11 @@
 What a library says about it is English, so it stands in English sentences only, and in the log.
 """
 
+import re
+
 from app.errors import NotAModel
+
+FOLDERS = re.compile(r"(?<![\w:/])/(?:[^'\"/:]+/)+")
 
 
 class UnknownArchitecture(NotAModel):
@@ -76,5 +80,10 @@ class CannotAnswer(NotAModel):
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, short."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """What a library's error says, short, and of a path in it the file's name only."""
+    return FOLDERS.sub("", (str(error).strip() or type(error).__name__).splitlines()[0])[:200]
+
+
+def last_line(error: BaseException) -> str:
+    """The same of an error that tells its reason at the end."""
+    return first_line(Exception(str(error).strip().rpartition("\n")[2]))

@@ -41,6 +41,7 @@ from app.models.loading.errors import (
     UnusableConfig,
     WeightsDoNotMatch,
     first_line,
+    last_line,
 )
 from app.models.loading.generation_defaults import only_tokens, read_generation_config, sampling_defaults, token_ids
 from app.models.loading.internlm_tokenizer import load_tokenizer
@@ -214,7 +215,7 @@ def _build(
         raise
     except Exception as error:  # transformers has no kind of its own for what it cannot load
         log.warning("%s could not be loaded", card.name, exc_info=True)
-        raise CannotBeLoaded(name=card.name, example=str(error).strip().rpartition("\n")[2][:200]) from None
+        raise CannotBeLoaded(name=card.name, example=last_line(error)) from None
     # What is missing would be filled with random numbers and talk nonsense.
     unfit = sorted({*report["missing_keys"], *(str(key) for key, *_ in report["mismatched_keys"])})
     if unfit:

@@ -13,7 +13,7 @@ from transformers import InternLM3Config, LlamaForCausalLM
 from app.models.catalog import known_models
 from app.models.loading.chat_templates import BrokenTemplate
 from app.models.loading.checkpoint import BrokenWeights
-from app.models.loading.errors import UnknownArchitecture, UnusableConfig, WeightsDoNotMatch
+from app.models.loading.errors import UnknownArchitecture, UnusableConfig, WeightsDoNotMatch, first_line
 from app.models.loading.loader import load
 from bench.tiny_checkpoints import save_tiny
 from tests.models.loading import original_internlm as original
@@ -101,3 +101,8 @@ def test_what_cannot_be_used_is_a_sentence_in_both_languages(tmp_path: Path) -> 
             load(folder, known_models.find(str(folder)), "cpu", "float32", None, lambda *_: None)
         told = refusal.value.text("zh").replace(str(folder), "")
         assert not re.search(r"[a-z]+ [a-z]+ [a-z]+", told), "a library's English in a Chinese sentence"
+
+
+def test_what_a_library_says_is_told_without_folders_of_the_server() -> None:
+    error = OSError("\ncannot read '/srv/data/models/x y/config.json' of https://hub.co/a/b: 1/2 done")
+    assert first_line(error) == "cannot read 'config.json' of https://hub.co/a/b: 1/2 done"

@@ -11,17 +11,14 @@ from gradio_client import Client, handle_file
 
 import run_gradio
 from app import cli
-from tests.real_server import ENVIRONMENT, ROOT, RealServer, running
+from tests.real_server import ENVIRONMENT, ROOT, RealServer, StudioData, running
 from tests.waiting import wait_for
 from tests.web.test_real_server import FRANCE, PARIS
 
 
 @pytest.fixture(scope="module")
-def data(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder of its own with the model converted already."""
-    folder = tmp_path_factory.mktemp("studio")
-    (folder / "models").symlink_to(packaged_folder.parent)
-    return folder
+def data(studio_data: StudioData) -> Path:
+    return studio_data("studio")
 
 
 def index(data: Path, folder: Path) -> list[str]:

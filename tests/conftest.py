@@ -98,7 +98,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The process that hands out the tests to its workers runs none, so it does without torch and the fixtures.
     """
-    if hasattr(config, "workerinput") or not config.getoption("numprocesses"):
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
         for name in (*_FIXTURES, "schemathesis.pytest.plugin"):
             config.pluginmanager.import_plugin(name)
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "0.5")

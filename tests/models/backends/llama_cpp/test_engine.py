@@ -100,7 +100,7 @@ def test_a_stop_ends_the_work_and_leaves_the_others(registry: ModelRegistry) -> 
         next(reader)
         stopped.cancel()
         assert list(reader) == [] and stopped.finish_reason == "cancelled"
-        assert "".join(other) and other.finish_reason == "length"
+        assert "".join(other) and other.finish_reason in ("length", "stop")
         engine = engine_of(registry)
         wait_until(lambda: not engine.requests)
 

@@ -59,7 +59,6 @@ _SLOW_PLACES = (
 _TOGETHER = {
     "finetune/test_training": "training",
     "finetune/test_own_answers": "training",
-    "finetune/test_serving": "training",
     "tabs/tuning/test_comparison": "training",
     "agent/sandbox/test_attacks": "attacks",
     "agent": "sandbox",

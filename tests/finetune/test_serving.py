@@ -1,4 +1,4 @@
-"""The packaged model and three adapters in one batch, against PEFT one request at a time."""
+"""A model and three adapters in one batch, against PEFT one request at a time."""
 
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from app.models.interface import Message, Sampling
 from app.models.registry.registry import ModelRegistry
 from tests.models.engine.adapter_batches import save_adapter
-from tests.training_fixtures import BASE, STEPS, Trained
 
 TOKENS = 16
 QUESTIONS = (
@@ -25,24 +24,25 @@ QUESTIONS = (
 
 
 def test_eight_requests_over_base_and_three_adapters_are_each_as_alone(
-    trained: Trained, registry: ModelRegistry, packaged_folder: Path, tmp_path: Path
+    registry: ModelRegistry, short_folder: Path, tmp_path: Path
 ) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(packaged_folder)
-    base = AutoModelForCausalLM.from_pretrained(packaged_folder, dtype=torch.float32).eval()
-    other = save_adapter(base, tmp_path / "other", 3, 0.05, r=4, target_modules=["q_proj", "down_proj"])
-    folders = {None: None, "other": other} | {
-        f"nova@{step}": trained.service.store.adapter_folder(trained.run.id, step) for step in (trained.half, STEPS)
-    }
-    registry.add_adapter(f"{BASE}+other", other)
+    tokenizer = AutoTokenizer.from_pretrained(short_folder)
+    base = AutoModelForCausalLM.from_pretrained(short_folder, dtype=torch.float32).eval()
+    folders: dict[str | None, Path | None] = {None: None}
+    for seed, modules in enumerate((["q_proj", "down_proj"], ["v_proj"], ["o_proj", "up_proj", "gate_proj"]), 1):
+        name = f"drawn{seed}"
+        folders[name] = save_adapter(base, tmp_path / name, seed, 0.1, r=4, target_modules=modules)
+        registry.add_adapter(f"{short_folder}+{name}", folders[name])
     names = [*folders] * 2
     asked: list[list[Message]] = [[{"role": "user", "content": question}] for question in QUESTIONS]
     sampling = Sampling(temperature=0, top_p=1, max_new_tokens=TOKENS, keep_special_tokens=True)
     streams = []
     for name, messages in zip(names, asked, strict=True):
-        with registry.lease(f"{BASE}+{name}" if name else BASE) as model:
+        with registry.lease(f"{short_folder}+{name}" if name else str(short_folder)) as model:
             streams.append(model.stream(messages, sampling))
     together = ["".join(stream) for stream in streams]
-    registry.remove_adapter(f"{BASE}+other")
+    for name in filter(None, folders):
+        registry.remove_adapter(f"{short_folder}+{name}")
 
     alone: dict[int, str] = {}
     for name, folder in folders.items():

@@ -62,8 +62,8 @@ def test_the_packaged_model_knows_the_capital_of_france(packaged: Engine) -> Non
 
 
 def test_an_answer_that_is_begun_goes_on_from_its_last_letter(packaged: Engine) -> None:
-    begun: Message = {"role": "assistant", "content": "The capital of Fra", "begun": True}
-    assert "".join(packaged.stream([*FRANCE, begun], GREEDY)) == "nce is Paris."
+    begun: Message = {"role": "assistant", "content": "The capital of France", "begun": True}
+    assert "".join(packaged.stream([*FRANCE, begun], GREEDY)) == " is Paris."
 
 
 def test_a_length_limit_ends_the_answer(engine: Engine) -> None:

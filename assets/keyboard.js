@@ -47,8 +47,10 @@
   // Its like, or what can be focused beside it.
   const refocus = () => {
     if (!byKeys || !held || document.activeElement !== document.body || (held.isConnected && held.checkVisibility() && !held.disabled)) return;
-    const place = above.find((one) => one.isConnected && one.checkVisibility());
-    const found = place && (like(place) || [...place.querySelectorAll(FOCUSABLE)].find((one) => one.checkVisibility()));
+    const seen = (one) => one.checkVisibility();
+    const inside = (place) =>
+      like(place) || place.querySelector("[id$='-box'] textarea") || [...place.querySelectorAll(FOCUSABLE)].find(seen);
+    const found = above.filter((one) => one.isConnected && seen(one)).map(inside).find(Boolean);
     held = null;
     found?.focus({preventScroll: true});
   };

@@ -24,6 +24,9 @@ FADED_IN = """document.getAnimations().every((one) =>
     one.playState !== "running" || one.effect.getComputedTiming().iterations === Infinity)"""
 SENT = """() => [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
     .reduce((sum, one) => sum + one.transferSize, 0)"""
+FRAMES = """window.frames_asked = 0;
+const frame = window.requestAnimationFrame.bind(window);
+window.requestAnimationFrame = (deed) => { window.frames_asked++; return frame(deed); };"""
 OFFERED = "qwen3-0.6b-gguf"
 
 
@@ -75,11 +78,20 @@ def test_the_card_is_put_away_by_keyboard_and_stays_away(open_page: Callable[...
     page.keyboard.press("Escape")
     expect(page.locator("#better")).to_be_hidden()
     expect(page.locator("#better-open")).to_be_focused()
+    page.add_init_script(FRAMES)
     page.reload()
     expect(page.locator("#better-open")).to_be_visible()
     expect(page.locator("#better")).to_be_hidden()
+    before = page.evaluate("frames_asked")
+    page.wait_for_timeout(1000)
+    assert page.evaluate("frames_asked") - before < 20, "a page at rest draws nothing"
     page.locator("#better-open").press("Enter")
     expect(page.locator("#better-start")).to_be_visible()
+    page.locator("#chat-settings select").focus()  # the card lies over it
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    expect(page.locator("#better")).to_be_hidden()
+    expect(page.locator("#chat-settings select")).to_be_focused()
 
 
 def test_a_better_model_is_one_click_and_can_be_deleted_again(

@@ -15,6 +15,7 @@ from tabs.chat import tab as chat
 from tabs.evaluate import tab as evaluate
 from tabs.knowledge import tab as knowledge
 from tabs.models import tab as models
+from tabs.shell.arrival import wire_arrivals
 from tabs.shell.better_model import draw_card, draw_opener
 from tabs.shell.confirmation import draw_confirmation
 from tabs.shell.leaving import forget_who_leaves
@@ -92,6 +93,7 @@ def build(services: "Services") -> gr.Blocks:
         if services.better is not None:
             draw_card(page, services.better, opener)
         draw_confirmation(page)
+        wire_arrivals(page)
         _follow_language(page, switch)
         forget_who_leaves(page)
     return blocks
@@ -121,7 +123,7 @@ def _header(page: Page) -> tuple[gr.Button, gr.Button]:
         theme = page.bind(gr.Button(elem_id="theme", size="sm", min_width=0), value="app.theme")
         switch = page.bind(gr.Button(elem_id="language", size="sm", min_width=0), value="app.other_language")
     theme.click(None, js="() => window.studio.switchTheme()", api_visibility="private")
-    page.on(page.remembered.change, _say_who, [], [who])
+    page.on_arrival(_say_who, [], [who])
     return switch, opener
 
 

@@ -71,7 +71,7 @@ def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
     page.on(widgets.box.stop, partial(stop, service))
     page.on(widgets.reset.click, partial(reset, service, widgets), [], view)
     page.on(widgets.model.change, warn_of_small_model, [widgets.model], [widgets.note])
-    page.on(page.remembered.change, warn_of_small_model, [widgets.model], [widgets.note])
+    page.on_arrival(warn_of_small_model, [widgets.model], [widgets.note])
     if service.with_files:
         page.on(widgets.upload.upload, partial(upload, service), [widgets.upload], [widgets.files], holds=True)
         page.download(widgets.download.click, partial(fetch, service), [widgets.files])

@@ -106,12 +106,14 @@ def _wire_conversations(
     page.on(widgets.presets.select, partial(use_preset, registry, widgets), [], list(options.values()))
     model = widgets.options.model
     named = [widgets.model_name, widgets.note, widgets.chatbot, widgets.resume, widgets.retry]
-    for changed in (model.change, page.remembered.change):
-        page.on(changed, partial(name_model, widgets), [model, widgets.kept, widgets.answering], named)
+    naming = partial(name_model, widgets), [model, widgets.kept, widgets.answering], named
+    page.on_arrival(*naming)
+    page.on(model.change, *naming)
     sampling = [options[name] for name in DRAWN_RANGES]
-    for changed in (model.change, page.remembered.change, widgets.settings_switch.click):
-        follow = partial(follow_model, registry, widgets)
-        followed = [widgets.drawn, *sampling, widgets.options.thinking]
-        page.on(changed, follow, [model, widgets.drawn, *sampling], followed)
+    followed = [widgets.drawn, *sampling, widgets.options.thinking]
+    following = partial(follow_model, registry, widgets), [model, widgets.drawn, *sampling], followed
+    page.on_arrival(*following)
+    for changed in (model.change, widgets.settings_switch.click):
+        page.on(changed, *following)
     adopt = f"(old) => {browser}.adopt(old)"
     page.blocks.load(None, [widgets.legacy], [widgets.legacy], js=adopt, api_visibility="private")

@@ -54,9 +54,11 @@ def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> N
     for end in (running.success, running.failure):
         page.on(end, partial(_idle, widgets), [], widgets.buttons)
     page.on(widgets.runs.input, partial(show, service, widgets), [widgets.runs], widgets.results)
-    page.on(page.remembered.change, partial(arrive, service, widgets), [], widgets.view)
-    for changed in (widgets.models.change, widgets.tasks.change, widgets.own_file.change, page.remembered.change):
-        page.on(changed, partial(say_how_much, service), inputs, [widgets.amount])
+    page.on_arrival(partial(arrive, service, widgets), [], widgets.view)
+    how_much = partial(say_how_much, service), inputs, [widgets.amount]
+    page.on_arrival(*how_much)
+    for changed in (widgets.models.change, widgets.tasks.change, widgets.own_file.change):
+        page.on(changed, *how_much)
 
 
 def run(

@@ -39,9 +39,9 @@ def build(page: Page, registry: Registry, files: ModelFiles | None, tab: gr.Tab,
             draw_files(page, files, tab, choice)
     clock = gr.Timer(EVERY_S, active=False)
     draw = partial(ledger_html, with_logs=files is not None)
-    for event in (page.remembered.change, clock.tick):
-        read = partial(refresh, registry, draw, ledger, fit, clock)
-        page.on(event, read, [ledger, choice, fit, clock], [ledger, fit, clock])
+    reading = partial(refresh, registry, draw, ledger, fit, clock), [ledger, choice, fit, clock], [ledger, fit, clock]
+    page.on_arrival(*reading)
+    page.on(clock.tick, *reading)
     page.on(tabs.select, partial(watch, tab.id), [], [clock])
     page.on(choice.change, partial(will_fit, registry), [choice], [fit])
     page.on(tab.select, partial(open_panel, registry, draw), [choice], [ledger, fit])

@@ -55,7 +55,7 @@ def draw_card(page: Page, better: BetterModel, opener: gr.Button) -> None:
     clock = gr.Timer(EVERY_S, active=False)
     close.click(None, js="() => window.studio.better(false)", api_visibility="private")
     card = Card(opener, panel, what, offers, start, stop, told, clock, page.following)
-    page.on(page.remembered.change, partial(arrive, better, card), [], [*card.view, panel])
+    page.on_arrival(partial(arrive, better, card), [], [*card.view, panel])
     page.on(start.click, partial(begin, better, card), [offers], card.view)
     page.on(stop.click, partial(end, better, card), [], card.view)
     page.on(clock.tick, partial(watch, better, card, page.blocks), list(card.chosen), card.view)

@@ -41,8 +41,7 @@ def keep_fresh(page: Page, registry: Registry, choice: gr.Dropdown, nothing: str
         return gr.update(choices=first + labelled(registry.for_visitor(visitor.name), visitor.language))
 
     page.on(choice.focus, refresh, [], [choice])
-    # not at load: whose models these are is known once the browser has said who it is
-    page.on(page.remembered.change, refresh, [], [choice])
+    page.on_arrival(refresh, [], [choice])
 
 
 def labelled(registry: Registry, language: Language) -> list[tuple[str, str]]:

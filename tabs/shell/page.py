@@ -67,6 +67,15 @@ class Remembered:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """What waits until a page knows its visitor."""
+
+    handler: Handler
+    inputs: Sequence[Block]
+    outputs: Sequence[Block]
+
+
+@dataclass(frozen=True)
 class Page:
     """The open Blocks as the tabs see it. `default_language` None means: as the browser asks."""
 
@@ -78,6 +87,7 @@ class Page:
     identifier: Identifier = field(default_factory=Identifier)
     uploads: SessionUploads = field(default_factory=SessionUploads)
     following: list[gr.Dropdown] = field(default_factory=list)  # model lists that turn to a new default
+    arrivals: list[Arrival] = field(default_factory=list)
     _bound: list[tuple[Block, dict[str, TextSource]]] = field(default_factory=list)
 
     def text(self, key: str) -> str:
@@ -127,6 +137,10 @@ class Page:
         } | options
         known = [self.remembered, self.stored]
         return event(self._border(handler, holds=holds), [*known, *inputs], list(outputs), **settings)
+
+    def on_arrival(self, handler: Handler, inputs: Sequence[Block] = (), outputs: Sequence[Block] = ()) -> None:
+        """Call it once the browser has said who the visitor is, and again at each change of language; see `arrival`."""
+        self.arrivals.append(Arrival(handler, inputs, outputs))
 
     def api(self, handler: Handler, name: str, *, holds: bool = False, **options: Any) -> None:
         """Publish an endpoint with the parameters, defaults and result type of `handler`.

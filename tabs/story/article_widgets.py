@@ -99,7 +99,7 @@ def _vision_choice(page: Page, registry: Registry) -> gr.Dropdown:
         known = seeing(registry.for_visitor(visitor.name))
         return gr.update(choices=[(visitor.text("story.no_vision_model"), ""), *((name, name) for name in known)])
 
-    page.on(page.remembered.change, refresh, [], [dropdown])
+    page.on_arrival(refresh, [], [dropdown])
     page.on(dropdown.focus, refresh, [], [dropdown])
     return dropdown
 

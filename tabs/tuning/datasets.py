@@ -14,8 +14,8 @@ from tabs.tuning.training_widgets import Form
 def wire(page: Page, service: FinetuneService, form: Form) -> None:
     page.on(form.keep.click, partial(keep, service, form), form.inputs, [form.kept, form.preview])
     page.on(form.forget.click, partial(forget, service, form), [form.kept], [form.kept])
-    for event in (form.source.change, page.remembered.change):  # whose they are is known once the browser has said so
-        page.on(event, partial(refresh, service), [form.kept], [form.kept])
+    page.on(form.source.change, partial(refresh, service), [form.kept], [form.kept])
+    page.on_arrival(partial(refresh, service), [form.kept], [form.kept])
 
 
 def keep(service: FinetuneService, form: Form, visitor: Visitor, *inputs: Any) -> dict[Any, Any]:

@@ -49,8 +49,8 @@ def _wire_form(page: Page, service: FinetuneService, form: Form) -> None:
     datasets.wire(page, service, form)
     page.keep_upload(form.config)
     page.keep_upload(form.adapter)
-    for event in (form.base.focus, page.remembered.change):
-        page.on(event, partial(list_bases, service), [], [form.base])
+    page.on(form.base.focus, partial(list_bases, service), [], [form.base])
+    page.on_arrival(partial(list_bases, service), [], [form.base])
     filled = [form.imported, form.base, form.questions, *form.options.values()]
     page.on(form.config.upload, partial(import_config, service, form), [form.config], filled)
     page.on(form.check.click, partial(check, service, form), form.inputs, [form.preview, form.rows])

@@ -1,0 +1,50 @@
+"""Run all handlers that wait for a page's arrival as one event: a page loads with one request, not with twenty."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from tabs.shell.page import Arrival, Page, Visitor, dialog
+
+View = dict[Block, Any]
+
+
+def wire_arrivals(page: Page) -> None:
+    """Last, when every tab has said what waits for the visitor: `Page.on_arrival`."""
+
+    def arrive(visitor: Visitor, *values: Any) -> View:
+        rest, view = iter(values), View()
+        for arrival in page.arrivals:
+            own = list(islice(rest, len(arrival.inputs)))
+            for component, update in _answer(arrival, visitor, own).items():
+                view[component] = _merged(view[component], update) if component in view else update
+        return view
+
+    inputs = [component for arrival in page.arrivals for component in arrival.inputs]
+    outputs = dict.fromkeys(component for arrival in page.arrivals for component in arrival.outputs)
+    page.on(page.remembered.change, arrive, inputs, list(outputs))
+
+
+def _answer(arrival: Arrival, visitor: Visitor, values: Sequence[Any]) -> View:
+    """What fails is said; the rest of the page is drawn all the same."""
+    try:
+        with dialog(visitor.language):
+            result = arrival.handler(visitor, *values)
+    except gr.Error as error:
+        gr.Warning(error.message, title=error.title)
+        return {}
+    if isinstance(result, dict) and result and all(isinstance(key, Block) for key in result):
+        return result
+    return dict(zip(arrival.outputs, [result] if len(arrival.outputs) == 1 else result, strict=True))
+
+
+def _merged(before: Any, after: Any) -> Any:
+    """Two updates of one component, such as its choices and its value."""
+    return _update_of(before) | _update_of(after)
+
+
+def _update_of(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) and "__type__" in value else gr.update(value=value)

@@ -1,0 +1,60 @@
+"""What waits for a page's arrival comes in one event, and one failure keeps nothing else from being drawn."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+import pytest
+from playwright.sync_api import Page as BrowserPage
+from playwright.sync_api import expect
+
+from app.errors import BadInput
+from app.web import ui
+from tabs.shell.arrival import wire_arrivals
+from tabs.shell.page import BROWSER_SECRET, Page, Remembered, Visitor
+from tests.fakes import FakeModel, FakeRegistry, fake_services
+
+
+def refuse(_visitor: Visitor) -> str:
+    raise BadInput(reason_zh="不行", reason_en="not this")
+
+
+@pytest.mark.browser
+def test_all_is_drawn_but_what_failed(serve: Callable[[gr.Blocks], str], open_page: Callable[..., BrowserPage]) -> None:
+    with gr.Blocks() as blocks:
+        page = Page(blocks, None, gr.State(), gr.BrowserState({}, secret=BROWSER_SECRET))
+        given, first, failed, last = (
+            gr.Textbox(value, elem_id=value) for value in ("given", "first", "failed", "last")
+        )
+
+        def relabel(_visitor: Visitor, value: str) -> dict[Any, Any]:
+            return {last: gr.update(label=f"told {value}"), failed: gr.skip()}
+
+        page.on_arrival(lambda visitor: visitor.language, [], [first])
+        page.on_arrival(refuse, [], [failed])
+        page.on_arrival(lambda _, one, two: [gr.update(value=one + two), gr.skip()], [given, first], [last, first])
+        page.on_arrival(relabel, [given], [last, failed])
+        wire_arrivals(page)
+        page.on(blocks.load, lambda _: Remembered("en"), [], [page.remembered])
+        blocks.load(None, js="() => { document.documentElement.dataset.studioReady = 'en'; }")
+    shown = open_page(serve(blocks))
+    expect(shown.get_by_label("told given")).to_have_value("givenfirst")
+    expect(shown.locator("#first textarea")).to_have_value("en")
+    expect(shown.locator("#failed textarea")).to_have_value("failed")
+    expect(shown.locator(".toast-body")).to_contain_text("not this")
+
+
+def test_few_events_follow_a_page_s_arrival() -> None:
+    blocks = ui.build(fake_services(FakeRegistry(FakeModel("tiny"))))
+    events = blocks.get_config_file()["dependencies"]
+    (remembered,) = {
+        target
+        for event in events
+        for target, name in event["targets"]
+        if name == "change" and _is_state(blocks, target)
+    }
+    assert sum((remembered, "change") in map(tuple, event["targets"]) for event in events) < 6
+
+
+def _is_state(blocks: gr.Blocks, component: int) -> bool:
+    return type(blocks.blocks.get(component)) is gr.State

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from app.api.request_body import Fields
+from app.api.request_body import Fields, token_ids
 from app.api.sampling_fields import AnswerOptions, read_options
 
 USUAL_TOKENS = 16  # OpenAI's
@@ -49,8 +49,8 @@ def read_completion_request(body: dict[str, Any], *, lenient: bool = False) -> C
 
 def _prompts(given: Fields) -> tuple[Prompt, ...]:
     value = given.any("prompt")
-    entries = value if isinstance(value, list) and not _is_tokens(value) else [value]
-    prompts = tuple(tuple(entry) if _is_tokens(entry) else entry for entry in entries)
+    entries = value if isinstance(value, list) and not token_ids(value) else [value]
+    prompts = tuple(token_ids(entry) or entry for entry in entries)
     if not prompts or not all(isinstance(prompt, str | tuple) for prompt in prompts):
         raise given.wrong("prompt", "text, token ids, or a list of either", "文字、token 编号，或它们的列表")
     if len(prompts) > MOST_PROMPTS or sum(map(len, prompts)) > MOST_CHARACTERS:
@@ -60,11 +60,3 @@ def _prompts(given: Fields) -> tuple[Prompt, ...]:
             f"最多 {MOST_PROMPTS} 个提示，合计最多 {MOST_CHARACTERS} 个字符",
         )
     return prompts
-
-
-def _is_tokens(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(entry, int) and not isinstance(entry, bool) and entry >= 0 for entry in value)
-    )

@@ -10,7 +10,8 @@ SOME_TEXT: Schema = {"type": "string", "minLength": 1}
 FLAG: Schema = {"type": ["boolean", "null"]}
 NULL: Schema = {"type": "null"}
 ANY_OBJECT: Schema = {"type": "object"}
-TOKEN: Schema = {"type": "integer", "minimum": 0}
+LARGEST_TOKEN = 2**31 - 1
+TOKEN: Schema = {"type": "integer", "minimum": 0, "maximum": LARGEST_TOKEN}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 
 

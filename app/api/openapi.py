@@ -38,6 +38,8 @@ ERRORS = {
     "503": "the model cannot be had now",
 }
 
+DATA_URL = "^data:image/[a-z.+-]+;base64,[A-Za-z0-9+/]+={0,2}$"
+
 
 def openapi(*, needs_key: bool, lenient: bool) -> Schema:
     """`lenient`: requests may have fields that are not known."""
@@ -202,7 +204,11 @@ def _message() -> Schema:
         record({"type": {"const": "text"}, "text": TEXT}, "type", "text"),
         record({"type": {"const": "refusal"}, "refusal": TEXT}, "type", "refusal"),
     )
-    url = {"type": "string", "pattern": "^data:image/", "description": f"base64; at most {MOST_PICTURES} in a request"}
+    url = {
+        "type": "string",
+        "pattern": DATA_URL,
+        "description": f"base64; at most {MOST_PICTURES} in a request",
+    }
     picture = record(
         {"type": {"const": "image_url"}, "image_url": either(url, record({"url": url}, "url"))}, "type", "image_url"
     )

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 from app.api.errors import LoneSurrogate, NoJson, NotSupported, TooLarge, WrongValue
+from app.api.json_schema import LARGEST_TOKEN
 from app.endpoint_inputs import REPLACEMENT, SURROGATE
 
 LARGEST_BODY = 16 * 2**20  # a few photos in base64
@@ -50,6 +51,14 @@ def _refuse_surrogates(value: object, place: str) -> None:
             if shown != key:
                 raise LoneSurrogate(param=shown[:80])
             _refuse_surrogates(entry, f"{place}.{key}" if place else key)
+
+
+def token_ids(value: object) -> tuple[int, ...] | None:
+    """A list of token ids; JSON knows no whole numbers apart from others. None for anything else."""
+    if not isinstance(value, list) or not all(isinstance(one, int | float) and type(one) is not bool for one in value):
+        return None
+    whole = all(0 <= one <= LARGEST_TOKEN and one == int(one) for one in value)
+    return tuple(map(int, value)) if whole else None
 
 
 class Fields:

@@ -63,9 +63,10 @@ class Api:
         wanted = request.path_params.get("name", "").strip("/")
         if not wanted:
             return JSONResponse(model_list(names, self.started))
-        if wanted not in names:
+        found = next((name for name in names if name.strip("/") == wanted), None)  # a folder's name begins with one
+        if found is None:
             raise NoSuchModel(param="model", model=wanted[:200])
-        return JSONResponse(model_object(wanted, self.started))
+        return JSONResponse(model_object(found, self.started))
 
     async def description(self, _: Request) -> Response:
         return JSONResponse(openapi(needs_key=self.callers.asks_for_key, lenient=self.lenient))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.api.errors import WrongValue
-from app.api.request_body import Fields
+from app.api.request_body import Fields, token_ids
 from app.models.interface import Sampling
 
 MOST_TOKENS = 131_072
@@ -104,10 +104,9 @@ def _bias(given: Fields, bias: object) -> tuple[tuple[int, float], ...]:
 
 def _token_ids(given: Fields) -> tuple[int, ...]:
     ids = given.any("stop_token_ids")
-    ids = [] if ids is None else ids
-    if not isinstance(ids, list) or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+    if ids is not None and (ids := token_ids(ids)) is None:
         raise given.wrong("stop_token_ids", "a list of token ids", "token 编号的列表")
-    return tuple(ids)
+    return ids or ()
 
 
 def _includes_usage(given: Fields, stream: bool) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from app.api.chat_request import read_chat_request
+from app.api.completion_request import read_completion_request
 from app.api.errors import ApiError, CannotSee, LoneSurrogate, NoJson, NotSupported, WrongValue
 from app.api.request_body import parse_object
 from app.models.interface import Sampling
@@ -208,3 +209,11 @@ def test_a_picture_that_is_none_is_refused() -> None:
 def test_what_is_no_json_object_is_refused(data: bytes) -> None:
     with pytest.raises(NoJson):
         parse_object(data)
+
+
+def test_token_ids_are_whole_numbers_however_json_writes_them() -> None:
+    assert read_completion_request({"model": "m", "prompt": [5.0, 7]}).prompts == ((5, 7),)
+    assert read(stop_token_ids=[3.0]).sampling_for(9).stop_token_ids == (3,)
+    for odd in ([5.5], [-1], [1e300], [True], []):
+        with pytest.raises(ApiError):
+            read_completion_request({"model": "m", "prompt": odd})

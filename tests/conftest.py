@@ -48,6 +48,8 @@ _SLOW_PLACES = (
     "agent",
     "api/test_mcp_server",
     "finetune",
+    "knowledge/ingest/test_converting",
+    "knowledge/ingest/test_killed_indexing",
     "web",
     "models/backends",
     "models/loading",

@@ -95,14 +95,17 @@ class GroupScheduling(LoadScopeScheduling):
 
 def pytest_configure(config: pytest.Config) -> None:
     """What a server and its clients wait for: a page that is gone, which is heard when the server next writes to it
-    (usually every 15 seconds), and an answer, which takes longer than httpx's 5 seconds on a busy machine.
+    (usually every 15 seconds), and an answer, which takes longer than httpx's 5 seconds on a busy machine. Each worker
+    has ports of its own: gradio looks for a free one before it binds it.
 
     The process that hands out the tests to its workers runs none, so it does without torch and the fixtures.
     """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    os.environ.setdefault("GRADIO_SERVER_PORT", str(7860 + 100 * int(worker)))
+    os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "0.5")
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
         for name in (*_FIXTURES, "schemathesis.pytest.plugin"):
             config.pluginmanager.import_plugin(name)
-    os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "0.5")
     usual: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default  # gradio's client has it too
     usual.connect = usual.read = usual.write = usual.pool = 120
 

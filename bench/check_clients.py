@@ -161,7 +161,7 @@ def lm_eval(server: Server, place: Path) -> dict[str, Trial]:
     return {
         "a task that generates": Trial([*chat, "--model_args", f"{where}/chat/completions,num_concurrent=2"]),
         "a task of likelihoods": Trial(
-            [*text, "--model_args", f"{where}/completions,tokenizer={server.folder}"], "|acc "
+            [*text, "--model_args", f"{where}/completions,tokenizer={server.folder}"], "|acc|↑  |  1|"
         ),
     }
 

@@ -1,10 +1,12 @@
-"""Put a script first in the page's head (ASGI middleware): before gradio's own modules, which otherwise run first."""
+"""Put a script first in the head of gradio's page (ASGI middleware): before its own modules, which run first else."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.paths import ASSETS
+
+GRADIO = b"window.gradio_config"
 
 
 class EarlyScript:
@@ -25,7 +27,7 @@ class EarlyScript:
             if held:
                 start = held.pop()
                 headers = MutableHeaders(scope=start)
-                if headers.get("content-type", "").startswith("text/html"):
+                if GRADIO in message["body"]:  # the page to sign in has the same address
                     message["body"] = message["body"].replace(b"<head>", self._head, 1)
                     headers["content-length"] = str(len(message["body"]))
                 await send(start)

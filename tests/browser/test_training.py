@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 import pytest
 from gradio_client import Client
 
 from app.finetune.comparing import CompareService
+from app.finetune.download_routes import download_routes
 from app.finetune.service import FinetuneService
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
@@ -53,11 +53,12 @@ def script(service: FinetuneService, **values: Any) -> None:
 def address(
     service: FinetuneService,
     registry: ModelRegistry,
-    serve_module: Callable[[gr.Blocks], str],
+    serve_module: Callable[..., str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
     comparing = CompareService(registry, tmp_path_factory.mktemp("compare"))
-    return serve_module(ui.build(fake_services(registry, finetune=service, compare=comparing)))
+    blocks = ui.build(fake_services(registry, finetune=service, compare=comparing))
+    return serve_module(blocks, app_kwargs={"routes": download_routes(service.links, lambda _: None)})
 
 
 def test_the_finetune_endpoint_to_its_end(address: str, tiny_base: str) -> None:

@@ -70,9 +70,8 @@ class _Stream:
     """A generation as replies: its place in the queue, then its text with figures."""
 
     generation: Generation
-
-    def __post_init__(self) -> None:
-        self.most_ahead, self.since = 0, 0.0
+    most_ahead: int = 0
+    since: float = 0.0  # when so many were ahead
 
     def replies(self, name: str) -> Iterator[Reply]:
         text, began, thought_s, repeats = "", 0.0, 0.0, False

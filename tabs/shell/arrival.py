@@ -33,12 +33,12 @@ def _answer(arrival: Arrival, visitor: Visitor, values: Sequence[Any]) -> View:
     try:
         with dialog(visitor.language):
             result = arrival.handler(visitor, *values)
+            if isinstance(result, dict) and "__type__" not in result:  # by component, and no update of gradio's
+                return result
+            return dict(zip(arrival.outputs, [result] if len(arrival.outputs) == 1 else result, strict=True))
     except gr.Error as error:
         gr.Warning(error.message, title=error.title)
         return {}
-    if isinstance(result, dict) and result and all(isinstance(key, Block) for key in result):
-        return result
-    return dict(zip(arrival.outputs, [result] if len(arrival.outputs) == 1 else result, strict=True))
 
 
 def _merged(before: Any, after: Any) -> Any:

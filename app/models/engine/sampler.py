@@ -131,13 +131,14 @@ def generated_by(state: RequestState) -> list[int]:
 
 def draw(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """logits [requests, vocabulary], rows [FORCED + 1, requests] -> token ids [requests]."""
-    tokens = logits.float().argmax(-1)  # processors take twice as long for bfloat16
+    logits = logits.float()  # processors take twice as long to find the largest in bfloat16
+    tokens = logits.argmax(-1)
     if logits.is_cuda:  # no branch on values inside a captured graph
-        tokens = torch.where(rows[GREEDY] > 0, tokens, _draw_sorted(logits.float(), rows, logits.shape[-1]))
+        tokens = torch.where(rows[GREEDY] > 0, tokens, _draw_sorted(logits, rows, logits.shape[-1]))
     else:
         drawn = (rows[GREEDY] == 0).nonzero()[:, 0]
         if drawn.numel():
-            tokens[drawn] = _draw_on_host(logits[drawn].float(), rows[:, drawn])
+            tokens[drawn] = _draw_on_host(logits[drawn], rows[:, drawn])
     return torch.where(rows[FORCED] > NOT_FORCED, rows[FORCED].long(), tokens)
 
 

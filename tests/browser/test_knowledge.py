@@ -15,6 +15,7 @@ from app.knowledge.store.collections import Rights
 from app.models.interface import Message
 from app.web import ui
 from app.web.server import login_of
+from tests.browser.accordions import unfold
 from tests.conftest import Serve
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 from tests.knowledge.leases import lease_of
@@ -211,8 +212,9 @@ def test_side_by_side_and_only_the_chosen_file(visit: Callable[..., Any], tmp_pa
     page.locator("#knowledge-drop input[type=file]").set_input_files([tmp_path / "a.md", tmp_path / "b.md"])
     page.locator("#knowledge-files .ready").nth(1).wait_for()
     page.locator("#knowledge-compare input").check()
-    page.locator("#knowledge-settings button").first.click()
-    page.locator("#knowledge-only input").click()
+    only = page.locator("#knowledge-only input")
+    unfold(page.locator("#knowledge-settings"), only)
+    only.click()
     page.get_by_role("option", name="b.md").click()
     ask(page, QUESTION)
     page.locator("#knowledge-alone").get_by_text("我记得是一半").wait_for()

@@ -13,6 +13,7 @@ from app.models.interface import Drift, DriftStep
 from app.story.illustrating import IllustrationService
 from app.story.service import StoryService
 from app.web import ui
+from tests.browser.accordions import unfold
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 from tests.waiting import wait_for
 
@@ -137,8 +138,9 @@ def test_one_s_own_models_are_in_the_lists_at_once(open_page: Callable[..., Page
     page.locator("#models-bar").get_by_role("combobox").click()
     page.get_by_role("option", name="mine").wait_for()
     page.get_by_role("tab", name="Story").click()
-    page.locator("#article-more").get_by_text("More settings").click()
-    page.locator("#article-vision").get_by_role("combobox").click()
+    vision = page.locator("#article-vision").get_by_role("combobox")
+    unfold(page.locator("#article-more"), vision)
+    vision.click()
     page.get_by_role("option", name="mine").wait_for()
 
 

@@ -10,7 +10,9 @@ import sys
 from typing import Any
 
 CHECK_SECONDS = 2.0
-LONGEST_STEP = 512  # tokens of prompts read in one step, while all answers that run stand still
+# Tokens of prompts read in one step, while all answers that run stand still: a processor takes seconds for 512.
+LONGEST_STEP = 64
+LONGEST_STEP_ON_GPU = 512
 
 
 def main() -> None:
@@ -32,7 +34,7 @@ def set_up(params: Any, wanted: dict[str, Any]) -> None:
     params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [wanted["key"]]
     params.ui = params.endpoint_slots = params.endpoint_metrics = False
     params.n_parallel, params.n_ctx, params.kv_unified = wanted["slots"], wanted["cache_tokens"], True
-    params.n_batch = LONGEST_STEP
+    params.n_batch = LONGEST_STEP_ON_GPU if wanted["gpu_layers"] else LONGEST_STEP
     params.cache_ram_mib = 0  # parked prompts would be memory that is on no account
     params.cache_type_k = params.cache_type_v = wanted["cache_type"]
     params.n_gpu_layers = wanted["gpu_layers"]

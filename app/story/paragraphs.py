@@ -9,7 +9,7 @@ from app.story.bible import budget_of, pin
 from app.story.draft import Draft, paragraphs_of
 from app.story.errors import WriterLost
 from app.story.length import Target, count, split_sentences
-from app.story.prompts import Moment, brief, last_sentences, paragraph_messages, user
+from app.story.prompts import Moment, brief, instructions, last_sentences, paragraph_messages, user, words_of
 from app.story.repetition import Memory, units
 from app.story.request import StoryRequest
 from app.story.steering import Writer
@@ -70,6 +70,7 @@ class Reworking:
             lambda moment: self._messages(old, wanted, moment),
             self.visitor,
             memory=self._known(),
+            told=instructions(self.request.language),
         )
 
     def _known(self) -> Memory:
@@ -92,6 +93,6 @@ class Reworking:
             self.request, brief(self.request, pinned.text), before, old, self.action, wanted, self.wish
         )
         if moment.text and units(moment.text):
-            more = "接着写下去，不要重复。" if self.request.language == "zh" else "Go on from there; repeat nothing."
+            more = words_of(self.request.language)["paragraph_on"]
             messages += [{"role": "assistant", "content": moment.text}, user(more)]
         return messages

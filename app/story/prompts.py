@@ -1,5 +1,6 @@
 """Prompt templates of stories, in Chinese and English."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from app.errors import Language
 from app.models.interface import Message
 from app.story.outline import Chapter
+from app.story.repetition import Memory
 from app.story.request import StoryRequest
 
 PROMPTS = Path(__file__).with_suffix(".toml")
@@ -18,6 +20,15 @@ PROMPTS = Path(__file__).with_suffix(".toml")
 def words_of(language: Language) -> dict[str, str]:
     """The prompts of one language."""
     return {name: str(text) for name, text in tomllib.loads(PROMPTS.read_text(encoding="utf-8"))[language].items()}
+
+
+def instructions(language: Language) -> Memory:
+    """Every line and clause of the prompts: small models say them back in place of a text."""
+    told = Memory(near=1000)
+    for text in words_of(language).values():
+        for part in (*text.splitlines(), *re.split(r"[，,;；。.:：\n]\s*|\{\w+\}", text)):
+            told.add(part)
+    return told
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,11 @@ class Memory:
 
     def repeats(self, sentence: str) -> bool:
         """Whether a sentence, whole or half written, says what was said or turns in a circle."""
+        return circles(units(sentence)) or self.has(sentence)
+
+    def has(self, sentence: str) -> bool:
+        """Whether a sentence says what was said."""
         said = units(sentence)
-        if circles(said):
-            return True
         own = runs(said, RUN)
         if own:
             return sum(run in self._runs for run in own) / len(own) >= ECHO

@@ -107,7 +107,7 @@ class Writer:
 
     def take(self, sentence: str, *, begins: bool, ending: bool) -> Verdict:
         """Judge one finished sentence, and add it if it is good."""
-        if self.memory.repeats(sentence) or self.told.repeats(sentence):
+        if self.memory.repeats(sentence):
             self.removed += 1
             return "again" if circles(units(sentence)) else "dropped"
         longer = joined(self.text, sentence, begins)
@@ -202,7 +202,7 @@ class _Piece:
 
     def _judge(self, sentence: str) -> Verdict | None:
         writer = self.writer
-        if is_talk(sentence):
+        if is_talk(sentence) or writer.told.has(sentence):
             return None
         verdict = writer.take(sentence, begins=self.begins, ending=self.ending)
         if verdict == "dropped":

@@ -10,6 +10,7 @@ LABELS = r"title|chapter|word count|the end|标题|字数|全文完|完"
 ORDER = re.compile(
     r"\b\d+\s+(?:more\s+)?words\b|\bthe (?:story|text) (?:before|so far)\b.{0,40}$|\bthe paragraph\s*:"
     r"|\bthese facts must stay true\b|\bwrite (?:only )?(?:the text|that paragraph)\b"
+    r"|^\W*write a story\b|^\W*请写一个故事"
     r"|约\s*\d+\s*字|\d+\s*字(?:左右|以内)|故事的前文|要改的段落|故事写到这里|只写(?:这一段|故事正文|最后一句)",
     re.IGNORECASE,
 )
@@ -17,7 +18,7 @@ TALK = re.compile(
     rf"^\W*(?:{OPENINGS}).{{0,120}}?(?:{NOUNS}).{{0,60}}$"
     rf"|^\W*(?:{YES})\W*$"
     rf"|^\W*(?:{LABELS})\W*(?:[:：].{{0,80}})?$"
-    r"|^(?:#+ .*|\*\*[^*]{1,80}\*\*|[-=*_]{3,})$",
+    r"|^(?:#+ .*|\*\*[^*]{1,80}\*\*|[-=*_]+)$",
     re.IGNORECASE,
 )
 BEGINS = re.compile(rf"^\W*(?:{OPENINGS}|{LABELS}|#)", re.IGNORECASE)

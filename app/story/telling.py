@@ -1,6 +1,5 @@
 """Write a whole story: one text, or chapter by chapter along an outline, each with its share of the length."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,12 +9,11 @@ from app.story.bible import budget_of, pin
 from app.story.errors import PremiseTooLong
 from app.story.length import Target, split_sentences
 from app.story.outline import Chapter, heading_of
-from app.story.prompts import Moment, brief, last_sentences, story_messages, user, words_of
+from app.story.prompts import Moment, brief, instructions, last_sentences, story_messages, user
 from app.story.repetition import Memory
 from app.story.request import StoryRequest
 from app.story.steering import Writer
 
-INSTRUCTIONS = ("rules", "first", "on", "end", "chapter_end", "far", "last")  # small models say them back
 FEW = 2  # sentences of the old text for a model that goes round in circles
 
 
@@ -45,14 +43,10 @@ class StoryWriter:
     request: StoryRequest
     visitor: str = ""
     _memory: Memory = field(default_factory=Memory)
-    _told: Memory = field(default_factory=lambda: Memory(near=100))
 
     def __post_init__(self) -> None:
         pinned = pin(self.request.bible, self.request.language, self._tokens, budget_of(self.model.context_tokens))
         self._opening = brief(self.request, pinned.text)
-        words = words_of(self.request.language)
-        for clause in re.split(r"[，,;；。.:：\n]\s*", "\n".join(words[name] for name in INSTRUCTIONS)):
-            self._told.add(clause)
         self._target = Target(self.request.length, self.request.language)
         limit = self.model.context_tokens // 2
         if (tokens := self._tokens(self._opening)) > limit:
@@ -100,7 +94,7 @@ class StoryWriter:
             prompt,
             self.visitor,
             memory=self._memory,
-            told=self._told,
+            told=instructions(self.request.language),
         )
 
     def _tail(self, text: str, moment: Moment) -> str:

@@ -1,4 +1,4 @@
-"""Evaluation page: run tasks on several models, results as table and chart; the endpoint `/evaluate`."""
+"""Evaluation page: run tasks on several models, results as tables; the endpoint `/evaluate`."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import pandas as pd
 
 from app.errors import BadInput
 from app.evaluate.service import EvaluationProgress, EvaluationService, Row
 from app.evaluate.tasks import Task, find_task, read_task
 from app.models.interface import Registry
+from tabs.evaluate.results import results_html
 from tabs.evaluate.widgets import EvaluateWidgets, draw, task_label
 from tabs.shell.page import Page, Visitor
 
@@ -53,8 +53,8 @@ def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> N
     page.on(widgets.stop.click, partial(stopped, widgets), [], [widgets.progress, *widgets.buttons], cancels=[running])
     for end in (running.success, running.failure):
         page.on(end, partial(_idle, widgets), [], widgets.buttons)
-    page.on(widgets.runs.input, partial(show, service, widgets), [widgets.runs], widgets.results)
-    page.on_arrival(partial(arrive, service, widgets), [], widgets.view)
+    page.on(widgets.runs.input, partial(show, service, widgets), [widgets.runs], [widgets.results])
+    page.on_arrival(partial(show_newest, service, widgets), [], widgets.view)
     how_much = partial(say_how_much, service), inputs, [widgets.amount]
     page.on_arrival(*how_much)
     for changed in (widgets.models.change, widgets.tasks.change, widgets.own_file.change):
@@ -73,7 +73,7 @@ def run(
     for progress in service.run(models, _chosen(tasks, own_file), visitor.name):
         view: View = {widgets.progress: _sentence(visitor, progress)}
         if progress.row is not None:
-            view |= _newest(service, widgets, visitor)
+            view |= show_newest(service, widgets, visitor)
         yield view
     yield {widgets.progress: visitor.text("evaluate.finished")}
 
@@ -105,78 +105,17 @@ def stopped(widgets: EvaluateWidgets, visitor: Visitor) -> View:
     return {widgets.progress: visitor.text("evaluate.stopped")} | _idle(widgets, visitor)
 
 
-def arrive(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor) -> View:
-    """The page was opened: the newest run is shown, or what to do for a first one."""
-    told = {} if service.runs(visitor.name) else {widgets.progress: visitor.text("evaluate.empty")}
-    return told | _newest(service, widgets, visitor)
+def show_newest(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor) -> View:
+    """The list of runs with the newest one chosen and shown; where there is none, what to do for a first one."""
+    known = service.runs(visitor.name)
+    told = {} if known else {widgets.progress: visitor.text("evaluate.empty")}
+    return told | {widgets.runs: _runs(known, known[:1])} | show(service, widgets, visitor, known[:1])
 
 
 def show(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor, run_ids: list[str]) -> View:
-    """Other runs were chosen."""
-    return _results(service, widgets, visitor, run_ids)
-
-
-def _newest(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor) -> View:
-    """The list of runs with the newest one chosen and shown."""
-    known = service.runs(visitor.name)
-    return {widgets.runs: _runs(known, known[:1])} | _results(service, widgets, visitor, known[:1])
-
-
-def _results(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor, run_ids: list[str]) -> View:
-    """Table, chart and details of these runs together. Bars of one place would stack, so each has its own."""
+    """Figures and answers of these runs together."""
     found = [made for run_id in run_ids if (made := service.read(visitor.name, run_id))]
-    rows = [(made.id, row) for made in found for row in made.rows]
-    several = len(found) > 1
-    names = [f"{row.model} ({run_id[4:13]})" if several else row.model for run_id, row in rows]
-    named = list(zip(names, rows, strict=True))
-    one_model = len(set(names)) == 1
-    keys = ("model", "task", "share", "range", "chance", "count", "seconds")
-    text = {key: visitor.text(f"evaluate.{key}") for key in keys}
-    table = [[name, task_label(visitor.language, row.task), *_figures(row)] for name, (_, row) in named]
-    labels = [task_label(visitor.language, row.task) for _, row in rows]
-    chart = pd.DataFrame(
-        {
-            text["model"]: names,
-            text["task"]: [
-                task if one_model else f"{name} · {task}" for (name, _), task in zip(named, labels, strict=True)
-            ],
-            text["share"]: [round(row.share, 3) for _, row in rows],
-        }
-    )
-    marks = [
-        [name, mark.question, mark.said, mark.expected, "✓" if mark.right else "✗"]
-        for name, (_, row) in named
-        for mark in row.marks
-    ]
-    shown = bool(rows)
-    return {
-        widgets.table: gr.update(value={"headers": list(text.values()), "data": table}, visible=shown),
-        widgets.chart: gr.BarPlot(
-            chart,
-            x=text["task"],
-            y=text["share"],
-            color=text["model"],
-            y_lim=[0, 1],
-            visible=shown,
-            x_label_angle=-20,
-        ),
-        widgets.details: gr.update(
-            value={
-                "headers": [
-                    text["model"],
-                    *(visitor.text(f"evaluate.{key}") for key in ("question", "said", "expected", "right")),
-                ],
-                "data": marks,
-            },
-            visible=shown,
-        ),
-    }
-
-
-def _figures(row: Row) -> list[Any]:
-    low, high = row.error_range
-    chance = f"{row.chance:.0%}" if row.chance else "–"
-    return [f"{row.share:.0%}", f"{low:.0%} – {high:.0%}", chance, row.count, row.seconds]
+    return {widgets.results: results_html(visitor, found)}
 
 
 def _sentence(visitor: Visitor, progress: EvaluationProgress) -> str:

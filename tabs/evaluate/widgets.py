@@ -25,21 +25,15 @@ class EvaluateWidgets:
     amount: gr.Markdown
     progress: gr.Markdown
     runs: gr.Dropdown
-    table: gr.Dataframe
-    chart: gr.BarPlot
-    details: gr.Dataframe
+    results: gr.HTML
 
     @property
     def buttons(self) -> list[Any]:
         return [self.start, self.stop]
 
     @property
-    def results(self) -> list[Any]:
-        return [self.table, self.chart, self.details]
-
-    @property
     def view(self) -> list[Any]:
-        return [self.progress, self.runs, *self.results]
+        return [self.progress, self.runs, self.results]
 
 
 def draw(page: Page, registry: Registry) -> EvaluateWidgets:
@@ -75,20 +69,8 @@ def draw(page: Page, registry: Registry) -> EvaluateWidgets:
                 label="evaluate.runs",
                 info="evaluate.runs_info",
             )
-            table = gr.Dataframe(interactive=False, elem_id="evaluate-table", visible=False)
-            chart = gr.BarPlot(height=260, visible=False)
-            details = page.bind(
-                gr.Dataframe(
-                    interactive=False,
-                    wrap=True,
-                    max_height=420,
-                    column_widths=["18%", "34%", "22%", "18%", "8%"],
-                    elem_id="evaluate-details",
-                    visible=False,
-                ),
-                label="evaluate.details",
-            )
-    return EvaluateWidgets(models, tasks, own_file, start, stop, amount, progress, runs, table, chart, details)
+            results = gr.HTML(elem_id="evaluate-results", padding=False)
+    return EvaluateWidgets(models, tasks, own_file, start, stop, amount, progress, runs, results)
 
 
 def task_choices(language: Language) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from app.finetune.finishing import KINDS, Row
 from app.finetune.runs import Run
 from app.finetune.service import FinetuneService
 from tabs.shell.page import Page, Visitor
+from tabs.shell.tables import table_html
 from tabs.tuning.run_view import show as show_run
 from tabs.tuning.training_widgets import Watch
 
@@ -129,7 +130,7 @@ def show(
     return {
         panel.start: gr.update(visible=ready and not run.finishing),
         panel.stop: gr.update(visible=run.finishing),
-        panel.table: f"<p>{escape(note)}</p>{table_html(visitor, rows)}" if note else table_html(visitor, rows),
+        panel.table: f"<p>{escape(note)}</p>{measured_html(visitor, rows)}" if note else measured_html(visitor, rows),
         panel.shown: now,
     }
 
@@ -146,13 +147,12 @@ def _note(visitor: Visitor, run: Run, done: int, *, measured: bool, ready: bool)
     return "" if ready or done else visitor.text("compare.finish_empty")
 
 
-def table_html(visitor: Visitor, rows: Sequence[Row]) -> str:
+def measured_html(visitor: Visitor, rows: Sequence[Row]) -> str:
     """One line a model; under it why a figure is missing, or what to do about it."""
     if not rows:
         return ""
-    titles = "".join(f"<th>{escape(visitor.text(f'compare.figures.{key}'))}</th>" for key in ("model", *FIGURES))
-    body = "".join(_line(visitor, row, _advice(visitor, row, rows)) for row in rows)
-    return f"<div><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+    titles = [visitor.text(f"compare.figures.{key}") for key in ("model", *FIGURES)]
+    return table_html(titles, [_line(visitor, row, _advice(visitor, row, rows)) for row in rows])
 
 
 def _line(visitor: Visitor, row: Row, advice: str) -> str:

@@ -11,6 +11,7 @@ from app.finetune.progress import TrainingProgress
 from app.finetune.runs import ACTIVE, Run
 from app.finetune.service import FinetuneService
 from tabs.shell.page import Visitor
+from tabs.shell.tables import table_html
 from tabs.tuning.charts import over_steps
 from tabs.tuning.training_widgets import Watch
 
@@ -143,12 +144,12 @@ def samples_html(progress: TrainingProgress) -> str:
     questions = dict.fromkeys(sample.question for sample in progress.samples)
     blocks = []
     for question in questions:
-        rows = "".join(
+        rows = [
             f"<tr><td>{sample.step}</td><td>{escape(sample.answer)}</td></tr>"
             for sample in progress.samples
             if sample.question == question
-        )
-        blocks.append(f"<h4>{escape(question)}</h4><table>{rows}</table>")
+        ]
+        blocks.append(f"<h4>{escape(question)}</h4>{table_html([], rows)}")
     return "".join(blocks)
 
 

@@ -105,6 +105,13 @@ def test_a_run_is_found_again_judged_by_itself_and_downloaded(
     (service.store.folder_of(run.id) / "go").touch()
     page.locator("#tune-status .finished").wait_for(timeout=180_000)
     assert "assistant" in page.locator("#tune-runs input").input_value()
+    text = page.locator(".vega-embed svg text").first
+    text.wait_for(state="attached")
+    colours = []
+    for _ in range(2):
+        page.locator("#theme").click()
+        colours.append(text.evaluate("one => getComputedStyle(one).fill"))
+    assert colours == ["rgb(232, 232, 229)", "rgb(31, 31, 34)"], "a chart can be read after a change of the theme"
     page.get_by_role("tab", name="Compare", exact=True).click()
     page.locator("#judging input[type=range]").wait_for(timeout=200_000)
     come_back()

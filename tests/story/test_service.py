@@ -224,6 +224,24 @@ def test_a_paragraph_is_continued_by_one_after_it() -> None:
     assert after.undone() == DRAFT
 
 
+@pytest.mark.parametrize(("language", "author"), [("en", inventive), ("zh", chinese)])
+@pytest.mark.parametrize("action", ["lengthen", "continue"])
+def test_a_paragraph_takes_none_of_its_prompt(language: Language, author: Callable[..., Author], action: str) -> None:
+    """A small model says back what it was asked, line by line, before it begins."""
+    writing, said = author(sentences=2), set()
+
+    def parrot(messages: Sequence[Message]) -> Sequence[str]:
+        lines = [line for line in messages[-1]["content"].splitlines() if line not in DRAFT.paragraphs]
+        said.update(lines)
+        return [*pieces("\n".join(lines) + "\n\n"), *writing(messages)]
+
+    service = StoryService(FakeRegistry(FakeModel("tiny", parrot)))
+    *_, after = service.rework(story_request("A lamp", language=language), DRAFT, 0, action)  # type: ignore[arg-type]
+    new = after.paragraphs[1 if action == "continue" else 0]
+    assert len(said) > 4 and len(new) > 20
+    assert not [line for line in said if line.strip() and line in new]
+
+
 def test_a_wish_reaches_the_model() -> None:
     model = FakeModel("tiny", inventive())
     service = StoryService(FakeRegistry(model))

@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TorchAoConfig
 from app.models.catalog import bundled, known_models, sources
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.loading.loader import LoadedModel, load
-from app.models.registry.drift import Reference, compare, prompts, take_reference
+from app.models.registry.drift import Reference, answered, compared, prompts, summary
 from bench.measure import DATA, line, machine
 from bench.single import USERS, ours, rates
 
@@ -113,10 +113,10 @@ def measured(way: str, folder: Path, reference: Path, asked: int, tokens: int, r
     mib = round(sum(map(held, {id(part): part for part in loaded.model.parameters()}.values())) / 2**20)
     engine = Engine(way, loaded, EngineOptions())
     if way == PLAIN:
-        take_reference(engine, prompts()[:asked]).save(reference)
+        Reference(tuple(answered(engine, prompts()[:asked]))).save(reference)
     told = Reference.read(reference)
     assert told is not None, "the checkpoint as it is comes first"
-    drift = compare(told, engine)
+    drift = summary(way, compared(told, engine))
     best, cpu_ms = repeated(lambda: rates(engine, tokens), tokens, rounds)
     engine.close()
     more = {"cpu_ms": cpu_ms, "mean_kl": round(drift.mean_kl, 5), "same_choice": drift.same_choice}

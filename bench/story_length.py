@@ -17,7 +17,6 @@ from app.story.length import Target
 from app.story.prompts import Moment, brief, story_messages
 from app.story.request import StoryRequest, story_request
 from app.story.service import StoryService
-from app.story.telling import TOP_P
 
 PREMISES = Path(__file__).parent / "questions" / "premises.json"
 AT_ONCE = 8
@@ -52,7 +51,7 @@ def steered(service: StoryService, request: StoryRequest) -> bool:
 def asked_once(registry: Registry, request: StoryRequest) -> bool:
     moment = Moment("", request.length, False, 0)
     messages = story_messages(request, brief(request, ""), moment, "", None, True)
-    sampling = Sampling(temperature=request.temperature, top_p=TOP_P, max_new_tokens=1024, seed=request.seed)
+    sampling = Sampling(temperature=request.temperature, max_new_tokens=1024, seed=request.seed)
     with registry.lease(request.model) as model:
         return judge("asked once", request, "".join(model.stream(messages, sampling, visitor=request.premise)))
 

@@ -176,7 +176,7 @@ def _draw_talk(page: Page, collection: gr.Dropdown) -> dict[str, Any]:
                 gr.Markdown(visible=False, elem_classes="knowledge-title"), value="knowledge.with_documents"
             )
             drawn["chatbot"] = page.bind(
-                conversation_chatbot("knowledge-chat", elem_classes="knowledge-chat"),
+                conversation_chatbot("knowledge-chat"),
                 label="knowledge.with_documents",
                 placeholder="knowledge.welcome",
                 examples=examples,
@@ -184,7 +184,7 @@ def _draw_talk(page: Page, collection: gr.Dropdown) -> dict[str, Any]:
         with gr.Column(scale=1, min_width=0, visible=False, elem_classes="knowledge-column") as drawn["beside"]:
             page.bind(gr.Markdown(elem_classes="knowledge-title"), value="knowledge.alone")
             drawn["alone"] = page.bind(
-                conversation_chatbot("knowledge-alone", elem_classes="knowledge-chat"),
+                conversation_chatbot("knowledge-alone"),
                 label="knowledge.alone",
                 placeholder="knowledge.alone_hint",
             )

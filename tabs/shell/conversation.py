@@ -17,22 +17,14 @@ PLAIN = str.maketrans({"\n": "&#10;", "\r": "", "$": "&#36;", "\\": "&#92;", "`"
 
 def conversation_chatbot(elem_id: str, **more: Any) -> gr.Chatbot:
     """A chatbot that fills its column, with LaTeX and a copy button."""
-    return gr.Chatbot(
-        elem_id=elem_id,
-        show_label=False,
-        container=False,
-        height="100%",
-        buttons=["copy"],
-        latex_delimiters=LATEX,
-        feedback_options=None,
-        **more,
-    )
+    look = {"show_label": False, "container": False, "height": "100%", "buttons": ["copy"], "feedback_options": None}
+    return gr.Chatbot(elem_id=elem_id, elem_classes="talk", **(look | {"latex_delimiters": LATEX} | more))
 
 
 def question_box(elem_id: str, **more: Any) -> gr.Textbox:
     """The text box under a conversation, its send button inside."""
     look = {"show_label": False, "container": False, "lines": 1, "max_lines": 8, "submit_btn": True} | more
-    return gr.Textbox(elem_id=elem_id, **look)
+    return gr.Textbox(elem_id=elem_id, elem_classes="question-box", **look)
 
 
 def busy_box(text: str | None = "") -> dict[str, Any]:

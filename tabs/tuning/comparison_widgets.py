@@ -8,6 +8,7 @@ import gradio as gr
 from app.finetune.comparing import CHOICES
 from app.models.interface import Registry
 from tabs.shell.confirmation import ASKS_FIRST
+from tabs.shell.conversation import conversation_chatbot
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page
 
@@ -44,13 +45,7 @@ def draw_comparison(page: Page, registry: Registry) -> ComparisonView:
         for side in ("left", "right"):
             with gr.Column():
                 model = model_choice(page, registry, f"compare.{side}", follows=False, elem_id=f"compare-{side}")
-                chat = gr.Chatbot(
-                    height=320,
-                    show_label=False,
-                    elem_id=f"compare-{side}-chat",
-                    latex_delimiters=[],
-                    feedback_options=None,
-                )
+                chat = conversation_chatbot(f"compare-{side}-chat", height=320, latex_delimiters=[])
                 page.bind(chat, placeholder="compare.no_answer")
                 columns.append((model, chat, gr.HTML(elem_id=f"compare-{side}-receipt")))
     (left, left_chat, left_receipt), (right, right_chat, right_receipt) = columns

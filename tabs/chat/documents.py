@@ -65,7 +65,7 @@ def draw_documents(page: Page) -> DocumentWidgets:
     """The list; the button is rendered by whoever lays out the row of buttons."""
     button = gr.UploadButton(file_count="multiple", size="sm", min_width=0, elem_id="chat-documents", render=False)
     attach = page.bind(button, label="chat.attach_documents")
-    files = gr.HTML(elem_id="chat-files", padding=False, js_on_load=CHOOSE_FILE)
+    files = gr.HTML(elem_id="chat-files", js_on_load=CHOOSE_FILE)
     return DocumentWidgets(attach, files, gr.Timer(1.0, active=False))
 
 

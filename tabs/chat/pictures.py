@@ -69,7 +69,7 @@ class PictureWidgets:
 
 def draw_pictures(page: Page, beside: Sequence[gr.UploadButton] = ()) -> PictureWidgets:
     """The row above the box, with other buttons of its kind."""
-    tray = gr.HTML(elem_id="chat-tray", padding=False)
+    tray = gr.HTML(elem_id="chat-tray")
     # Without a mode gradio hands over the upload itself; else it would convert it and keep the original.
     lens = gr.Image(
         sources=["webcam"], type="filepath", image_mode=None, visible=False, show_label=False, elem_id="chat-lens"

@@ -88,13 +88,13 @@ def draw(page: Page, registry: Registry, *, with_documents: bool = False) -> Cha
     with gr.Row(elem_id="chat", equal_height=False):
         with gr.Column(elem_id="chat-side", scale=0, min_width=240):
             page.bind(gr.Button(elem_id="chat-new"), value="chat.new")
-            drawn = gr.HTML(elem_id="chat-list", padding=False, js_on_load=LIST)
+            drawn = gr.HTML(elem_id="chat-list", js_on_load=LIST)
             conversations = page.bind(drawn, value=_list)
         with gr.Column(elem_id="chat-main", scale=1, min_width=0):
             title, model_name, settings_switch = _bar(page, registry.default_name)
             parts = _conversation(page, registry, with_documents)
         with gr.Column(elem_id="chat-settings", scale=0, min_width=260):
-            drawn = gr.HTML(elem_id="chat-presets", padding=False, js_on_load=PRESETS)
+            drawn = gr.HTML(elem_id="chat-presets", js_on_load=PRESETS)
             presets = page.bind(drawn, value=_presets)
             options = _settings(page, registry)
     return ChatWidgets(
@@ -151,7 +151,7 @@ def _bar(page: Page, model: str) -> tuple[gr.Textbox, gr.HTML, gr.Button]:
             label="chat.title",
             placeholder="chat.untitled",
         )
-        model_name = gr.HTML(name_html(model), elem_id="chat-model", padding=False, js_on_load=None)
+        model_name = gr.HTML(name_html(model), elem_id="chat-model", js_on_load=None)
         options = page.bind(gr.Button(elem_id="chat-settings-switch", min_width=0, size="sm"), value="chat.settings")
     side.click(None, js="() => window.studio.flip('side')", api_visibility="private")
     options.click(None, js="() => window.studio.flip('settings')", api_visibility="private")
@@ -171,7 +171,7 @@ def _conversation(page: Page, registry: Registry, with_documents: bool) -> dict[
     documents = draw_documents(page) if with_documents else None
     pictures = draw_pictures(page, [documents.attach] if documents else [])
     told = note_html(registry.default_name, page.default_language or "zh")  # drawn at once, so that nothing moves
-    note = gr.HTML(told, elem_id="chat-note", padding=False, js_on_load=None)
+    note = gr.HTML(told, elem_id="chat-note", js_on_load=None)
     box = page.bind(question_box("chat-box", autofocus=True), label="chat.message", placeholder="chat.placeholder")
     parts = {"chatbot": chatbot, "resume": resume, "retry": retry, "go_on": go_on}
     return parts | {"documents": documents, "pictures": pictures, "note": note, "box": box}

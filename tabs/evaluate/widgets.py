@@ -69,7 +69,7 @@ def draw(page: Page, registry: Registry) -> EvaluateWidgets:
                 label="evaluate.runs",
                 info="evaluate.runs_info",
             )
-            results = gr.HTML(elem_id="evaluate-results", padding=False)
+            results = gr.HTML(elem_id="evaluate-results")
     return EvaluateWidgets(models, tasks, own_file, start, stop, amount, progress, runs, results)
 
 

@@ -85,15 +85,13 @@ def draw(page: Page, registry: Registry) -> tuple[CollectionWidgets, QuestionWid
     )
     with gr.Row(elem_id="knowledge", equal_height=False):
         with gr.Column(elem_id="knowledge-side", scale=0, min_width=260):
-            page.bind(gr.HTML(elem_id="knowledge-talks", padding=False, js_on_load=LIST), value=_talks)
+            page.bind(gr.HTML(elem_id="knowledge-talks", js_on_load=LIST), value=_talks)
             collections = _draw_collections(page, collection)
         with gr.Column(elem_id="knowledge-main", scale=1, min_width=0):
             drawn = _draw_talk(page, collection)
         with gr.Column(elem_id="knowledge-right", scale=0, min_width=300):
             page.bind(gr.Markdown(elem_classes="knowledge-title"), value="knowledge.sources")
-            drawn["sources"] = page.bind(
-                gr.HTML(elem_id="knowledge-sources", padding=False), value="knowledge.sources_hint"
-            )
+            drawn["sources"] = page.bind(gr.HTML(elem_id="knowledge-sources"), value="knowledge.sources_hint")
             with page.bind(gr.Accordion(open=False, elem_id="knowledge-settings"), label="knowledge.settings"):
                 drawn |= _draw_settings(page, registry)
     return collections, QuestionWidgets(**drawn)
@@ -141,10 +139,10 @@ def _draw_collections(page: Page, collection: gr.Dropdown) -> CollectionWidgets:
         drawn["shared"] = page.bind(
             gr.Checkbox(False, visible=False), label="knowledge.shared", info="knowledge.shared_info"
         )
-    drawn["progress"] = gr.HTML(elem_id="knowledge-progress", padding=False)
+    drawn["progress"] = gr.HTML(elem_id="knowledge-progress")
     drawn["stop"] = _hidden_button(page, "knowledge.stop", elem_id="knowledge-stop")
     drawn["go_on"] = _hidden_button(page, "knowledge.go_on")
-    drawn["files"] = gr.HTML(elem_id="knowledge-files", padding=False, js_on_load=CHOOSE_FILE)
+    drawn["files"] = gr.HTML(elem_id="knowledge-files", js_on_load=CHOOSE_FILE)
     drawn["embedder"] = page.bind(
         gr.Dropdown([], allow_custom_value=True, visible=False, elem_id="knowledge-embedder"),
         label="knowledge.embedder",

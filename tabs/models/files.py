@@ -41,9 +41,9 @@ class FileWidgets:
 def draw_files(page: Page, files: ModelFiles, tab: gr.Tab, choice: gr.Dropdown) -> None:
     """Below the memory account; drawn only for people of this machine."""
     with gr.Column(elem_id="models-files"):
-        stored = gr.HTML(elem_id="models-stored", padding=False, js_on_load=DELETE)
+        stored = gr.HTML(elem_id="models-stored", js_on_load=DELETE)
         drop = page.bind(gr.File(file_count="multiple", elem_id="models-drop", height=150), label="models.drop")
-        told = gr.HTML(elem_id="models-told", padding=False)
+        told = gr.HTML(elem_id="models-told")
     widgets = FileWidgets(stored, drop, told, choice)
     page.on(tab.select, partial(look, files, widgets), [], widgets.view)
     page.on_arrival(partial(look, files, widgets), [], widgets.view)

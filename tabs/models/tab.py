@@ -25,7 +25,7 @@ def build(page: Page, registry: Registry, files: ModelFiles | None, tab: gr.Tab,
     """Draw the panel and publish `/models`. The ledger is read again only while the tab is open. `files` and logs are
     for people of this machine: None where others come in."""
     with gr.Column(elem_id="models"):
-        ledger = gr.HTML(elem_id="ledger", padding=False)
+        ledger = gr.HTML(elem_id="ledger")
         with gr.Row(elem_id="models-bar"):
             choice = model_choice(page, registry, "models.choose", scale=3, info="models.choose_info")
             load = page.bind(gr.Button(variant="primary", scale=0, min_width=110), value="models.load")

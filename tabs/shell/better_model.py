@@ -45,9 +45,9 @@ def draw_opener() -> gr.Button:
 def draw_card(page: Page, better: BetterModel, opener: gr.Button) -> None:
     """Below the header, over the page; without `better` models there is none."""
     with gr.Column(elem_id="better", visible=False) as panel:
-        what = gr.HTML(elem_id="better-what", padding=False)
+        what = gr.HTML(elem_id="better-what")
         offers = page.bind(gr.Radio([], elem_id="better-offers", visible=False), label="better.offers")
-        told = gr.HTML(elem_id="better-told", padding=False)
+        told = gr.HTML(elem_id="better-told")
         with gr.Row(elem_id="better-buttons"):
             start = page.bind(gr.Button(variant="primary", size="sm", elem_id="better-start"), value="better.start")
             stop = page.bind(gr.Button(size="sm", visible=False, elem_id="better-stop"), value="better.stop")

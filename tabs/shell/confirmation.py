@@ -14,7 +14,7 @@ ASKS_FIRST = "asks-first"  # studio.js holds the click of such a button back unt
 
 def draw_confirmation(page: Page) -> None:
     """The one dialog of the page, in the middle of the window; its title is the text of the button clicked."""
-    page.bind(gr.HTML(elem_id="confirmation", padding=False, js_on_load=None), value=_dialog)
+    page.bind(gr.HTML(elem_id="confirmation", js_on_load=None), value=_dialog)
 
 
 def _dialog(language: Language) -> str:

@@ -184,7 +184,7 @@ def progress_view(visitor: Visitor, job: Job | None, *, waits: bool = False) -> 
         return ""
     if job.error is not None:
         error = job.error if isinstance(job.error, StudioError) else Unexpected()
-        return f'<p class="tune-failed">{escape(error.text(visitor.language))}</p>'
+        return f'<p class="failure">{escape(error.text(visitor.language))}</p>'
     progress = job.progress
     if job.ended:
         return f'<p class="nothing">{escape(summary(visitor, progress))}</p>'
@@ -193,7 +193,7 @@ def progress_view(visitor: Visitor, job: Job | None, *, waits: bool = False) -> 
     if waits:
         name += f" · {visitor.text('knowledge.waits')}"
     return (
-        f'<div class="tune-bar"><i style="width:{share}%"></i></div>'
+        f'<div class="bar"><i style="width:{share}%"></i></div>'
         f'<p class="nothing">{progress.done} / {progress.total} · {name}</p>'
     )
 

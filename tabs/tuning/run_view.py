@@ -103,8 +103,8 @@ def _nothing(watch: Watch, visitor: Visitor) -> dict[Any, Any]:
 def status_html(service: FinetuneService, visitor: Visitor, run: Run, progress: TrainingProgress) -> str:
     """State, step, loss, time left, and why it failed."""
     done = 100 * progress.step // max(1, run.total)
-    bar = f'<div class="tune-bar"><i style="width:{done}%"></i></div>'
-    kind = "tune-failed" if run.state == "failed" else "tune-waits"
+    bar = f'<div class="bar"><i style="width:{done}%"></i></div>'
+    kind = "failure" if run.state == "failed" else "nothing"
     reason = f'<p class="{kind}">{escape(run.reason)}</p>' if run.reason else ""
     what_next = escape(visitor.text("compare.what_next"))
     model = f"<p>→ <code>{escape(run.model)}</code> · {what_next}</p>" if run.chosen else ""

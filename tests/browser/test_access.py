@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from gguf import GGUFWriter
+from playwright.sync_api import Locator, Page, expect
 
 from app.models.better_model import BetterModel
 from app.models.catalog import bundled, known_models
@@ -54,6 +56,30 @@ def opened(page: Page, tab: str) -> None:
     expect(page.locator(f"#tab-{tab}")).to_be_visible()
     expect(page.locator(f"#tabs > .tab-wrapper [data-tab-id={tab}]")).to_be_in_viewport()
     page.wait_for_function(FADED_IN)  # what fades in is pale for a moment
+
+
+def small_gguf(file: Path) -> Path:
+    """A GGUF file as small as one can be: it is listed, its answers would be none."""
+    writer = GGUFWriter(file, "llama")
+    writer.add_tokenizer_model("llama")
+    writer.add_head_count(1)
+    writer.add_tensor("token_embd.weight", np.zeros((4, 8), dtype=np.float32))
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
+    return file
+
+
+def dropped_on(place: Locator, file: Path) -> None:
+    """A file from another window, drawn over the page and let go there."""
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box is not None
+    session = place.page.context.new_cdp_session(place.page)
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    for step in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+        session.send("Input.dispatchDragEvent", {"type": step, **at, "data": data})
 
 
 @pytest.mark.parametrize(("locale", "width", "dark"), [("zh-CN", 1440, False), ("en-US", 390, True)])
@@ -123,8 +149,10 @@ def test_a_better_model_is_one_click_and_can_be_deleted_again(
         again.locator("#confirm-yes").click()
         expect(again.locator("#models-told")).to_contain_text("is deleted")
         assert services.registry.default_name == known_models.PACKAGED
-        brought = tmp_path / "Brought.gguf"
-        brought.symlink_to(file)
-        again.locator("#models-drop input[type=file]").set_input_files(brought)
+        dropped_on(again.locator("#models-drop"), small_gguf(tmp_path / "Brought.gguf"))
         expect(again.locator("#models-told")).to_contain_text("brought is here")
         expect(again.locator("#models-stored li")).to_have_count(1)
+        for seen, tab, place in ((again, "chat", "#chat-settings"), (page, "evaluate", "#tab-evaluate")):
+            opened(seen, tab)
+            seen.locator(place).get_by_role("combobox").first.click()
+            expect(seen.get_by_role("option", name="brought")).to_be_visible()

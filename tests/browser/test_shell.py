@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -15,8 +16,9 @@ def test_the_page_speaks_the_browser_s_language(address: str, open_page: Callabl
 
 def test_the_chosen_language_and_theme_stay_over_a_reload(address: str, open_page: Callable[..., Any]) -> None:
     page = open_page(address, locale="en-GB")
-    page.locator("#language").click()
+    page.locator("#language").press("Enter")
     page.get_by_role("tab", name="模型").wait_for()
+    expect(page.locator("#language")).to_be_focused()
     page.locator("#theme").click()
     page.locator("body.dark").wait_for()
     page.reload()

@@ -66,6 +66,10 @@ def test_a_story_is_written_worked_on_kept_and_saved(page: Page) -> None:
     assert packed.namelist() == ["story.md", "story.docx"]
     page.locator("#story-undo").click()
     expect(paragraphs(page).first).to_have_text(first[0])
+    page.locator("#story-clear").press("Enter")
+    expect(page.locator("#story-empty")).to_be_visible()
+    expect(paragraphs(page)).to_have_count(0)
+    expect(page.locator("#story-clear")).to_be_focused()
 
 
 def test_stop_keeps_what_is_there(page: Page, author: FakeModel) -> None:

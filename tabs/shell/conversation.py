@@ -17,8 +17,8 @@ PLAIN = str.maketrans({"\n": "&#10;", "\r": "", "$": "&#36;", "\\": "&#92;", "`"
 
 def conversation_chatbot(elem_id: str, **more: Any) -> gr.Chatbot:
     """A chatbot that fills its column, with LaTeX and a copy button."""
-    look = {"show_label": False, "container": False, "height": "100%", "buttons": ["copy"], "feedback_options": None}
-    return gr.Chatbot(elem_id=elem_id, elem_classes="talk", **(look | {"latex_delimiters": LATEX} | more))
+    look: dict[str, Any] = {"show_label": False, "container": False, "height": "100%", "latex_delimiters": LATEX}
+    return gr.Chatbot(elem_id=elem_id, elem_classes="talk", buttons=["copy"], feedback_options=None, **(look | more))
 
 
 def question_box(elem_id: str, **more: Any) -> gr.Textbox:

@@ -59,6 +59,12 @@
     input.files = parcel.files;
     input.dispatchEvent(new Event("change", {bubbles: true}));
   }, true);
+  // Where a file may be let go shows itself while one is drawn over it.
+  for (const [kind, isOver] of [["dragover", true], ["dragleave", false], ["drop", false]])
+    document.addEventListener(kind, (event) => {
+      if (isOver && !event.dataTransfer?.types.includes("Files")) return;
+      event.target.closest?.("#knowledge-drop, #models-drop, #chat-main")?.toggleAttribute("data-over", isOver);
+    }, true);
   // A picture pasted into the question or dropped on it is an upload like any other; so is a document, anywhere on the
   // chat page.
   const give = (place, files) => {

@@ -79,6 +79,8 @@ def dropped_on(place: Locator, file: Path) -> None:
     at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
     for step in ("dragEnter", "dragOver", "drop"):
         data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+        if step == "drop":
+            expect(place).to_have_attribute("data-over", "")
         session.send("Input.dispatchDragEvent", {"type": step, **at, "data": data})
 
 

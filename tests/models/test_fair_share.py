@@ -5,7 +5,7 @@ import itertools
 from contextlib import AsyncExitStack
 
 from app.models.backends.llama_cpp.admission import Admission
-from app.models.fair_share import ANSWER_COST, FairQueue, admitted
+from app.models.fair_share import ANSWER_COST, FORESEEN, FairQueue, admitted
 
 
 def test_a_short_request_passes_long_ones_and_a_long_one_waits_for_its_share_only() -> None:
@@ -35,10 +35,25 @@ def test_a_prompt_that_is_read_in_parts_moves_the_clock_by_what_was_read() -> No
     queue = FairQueue()
     long = queue.turn("long", 1000, 0)
     queue.served(long, unread_tokens=744)
-    assert queue.turn("short", 30, 0) == 286, "before the rest of the long one"
+    assert queue.turn("short", 30, 0).due == 286, "before the rest of the long one"
     queue.served(long)
-    assert queue.turn("late", 30, 0) == 1030
-    assert queue.turn("long", 30, 0) == 1030, "who waited for an answer before asking again is nobody's debtor"
+    assert queue.turn("late", 30, 0).due == 1030
+    assert queue.turn("long", 30, 0).due == 1030, "who waited for an answer before asking again is nobody's debtor"
+
+
+def test_an_answer_is_charged_as_long_as_it_gets_not_as_long_as_it_may_get() -> None:
+    queue = FairQueue()
+    may_be_long = queue.turn("agent", 10, 4000)
+    assert may_be_long == queue.turn("other", 10, FORESEEN)
+    queue.ended(may_be_long, 5)
+    assert queue.turn("agent", 10, 5).due == may_be_long.due + 10 + 5 * ANSWER_COST
+    told_a_lot = queue.turn("teller", 10, 4000)
+    for written in (FORESEEN + 20, FORESEEN + 50):  # it was put back for want of memory, and went on
+        queue.ended(told_a_lot, written)
+    due_next = told_a_lot.due + 50 * ANSWER_COST + 10
+    assert queue.turn("teller", 10, 0).due == due_next
+    queue.served(queue.turn("many others", round(due_next) * 2, 0))
+    assert queue.turn("teller", 10, 0) == queue.turn("newcomer", 10, 0), "others have had their share since"
 
 
 def test_nobody_takes_more_than_the_limit() -> None:
@@ -102,6 +117,24 @@ def test_a_short_request_is_next_before_long_answers_that_wait() -> None:
         return begun
 
     assert asyncio.run(visit()).index("short") == 2, "only those that ran already were before it"
+
+
+def test_who_has_got_a_long_answer_is_behind_who_has_not() -> None:
+    async def visit() -> None:
+        admission = Admission(slots=2, cache_tokens=10**6)
+        async with asyncio.timeout(30), admission.slot("teller", 10, 4000, written=lambda: 900):
+            pass
+        tasks = [
+            asyncio.create_task(hold(admission, visitor, tokens, name))
+            for visitor, tokens, name in (("a", 10, "a"), ("b", 10, "b"), ("teller", 10, "again"), ("c", 3000, "c"))
+        ]
+        await asyncio.sleep(0)
+        assert [admission.ahead_of(name) for name in ("a", "b", "c", "again")] == [0, 0, 1, 2]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(visit())
 
 
 async def hold(admission: Admission, visitor: str, tokens: int, request: object) -> None:

@@ -24,7 +24,7 @@ from app.models.engine.prompt import EncodedPrompt, refuse_pictures
 from app.models.engine.reasoning import thinking_of
 from app.models.engine.request_builder import RequestBuilder
 from app.models.engine.sampler import RequestSampling
-from app.models.fair_share import FairQueue
+from app.models.fair_share import FairQueue, Turn
 from app.models.interface import Message, Sampling
 from app.models.loading.loader import LoadedModel
 
@@ -49,7 +49,7 @@ class Job:
     """A queued request with its turn, where its tokens go and whose context it runs in."""
 
     request_id: str
-    turn: float
+    turn: Turn
     inbox: Inbox
     wanted: QueuedRequest
     context: Context
@@ -148,8 +148,8 @@ class GenerateEngine:
         self._lent = lent
         self._numbers = itertools.count()
         self._turns = FairQueue()
-        self._jobs: queue.PriorityQueue[tuple[float, int, Job | None]] = queue.PriorityQueue()
-        self._live: dict[str, tuple[float, Inbox]] = {}
+        self._jobs: queue.PriorityQueue[tuple[Turn, int, Job | None]] = queue.PriorityQueue()
+        self._live: dict[str, tuple[Turn, Inbox]] = {}
         self._running = ""
         self._worker = threading.Thread(target=self._work, daemon=True)
         self._worker.start()
@@ -209,7 +209,7 @@ class GenerateEngine:
         for _, inbox in list(self._live.values()):
             inbox.outputs.put(None)
         self._live.clear()
-        self._jobs.put((math.inf, next(self._numbers), None))
+        self._jobs.put((Turn(math.inf, "", 0), next(self._numbers), None))
         self._worker.join()
 
     def _work(self) -> None:
@@ -237,12 +237,15 @@ class GenerateEngine:
             so_far.append(token)
             deliver(RequestStatus.DECODING)
 
-        if self._lent is None:
-            generate(self.loaded.model, job.wanted, take, ended)
-        else:
-            with closing(cast(Generator[int, None, None], self._lent(job.wanted))) as tokens:
-                for token in tokens:
-                    if ended():
-                        break
-                    take(token)
+        try:
+            if self._lent is None:
+                generate(self.loaded.model, job.wanted, take, ended)
+            else:
+                with closing(cast(Generator[int, None, None], self._lent(job.wanted))) as tokens:
+                    for token in tokens:
+                        if ended():
+                            break
+                        take(token)
+        finally:
+            self._turns.ended(job.turn, len(so_far))
         deliver(RequestStatus.FINISHED)

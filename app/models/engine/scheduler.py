@@ -7,7 +7,8 @@ from transformers.generation.continuous_batching import scheduler as schedulers
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 from transformers.generation.continuous_batching.scheduler import FIFOScheduler
 
-from app.models.fair_share import FairQueue, admitted
+from app.models.engine.sampler import generated_by
+from app.models.fair_share import FairQueue, Turn, admitted
 
 NAME = "fair"
 TURN = "turn"  # kept with a request, also when it is put back for want of memory
@@ -27,6 +28,20 @@ class FairScheduler(FIFOScheduler):
             turn = self.queue.turn(visitor_of(state), len(state.initial_tokens), answer)
             state.logit_processor_kwargs[TURN] = turn
         super().add_waiting_request(state)
+
+    def finish_request(self, request_id: str) -> None:
+        self._charge(self.active_requests.get(request_id))
+        super().finish_request(request_id)
+
+    def clear_cancelled_requests(self) -> list[RequestState]:
+        cancelled = super().clear_cancelled_requests()
+        for state in cancelled:
+            self._charge(state)
+        return cancelled
+
+    def _charge(self, state: RequestState | None) -> None:
+        if state is not None:
+            self.queue.ended(turn_of(state), len(generated_by(state)))
 
     def ahead_of(self, request_id: str) -> int:
         """How many begin or end before this one; 0 once it has begun. May be asked from any thread."""
@@ -55,8 +70,9 @@ def visitor_of(state: RequestState) -> str:
     return str(state.logit_processor_kwargs.get("visitor", ""))
 
 
-def turn_of(state: RequestState) -> float:
-    return float(state.logit_processor_kwargs[TURN])
+def turn_of(state: RequestState) -> Turn:
+    turn: Turn = state.logit_processor_kwargs[TURN]
+    return turn
 
 
 def register() -> None:

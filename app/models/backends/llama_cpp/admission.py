@@ -2,11 +2,11 @@
 
 import asyncio
 import bisect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from app.models.fair_share import FairQueue, admitted
+from app.models.fair_share import FairQueue, Turn, admitted
 
 
 @dataclass(eq=False)
@@ -15,7 +15,7 @@ class Admitted:
 
     visitor: str
     tokens: int
-    turn: float
+    turn: Turn
     request: object = None
     started: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -35,8 +35,11 @@ class Admission:
         self._running: list[Admitted] = []
 
     @asynccontextmanager
-    async def slot(self, visitor: str, prompt: int, answer: int, request: object = None) -> AsyncIterator[None]:
-        """A slot while the block runs, for so many tokens. `request` is by which `ahead_of` knows it."""
+    async def slot(
+        self, visitor: str, prompt: int, answer: int, request: object = None, written: Callable[[], int] = int
+    ) -> AsyncIterator[None]:
+        """A slot while the block runs, for so many tokens. `request` is by which `ahead_of` knows it, `written` tells
+        at the end how many tokens its answer got."""
         turn = self._queue.turn(visitor, prompt, answer)
         entry = Admitted(visitor, min(prompt + answer, self._cache_tokens), turn, request)
         bisect.insort(self._waiting, entry, key=lambda one: one.turn)
@@ -45,6 +48,7 @@ class Admission:
             await entry.started.wait()
             yield
         finally:
+            self._queue.ended(turn, written())
             (self._running if entry in self._running else self._waiting).remove(entry)
             self._start_waiting()
 

@@ -27,10 +27,11 @@ EXIT_SECONDS = 2.0  # a process that is killed loses its connections first and i
 
 @dataclass(eq=False)
 class LlamaCall(Call):
-    """A request with whose it is, which its turn depends on."""
+    """A request with whose it is, which its turn depends on, and how many tokens it has got."""
 
     visitor: str = ""
     limits: ReasoningLimits | None = None
+    written: int = 0
 
 
 class LlamaEngine(RemoteEngine):
@@ -117,7 +118,8 @@ class LlamaEngine(RemoteEngine):
     async def _answer(self, call: Call) -> None:
         assert isinstance(call, LlamaCall)
         limits, body = call.limits, call.body
-        async with self._slots.slot(call.visitor, len(body["prompt"]), body["n_predict"], call):
+        prompt, longest = len(body["prompt"]), body["n_predict"]
+        async with self._slots.slot(call.visitor, prompt, longest, call, lambda: call.written):
             if limits is None or not limits.is_open:
                 await self._tell(call, body)
                 return
@@ -141,7 +143,8 @@ class LlamaEngine(RemoteEngine):
             try:
                 async for chunk in replica.answer(body):
                     text, tokens, finish = text + chunk.text, chunk.completion_tokens, chunk.finish
-                    call.events.put(replace(chunk, prompt_tokens=0, completion_tokens=already + tokens))
+                    call.written = already + tokens
+                    call.events.put(replace(chunk, prompt_tokens=0, completion_tokens=call.written))
                 return text, tokens, finish
             except EngineAway as error:
                 await self._revive(replica)

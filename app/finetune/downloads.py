@@ -1,9 +1,10 @@
 """Downloads of a checkpoint: the PEFT adapter, the merged model, or a GGUF file with its Modelfile."""
 
 import io
+import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from app.texts import sentence
 
 LOOK_SECONDS = 0.2
 PART = 1 << 20
+Offered = tuple[str, Path, int]  # its name inside, the file, when it was last changed in nanoseconds
 PATH = "tuning/download"  # relative, so that it also holds behind a proxy's prefix
 
 
@@ -38,21 +40,32 @@ class NotExported(BadInput):
 
 @dataclass(frozen=True)
 class Download:
-    """A ZIP file that is written while it is sent: nothing of it lies on the disk. `files` are (name inside, path)."""
+    """A ZIP file that is written while it is sent: nothing of it lies on the disk."""
 
     owner: str
     name: str
-    files: tuple[tuple[str, Path], ...]
+    files: tuple[Offered, ...]
 
-    def stream(self) -> Iterator[bytes]:
+    def stream(self) -> Generator[bytes, None, None]:
+        """All files are opened before the first part, so that what is deleted or replaced meanwhile is sent whole.
+
+        Raises OSError before it where a file is gone, or another one by now.
+        """
         sent = _Sent()
-        with zipfile.ZipFile(sent, "w", zipfile.ZIP_STORED) as archive:  # weights hardly shrink
-            for name, path in self.files:
-                told = zipfile.ZipInfo.from_file(path, name)
-                with path.open("rb") as source, archive.open(told, "w", force_zip64=True) as target:
-                    while part := source.read(PART):
-                        target.write(part)
-                        yield sent.take()
+        with ExitStack() as opened:
+            sources = [opened.enter_context(path.open("rb")) for _, path, _ in self.files]
+            if any(
+                os.fstat(source.fileno()).st_mtime_ns != file[2]
+                for source, file in zip(sources, self.files, strict=True)
+            ):
+                raise FileNotFoundError(self.name)
+            told = [zipfile.ZipInfo.from_file(path, name) for name, path, _ in self.files]
+            with zipfile.ZipFile(sent, "w", zipfile.ZIP_STORED) as archive:  # weights hardly shrink
+                for entry, source in zip(told, sources, strict=True):
+                    with archive.open(entry, "w", force_zip64=True) as target:
+                        while part := source.read(PART):
+                            target.write(part)
+                            yield sent.take()
         yield sent.take()
 
 
@@ -82,24 +95,34 @@ def offer(
     A merged model that the run has not is made once, `room` raises where so many MiB of disk are not free for it.
     Raises NotExported.
     """
-    folder = store.adapter_folder(run.id, step)
-    if kind in FORMATS:
-        file = store.gguf_files(run).get(kind) if run.merged == step else None
-        if file is None:
-            language: Language = "zh" if run.language == "zh" else "en"
-            raise NotExported(wanted=kind, button=sentence(language, "compare.finish"))
-        files = [(file.name, file), ("Modelfile", file.parent / f"Modelfile-{kind}")]
-    else:
-        if kind == "merged":
-            is_ready = run.merged == step and store.merged_folder(run.id).is_dir()
-            folder = store.merged_folder(run.id) if is_ready else _merged(store, registry, run, step, room)
-        files = [(str(file.relative_to(folder)), file) for file in sorted(folder.rglob("*")) if file.is_file()]
-    return Download(run.owner, f"{run.name}-{step}{'' if kind == 'adapter' else f'-{kind}'}.zip", tuple(files))
+    name = f"{run.name}-{step}{'' if kind == 'adapter' else f'-{kind}'}.zip"
+    if kind == "merged":
+        with store.merging(run.id):  # two that ask at once get one model, another checkpoint's does not come between
+            return Download(run.owner, name, _files_in(_merged(store, registry, store.get(run.id), step, room)))
+    if kind not in FORMATS:
+        return Download(run.owner, name, _files_in(store.adapter_folder(run.id, step)))
+    file = store.gguf_files(run).get(kind) if run.merged == step else None
+    if file is None:
+        language: Language = "zh" if run.language == "zh" else "en"
+        raise NotExported(wanted=kind, button=sentence(language, "compare.finish"))
+    modelfile = file.parent / f"Modelfile-{kind}"
+    return Download(run.owner, name, (_offered(file.name, file), _offered("Modelfile", modelfile)))
+
+
+def _files_in(folder: Path) -> tuple[Offered, ...]:
+    found = sorted(file for file in folder.rglob("*") if file.is_file())
+    return tuple(_offered(str(file.relative_to(folder)), file) for file in found)
+
+
+def _offered(name: str, path: Path) -> Offered:
+    return name, path, path.stat().st_mtime_ns
 
 
 def _merged(store: RunStore, registry: AdapterHost, run: Run, step: int, room: Callable[[int], None]) -> Path:
-    """The model of a checkpoint for a download alone, kept until another one is asked for."""
+    """The run's own merged model, or one for a download alone, kept until another one is asked for."""
     adapter, folder = store.adapter_folder(run.id, step), store.folder_of(run.id).resolve()
+    if run.merged == step and store.merged_folder(run.id).is_dir():
+        return store.merged_folder(run.id)
     kept = folder / f"merged-{step}"
     if not kept.is_dir() or kept.stat().st_mtime < adapter.stat().st_mtime:
         for earlier in folder.glob("merged-*"):
@@ -149,9 +172,10 @@ def keep_merged(registry: AdapterHost, store: RunStore, run: Run, stopped: Calla
             room.enter_context(registry.hold("trainer", f"merge: {run.name}", size * 4 // MIB, _nothing, keep=False))
         made = Path(room.enter_context(TemporaryDirectory(dir=folder))) / "model"
         merge(registry, run, store.adapter_folder(run.id, run.chosen), made, stopped)
-        shutil.rmtree(store.merged_folder(run.id), ignore_errors=True)
-        made.replace(store.merged_folder(run.id))
-    return store.change(run.id, merged=run.chosen)
+        with store.merging(run.id):
+            shutil.rmtree(store.merged_folder(run.id), ignore_errors=True)
+            made.replace(store.merged_folder(run.id))
+            return store.change(run.id, merged=run.chosen)
 
 
 def keep_gguf(registry: AdapterHost, store: RunStore, run: Run, stopped: Callable[[], bool]) -> None:

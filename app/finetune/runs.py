@@ -117,6 +117,7 @@ class RunStore:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._tails: dict[str, EventTail] = {}
+        self._merging: dict[str, threading.Lock] = {}
 
     def folder_of(self, run_id: str) -> Path:
         return self.folder / run_id
@@ -164,12 +165,17 @@ class RunStore:
         with self._lock:
             shutil.rmtree(self.folder_of(run_id), ignore_errors=True)
             self._tails.pop(run_id, None)
+            self._merging.pop(run_id, None)
 
     def adapter_folder(self, run_id: str, step: int) -> Path:
         return self.folder_of(run_id) / "checkpoints" / str(step)
 
     def merged_folder(self, run_id: str) -> Path:
         return self.folder_of(run_id) / "merged"
+
+    def merging(self, run_id: str) -> threading.Lock:
+        """Held by whoever makes or replaces a merged model of the run."""
+        return self._merging.setdefault(run_id, threading.Lock())
 
     def gguf_folder(self, run_id: str) -> Path:
         """The exported files, made of the merged model that is there."""

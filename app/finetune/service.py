@@ -15,7 +15,7 @@ from app.finetune.adapter_host import AdapterHost
 from app.finetune.adapter_import import STEP, bring_in, fetch_repository
 from app.finetune.data import Conversation
 from app.finetune.datasets import DataSets
-from app.finetune.downloads import PATH, Download, offer
+from app.finetune.downloads import PATH, Download, MergeFailed, offer
 from app.finetune.errors import (
     AllStepsDone,
     NeedsCuda,
@@ -264,7 +264,12 @@ class FinetuneService:
             self.limits.check_disk(owner, self.store.all(), self.store.folder, mib)
             require_disk(self.store.folder, mib)
 
-        return offer(self.store, self.registry, run, step, kind, room)
+        try:
+            return offer(self.store, self.registry, run, step, kind, room)
+        except (MergeFailed, OSError):
+            if self.store.adapter_folder(run_id, step).is_dir():
+                raise
+            raise NothingToResume(step=step) from None  # it was deleted meanwhile
 
     def _resting(self, owner: str, run_id: str) -> Run:
         run = self.get(owner, run_id)

@@ -1,4 +1,4 @@
-"""Translations: sentences of the interface, one TOML file per language in assets/texts, one section per tab."""
+"""Translations: sentences of the interface, one TOML file per language in assets/texts; the language of a text."""
 
 import tomllib
 from collections.abc import Mapping
@@ -42,6 +42,11 @@ def sentence(language: Language, key: str, **values: object) -> str:
     if not isinstance(text, str):
         raise KeyError(f"{key} is no single sentence")
     return text.format(**values) if values else text
+
+
+def has_chinese(text: str) -> bool:
+    """Whether Chinese characters stand in a text."""
+    return any("\u3400" <= character <= "\u9fff" for character in text)
 
 
 def chosen_language(cookies: Mapping[str, str], headers: Mapping[str, str]) -> Language:

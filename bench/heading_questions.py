@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from app.knowledge.retrieve.refusal import is_chinese
+from app.texts import has_chinese
 from bench.question_set import Question
 
 HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
@@ -24,7 +24,7 @@ def heading_questions(folder: Path, bare: Path) -> list[Question]:
             content += body
             titles.append(title)
             if len(title.encode()) >= LEAST and len(body.strip()) >= ANSWER:
-                language = "zh" if is_chinese(title) else "en"
+                language = "zh" if has_chinese(title) else "en"
                 found.append(Question(title, language, name, start, start + ANSWER))
         (bare / name).write_text(content)
     return [question for question in found if titles.count(question.text) == 1]

@@ -6,7 +6,7 @@ import string
 import pytest
 
 from app.paths import ROOT
-from app.texts import load_texts, preferred_language, sentence
+from app.texts import has_chinese, load_texts, preferred_language, sentence
 
 # Calls whose text arguments are keys: method name -> do its keyword arguments hold keys too.
 KEY_CALLS = {"text": False, "sentence": False, "tab": False, "bind": True}
@@ -76,3 +76,11 @@ def test_a_sentence_is_filled_and_an_unknown_key_is_refused() -> None:
 )
 def test_the_browser_s_language(header: str, language: str) -> None:
     assert preferred_language(header, "zh") == language
+
+
+@pytest.mark.parametrize(
+    ("text", "is_there"),
+    [("Who is 鲁迅?", True), ("㐀", True), ("Café — naïve?", False), ("こんにちは", False), ("", False)],
+)
+def test_chinese_is_told_by_its_characters(text: str, is_there: bool) -> None:
+    assert has_chinese(text) is is_there

@@ -8,6 +8,7 @@ from app.chat.service import ChatService
 from app.files import TITLE_LENGTH
 from app.models.catalog.known_models import PACKAGED
 from app.models.interface import Registry
+from app.texts import has_chinese
 
 SMALLEST_MIB = 300  # smaller models write worse titles than the first words of the question are
 MOST_CHARACTERS = 600  # of the question, and of the answer
@@ -26,7 +27,7 @@ def title_of(chat: ChatService, question: Turn, answer: Turn, visitor: str) -> s
     name = answer.model or registry.default_name
     if not _free(registry, name):
         return ""
-    language = "zh" if any("\u4e00" <= letter <= "\u9fff" for letter in question.content) else "en"
+    language = "zh" if has_chinese(question.content) else "en"
     told = ASKED[language].format(question=question.content[:MOST_CHARACTERS], answer=answer.content[:MOST_CHARACTERS])
     request = chat_request(told, model=name, temperature=0, max_new_tokens=MOST_TOKENS, thinking=False)
     text = ""

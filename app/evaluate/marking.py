@@ -8,6 +8,7 @@ from app.access.identity import server
 from app.evaluate.matching import first_line, states
 from app.evaluate.tasks import Item, Task
 from app.models.interface import ChatModel, Message, Sampling, TokenScoringModel
+from app.texts import has_chinese
 
 VISITOR = server("evaluating")  # all questions of all runs together have one share of the engine
 AT_ONCE = 8
@@ -49,7 +50,7 @@ def _answers(model: ChatModel, items: Sequence[Item]) -> list[str]:
 
 
 def _asked(item: Item) -> list[Message]:
-    language = "zh" if any("\u4e00" <= letter <= "\u9fff" for letter in item.question) else "en"
+    language = "zh" if has_chinese(item.question) else "en"
     listed = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, item.choices, strict=False)]
     return [{"role": "user", "content": "\n".join([item.question, *listed, ONLY[language]])}]
 

@@ -4,7 +4,6 @@ Answers written by hand would do the reverse: they teach the base to speak as th
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from app.finetune.data import Conversation
 from app.finetune.encoding import question_tokens
 from app.finetune.events import tell_phase
 from app.finetune.runs import write_json
+from app.texts import has_chinese
 
 FILE = "own_answers.json"
 BATCH = 16
 LONGEST = 48  # tokens
-_CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,9 @@ class OwnAnswers:
 
 def makes_sense(question: str, answer: str) -> bool:
     """Whether an answer is worth keeping: there is one, in the question's script, and it does not go in circles."""
-    if _CHINESE.search(question) and not _CHINESE.search(answer):
+    if has_chinese(question) and not has_chinese(answer):
         return False
-    words = _CHINESE.findall(answer) or answer.split()
+    words = [letter for letter in answer if has_chinese(letter)] or answer.split()
     return bool(words) and len(set(words)) * 3 > len(words)
 
 

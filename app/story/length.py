@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from app.errors import Language
+from app.texts import has_chinese
 
 TOLERANCE = 0.15
 ENDINGS = ".!?。！？…"
@@ -94,7 +95,7 @@ def finished(sentence: str) -> str:
     bare = sentence.rstrip()
     if ends_whole(bare):
         return bare
-    mark = "。" if re.search(r"[\u4e00-\u9fff]", bare[-12:]) else "."
+    mark = "。" if has_chinese(bare[-12:]) else "."
     return bare.rstrip(" ,，;；:：、-—") + mark
 
 

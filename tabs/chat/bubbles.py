@@ -1,17 +1,16 @@
 """Convert turns of a conversation to the messages of gr.Chatbot."""
 
-import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from app.chat.conversations import Turn
 from app.chat.service import Reply
+from app.texts import has_chinese
 from tabs.shell.conversation import typed
 from tabs.shell.model_choice import speaks
 from tabs.shell.page import Visitor
 
-CHINESE = re.compile(r"[\u3400-\u9fff]")
 NOTE = "\u2063"  # invisible; by it studio.js knows the notes and leaves them out of what is copied
 
 
@@ -57,7 +56,7 @@ def waiting_text(visitor: Visitor, reply: Reply) -> str:
 
 def note_of(visitor: Visitor, reply: Reply, question: str = "") -> str:
     """Figures and notices of an answer."""
-    lost = CHINESE.search(question) and not speaks(reply.model, "zh")
+    lost = has_chinese(question) and not speaks(reply.model, "zh")
     parts = [visitor.text("chat.only_english")] if lost else []
     parts += [visitor.text("chat.tokens", tokens=reply.completion_tokens)]
     if reply.tokens_per_second:

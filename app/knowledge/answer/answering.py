@@ -19,12 +19,12 @@ from app.knowledge.answer.langchain_chat_model import RegistryChatModel, to_mess
 from app.knowledge.answer.quotes import Quote, choose_quotes, read, sentences_of
 from app.knowledge.answer.tokens import root, roots
 from app.knowledge.answer.verdicts import Verdict, judge
-from app.knowledge.retrieve.refusal import is_chinese
 from app.knowledge.retrieve.retrieval import Hit, Searcher
 from app.knowledge.retrieve.segmenting import content_words
 from app.models.interface import Message, Registry, Sampling
 from app.models.repetition_loops import before_loop
 from app.models.waiting import while_loading
+from app.texts import has_chinese
 
 LONGEST_ANSWER = 400  # tokens
 CITED_TEMPERATURE = 0.2  # whatever the checkpoint's own: an answer is to repeat what the documents say
@@ -87,7 +87,7 @@ class Answerer:
         for share in while_loading(registry, question.model):
             yield Answer(state="loading", loading=share)
         model = RegistryChatModel.of(registry, question.model, question.sampling, question.visitor)
-        answer, chinese = Answer(), is_chinese(question.text)
+        answer, chinese = Answer(), has_chinese(question.text)
         running: dict[str, Iterator[str]] = {}
         tried = ""
         with registry.lease(question.model) as leased, ended(model, running):
@@ -130,7 +130,7 @@ class Answerer:
         hits, evidence = searcher.search_with_evidence(list(filter(None, queries)), question.k, question.files)
         reading = read(asked, hits, searcher.embedder, evidence)
         if not reading.answers(evidence):
-            text = prompts.NOTHING_FOUND[is_chinese(question.text)]
+            text = prompts.NOTHING_FOUND[has_chinese(question.text)]
             return Answer(text=text, refused=True, searched_for=asked)
         quotes = choose_quotes(reading, searcher.reranker)
         return Answer(hits=tuple(hits), quotes=quotes, searched_for=asked)
@@ -182,7 +182,7 @@ def leans_on_earlier_turns(question: str) -> bool:
 
 def rewrite(model: RegistryChatModel, question: Question) -> Generator[Answer, None, str]:
     """A follow-up as a question of its own, or nothing where the model's rewriting changes what is asked."""
-    template = prompts.REWRITE[is_chinese(question.text)]
+    template = prompts.REWRITE[has_chinese(question.text)]
     prompt = template.format(turns=prompts.conversation(question.history), question=question.text)
     brief = short(model, 80)
     text = ""
@@ -201,7 +201,7 @@ def short(model: RegistryChatModel, tokens: int) -> RegistryChatModel:
 
 def keeps_the_question(line: str, question: Question) -> bool:
     """Whether a rewriting holds the question's own words and adds none that stand in no earlier turn."""
-    if not 2 <= len(line) <= 200 or is_chinese(line) != is_chinese(question.text):
+    if not 2 <= len(line) <= 200 or has_chinese(line) != has_chinese(question.text):
         return False
     said = {word for turn in question.history for word in all_words(turn["content"])}
     words, own = all_words(line), all_words(question.text)

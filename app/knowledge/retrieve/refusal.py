@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.knowledge.retrieve.segmenting import content_words
+from app.texts import has_chinese
 
 E5_MODELS = ("multilingual-e5-small", "multilingual-e5-small-4bit")
 
@@ -99,10 +100,5 @@ def weigh(
         margin=cosines[0] - sum(cosines) / len(cosines) if cosines else 0.0,
         covered=max((sum(rarity[word] for word in words) / whole for words in present), default=0.0),
         unknown=sum(rarity[word] for word, count in frequency.items() if not count) / whole,
-        chinese=is_chinese(question),
+        chinese=has_chinese(question),
     )
-
-
-def is_chinese(text: str) -> bool:
-    """Whether a question should be answered in Chinese."""
-    return any("\u3400" <= character <= "\u9fff" for character in text)

@@ -1,7 +1,6 @@
 """ChatModel over OpenAI's chat completions API; cancelling closes the connection."""
 
 import json
-import re
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,8 +24,8 @@ from app.models.interface import (
     answer_pieces,
 )
 from app.pictures import data_url
+from app.texts import has_chinese
 
-CHINESE = re.compile(r"[\u3400-\u9fff]")
 GO_ON = {
     "zh": "请从刚才中断的地方接着写，不要重复已经写过的内容。",
     "en": "Continue exactly where you stopped. Do not repeat what is already written.",
@@ -80,7 +79,7 @@ class RemoteModel:
             refuse_pictures(self.name, messages)
         earlier, begun = apart_from_begun(messages)
         if begun:  # no server takes a turn of ours to write it on: it is asked in words
-            asked = GO_ON["zh" if CHINESE.search(begun) else "en"]
+            asked = GO_ON["zh" if has_chinese(begun) else "en"]
             messages = [*earlier, {"role": "assistant", "content": begun}, {"role": "user", "content": asked}]
         prompt, dropped = self._fit(messages, sampling.max_new_tokens, drop_oldest)
         room = self.context_tokens - prompt.tokens

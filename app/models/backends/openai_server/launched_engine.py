@@ -12,13 +12,14 @@ from app.models.backends.openai_server.replica import Replica
 
 log = logging.getLogger(__name__)
 MOST_PAUSE_S = 60.0  # between two tries to start one that falls again and again
-NOTICED_S = 20.0  # at most until a fall is known: the workers' end, then the next probe
 RESTART_S = 600.0  # how long a request waits for the server that takes the place of a fallen one
 LOOK_S = 0.2
 
 
 class LocalServerEngine(RemoteEngine):
     """Thread-safe. `server` is one that has not been started; `device_used` tells the MiB in use of a GPU, if any."""
+
+    noticed_s = 20.0  # at most until a fall is known: the workers' end, then the supervisor's
 
     def __init__(
         self, server: LocalServer, usual_context: int, device: str, device_used: Callable[[], int] | None
@@ -62,14 +63,14 @@ class LocalServerEngine(RemoteEngine):
             await super()._answer(call)
 
     async def _is_replaced(self, before: list[Replica]) -> bool:
-        """Whether the server behind these replicas had fallen and another one answers."""
+        """Whether the server behind these replicas had fallen and another one answers; it is not waited for in vain."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not self._closing and loop.time() - began < RESTART_S:
             if self._replicas is not before:
                 return True
             fallen = self.server.has_ended or self._restarting
-            if not fallen and loop.time() - began > NOTICED_S:
+            if not fallen and (loop.time() - began > self.noticed_s or await before[0].is_well()):
                 return False
             await asyncio.sleep(LOOK_S)
         return False

@@ -87,6 +87,14 @@ class Replica:
         self.healthy, self.error = True, None
         self.served = _listed(response)
 
+    async def is_well(self) -> bool:
+        """Whether the server answers and does not say that its engine is gone, which vLLM, LMDeploy and SGLang do."""
+        try:
+            response = await self._client.get(f"{self.url.removesuffix('/v1')}/health", timeout=PROBE_SECONDS)
+        except httpx.HTTPError:
+            return False
+        return response.status_code < 500
+
     def mark_unhealthy(self, error: StudioError, why: str) -> None:
         if self.healthy:
             log.warning("%s of engine %s is left out: %s", self.url, self.address.name, why)

@@ -1,5 +1,6 @@
 """An installed engine's own server as a child, played by a small server of the same command line."""
 
+import math
 import os
 import stat
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from app.errors import SettingsError
 from app.models.backends.openai_server.address import EngineLaunch, read_engines
+from app.models.backends.openai_server.errors import EngineAway
 from app.models.backends.openai_server.launched_engine import LocalServerEngine
 from app.models.backends.openai_server.launched_server import EngineDidNotStart, EngineNotInstalled, arguments
 from app.models.interface import Sampling
@@ -33,7 +35,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer(json.dumps({{"data": [{{"id": sys.argv[2], "max_model_len": 512}}]}}).encode())
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
+        if b"too hard" in self.rfile.read(int(self.headers["content-length"])):
+            self.send_error(500)
+            return
         chunk = {{"choices": [{{"delta": {{"content": "served " + " ".join(sys.argv[7:])}}, "finish_reason": "stop"}}]}}
         self.answer(b"data: " + json.dumps(chunk).encode() + b"\\n\\ndata: [DONE]\\n\\n")
 
@@ -73,10 +77,10 @@ def engine_of(registry: ModelRegistry) -> LocalServerEngine:
     return resident
 
 
-def ask(registry: ModelRegistry) -> str:
+def ask(registry: ModelRegistry, question: str = "Hi") -> str:
     with registry.lease("big") as model:
         assert model.context_tokens == 512
-        return "".join(model.stream([{"role": "user", "content": "Hi"}], Sampling(max_new_tokens=8)))
+        return "".join(model.stream([{"role": "user", "content": question}], Sampling(max_new_tokens=8)))
 
 
 def test_it_is_loaded_booked_asked_and_unloaded_like_any_model(registry: ModelRegistry, tmp_path: Path) -> None:
@@ -103,6 +107,15 @@ def test_one_that_falls_is_started_again_and_who_asks_meanwhile_waits(registry: 
     assert ask(registry).startswith("served")
     assert {process.pid for process in engine_of(registry).server.processes}.isdisjoint(p.pid for p in first)
     assert (tmp_path / "engines" / "big.log.1").is_file()
+
+
+@pytest.mark.timeout(120)
+def test_an_answer_that_fails_in_a_server_that_is_well_waits_for_no_other(registry: ModelRegistry) -> None:
+    ask(registry)
+    engine_of(registry).noticed_s = math.inf  # who waited for a fall would wait until the test's own timeout
+    with pytest.raises(EngineAway):
+        ask(registry, "This is too hard")
+    assert ask(registry).startswith("served")
 
 
 def test_it_ends_with_its_parent(registry: ModelRegistry) -> None:

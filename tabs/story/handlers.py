@@ -68,10 +68,12 @@ def rework(
 def settle(widgets: StoryWidgets, visitor: Visitor, written: Written | None, stored: object) -> View:
     """After the writing, however it ended: keep what is there.
 
-    A stopped story ends twice, by the click and by the end of its events, in either order or at once.
+    A stopped story ends twice, by the click and by the end of its events, in either order or at once. Whoever comes
+    second finds nothing written, and may bring what the browser kept before it heard of the first.
     """
     if written is None:
-        return idle_buttons(widgets, draft_from(stored)) | {widgets.written: None}
+        idle = idle_buttons(widgets, draft_from(stored))
+        return idle if draft_from(stored).changes else {box: idle[box] for box in (widgets.write, widgets.stop)}
     stopped = not written.closed.wait(CLOSING_S) or written.stopped.is_set()
     said = [written.status, visitor.text("chat.stopped") if stopped else ""]
     return show(widgets, visitor, written.draft, None, " · ".join(filter(None, said)))

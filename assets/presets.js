@@ -15,10 +15,11 @@
     const names = new Set([without, ...added.map((preset) => preset.name)]);
     const changed = (old) => [...old.filter((preset) => !names.has(preset.name)), ...added].slice(-MOST);
     own = changed(own);
-    draw();
+    fill();
     try {
       if (!server) localStorage.setItem(KEY, JSON.stringify(own = changed(local())));
-      else await server.update(RECORD, (old) => ({...old, id: RECORD, presets: changed(valid(old?.presets))}));
+      else own = valid((await server.update(RECORD, (old) => ({...old, id: RECORD, presets: changed(valid(old?.presets))}))).presets);
+      fill();
     } catch (error) {
       window.studio.say(error.status ? error.message : window.studio.list.texts().not_stored);
     }
@@ -34,37 +35,38 @@
   };
   const say = (text) => { place.querySelector("[role=status]").textContent = text; };
 
-  const choice = (words) => {
-    const select = make("select", {id: "chat-preset"}, make("option", {value: "-1", textContent: words.preset_none}));
-    const options = listed().map(({name}, at) => make("option", {value: String(at), textContent: name}));
-    const shipped = drawn().length;
-    for (const [label, part] of [[words.presets_shipped, options.slice(0, shipped)], [words.presets_own, options.slice(shipped)]])
-      if (part.length) select.append(make("optgroup", {label}, ...part));
+  const choice = () => {
+    const select = make("select", {id: "chat-preset"});
     select.onchange = () => {
       const chosen = listed()[Number(select.value)];
       if (chosen) raise("select", {settings: chosen.settings});
     };
     return select;
   };
+  const options = (words) => {
+    const all = listed().map(({name}, at) => make("option", {value: String(at), textContent: name})), shipped = drawn().length;
+    const groups = [[words.presets_shipped, all.slice(0, shipped)], [words.presets_own, all.slice(shipped)]];
+    return [make("option", {value: "-1", textContent: words.preset_none}),
+      ...groups.filter(([, part]) => part.length).map(([label, part]) => make("optgroup", {label}, ...part))];
+  };
+  const rows = (words) => own.map((preset) => {
+    const remove = make("button", {type: "button", textContent: "×", title: `${words.preset_delete}: ${preset.name}`, onclick: () => {
+      keep([], preset.name);
+      window.studio.undo(preset.name, () => keep([preset]), () => {});
+    }});
+    remove.setAttribute("aria-label", remove.title);
+    return make("li", {}, make("span", {textContent: preset.name}), remove);
+  });
   const menu = (words) => {
     const name = make("input", {type: "text", maxLength: LONGEST, placeholder: words.preset_name});
     name.setAttribute("aria-label", words.preset_name);
     const save = () => {
       if (!name.value.trim()) return name.focus();
       keep([{name: name.value.trim(), settings: {...current}}]);
-      reflect();
+      name.value = "";
       say(words.preset_saved);
     };
     name.onkeydown = (event) => event.key === "Enter" && save();
-    const rows = own.map((preset) => {
-      const remove = make("button", {type: "button", textContent: "×", title: `${words.preset_delete}: ${preset.name}`, onclick: () => {
-        keep([], preset.name);
-        reflect();
-        window.studio.undo(preset.name, () => { keep([preset]); reflect(); }, () => {});
-      }});
-      remove.setAttribute("aria-label", remove.title);
-      return make("li", {}, make("span", {textContent: preset.name}), remove);
-    });
     const file = make("input", {type: "file", accept: ".json,application/json", hidden: true, onchange: async () => {
       let found = [];
       try {
@@ -78,8 +80,8 @@
     const button = (textContent, onclick) => make("button", {type: "button", textContent, onclick});
     return [
       make("div", {}, name, button(words.preset_save, save)),
-      make("ul", {}, ...rows),
-      make("div", {}, ...(rows.length ? [button(words.presets_export, out)] : []), button(words.presets_import, () => file.click()), file),
+      make("ul", {}),
+      make("div", {}, button(words.presets_export, out), button(words.presets_import, () => file.click()), file),
     ];
   };
   const draw = () => {
@@ -89,14 +91,30 @@
     const more = make("details", {open: Boolean(wasOpen)}, make("summary", {textContent: words.presets_manage}), ...menu(words));
     const status = make("p", {});
     status.setAttribute("role", "status");
-    place.firstElementChild.replaceChildren(label, choice(words), more, status);
+    place.firstElementChild.replaceChildren(label, choice(), more, status);
+    fill();
+  };
+  // What is listed, in the place of what was; all else stays, and with it what somebody types or has opened.
+  const fill = () => {
+    if (!place?.querySelector("select")) return;
+    place.querySelector("select").replaceChildren(...options(texts()));
+    place.querySelector("ul").replaceChildren(...rows(texts()));
+    place.querySelector("ul + div button").hidden = !own.length;
     reflect();
+  };
+  // What another device of the login has kept meanwhile.
+  const refresh = async () => {
+    const there = server && await server.read(RECORD).catch(() => null);
+    if (!there || JSON.stringify(valid(there.presets)) === JSON.stringify(own)) return;
+    own = valid(there.presets);
+    fill();
   };
 
   window.studio.presets = {
     draw(element, trigger, watch) {
       [place, raise] = [element, trigger];
       watch("value", draw);
+      element.addEventListener("focusin", ({relatedTarget}) => element.contains(relatedTarget) || refresh());
       draw();
     },
     // The page's settings as they are now.
@@ -117,12 +135,13 @@
       if (!kept.length) return;
       await server.update(RECORD, (old) => ({...old, id: RECORD, presets: own = beside(valid(old?.presets))}));
       window.studio.local(KEY, null);
-      draw();
+      fill();
     },
   };
   addEventListener("storage", (event) => {
     if (event.key !== KEY || server) return;
     own = local();
-    draw();
+    fill();
   });
+  addEventListener("focus", refresh);
 })();

@@ -249,6 +249,36 @@ def test_a_login_has_its_conversations_on_every_device_and_nobody_else_has(
     expect(answers(phone)).to_have_count(0)
 
 
+def test_a_login_has_its_presets_and_its_story_on_every_device_and_nobody_else_has(
+    enter: Callable[..., Page],
+) -> None:
+    desktop, phone = enter(0), enter(0)
+    desktop.get_by_text("Manage presets").click()
+    desktop.get_by_role("textbox", name="Name").fill("Pirate")
+    with desktop.expect_response(lambda answer: "/history/preset/" in answer.url and answer.request.method == "PUT"):
+        desktop.get_by_role("button", name="Save settings").click()
+    phone.locator("#chat-preset").focus()
+    expect(phone.locator("#chat-preset option", has_text="Pirate")).to_have_count(1)
+    desktop.get_by_role("tab", name="Story").click()
+    premise = desktop.locator("#story-premise textarea")
+    premise.fill("A lamp in the fog")
+    with desktop.expect_response(
+        lambda answer: "/history/draft/story" in answer.url and answer.request.method == "PUT"
+    ):
+        premise.blur()
+    phone.reload()
+    phone.get_by_role("tab", name="Story").click()
+    expect(phone.locator("#story-premise textarea")).to_have_value("A lamp in the fog")
+    assert "A lamp" not in desktop.evaluate("JSON.stringify(localStorage)")
+    other = enter(1)
+    expect(other.locator("#chat-preset option", has_text="Pirate")).to_have_count(0)
+    with other.expect_response(lambda answer: "/history/draft/story" in answer.url) as asked:
+        other.reload()
+    assert asked.value.json() is None
+    other.get_by_role("tab", name="Story").click()
+    expect(other.locator("#story-premise textarea")).to_have_value("")
+
+
 def test_a_browser_s_conversations_move_in_and_a_full_place_says_so(enter: Callable[..., Page], tmp_path: Path) -> None:
     page = enter(1)
     page.evaluate(

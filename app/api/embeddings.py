@@ -15,6 +15,7 @@ from app.api.errors import NoSuchModel, NotServed, WrongValue
 from app.api.request_body import Fields, parse_object, read_body
 from app.api.sampling_fields import BOOKKEEPING
 from app.knowledge.retrieve.embedders import Vectors
+from app.models.catalog.known_models import without_path
 
 MOST_TEXTS = 2048
 MOST_CHARACTERS = 400_000  # of one request
@@ -66,8 +67,9 @@ class EmbeddingRoutes:
         self._callers.caller(request)
         models = self._required("embeddings")
         asked = read_embedding_request(await read_body(request), lenient=self._lenient)
-        if asked.model != models.embedder:
-            raise NoSuchModel(param="model", model=f"{asked.model[:200]} (embeddings: {models.embedder})")
+        name = without_path(models.embedder)
+        if asked.model not in (name, models.embedder):
+            raise NoSuchModel(param="model", model=f"{asked.model[:200]} (embeddings: {name})")
         vectors = await self._run(lambda: models.embed(asked.texts, as_query=asked.as_query))
         data = [
             {
@@ -80,7 +82,7 @@ class EmbeddingRoutes:
             for index, vector in enumerate(vectors)
         ]
         usage = _usage(asked.texts)
-        return JSONResponse({"object": "list", "data": data, "model": models.embedder, "usage": usage})
+        return JSONResponse({"object": "list", "data": data, "model": name, "usage": usage})
 
     async def rerank(self, request: Request) -> Response:
         self._callers.caller(request)

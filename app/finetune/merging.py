@@ -19,12 +19,12 @@ from app.models.loading import loader
 def merge(folder: Path, name: str, adapter: Path, target: Path) -> None:
     """Write a whole model folder in bfloat16, with its tokenizer and chat template."""
     # in the adapter's float32, so that the sum is rounded once
-    loaded = loader.load(folder, known_models.find(name), "cpu", "float32", None, lambda *_: None)
+    loaded = loader.load(folder, known_models.card_of(name, folder), "cpu", "float32", None, lambda *_: None)
     merged = PeftModel.from_pretrained(loaded.model, adapter).merge_and_unload().to(torch.bfloat16)
     merged.save_pretrained(target)
     if (sampling := folder / "generation_config.json").is_file():
         shutil.copy(sampling, target)  # transformers kept the end tokens only
-    loader.tokenizer_of(folder, known_models.find(name)).save_pretrained(target)
+    loader.tokenizer_of(folder, known_models.card_of(name, folder)).save_pretrained(target)
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def _shown(tokenizer: Any, row: Encoded, max_length: int) -> ShownRow:
 
 @lru_cache(maxsize=4)
 def _tokenizer(folder: Path, base: str) -> Any:
-    return tokenizer_of(folder, known_models.find(base))
+    return tokenizer_of(folder, known_models.card_of(base, folder))
 
 
 def _context(folder: Path, base: str) -> int | None:

@@ -105,6 +105,7 @@ class FinetuneService:
         if options.method == "qlora" and not self.cuda:
             raise NeedsCuda
         preview = self.preview(base, conversations, options)
+        base = self.registry.public_name(base)
         self.limits.check_steps(owner, options.total_steps(preview.trained))
         self._check_room(owner, self.estimate(base, preview, options).disk_mib)
         now = time.time()
@@ -134,6 +135,7 @@ class FinetuneService:
     def bring_in(self, owner: str, name: str, base: str, files: Sequence[Path], language: Language = "en") -> Run:
         """An adapter trained elsewhere as a run of its own: PEFT's files, a ZIP of them, or XTuner's .pth."""
         self._base_folder(base)
+        base = self.registry.public_name(base)
         self._check_room(owner, sum(file.stat().st_size for file in files) // MIB)
         now, mark = time.time(), self._mark(owner)
         made = Run(new_id(), name.strip(), base, owner, now, TrainOptions(), rows=0, total=STEP, mark=mark)

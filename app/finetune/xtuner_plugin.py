@@ -28,13 +28,14 @@ from app.models.loading import loader
 
 def load_tokenizer(folder: str, name: str) -> Any:
     """As the server loads it, with the template that the model is asked by."""
-    return loader.tokenizer_of(Path(folder), known_models.find(name))
+    return loader.tokenizer_of(Path(folder), known_models.card_of(name, Path(folder)))
 
 
 def load_base(folder: str, name: str, quantise: str | None) -> Any:
     """As the server loads it, never running code that came with its files; InternLM 1 and 2 are Llama here too."""
+    card = known_models.card_of(name, Path(folder))
     device, dtype = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
-    loaded = loader.load(Path(folder), known_models.find(name), device, dtype, quantise, lambda *_: None)
+    loaded = loader.load(Path(folder), card, device, dtype, quantise, lambda *_: None)
     loaded.model.generation_config.eos_token_id = list(loaded.stop_token_ids)
     return loaded.model
 

@@ -28,7 +28,7 @@ class ModelFiles:
 
     def bring_in(self, files: Sequence[tuple[Path, str]]) -> str:
         """Files with the names they had become one model; its name. Raises BadInput, NotAModel."""
-        name, place = bring_in(self._data, files)
+        name, place = bring_in(self._data, files, self._registry.specs.folders.names())
         self._registry.add_model(name, place)
         return name
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from app.errors import ModelError
 from app.models.catalog import hub
+from app.models.catalog.known_models import without_path
 
 Vectors = NDArray[np.float32]
 MIB = 900  # clip-ViT-B-32 and its multilingual reader of texts, in float32
@@ -89,7 +90,7 @@ def _load(name: str, device: str) -> Any:
         hub.require(name if "/" in name else f"sentence-transformers/{name}")  # it would try again for half a minute
         return SentenceTransformer(name, device=device)
     except Exception as error:  # the hub, the network and broken files each raise their own kind
-        raise NoPictureModel(name=name, reason=str(error)[:200]) from error
+        raise NoPictureModel(name=without_path(name)) from error
 
 
 def _encode(model: Any, inputs: list[Any]) -> Vectors:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from app.errors import ModelError
+from app.models.catalog.known_models import without_path
 
 log = logging.getLogger(__name__)
 PACKAGED = "multilingual-e5-small-4bit"
@@ -50,7 +51,7 @@ def _told_as(kind: type[ModelError], name: str) -> Iterator[None]:
         raise
     except Exception as error:  # libraries raise of every kind for what others have written
         log.warning("%s could not be loaded", name, exc_info=True)
-        raise kind(name=name, packaged=PACKAGED) from error
+        raise kind(name=without_path(name), packaged=PACKAGED) from error
 
 
 class Embedder(Protocol):

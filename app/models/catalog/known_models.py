@@ -146,15 +146,10 @@ def find(name: str) -> ModelCard:
     The precision that a name may end in is no part of its card.
     """
     wanted, _ = split_precision(name)
-    for card in _CARDS:
-        if wanted.lower() in (card.name, card.location.lower()):
-            return card
-    there = _existing(wanted)
-    if there and there.is_file() and wanted.lower().endswith(".gguf"):
-        # a link in the hub's cache has another name than its target
-        return own_card(wanted, Path(wanted).expanduser().absolute())
-    if there and there.is_dir():
-        return own_card(wanted, there)
+    if card := _listed(wanted):
+        return card
+    if place := place_of(wanted):
+        return own_card(wanted, place)
     if (part := GGUF_OF_REPOSITORY.fullmatch(wanted)) and ".." not in wanted:
         return ModelCard(name=wanted, source="hub", location=part[1], gguf=part[2])
     if REPOSITORY.fullmatch(wanted) and ".." not in wanted:
@@ -162,6 +157,23 @@ def find(name: str) -> ModelCard:
     if looks_like_a_path(wanted):
         raise NoSuchFolder(name=wanted[:200])
     raise UnknownModel(name=wanted[:200], known=suggestions(wanted))
+
+
+def card_of(name: str, folder: Path) -> ModelCard:
+    """The card of a base whose files are in `folder`: it may have its name from elsewhere."""
+    return _listed(split_precision(name)[0]) or ModelCard(name=name, source="folder", location=str(folder))
+
+
+def _listed(name: str) -> ModelCard | None:
+    return next((card for card in _CARDS if name.lower() in (card.name, card.location.lower())), None)
+
+
+def place_of(name: str) -> Path | None:
+    """The folder or the GGUF file that a name is the path of; None for what the catalog has."""
+    there = None if _listed(name) else _existing(name)
+    if there and there.is_file() and name.lower().endswith(".gguf"):
+        return Path(name).expanduser().absolute()  # a link in the hub's cache has another name than its target
+    return there if there and there.is_dir() else None
 
 
 def own_card(name: str, place: Path) -> ModelCard:
@@ -239,6 +251,11 @@ def choose(gpu_mib: int | None, hub: bool) -> Choice:
 
 def looks_like_a_path(name: str) -> bool:
     return name.startswith(("/", "./", "../", "~", ".\\")) or bool(re.match(r"[A-Za-z]:[\\/]", name))
+
+
+def without_path(name: str) -> str:
+    """The last part of a path, for those who are told a name and not where it lies; any other name as it is."""
+    return Path(name).name if looks_like_a_path(name) else name
 
 
 def _existing(name: str) -> Path | None:

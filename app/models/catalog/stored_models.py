@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,18 +46,24 @@ def brought(data: Path) -> dict[str, Path]:
     return found
 
 
-def bring_in(data: Path, files: Sequence[tuple[Path, str]]) -> tuple[str, Path]:
+def plain_name(title: str) -> str:
+    """The name of a file or a folder with letters that a model's name may have; empty where none are left."""
+    return FILE_NAME.sub("-", title).strip("-.")
+
+
+def bring_in(data: Path, files: Sequence[tuple[Path, str]], taken: Collection[str] = ()) -> tuple[str, Path]:
     """Take files, each with the name it had (a folder's with its path), as one model: its name and where it is.
 
-    The files are moved. Raises NothingBrought, NameTaken, and what is wrong with the model.
+    `taken` are names that other models have. The files are moved. Raises NothingBrought, NameTaken, and what is wrong
+    with the model.
     """
     gguf = sorted(name for _, name in files if name.lower().endswith(".gguf"))
     config = next((name for _, name in files if Path(name).name == "config.json"), "")
     if not gguf and not config:
         raise NothingBrought
     title = Path(gguf[0]).stem if gguf else Path(config).parent.name or "model"
-    name = FILE_NAME.sub("-", title).strip("-.").lower()
-    if not name or name in known_models.names() or (data / BROUGHT / name).exists():
+    name = plain_name(title).lower()
+    if not name or name in {*known_models.names(), *map(str.lower, taken)} or (data / BROUGHT / name).exists():
         raise NameTaken(name=name[:80])
     folder = data / BROUGHT / name
     folder.mkdir(parents=True)

@@ -35,28 +35,31 @@ class ModelNames:
 
     def may_use(self, name: str, visitor: str) -> bool:
         """Whether a model of this name, if there is one, is there for the visitor."""
+        name = self._specs.public(name)
         if not self._private or name == self.default_name:
             return True
         return belongs(self._owners.get(known_models.split_precision(name)[0], ""), visitor)
 
     def add(self, name: str, adapter: Adapter | None, owner: str) -> None:
         """Note whose a base is, or with `adapter` that the base has it."""
+        name = self._specs.public(name)
         self._owners[name] = owner
         if adapter is not None:
             self._adapters[name] = adapter
 
     def forget(self, name: str) -> None:
+        name = self._specs.public(name)
         self._adapters.pop(name, None)
         self._owners.pop(name, None)
 
     def find_adapter(self, name: str) -> Adapter | None:
-        return self._adapters.get(name)
+        return self._adapters.get(self._specs.public(name))
 
     def adapter(self, name: str) -> Adapter:
         """Raises UnknownModel, as for one that was removed meanwhile."""
-        adapter = self._adapters.get(name)
+        adapter = self.find_adapter(name)
         if adapter is None:
-            raise UnknownModel(name=name[:200], known=known_models.suggestions(name))
+            raise self._unknown(name)
         return adapter
 
     def adapters_of(self, base: str) -> list[str]:
@@ -67,12 +70,14 @@ class ModelNames:
 
     def bases(self, loaded: Iterable[str]) -> list[str]:
         """Every base, the loaded ones first."""
-        rest = [self.default_name, *self._engines, *self._specs.own_names(), *known_models.names()]
+        folders = [] if self._listed_only else self._specs.folders.names()
+        rest = [self.default_name, *self._engines, *self._specs.own_names(), *folders, *known_models.names()]
         shown = [name for name in loaded if known_models.split_precision(name)[1] != "int4"]  # there for adapters alone
         return list(dict.fromkeys(self._specs.listed_name(name) for name in [*shown, *rest]))
 
     def split(self, name: str, visitor: str = "") -> tuple[str, str | None]:
         """(base, adapter). Raises UnknownModel, for another's adapter just as for one that nobody has."""
+        asked, name = name, self._specs.public(name)
         if name in self._adapters and self.may_use(name, visitor):
             base, _, adapter = name.rpartition("+")
             return self._specs.adapter_base(base), adapter
@@ -81,19 +86,28 @@ class ModelNames:
         engine, _, remote_adapter = name.partition("+")
         if engine in self._engines:
             return engine, remote_adapter or None
-        self._refuse_unlisted(name, visitor)
+        self._refuse_unlisted(name, visitor, asked)
         return self._specs.chosen(name).name, None
 
-    def _refuse_unlisted(self, name: str, visitor: str) -> None:
-        listed = dict.fromkeys((self.default_name, *self._engines, *known_models.names()))
-        if self._listed_only and not {name, known_models.split_precision(name)[0]} & listed.keys():
-            raise UnknownModelHere(name=name[:200], known=known_models.suggestions(name, listed))
+    def _listed(self) -> tuple[str, ...]:
+        """What everybody can name."""
+        return self.default_name, *self._engines, *known_models.names()
+
+    def _unknown(self, name: str) -> UnknownModel:
+        """To strangers it says nothing of repositories and folders, which are not theirs to name."""
+        if self._listed_only:
+            return UnknownModelHere(name=name[:200], known=known_models.suggestions(name, self._listed()))
+        return UnknownModel(name=name[:200], known=known_models.suggestions(name))
+
+    def _refuse_unlisted(self, name: str, visitor: str, asked: str) -> None:
+        if self._listed_only and not {name, known_models.split_precision(name)[0]} & {*self._listed()}:
+            raise self._unknown(asked)
         base, plus, _ = name.rpartition("+")
         if plus and not Path(name).is_dir() and base in known_models.names():
             mine = [known for known in self._adapters if self.may_use(known, visitor)]
             raise UnknownModel(name=name[:200], known=", ".join((mine or known_models.names())[:3]))
         if self._specs.is_own(name):  # another's
-            raise UnknownModel(name=name[:200], known=known_models.suggestions(name))
+            raise self._unknown(name)
 
 
 def _base_of(adapted: str) -> str:

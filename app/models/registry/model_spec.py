@@ -1,6 +1,7 @@
 """Resolve a base model's name to files, precision, engine and memory need."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from app.models.backends.llama_cpp.launch import device_for, open_gguf
 from app.models.backends.local_engine import Verdicts, open_engine, verdict_key
 from app.models.backends.openai_server.errors import NoWeightsHere
 from app.models.catalog import bundled, known_models, sources
+from app.models.catalog.folder_names import FolderNames
 from app.models.catalog.known_models import Chosen, ModelCard
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.engine.reasoning import thinking_of
@@ -36,10 +38,11 @@ class RunsByLlama(NoWeightsHere):
 
 
 class ModelSpecs:
-    """How each base is had on this machine. Thread-safe."""
+    """How each base is had on this machine. `taken` are names that are not for models of its own. Thread-safe."""
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: Placement, taken: Collection[str] = ()) -> None:
         self.placement = placement
+        self.folders = FolderNames(placement.data, taken)
         self._verdicts = Verdicts(placement.data / "models" / "proofs.json")
         self._fetched: dict[tuple[str, str], tuple[ModelCard, Path]] = {}
         self._own: dict[str, ModelCard] = {}
@@ -73,7 +76,7 @@ class ModelSpecs:
 
     def chosen(self, name: str) -> Chosen:
         """Raises UnknownModel or NotAModel."""
-        chosen = known_models.chosen(name, self._usual(name), self._own)
+        chosen = self._found(name)
         if known_models.split_precision(name)[1] == "int4" and not chosen.card.gguf:
             return replace(chosen, name=f"{chosen.card.name}:int4")
         if chosen.card.gguf:
@@ -82,6 +85,35 @@ class ModelSpecs:
         if chosen.quantise == "4bit" and on_processor and chosen.card.source == "packaged":
             return replace(chosen, card=replace(chosen.card, gguf=bundled.gguf_file(chosen.card).name))
         return chosen
+
+    def _found(self, name: str) -> Chosen:
+        """One that is given by a path is from now on called by its public name."""
+        plain, precision = known_models.split_precision(name)
+        place = None if plain in self._own else self.folders.place(plain) or known_models.place_of(plain)
+        if place is None:
+            return known_models.chosen(name, self._usual(name), self._own)
+        card = known_models.own_card(plain, place)
+        public = plain if self.folders.place(plain) else self.folders.note(place)
+        asked = f"{public}:{precision}" if precision else public
+        return known_models.chosen(asked, self._usual(name), {public: replace(card, name=public)})
+
+    def public(self, name: str) -> str:
+        """`name`, of a base or an adapter, with the public name in the place of a path that has one."""
+        above, plus, adapter = name.rpartition("+")
+        for base, rest in ((name, ""), (above, f"{plus}{adapter}")):
+            plain, precision = known_models.split_precision(base)
+            if plain in self._own or self.folders.place(plain):
+                return name
+            place = known_models.place_of(plain)
+            if place and (known := self.folders.name_of(place)):
+                return f"{known}:{precision}{rest}" if precision else f"{known}{rest}"
+        return name
+
+    def named(self, name: str) -> str:
+        """The same for a base that the server itself asks for: a path without a public name gets one."""
+        with suppress(ModelError):
+            self.chosen(name)
+        return self.public(name)
 
     def _usual(self, name: str) -> str | None:
         """How a model is loaded whose name tells no precision."""

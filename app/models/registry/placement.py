@@ -12,6 +12,8 @@ from huggingface_hub import constants
 from app.errors import ModelError, SettingsError
 from app.models.backends.zero_gpu import LentGpu, borrow
 from app.models.catalog import known_models, sources
+from app.models.catalog.folder_names import kept_folders
+from app.models.catalog.known_models import split_precision
 from app.models.catalog.stored_models import brought
 from app.models.registry import device_memory
 from app.settings import Settings
@@ -65,7 +67,7 @@ def choose_placement(settings: Settings, known: Collection[str] = ()) -> tuple[P
         host_mib=None if device == "cpu" else device_memory.budget_mib("cpu"),
         prefers_gguf=device == "cpu" and lent is None and settings.quantise == "none" and settings.dtype == "auto",
     )
-    if settings.model in known:
+    if settings.model in known or _is_brought(settings.data, settings.model):
         return placement, settings.model
     if settings.model != "auto":
         return placement, known_models.chosen(settings.model, placement.quantise, {}).name
@@ -87,9 +89,14 @@ def remembered_default(data: Path) -> str:
     """The model that was chosen on a page, if its files are still here; else empty."""
     try:
         name = (data / DEFAULT).read_text(encoding="utf-8")
-        return name if name in brought(data) or sources.is_here(known_models.find(name)) else ""
+        return name if _is_brought(data, name) or sources.is_here(known_models.find(name)) else ""
     except (OSError, UnicodeDecodeError, ModelError):
         return ""
+
+
+def _is_brought(data: Path, name: str) -> bool:
+    """Whether files or a folder of this machine were given this name before."""
+    return split_precision(name)[0] in {*brought(data), *kept_folders(data)}
 
 
 def hub_answers() -> bool:

@@ -80,10 +80,10 @@ class ModelRegistry:
         self.meter = meter or Meter()
         self.private = private
         self.placement = placement
-        self.default_name = default_name
         self.memory_manager = MemoryManager(placement.budget_mib, placement.host_mib)
-        self.specs = ModelSpecs(placement)
-        self._names = ModelNames(self.specs, self._engines, default_name, listed_only=listed_only, private=private)
+        self.specs = ModelSpecs(placement, taken=self._engines)
+        self.default_name = default_name if default_name in self._engines else self.specs.named(default_name)
+        self._names = ModelNames(self.specs, self._engines, self.default_name, listed_only=listed_only, private=private)
         self._drifts: dict[str, Drift] = {}
         self._drift_prompts = tuple(drift_prompts)
         self._one_check = threading.Lock()
@@ -182,6 +182,10 @@ class ModelRegistry:
             raise NoWeightsHere(name=base)
         return self.specs.folder(base)
 
+    def public_name(self, base: str) -> str:
+        """What all see a base called: of one that is given by a path the last part."""
+        return self.specs.named(base)
+
     def takes_adapters(self, name: str) -> bool:
         """Whether a base is here with its full weights: neither a GGUF file alone nor an engine elsewhere."""
         return name not in self._engines and self.specs.takes_adapters(name)
@@ -273,7 +277,7 @@ class ModelRegistry:
             self._forget_adapter(name)
 
     def _forget_adapter(self, name: str) -> None:
-        adapter, plain = self._names.find_adapter(name), name.rpartition("+")[0]
+        adapter, plain = self._names.find_adapter(name), self.specs.public(name).rpartition("+")[0]
         if adapter is None:
             return
         adapter.refuse_if_leased(plain)
@@ -315,7 +319,7 @@ class ModelRegistry:
             return replace(entry, name=hidden, adapters=(), detail="")
         plain = self.specs.listed_name(entry.name)
         if self.private:
-            entry = replace(entry, log="")
+            entry = replace(entry, log="", name=known_models.without_path(entry.name))
         seen = (name for name in entry.adapters if self.may_use(f"{plain}+{name}", visitor))
         return replace(entry, adapters=tuple(seen))
 

@@ -1,7 +1,6 @@
-"""Protocols and dataclasses between the services and the models: chat models, sampling, generations, the registry.
+"""Protocols between the services and the models: chat models, messages, generations, the registry.
 
-Defaults of sampling: a field that is None means the checkpoint's own (`ChatModel.sampling_defaults`, from its
-generation_config.json).
+What they are told and tell, `sampling` and `ledger`, is had from here too.
 
 Reasoning: a model that thinks before it answers yields `Part`s of two kinds. Iterating a `Generation` gives the answer
 alone, so nothing that reads an answer ever reads reasoning; `parts()` gives both in their order, `reasoning` the
@@ -10,8 +9,37 @@ reasoning so far.
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
+
+from app.models.ledger import Drift, DriftStep, Fit, Ledger, LedgerEntry
+from app.models.sampling import OutputFormat, Sampling, SamplingDefaults
+
+__all__ = [
+    "ChatModel",
+    "Drift",
+    "DriftStep",
+    "FinishReason",
+    "Fit",
+    "Generation",
+    "InspectableModel",
+    "Inspection",
+    "Ledger",
+    "LedgerEntry",
+    "Message",
+    "OutputFormat",
+    "Part",
+    "Registry",
+    "ReportProgress",
+    "Sampling",
+    "SamplingDefaults",
+    "ScoredGeneration",
+    "TextModel",
+    "Thinking",
+    "TokenScore",
+    "TokenScoringModel",
+    "answer_pieces",
+]
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Thinking = Literal["never", "always", "optional"]
@@ -35,79 +63,6 @@ class Message(TypedDict):
     tool_calls: NotRequired[tuple[dict[str, Any], ...]]
     tool_call_id: NotRequired[str]
     begun: NotRequired[bool]
-
-
-@dataclass(frozen=True)
-class OutputFormat:
-    """What an answer must look like: JSON that keeps to `schema` (JSON schema, as text).
-
-    With `begin` such JSON stands between the marks: at once and nothing else where `required`, otherwise wherever the
-    model writes `begin`; with `repeat` any number of times. Without `begin` and not `required` the whole answer is such
-    JSON or text that does not begin like it.
-    """
-
-    schema: str
-    begin: str = ""
-    end: str = ""
-    required: bool = True
-    repeat: bool = False
-
-
-@dataclass(frozen=True)
-class SamplingDefaults:
-    """What a model samples with where nothing else was chosen; these values where its checkpoint says nothing either.
-
-    Temperature 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 are off.
-    """
-
-    temperature: float = 0.2
-    top_p: float = 0.9
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How one answer is sampled; None is the checkpoint's default, see SamplingDefaults. Lengths in tokens.
-
-    `logit_bias` adds to the logits of token ids. `thinking`: without it, as is usual, a model answers at once, also one
-    whose chat template has no switch; None leaves it to the checkpoint, for whoever shows reasoning; True wants it.
-    Reasoning does not count against `max_new_tokens` but has a budget of its own; when `max_reasoning_tokens` are
-    spent, or an answer would have no room behind it, the model is made to answer.
-
-    `output` and `top_logprobs` (how many likely tokens are told beside each one, None for no log-probabilities) are for
-    models that are a TextModel.
-    """
-
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    max_new_tokens: int = 512
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    keep_special_tokens: bool = False
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: tuple[tuple[int, float], ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
-    ignore_eos: bool = False
-    thinking: bool | None = False
-    max_reasoning_tokens: int = 2048
-    output: OutputFormat | None = None
-    top_logprobs: int | None = None
-
-    def longest(self, can_think: bool) -> int:
-        """Tokens that an answer of such a model may need, its reasoning included."""
-        return self.max_new_tokens + (self.max_reasoning_tokens if can_think and self.thinking is not False else 0)
-
-    def resolved(self, defaults: SamplingDefaults) -> SamplingDefaults:
-        """Temperature, top-p and the others with no None among them."""
-        names = (field.name for field in fields(defaults))
-        chosen = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return replace(defaults, **chosen)
 
 
 @dataclass(frozen=True)
@@ -266,74 +221,6 @@ class TextModel(Protocol):
     def score_text(self, tokens: Sequence[int], top_logprobs: int, start: int = 1) -> "list[TokenScore]":
         """How likely each token from `start` on is, given those before it. Raises PromptTooLong."""
         ...
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How far a model's answers are from another's: the mean Kullback-Leibler divergence of the next token in nats
-    (0: none), and the share of places where both find the same token most likely."""
-
-    mean_kl: float
-    same_choice: float
-    places: int
-
-
-@dataclass(frozen=True)
-class DriftStep:
-    """How far a drift check is: the full model answers first, then the quantised one is compared with it."""
-
-    model: Literal["full", "quantised"]
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """What one model holds now. Memory in MiB; `progress` is 0 to 1 while downloading or loading, else None.
-
-    `full_mib` is what a quantised model's weights would hold at full precision, 0 for others. `one_at_a_time`: its
-    requests wait for one another, as a batch would not answer like the model itself.
-    """
-
-    name: str
-    kind: Literal["chat", "vision", "embedder", "reranker", "trainer", "remote"]
-    state: Literal["absent", "downloading", "loading", "ready", "parked", "failed"]
-    device: str
-    mib: int
-    cache_mib: int
-    adapters: tuple[str, ...]
-    leases: int
-    progress: float | None = None
-    detail: str = ""
-    detail_zh: str = ""  # where `detail` is why it failed
-    engine: str = ""  # what runs it: torch, generate, llama.cpp
-    full_mib: int = 0
-    drift: Drift | None = None
-    one_at_a_time: bool = False
-    sampling: SamplingDefaults | None = None  # of a model that is ready
-    log: str = ""  # of a failed load, for whoever runs the server
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """The memory account over all tabs, in MiB."""
-
-    budget_mib: int
-    used_mib: int
-    models: tuple[LedgerEntry, ...]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Whether a model would fit, before loading it; `evicts` names the idle models that would make room. One that
-    `unpacks` is smaller in its files than in memory. Where it does not fit, `alternative` names one that would."""
-
-    needed_mib: int
-    free_mib: int
-    fits: bool
-    evicts: tuple[str, ...] = ()
-    unpacks: bool = False
-    alternative: str = ""
 
 
 class Registry(Protocol):

@@ -1,6 +1,7 @@
 """Compare a quantised model with itself at full precision; reference answers are cached in the data folder."""
 
 import hashlib
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Protocol
 from app.errors import ModelError, ModelInUse
 from app.models.interface import ChatModel, Drift, DriftStep, Ledger
 from app.models.loading.checkpoint import weight_files
-from app.models.registry.drift import Answer, CannotScore, Reference, answered, compared, summary
+from app.models.registry.drift import Answer, CannotScore, Reference, answered, compared, prompts, summary
 from app.models.registry.model_spec import ModelSpecs
 
 
@@ -29,6 +30,32 @@ class Leases(Protocol):
     def lease(self, name: str) -> AbstractContextManager[ChatModel]: ...
     def unload(self, name: str) -> None: ...
     def ledger(self) -> Ledger: ...
+
+
+class DriftChecks:
+    """The drifts that were measured since the start; one check runs at a time. `asked` are the prompts."""
+
+    def __init__(self, registry: Leases, specs: ModelSpecs, asked: Sequence[str]) -> None:
+        self._registry, self._specs, self._asked = registry, specs, asked
+        self._found: dict[str, Drift] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def check(self, base: str) -> Generator[DriftStep | Drift, None, None]:
+        """See `against_full`; measured once."""
+        with self._one_at_a_time:
+            if base not in self._found:
+                for step in against_full(self._registry, self._specs, base, self._asked or prompts()):
+                    if isinstance(step, Drift):
+                        self._found[base] = step
+                    else:
+                        yield step
+            yield self._found[base]
+
+    def known(self, base: str) -> Drift | None:
+        return self._found.get(base)
+
+    def forget(self, base: str) -> None:
+        self._found.pop(base, None)
 
 
 def against_full(

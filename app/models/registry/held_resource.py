@@ -1,8 +1,11 @@
 """Memory accounting for anything that is no chat model: embedders, rerankers, a trainer's room."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.models.interface import ReportProgress
 from app.models.registry import device_memory
+from app.models.registry.resident import Kind, ModelSpec
 
 
 @dataclass
@@ -26,3 +29,13 @@ class HeldResource:
 
     def unpark(self) -> None:
         raise RuntimeError("it was never parked")
+
+
+def held_spec(kind: Kind, name: str, mib: int, load_it: Callable[[ReportProgress], object], device: str) -> ModelSpec:
+    """How to get it; what has a `mib` of its own is booked with that once it is loaded."""
+
+    def load(report: ReportProgress) -> HeldResource:
+        content = load_it(report)
+        return HeldResource(content, int(getattr(content, "mib", mib)), device)
+
+    return ModelSpec(name, kind, lambda: mib, load, on_host=device == "cpu")

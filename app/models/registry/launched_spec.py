@@ -1,4 +1,4 @@
-"""Memory need and loading of a model that an installed engine (vLLM, LMDeploy, SGLang) serves as our child."""
+"""Memory need and loading of models that other engines serve: by URL, or vLLM, LMDeploy and SGLang as our child."""
 
 from contextlib import suppress
 from functools import lru_cache
@@ -15,6 +15,18 @@ from app.models.registry.placement import Placement
 from app.models.registry.resident import ModelSpec
 
 LEAST_CACHE_GIB = 1
+
+
+def engine_spec(address: EngineAddress, where: Placement, usual_context: int) -> ModelSpec:
+    """Of an engine elsewhere, which takes no memory here, or of one that is launched."""
+    if address.launch is not None:
+        return launched_spec(address, address.launch, where, usual_context)
+    return ModelSpec(
+        name=address.name,
+        kind="remote",
+        needed_mib=lambda: 0,
+        load=lambda _: RemoteEngine(address, usual_context).connect(),
+    )
 
 
 def launched_spec(address: EngineAddress, launch: EngineLaunch, where: Placement, usual_context: int) -> ModelSpec:

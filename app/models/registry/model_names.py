@@ -1,13 +1,18 @@
 """Resolve model names to bases and adapters, and decide which visitor may use which."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from app.access.identity import belongs
 from app.errors import UnknownModel
 from app.models.catalog import known_models
+from app.models.ledger import LedgerEntry
 from app.models.registry.loaded_engine import Adapter
 from app.models.registry.model_spec import ModelSpecs
+from app.models.registry.resident import Kind
+
+HIDDEN = "(private)"  # stands in the ledger for the name of another visitor's model
 
 
 class UnknownModelHere(UnknownModel):
@@ -39,6 +44,21 @@ class ModelNames:
         if not self._private or name == self.default_name:
             return True
         return belongs(self._owners.get(known_models.split_precision(name)[0], ""), visitor)
+
+    def may_read(self, entry_name: str, kind: Kind | None, visitor: str) -> bool:
+        """Whether a name in the memory account tells the visitor nothing that is another's."""
+        return not (self._private and kind == "trainer") and self.may_use(entry_name, visitor)
+
+    def shown(self, entry: LedgerEntry, visitor: str) -> LedgerEntry:
+        """An entry of the memory account as the visitor may see it."""
+        if not self.may_read(entry.name, entry.kind, visitor):
+            hidden = "trainer" if entry.kind == "trainer" else HIDDEN
+            return replace(entry, name=hidden, adapters=(), detail="")
+        plain = self._specs.listed_name(entry.name)
+        if self._private:
+            entry = replace(entry, log="", name=known_models.without_path(entry.name))
+        seen = (name for name in entry.adapters if self.may_use(f"{plain}+{name}", visitor))
+        return replace(entry, adapters=tuple(seen))
 
     def add(self, name: str, adapter: Adapter | None, owner: str) -> None:
         """Note whose a base is, or with `adapter` that the base has it."""

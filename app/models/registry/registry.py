@@ -2,13 +2,13 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
-from app.errors import DoesNotFit, ModelInUse
+from app.errors import ModelInUse
 from app.models.backends.llama_cpp.engine import LlamaEngine
 from app.models.backends.llama_cpp.model import LlamaModel
 from app.models.backends.openai_server.address import EngineAddress
@@ -28,29 +28,20 @@ from app.models.interface import (
     SamplingDefaults,
     Thinking,
 )
-from app.models.registry.drift import prompts
-from app.models.registry.drift_check import against_full
-from app.models.registry.held_resource import HeldResource
-from app.models.registry.launched_spec import launched_spec
+from app.models.registry.drift_check import DriftChecks
+from app.models.registry.fitting import Fitting
+from app.models.registry.held_resource import HeldResource, held_spec
+from app.models.registry.launched_spec import engine_spec
 from app.models.registry.loaded_engine import Adapter, LoadedEngine
 from app.models.registry.memory_manager import MemoryManager
 from app.models.registry.metering import Meter
-from app.models.registry.model_names import ModelNames, UnknownModelHere
+from app.models.registry.model_names import HIDDEN, ModelNames, UnknownModelHere
 from app.models.registry.model_spec import ModelSpecs, RunsByLlama
 from app.models.registry.placement import Placement, remember_default
 from app.models.registry.resident import Kind, ModelSpec, Resident
 from app.models.registry.visitor_view import VisitorView
 
 Held = TypeVar("Held")
-HIDDEN = "(private)"  # stands in the ledger for the name of another visitor's model
-
-
-class FitsQuantised(DoesNotFit):
-    zh = "模型 {name} 需要 {needed_mib} MiB，可用 {free_mib} MiB。它的量化版本 {alternative} 放得下，请选择它。"
-    en = (
-        "The model {name} needs {needed_mib} MiB and {free_mib} MiB are free."
-        " Quantised, as {alternative}, it fits: choose that."
-    )
 
 
 class ModelRegistry:
@@ -84,9 +75,8 @@ class ModelRegistry:
         self.specs = ModelSpecs(placement, taken=self._engines)
         self.default_name = default_name if default_name in self._engines else self.specs.named(default_name)
         self._names = ModelNames(self.specs, self._engines, self.default_name, listed_only=listed_only, private=private)
-        self._drifts: dict[str, Drift] = {}
-        self._drift_prompts = tuple(drift_prompts)
-        self._one_check = threading.Lock()
+        self._fitting = Fitting(self.memory_manager, self.specs, self._engines)
+        self._drifts = DriftChecks(self, self.specs, tuple(drift_prompts))
         self._lock = threading.Lock()
 
     def for_visitor(self, visitor: str) -> Registry:
@@ -108,7 +98,7 @@ class ModelRegistry:
         base, adapter = self._names.split(name, visitor)
         if full_weights and base not in self._engines:
             base = self.specs.with_full_weights(base, name)
-        with self._held(base) as resident:
+        with self._fitting.lease(self._spec(base)) as resident:
             if isinstance(resident, LlamaEngine):
                 if adapter:
                     raise RunsByLlama(name=name)
@@ -121,29 +111,6 @@ class ModelRegistry:
                 room = partial(self.memory_manager.room_for_more, base)
                 with cast(LoadedEngine, resident).adapted(self._names.adapter(name), room) as model:
                     yield self.meter.model(model)
-
-    @contextmanager
-    def _held(self, base: str) -> Iterator[Resident]:
-        """Raises DoesNotFit, with the name of a quantised variant that would fit."""
-        lease = self.memory_manager.lease(self._spec(base))
-        try:
-            resident = lease.__enter__()
-        except DoesNotFit as error:
-            if alternative := self._alternative(base):
-                raise FitsQuantised(**error.values | {"alternative": alternative}) from None
-            raise
-        with ExitStack() as ended:
-            ended.push(lease)
-            yield resident
-
-    def _alternative(self, base: str) -> str:
-        """A quantised variant of a base that would fit now; empty where there is none."""
-        if base in self._engines:
-            return ""
-        for name in self.specs.quantised_variants(base):
-            if self.memory_manager.fit(self.specs.spec(name)).fits:
-                return name
-        return ""
 
     @contextmanager
     def hold(
@@ -162,14 +129,8 @@ class ModelRegistry:
         next lease, and the room is free again as soon as the trainer lets go. Content with a `mib` of its own is
         booked with that once it is loaded.
         """
-
-        def boxed(report: ReportProgress) -> HeldResource:
-            content = load_it(report)
-            return HeldResource(content, int(getattr(content, "mib", mib)), device)
-
-        spec = ModelSpec(name, kind, lambda: mib, boxed, on_host=device == "cpu")
         try:
-            with self.memory_manager.lease(spec) as resident:
+            with self.memory_manager.lease(held_spec(kind, name, mib, load_it, device)) as resident:
                 yield cast(Held, cast(HeldResource, resident).content)
         finally:
             if not keep:
@@ -208,10 +169,11 @@ class ModelRegistry:
         base, _ = self._names.split(name, visitor)
         if base not in self._engines:
             self.specs.learn_size(base)
-        fit = self.memory_manager.fit(self._spec(base))
-        evicts = tuple(name if self._named_to(name, visitor) else HIDDEN for name in fit.evicts)
+        fit = self._fitting.fit(self._spec(base))
+        kinds = {name: self.memory_manager.kind(name) for name in fit.evicts}
+        evicts = tuple(name if self._names.may_read(name, kind, visitor) else HIDDEN for name, kind in kinds.items())
         unpacks = base not in self._engines and self.specs.unpacks(base)
-        return replace(fit, evicts=evicts, unpacks=unpacks, alternative="" if fit.fits else self._alternative(base))
+        return replace(fit, evicts=evicts, unpacks=unpacks)
 
     def is_multimodal(self, name: str, visitor: str = "") -> bool | None:
         base, _ = self._names.split(name, visitor)
@@ -237,22 +199,17 @@ class ModelRegistry:
         For a visitor without the names that others gave their models, adapters and trainings.
         """
         account = self.memory_manager.ledger(_adapters_in)
-        entries = (self._quantised(entry) for entry in account.models)
-        return replace(account, models=tuple(self._shown(e, visitor) if visitor is not None else e for e in entries))
+        entries = [self._quantised(entry) for entry in account.models]
+        if visitor is not None:
+            entries = [self._names.shown(entry, visitor) for entry in entries]
+        return replace(account, models=tuple(entries))
 
     def check_drift(self, name: str, visitor: str = "") -> Generator[DriftStep | Drift, None, None]:
         """Raises NotQuantised, CannotScore; DoesNotFit where the full model does not fit beside what is in use."""
         base, _ = self._names.split(name, visitor)
         if base in self._engines:
             raise NoWeightsHere(name=base)
-        with self._one_check:
-            if base not in self._drifts:
-                for step in against_full(self, self.specs, base, self._drift_prompts or prompts()):
-                    if isinstance(step, Drift):
-                        self._drifts[base] = step
-                    else:
-                        yield step
-            yield self._drifts[base]
+        yield from self._drifts.check(base)
 
     def use(self, name: str) -> None:
         """Make a model the one that is used where none is named, after a restart too."""
@@ -300,7 +257,7 @@ class ModelRegistry:
         for entry in self.memory_manager.ledger(_adapters_in).models:
             if known_models.split_precision(entry.name)[0] == name:
                 self.memory_manager.unload(entry.name)
-                self._drifts.pop(entry.name, None)
+                self._drifts.forget(entry.name)
         with self._lock:
             self.specs.forget(name)
             self._names.forget(name)
@@ -308,26 +265,11 @@ class ModelRegistry:
     def close(self) -> None:
         self.memory_manager.close()
 
-    def _named_to(self, name: str, visitor: str) -> bool:
-        """Whether a name in the memory account tells the visitor nothing that is another's."""
-        kind = self.memory_manager.kind(name)
-        return not (self.private and kind == "trainer") and self.may_use(name, visitor)
-
-    def _shown(self, entry: LedgerEntry, visitor: str) -> LedgerEntry:
-        if not self._named_to(entry.name, visitor):
-            hidden = "trainer" if entry.kind == "trainer" else HIDDEN
-            return replace(entry, name=hidden, adapters=(), detail="")
-        plain = self.specs.listed_name(entry.name)
-        if self.private:
-            entry = replace(entry, log="", name=known_models.without_path(entry.name))
-        seen = (name for name in entry.adapters if self.may_use(f"{plain}+{name}", visitor))
-        return replace(entry, adapters=tuple(seen))
-
     def _quantised(self, entry: LedgerEntry) -> LedgerEntry:
         if entry.kind not in ("chat", "vision") or entry.name in self._engines:
             return entry
         full = self.specs.full_mib(entry.name)
-        return replace(entry, full_mib=full, drift=self._drifts.get(entry.name)) if full else entry
+        return replace(entry, full_mib=full, drift=self._drifts.known(entry.name)) if full else entry
 
     def _adapters_of(self, base: str) -> list[str]:
         """`base+adapter` of each."""
@@ -346,15 +288,7 @@ class ModelRegistry:
 
     def _spec(self, base: str) -> ModelSpec:
         if base in self._engines:
-            address = self._engines[base]
-            if address.launch is not None:
-                return launched_spec(address, address.launch, self.placement, self._engine_context)
-            return ModelSpec(
-                name=base,
-                kind="remote",
-                needed_mib=lambda: 0,
-                load=lambda _: RemoteEngine(address, self._engine_context).connect(),
-            )
+            return engine_spec(self._engines[base], self.placement, self._engine_context)
         return self.specs.spec(base)
 
 

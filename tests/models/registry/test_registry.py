@@ -11,8 +11,9 @@ from app.errors import DoesNotFit, ModelInUse, StudioError, UnknownModel
 from app.models.catalog import known_models
 from app.models.interface import Message, Sampling, TokenScoringModel
 from app.models.registry.loaded_engine import LoadedEngine
+from app.models.registry.model_names import HIDDEN
 from app.models.registry.placement import Placement
-from app.models.registry.registry import HIDDEN, ModelRegistry
+from app.models.registry.registry import ModelRegistry
 from tests.models.engine.adapter_batches import save_adapter
 
 NAME = "smollm2-135m"

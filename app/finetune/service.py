@@ -13,30 +13,28 @@ from app.errors import Language
 from app.finetune import process
 from app.finetune.adapter_host import AdapterHost
 from app.finetune.adapter_import import STEP, bring_in, fetch_repository
+from app.finetune.bases import base_folder, trainable
 from app.finetune.data import Conversation
 from app.finetune.datasets import DataSets
 from app.finetune.downloads import PATH, Download, MergeFailed, offer
 from app.finetune.errors import (
-    AllStepsDone,
     NeedsCuda,
     NoRepositories,
     NothingToJudge,
     NothingToResume,
     StillRunning,
-    TrainedElsewhere,
-    TrainsNoGguf,
-    TrainsNoVision,
 )
 from app.finetune.estimate import MIB, Estimate, estimate, measure_base, require_disk
 from app.finetune.finishing import Row, read_rows
-from app.finetune.judging import Exam, Judgement, read_judgements, save_judgements
+from app.finetune.judging import Exam, Judgement, read_judgements
 from app.finetune.judging_queue import JudgingQueue
 from app.finetune.limits import RunLimits
-from app.finetune.options import BadOption, TrainOptions
+from app.finetune.options import TrainOptions
 from app.finetune.own_answers import LONGEST
 from app.finetune.preview import Preview, check_for
 from app.finetune.progress import TrainingProgress
 from app.finetune.queue import TrainingQueue
+from app.finetune.resuming import resume
 from app.finetune.runs import ACTIVE, Run, RunStore, UnknownRun, known_pace, mark_of, new_id
 
 
@@ -77,7 +75,7 @@ class FinetuneService:
 
         Raises BadData, AnswersBeyondLength, ContextTooShort, TrainsNoVision or TrainsNoGguf.
         """
-        return check_for(self._base_folder(base), base, conversations, options)
+        return check_for(base_folder(self.registry, base), base, conversations, options)
 
     def estimate(self, base: str, preview: Preview, options: TrainOptions) -> Estimate:
         """Memory, disk and time, from how fast an equal run on this base was, else from the base's size."""
@@ -134,7 +132,7 @@ class FinetuneService:
 
     def bring_in(self, owner: str, name: str, base: str, files: Sequence[Path], language: Language = "en") -> Run:
         """An adapter trained elsewhere as a run of its own: PEFT's files, a ZIP of them, or XTuner's .pth."""
-        self._base_folder(base)
+        base_folder(self.registry, base)
         base = self.registry.public_name(base)
         self._check_room(owner, sum(file.stat().st_size for file in files) // MIB)
         now, mark = time.time(), self._mark(owner)
@@ -202,37 +200,7 @@ class FinetuneService:
 
     def resume(self, owner: str, run_id: str, step: int = 0, extra_steps: int = 0) -> Run:
         """Go on from a checkpoint (0: the newest), with more steps than first asked for if wanted."""
-        run = self._resting(owner, run_id)
-        if run.is_brought_in:
-            raise TrainedElsewhere
-        checkpoints = self.store.progress(run_id).checkpoints
-        start = step or (checkpoints[-1] if checkpoints else 0)
-        if step and step not in checkpoints:
-            raise NothingToResume(step=step)
-        if not 0 <= extra_steps <= 1_000_000:
-            raise BadOption(key="steps", value=extra_steps, allowed="0 - 1000000")
-        total = run.total + extra_steps
-        self.limits.check_steps(owner, total)
-        if start >= total:
-            raise AllStepsDone(total=run.total)
-        self.judging.leave(run_id)
-        self.queue.withdraw(run)
-        self.store.forget_after(run_id, start)
-        folder = self.store.folder_of(run_id)
-        save_judgements(folder, [found for found in read_judgements(folder) if found.step <= start])
-        changed = self.store.change(
-            run_id,
-            state="queued",
-            queued=time.time(),
-            resume_from=start,
-            total=total,
-            reason="",
-            restarts=0,
-            chosen=0,
-            merged=0,
-        )
-        self.queue.wake()
-        return changed
+        return resume(self.judging, self.limits, self._resting(owner, run_id), step, extra_steps)
 
     def choose(self, owner: str, run_id: str, step: int) -> Run:
         """Let the run's model be this checkpoint, in every list."""
@@ -311,16 +279,4 @@ class FinetuneService:
 
     def bases(self, visitor: str) -> list[str]:
         """Models that this visitor can train."""
-        names = [name for name in self.registry.for_visitor(visitor).names() if "+" not in name]
-        return [n for n in names if self.registry.takes_adapters(n) and not self.registry.is_multimodal(n)]
-
-    def _base_folder(self, base: str) -> Path:
-        """What is known to see is not even fetched; of a repository that is told only by its files."""
-        if self.registry.is_multimodal(base):
-            raise TrainsNoVision(base=base)
-        if not self.registry.takes_adapters(base):
-            raise TrainsNoGguf(base=base)
-        folder = self.registry.folder(base)
-        if self.registry.is_multimodal(base):
-            raise TrainsNoVision(base=base)
-        return folder
+        return trainable(self.registry, visitor)

@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from tabs.shell.page import Arrival, Page, Visitor, dialog
+from tabs.shell.border import dialog
+from tabs.shell.page import Arrival, Page, Visitor
 
 View = dict[Block, Any]
 

@@ -9,12 +9,9 @@ and result taken from the handler's annotations.
 
 import base64
 import inspect
-import logging
-import typing
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -24,11 +21,10 @@ from gradio.events import Dependency, api
 from app.access.identity import BROWSER_SECRET_FORM, Guest, Identifier, Identity, Login
 from app.access.session_limits import SessionLimits
 from app.endpoint_inputs import checked_inputs, without_surrogates
-from app.errors import Language, StudioError, Unexpected
+from app.errors import Language
 from app.texts import LANGUAGES, load_texts, preferred_language, sentence
+from tabs.shell.border import Handler, describe, dialog, hints_of
 from tabs.shell.upload_cleanup import SessionUploads
-
-log = logging.getLogger(__name__)
 
 # The browser receives this with the page, so it guards nothing; fixed, so that what is stored outlives a restart.
 BROWSER_SECRET = "puyu-studio-local"
@@ -36,7 +32,6 @@ PROGRAM_LANGUAGE: Language = "en"  # of endpoints: programs seldom say
 
 # All texts of a component that follow the language: property -> key, or a function of the language.
 TextSource = str | Callable[[Language], object]
-Handler = Callable[..., Any]
 Components = Sequence[Block]
 Drawn = TypeVar("Drawn", bound=Block)
 
@@ -212,7 +207,7 @@ class Page:
     def _border(self, handler: Handler, *, endpoint: bool = False, holds: bool = False) -> Handler:
         """Give the handler its Visitor, and turn whatever it raises into a dialog."""
 
-        parameters, hints = list(inspect.signature(handler).parameters.values())[1:], _hints(handler)
+        parameters, hints = list(inspect.signature(handler).parameters.values())[1:], hints_of(handler)
 
         def checked(values: Sequence[Any]) -> Sequence[Any]:
             whole = [without_surrogates(value) for value in values]
@@ -246,7 +241,7 @@ class Page:
                 yield from handler(visitor, *values)
 
         border = stream if inspect.isgeneratorfunction(handler) else call
-        _describe(border, handler, endpoint)
+        describe(border, handler, endpoint)
         return border
 
 
@@ -257,21 +252,6 @@ def cancel(event: Callable[..., Dependency], running: Sequence[Dependency]) -> N
     has shown.
     """
     event(None, None, None, cancels=list(running), api_visibility="private")
-
-
-@contextmanager
-def dialog(language: Language) -> Iterator[None]:
-    """The one border between errors and the page."""
-    title = sentence(language, "app.error")
-    try:
-        yield
-    except gr.Error:
-        raise
-    except StudioError as error:
-        raise gr.Error(error.text(language), title=title, print_exception=False) from error
-    except Exception as error:
-        log.exception("a page handler failed")
-        raise gr.Error(Unexpected().text(language), title=title, print_exception=False) from error
 
 
 def recall(stored: object) -> tuple[Language | None, str | None]:
@@ -292,34 +272,3 @@ def _resolve(texts: dict[str, TextSource], language: Language) -> dict[str, Any]
         value = load_texts(language)[source] if isinstance(source, str) else source(language)
         resolved[name] = [(label, key) for key, label in value.items()] if isinstance(value, dict) else value
     return resolved
-
-
-def _innermost(handler: Handler) -> Handler:
-    while isinstance(handler, partial):
-        handler = handler.func
-    return handler
-
-
-def _hints(handler: Handler) -> dict[str, Any]:
-    return typing.get_type_hints(_innermost(handler))
-
-
-def _describe(border: Handler, handler: Handler, endpoint: bool) -> None:
-    """Tell gradio the handler's own parameters, so that event data, progress and API types are found."""
-    inner, hints = _innermost(handler), _hints(handler)
-    signature = inspect.signature(handler)
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    leading = {"request": gr.Request} | ({} if endpoint else {"remembered": Any, "kept_by_browser": Any})
-    parameters = [inspect.Parameter(name, kind, annotation=hint) for name, hint in leading.items()]
-    for parameter in list(signature.parameters.values())[1:]:
-        parameters.append(parameter.replace(annotation=hints.get(parameter.name, Any)))
-    returns = hints.get("return", Any)
-    if typing.get_origin(returns) in (Iterator, Generator):
-        returns = typing.get_args(returns)[0]
-    signature = inspect.Signature(parameters, return_annotation=returns)
-    annotations = {parameter.name: parameter.annotation for parameter in parameters}
-    described: Any = border
-    described.__name__ = inner.__name__
-    described.__doc__ = inner.__doc__
-    described.__signature__ = signature
-    described.__annotations__ = annotations | {"return": returns}

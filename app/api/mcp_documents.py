@@ -21,8 +21,9 @@ from app.knowledge.answer.plain_answer import (
     plain_quotes,
     plain_verdicts,
 )
-from app.knowledge.service import SAMPLES, KnowledgeService
+from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner
+from app.knowledge.upkeep import SAMPLES
 
 Collection = Annotated[str, Field(description="A name from list_collections.", max_length=200)]
 

@@ -1,10 +1,6 @@
 """Knowledge service: collections of documents, indexing, hybrid search, and answers with checked sources."""
 
-import logging
-import shutil
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +23,6 @@ from app.knowledge.retrieve.embedders import PACKAGED, LeaseEmbedder, LeaseReran
 from app.knowledge.retrieve.langchain_store import CollectionStore
 from app.knowledge.retrieve.retrieval import Hit
 from app.knowledge.store.collections import (
-    SERVER,
     Catalogue,
     CollectionRecord,
     DataInUse,
@@ -41,12 +36,9 @@ from app.knowledge.store.collections import (
 from app.knowledge.store.database import FileRecord
 from app.knowledge.store.open_collections import OpenCollection, OpenCollections, Resources
 from app.knowledge.store.vectors import open_chroma
+from app.knowledge.upkeep import SAMPLES, Upkeep
 from app.models.interface import Registry
 
-log = logging.getLogger(__name__)
-SAMPLES = "samples"
-DAY_S = 24 * 3600
-CONVERSATION_DAYS = 90  # how long a conversation's documents are kept after they were last used
 LONGEST_QUERY = 10_000  # characters
 
 
@@ -73,7 +65,6 @@ class KnowledgeService:
         self._lease = lease_embedder
         self._lease_reranker = lease_reranker
         self._samples = samples
-        self._folder = data_folder
         data_folder.mkdir(parents=True, exist_ok=True)
         self._held = FileLock(data_folder / "in-use.lock")
         try:
@@ -88,22 +79,18 @@ class KnowledgeService:
         self._catalogue = Catalogue(data_folder / "collections.db")
         self._convert = Converter()
         self._jobs = Jobs()
-        self._open = OpenCollections(
-            Resources(data_folder / "collections", self._chroma, lease_embedder, lease_reranker, self._convert)
-        )
-        self._closed = False
-        self._looked_for_guests = 0.0
+        kept = data_folder / "collections"
+        self._open = OpenCollections(Resources(kept, self._chroma, lease_embedder, lease_reranker, self._convert))
+        days = self.rights.guest_days
+        self._upkeep = Upkeep(self._catalogue, self._open, self._jobs, kept, samples, embedder, days)
 
     def start(self) -> Thread:
         """In the background: clear up after guests, finish what was interrupted, index the samples the first time."""
-        thread = Thread(target=self._catch_up, name="knowledge-start", daemon=True)
-        thread.start()
-        return thread
+        return self._upkeep.start()
 
     def close(self) -> None:
         """Let go of files and of the data folder."""
-        self._closed = True
-        self._jobs.stop()
+        self._upkeep.close()
         self._convert.close()
         self._open.close()
         self._chroma.close()
@@ -117,7 +104,7 @@ class KnowledgeService:
 
     def make(self, owner: Owner, name: str) -> CollectionRecord:
         """A new empty collection, or the one of that name."""
-        self._forget_guests()
+        self._upkeep.forget_guests()
         return self._catalogue.make(owner, name, self.embedder)
 
     def share(self, owner: Owner, name: str, shared: bool) -> None:
@@ -128,7 +115,7 @@ class KnowledgeService:
 
     def delete(self, owner: Owner, name: str) -> None:
         """Remove the collection, its index and its uploads."""
-        self._drop(self._catalogue.writable(owner, name))
+        self._upkeep.drop(self._catalogue.writable(owner, name))
 
     def files(self, owner: Owner, name: str) -> list[FileRecord]:
         """The files of a collection with their state."""
@@ -154,7 +141,7 @@ class KnowledgeService:
             except BadInput as error:
                 refused = (error.text("zh"), error.text("en"))
             found.append(SourceFile(collection.originals / inner, inner, refused))
-        return self._tracked(collection, collection.indexer.run(UPLOADS, found))
+        return self._upkeep.tracked(collection, collection.indexer.run(UPLOADS, found))
 
     def index_folder(self, owner: Owner, name: str, folder: Path) -> Iterator[IndexingProgress]:
         """Make the collection follow a folder of the server: new, changed and vanished files."""
@@ -167,12 +154,12 @@ class KnowledgeService:
             raise BadInput(reason_zh=f"没有文件夹 {folder}。", reason_en=f"There is no folder {folder}.")
         collection = self._writable(owner, name)
         root = folder.resolve()
-        return self._tracked(collection, collection.indexer.run(str(root), folder_files(root), follow=True))
+        return self._upkeep.tracked(collection, collection.indexer.run(str(root), folder_files(root), follow=True))
 
     def index_waiting(self, owner: Owner, name: str) -> Iterator[IndexingProgress]:
         """Go on with the files that a stopped run left."""
         collection = self._get(self._catalogue.writable(owner, name))
-        return self._tracked(collection, collection.resume())
+        return self._upkeep.tracked(collection, collection.resume())
 
     def start_job(self, owner: Owner, name: str, steps: Iterator[IndexingProgress]) -> Job:
         """Run indexing steps of this collection in the background."""
@@ -289,22 +276,12 @@ class KnowledgeService:
 
     # Inside
 
-    def _forget_guests(self) -> None:
-        """Remove what guests left behind; looked for once an hour."""
-        now = time.time()
-        if now - self._looked_for_guests < 3600:
-            return
-        self._looked_for_guests = now
-        left = self._catalogue.left_by_guests(now - self.rights.guest_days * DAY_S)
-        for record in [*left, *self._catalogue.left_in_conversations(now - CONVERSATION_DAYS * DAY_S)]:
-            self._drop(record)
-
     def _writable(self, owner: Owner, name: str) -> OpenCollection:
         shared = [r for r in self._catalogue.visible(owner) if r.name == name and r.owner != owner.key]
         mine = [r for r in self._catalogue.visible(owner) if r.name == name and r.owner == owner.key]
         if shared and not mine:
             raise NotYours(name=name)
-        self._forget_guests()
+        self._upkeep.forget_guests()
         return self._get(self._catalogue.make(owner, name, self.embedder))
 
     def _file(self, owner: Owner, name: str, file_id: int) -> tuple[OpenCollection, FileRecord]:
@@ -316,46 +293,6 @@ class KnowledgeService:
 
     def _get(self, record: CollectionRecord) -> OpenCollection:
         return self._open.get(record)
-
-    def _tracked(self, collection: OpenCollection, steps: Iterator[IndexingProgress]) -> Iterator[IndexingProgress]:
-        """The steps of a run; until nothing waits any more the next start of the server goes on with it."""
-        self._catalogue.set_unfinished(collection.id, True)
-        return self._until_finished(collection, steps)
-
-    def _until_finished(
-        self, collection: OpenCollection, steps: Iterator[IndexingProgress]
-    ) -> Iterator[IndexingProgress]:
-        with closing(steps):  # type: ignore[type-var]
-            for number, step in enumerate(steps):
-                if number == 0:  # another run may have ended while this one waited for its turn
-                    self._catalogue.set_unfinished(collection.id, True)
-                yield step
-        if not collection.database.has_waiting():
-            self._catalogue.set_unfinished(collection.id, False)
-
-    def _drop(self, record: CollectionRecord) -> None:
-        self._jobs.stop(record.id)
-        self._catalogue.forget(record)
-        self._open.forget(record).vectors.drop()
-        shutil.rmtree(self._folder / "collections" / record.id, ignore_errors=True)
-
-    def _catch_up(self) -> None:
-        try:
-            self._forget_guests()
-            for record in self._catalogue.unfinished():
-                collection = self._get(record)
-                self._run_out(self._tracked(collection, collection.resume()))
-            if self._samples is not None:
-                record = self._catalogue.make(Owner(SERVER), SAMPLES, self.embedder, shared=True)
-                self._run_out(self._get(record).indexer.run(SAMPLES, folder_files(self._samples), follow=True))
-        except Exception:
-            if not self._closed:
-                log.exception("indexing at start failed")
-
-    def _run_out(self, steps: Iterator[IndexingProgress]) -> None:
-        for _ in steps:
-            if self._closed:
-                return
 
 
 def refuse_long(query: str) -> None:

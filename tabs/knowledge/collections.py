@@ -10,7 +10,8 @@ import gradio as gr
 from gradio.blocks import Block
 
 from app.knowledge.ingest.indexing import IndexingProgress
-from app.knowledge.service import SAMPLES, KnowledgeService
+from app.knowledge.service import KnowledgeService
+from app.knowledge.upkeep import SAMPLES
 from tabs.knowledge.exchanges import Exchange, exchanges_from
 from tabs.knowledge.talk import restored
 from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets, examples

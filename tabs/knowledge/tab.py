@@ -10,7 +10,8 @@ import gradio as gr
 
 from app.knowledge.answer.answering import CITED_TEMPERATURE, Question
 from app.knowledge.answer.plain_answer import marked_text, plain_passage
-from app.knowledge.service import SAMPLES, KnowledgeService
+from app.knowledge.service import KnowledgeService
+from app.knowledge.upkeep import SAMPLES
 from app.models.interface import Message, Registry
 from tabs.knowledge.collections import CollectionsPanel
 from tabs.knowledge.talk import sampling_of, wire_talk

@@ -9,7 +9,7 @@ from gradio.blocks import Block
 
 from app.errors import Language
 from app.knowledge.answer.answering import Question
-from app.knowledge.service import SAMPLES
+from app.knowledge.upkeep import SAMPLES
 from app.models.interface import Registry
 from app.texts import load_texts, sentence
 from tabs.shell.confirmation import ASKS_FIRST

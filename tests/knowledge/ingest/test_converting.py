@@ -1,17 +1,11 @@
-"""Files to text: every supported format, encodings, and the bad ones each with a reason of their own."""
+"""Files to text: every supported format, and the bad ones each with a reason of their own."""
 
 import io
 import json
-import os
-import zipfile
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 
 import docx
-import openpyxl
-import pptx
 import pylopdf_fonts_zh_cn
 import pypdf
 import pytest
@@ -20,11 +14,10 @@ from docx.oxml.ns import nsdecls
 from PIL import Image, ImageDraw, ImageFont
 from pypdf.generic import ArrayObject, DictionaryObject, NameObject, NumberObject, TextStringObject
 
-from app.knowledge.ingest.conversion_worker import Converter, ServerEnds
+from app.knowledge.ingest.conversion_worker import Converter
 from app.knowledge.ingest.documents import Unreadable
-from app.knowledge.ingest.encoding import decode
 from app.knowledge.ingest.pdf_files import joined_lines
-from tests.waiting import wait_for
+from tests.knowledge.ingest.made_files import bomb, encrypted, office, pdf, sheet, zipped
 
 
 @pytest.fixture(scope="module")
@@ -32,47 +25,6 @@ def convert() -> object:
     converter = Converter()
     yield converter
     converter.close()
-
-
-def pdf(pages: list[str]) -> bytes:
-    """A PDF with one line of Helvetica a page, written by hand."""
-    count = len(pages)
-    kids = " ".join(f"{3 + 2 * at} 0 R" for at in range(count))
-    objects = ["<</Type/Catalog/Pages 2 0 R>>", f"<</Type/Pages/Kids[{kids}]/Count {count}>>"]
-    for at, line in enumerate(pages):
-        stream = f"BT /F 12 Tf 72 700 Td ({line}) Tj ET"
-        font = "<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>"
-        objects.append(
-            f"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents {4 + 2 * at} 0 R/Resources<</Font{font}>>>>"
-        )
-        objects.append(f"<</Length {len(stream)}>>stream\n{stream}\nendstream")
-    body, offsets = "%PDF-1.4\n", []
-    for number, content in enumerate(objects, 1):
-        offsets.append(len(body))
-        body += f"{number} 0 obj{content}endobj\n"
-    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    size = len(objects) + 1
-    end = f"trailer<</Size {size}/Root 1 0 R>>\nstartxref\n{len(body)}\n%%EOF"
-    return f"{body}xref\n0 {size}\n0000000000 65535 f \n{table}{end}".encode()
-
-
-def office(kind: str) -> bytes:
-    stream = io.BytesIO()
-    if kind == "docx":
-        document = docx.Document()
-        document.add_heading("显存", 1)
-        document.add_paragraph("量化减少显存。")
-        document.save(stream)
-    elif kind == "xlsx":
-        book = openpyxl.Workbook()
-        book.active.append(["model", "memory"])
-        book.active.append(["small", 72])
-        book.save(stream)
-    else:
-        slides = pptx.Presentation()
-        slides.slides.add_slide(slides.slide_layouts[0]).shapes.title.text = "Quantisation"
-        slides.save(stream)
-    return stream.getvalue()
 
 
 NOTEBOOK = json.dumps(
@@ -108,31 +60,6 @@ NOTEBOOK = json.dumps(
 def test_formats(convert: Converter, tmp_path: Path, name: str, raw: bytes, expected: str) -> None:
     (tmp_path / "file").write_bytes(raw)
     assert expected in convert(tmp_path / "file", name).content
-
-
-def saved(workbook: openpyxl.Workbook) -> bytes:
-    stream = io.BytesIO()
-    workbook.save(stream)
-    return stream.getvalue()
-
-
-def sheet(rows: list[list[object]], formats: dict[str, str] | None = None, merged: str = "") -> bytes:
-    book = openpyxl.Workbook()
-    for row in rows:
-        book.active.append(row)
-    for place, number_format in (formats or {}).items():
-        book.active[place].number_format = number_format
-    if merged:
-        book.active.merge_cells(merged)
-    return saved(book)
-
-
-def zipped(**parts: str) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as package:
-        for name, content in parts.items():
-            package.writestr(name.replace("_xml", ".xml"), content)
-    return stream.getvalue()
 
 
 def converted(convert: Converter, tmp_path: Path, name: str, raw: bytes) -> str:
@@ -178,37 +105,6 @@ def test_sheets_are_read_as_they_are_shown(convert: Converter, tmp_path: Path, r
 )
 def test_separated_values(convert: Converter, tmp_path: Path, name: str, text: str, line: str) -> None:
     assert line in converted(convert, tmp_path, name, text.encode("utf-8-sig"))
-
-
-TEXTS = {
-    "gb18030": ["国标编码的文件讲苹果树", "你好", "量化减少显存。"],
-    "big5": ["繁體中文的文件討論蘋果樹與顯示記憶體。", "記憶體"],
-    "shift_jis": ["量子化するとメモリが減ります。", "名前,年齢\n山田,3"],
-    "euc_jp": ["量子化するとメモリが減ります。東京都庁は新宿にあります。"],
-    "iso2022_jp": ["量子化するとメモリが減ります。"],
-    "cp949": ["양자화는 메모리를 줄입니다. 서울은 한국의 수도입니다."],
-    "cp1251": ["Ключ от котельной выдаётся каждый вторник утром."],
-    "koi8_r": ["Ключ от котельной выдаётся каждый вторник утром."],
-    "cp1250": ["Zażółć gęślą jaźń, proszę przyjść we wtorek."],
-    "cp1252": ["Die Schlüsselübergabe für das Kesselhaus", "Müller;Süd;3\nWeiß;Nord;4", "naïve “quotes” – dash"],
-    "cp1253": ["Το κλειδί παραδίδεται κάθε Τρίτη πρωί."],
-    "cp1254": ["Anahtar her salı sabahı teslim edilir, İstanbul şubesi."],
-    "utf-16-le": ["Plain text without a mark.", "国标编码的文件\n讲苹果树"],
-    "utf-16-be": ["Plain text without a mark."],
-    "utf-16": ["Text with a mark 国标"],
-    "utf-8": ["Ключ für 鍵"],
-}
-
-
-@pytest.mark.parametrize(("encoding", "text"), [(name, text) for name, texts in TEXTS.items() for text in texts])
-def test_encodings(encoding: str, text: str) -> None:
-    assert decode(text.encode(encoding)) == (text, ("", ""))
-
-
-def test_an_encoding_can_be_said_and_damage_is_told() -> None:
-    assert decode("Да".encode("cp866"), "notes.cp866.txt")[0] == "Да"
-    text, note = decode("国标编码的文件讲苹果树".encode() + b"\xff!")
-    assert text == "国标编码的文件讲苹果树\ufffd!" and "1 places" in note[1] and "1 处" in note[0]
 
 
 def test_word_headers_footers_comments_and_tracked_changes(convert: Converter, tmp_path: Path) -> None:
@@ -356,22 +252,6 @@ def test_pdf_knows_its_pages(convert: Converter, tmp_path: Path) -> None:
     assert text.page_at(text.content.index("Second")) == 2
 
 
-def encrypted() -> bytes:
-    writer = pypdf.PdfWriter(io.BytesIO(pdf(["secret"])))
-    writer.encrypt("password")
-    stream = io.BytesIO()
-    writer.write(stream)
-    return stream.getvalue()
-
-
-def bomb() -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as package, package.open("word/document.xml", "w") as part:
-        for _ in range(500):
-            part.write(bytes(1 << 20))
-    return stream.getvalue()
-
-
 @pytest.mark.parametrize(
     ("name", "raw", "reason"),
     [
@@ -415,57 +295,3 @@ def test_200_mib_file_is_refused_before_it_is_read(convert: Converter, tmp_path:
         stream.truncate(200 << 20)
     with pytest.raises(Unreadable, match="200 MiB"):
         convert(tmp_path / "file", "a.txt")
-
-
-def test_a_parser_that_hangs_is_ended_and_the_next_file_works(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(office("docx"))
-    hasty = Converter(seconds=0.001)
-    with pytest.raises(Unreadable, match="seconds"):
-        hasty(tmp_path / "file", "a.docx")
-    hasty.seconds = 60
-    assert "量化" in hasty(tmp_path / "file", "a.docx").content
-    hasty.close()
-
-
-def test_one_visitor_s_slow_file_holds_up_nobody_else(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(office("docx"))
-    os.mkfifo(tmp_path / "slow")
-    with closing(Converter()) as converter, ThreadPoolExecutor() as pool:
-        slow = pool.submit(converter, tmp_path / "slow", "a.docx", "ada")
-        with (tmp_path / "slow").open("wb") as writing:  # opens once it is being read
-            behind = pool.submit(converter, tmp_path / "file", "a.docx", "ada")
-            wait_for(lambda: converter.is_waiting("ada"))
-            assert "量化" in converter(tmp_path / "file", "a.docx", "lin").content
-            assert converter.is_waiting("ada") and not slow.done()
-            writing.write(office("docx"))
-        assert "量化" in slow.result(60).content and "量化" in behind.result(60).content
-
-
-def test_a_file_that_hangs_is_given_up_sooner_while_others_wait(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(office("docx"))
-    with (
-        closing(Converter(contended_seconds=0.1)) as converter,
-        ThreadPoolExecutor() as pool,
-        ExitStack() as held,
-    ):
-        hanging = []
-        for name in ("ada", "lin"):
-            os.mkfifo(tmp_path / name)
-            hanging.append(pool.submit(converter, tmp_path / name, "a.docx", name))
-            held.enter_context((tmp_path / name).open("wb"))
-        assert "量化" in converter(tmp_path / "file", "a.docx", "eve").content
-        held.close()
-        told = [str(one.exception(60)) for one in hanging]
-    assert any("over 0 seconds" in one for one in told), told
-
-
-def test_a_file_that_hangs_keeps_no_server_from_ending(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "slow")
-    converter = Converter()
-    with ThreadPoolExecutor() as pool:
-        slow = pool.submit(converter, tmp_path / "slow", "a.docx", "ada")
-        with (tmp_path / "slow").open("wb"):
-            behind = pool.submit(converter, tmp_path / "slow", "a.docx", "ada")
-            wait_for(lambda: converter.is_waiting("ada"))
-            converter.close()
-            assert [type(one.exception(60)) for one in (slow, behind)] == [ServerEnds, ServerEnds]

@@ -48,7 +48,7 @@ _SLOW_PLACES = (
     "agent",
     "api/test_mcp_server",
     "finetune",
-    "knowledge/ingest/test_converting",
+    "knowledge/ingest/test_conver",  # converting, the worker that does it
     "knowledge/ingest/test_killed_indexing",
     "web",
     "models/backends",

@@ -90,13 +90,15 @@ UNPACK = """([archive, most]) => {
 
 
 def bring(page: Page, folder: Path, content: object, packed: int | None = None) -> None:
-    """Import a file with this content; `packed` as a ZIP file by this method, among others as ChatGPT gives it."""
+    """Import a file with this content; `packed` as a ZIP file by this method, in parts as ChatGPT gives it."""
     file = folder / "conversations.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     if packed is not None:
         with ZipFile(folder / "export.zip", "w", packed) as archive:
             archive.writestr("chat.html", "<p>[not this]</p>")
-            archive.write(file, "some folder/conversations.json")
+            archive.writestr("shared_conversations.json", json.dumps(OPEN_WEBUI))
+            for number, part in enumerate(content if isinstance(content, list) else []):
+                archive.writestr(f"some folder/conversations-{number:03}.json", json.dumps([part]))
         file = folder / "export.zip"
     with page.expect_file_chooser() as chooser:
         page.locator("#chat-more").click()
@@ -114,8 +116,10 @@ def test_conversations_are_brought_in_found_sorted_and_taken_out(
     bring(page, tmp_path, OPEN_WEBUI)
     expect(titles(page)).to_have_text(["Harbours", "Bridges"])
     archive = b64encode((tmp_path / "export.zip").read_bytes()).decode()
-    assert page.evaluate(UNPACK, [archive, 2000]) == 1
-    assert page.evaluate(UNPACK, [archive, 200]) == "RangeError"
+    with ZipFile(tmp_path / "export.zip") as packed:
+        sizes = [part.file_size for part in packed.infolist() if part.filename.endswith("json")]
+    assert page.evaluate(UNPACK, [archive, sum(sizes)]) == len(sizes) == 3
+    assert page.evaluate(UNPACK, [archive, sum(sizes) - 1]) == "RangeError", "of all together"
     bring(page, tmp_path, "no json")
     expect(page.locator("#said")).to_contain_text("no conversations in this file")
     search = page.get_by_role("searchbox", name="Search")

@@ -148,13 +148,6 @@ def test_a_guest_s_link_opens_that_one_document_for_whoever_has_it_and_tells_not
     assert browser.get(link).status_code == 404
 
 
-def test_the_oldest_links_are_forgotten_first() -> None:
-    links = Links(ADDRESS, most=2)
-    places = [Place(GUEST, "mine", number, "x.txt", 0, 5) for number in range(3)]
-    keys = [parse_qs(urlsplit(links.make(place)).query)["key"][0] for place in (*places[:2], places[0], places[2])]
-    assert [links.read(key) for key in keys] == [places[0], None, places[0], places[2]]
-
-
 def test_markup_in_a_document_is_shown_and_not_run(
     service: KnowledgeService, browser: TestClient, tmp_path: Path
 ) -> None:

@@ -43,10 +43,12 @@ def test_it_streams_what_generate_gives(engine: GenerateEngine) -> None:
 
 
 def test_one_stops_and_the_next_gets_its_turn(engine: GenerateEngine) -> None:
-    long = engine.stream(HELLO, Sampling(temperature=0, max_new_tokens=3000))
-    after = engine.stream(HELLO, Sampling(temperature=0, max_new_tokens=4))
-    assert after.queue_ahead == 1
-    next(iter(long))
-    long.cancel()
+    lengthy, brief = Sampling(temperature=0, max_new_tokens=3000), Sampling(temperature=0, max_new_tokens=4)
+    running = engine.stream(HELLO, lengthy, visitor="a")
+    next(iter(running))
+    later, after = engine.stream(HELLO, lengthy, visitor="b"), engine.stream(HELLO, brief, visitor="c")
+    assert [one.queue_ahead for one in (running, later, after)] == [0, 2, 1], "in the order in which they are served"
+    running.cancel()
     assert "".join(after)
     assert after.finish_reason == "length"
+    later.cancel()

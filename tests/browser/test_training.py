@@ -61,7 +61,7 @@ def address(
     return serve_module(blocks, app_kwargs={"routes": download_routes(service.links, lambda _: None)})
 
 
-def test_the_finetune_endpoint_to_its_end(address: str, tiny_base: str) -> None:
+def test_the_finetune_endpoint_to_its_end(address: str, tiny_base: str, registry: ModelRegistry) -> None:
     client = Client(address, verbose=False)
     rows = [{"instruction": f"Say {number}", "output": f"{number}!"} for number in range(4)]
     options = {"batch": 1, "rank": 2, "save_every": 3, "evaluate_every": 3, "max_length": 64}
@@ -69,7 +69,7 @@ def test_the_finetune_endpoint_to_its_end(address: str, tiny_base: str) -> None:
     last = job.result()
     assert set(last) >= TOLD
     assert (last["state"], last["step"], last["total"]) == ("finished", 3, 3)
-    assert last["loss"] > 0 and last["eta_s"] is None and last["checkpoint"] == f"{tiny_base}+overhttp@3"
+    assert last["loss"] > 0 and last["eta_s"] is None and last["checkpoint"] == f"{registry.default_name}+overhttp@3"
     states = list(dict.fromkeys(told["state"] for told in job.outputs()))
     # a state may be over before anyone looks, but none comes out of order
     assert states == [state for state in ("queued", "starting", "training", "finished") if state in states]

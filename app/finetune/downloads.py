@@ -54,10 +54,8 @@ class Download:
         sent = _Sent()
         with ExitStack() as opened:
             sources = [opened.enter_context(path.open("rb")) for _, path, _ in self.files]
-            if any(
-                os.fstat(source.fileno()).st_mtime_ns != file[2]
-                for source, file in zip(sources, self.files, strict=True)
-            ):
+            changed = [os.fstat(source.fileno()).st_mtime_ns for source in sources]
+            if changed != [known for _, _, known in self.files]:
                 raise FileNotFoundError(self.name)
             told = [zipfile.ZipInfo.from_file(path, name) for name, path, _ in self.files]
             with zipfile.ZipFile(sent, "w", zipfile.ZIP_STORED) as archive:  # weights hardly shrink
@@ -111,6 +109,8 @@ def offer(
 
 def _files_in(folder: Path) -> tuple[Offered, ...]:
     found = sorted(file for file in folder.rglob("*") if file.is_file())
+    if not found:  # it was deleted meanwhile
+        raise FileNotFoundError(folder)
     return tuple(_offered(str(file.relative_to(folder)), file) for file in found)
 
 

@@ -39,6 +39,7 @@ def test_a_preset_sets_what_it_names_and_own_ones_are_kept_exported_and_imported
     ]
     page.get_by_role("button", name="Delete: Pirate").click()
     expect(preset.locator("option", has_text="Pirate")).to_have_count(0)
+    expect(page.get_by_role("button", name="Export JSON")).to_be_hidden()
     wild = {"name": "海盗", "settings": {"system": "说海盗话", "temperature": 99, "model": "nope", "odd": 1}}
     file = tmp_path / "presets.json"
     file.write_text(json.dumps({"presets": [wild, {"name": 3}]}), encoding="utf-8")

@@ -51,8 +51,8 @@ def test_who_hangs_up_gives_the_place_back(made: Download) -> None:
     link = links.make(made)
     app = Starlette(routes=download_routes(links, lambda _: None))
     path, _, query = link.partition("?")
-    scope: Scope = {"type": "http", "asgi": {"spec_version": "2.4"}, "method": "GET", "path": f"/{path}"}
-    scope |= {"query_string": query.encode(), "headers": [], "root_path": ""}
+    asked = {"method": "GET", "path": f"/{path}", "query_string": query.encode(), "headers": [], "root_path": ""}
+    scope: Scope = {"type": "http", "asgi": {"spec_version": "2.4"}, **asked}
 
     async def receive() -> Message:
         return {"type": "http.request"}

@@ -81,7 +81,8 @@ class FinetuneService:
         """Memory, disk and time, from how fast an equal run on this base was, else from the base's size."""
         size = measure_base(self.registry.folder(base), base)
         steps = options.total_steps(preview.trained)
-        return estimate(size, options, steps, preview.tokens, self.cuda, known_pace(self.store, base, options))
+        pace = known_pace(self.store, self.registry.public_name(base), options)
+        return estimate(size, options, steps, preview.tokens, self.cuda, pace)
 
     def submit(
         self,

@@ -129,6 +129,9 @@ class FakeRegistry:
     def may_use(self, name: str, visitor: str) -> bool:  # noqa: ARG002
         return True
 
+    def public_name(self, name: str) -> str:
+        return name
+
     def names(self) -> list[str]:
         return list(self.models)
 

@@ -43,7 +43,7 @@ def title_of(chat: ChatService, question: Turn, answer: Turn, visitor: str) -> s
 def _free(registry: Registry, name: str) -> bool:
     """Whether this model is loaded, large enough, and no chat model has anything to do."""
     loaded = [entry for entry in registry.ledger().models if entry.kind in ("chat", "vision", "remote")]
-    own = next((entry for entry in loaded if entry.name == name.partition("+")[0]), None)
+    own = next((entry for entry in loaded if entry.name == registry.public_name(name).partition("+")[0]), None)
     if own is None or own.state != "ready" or name.startswith(PACKAGED) or any(entry.leases for entry in loaded):
         return False
     return own.kind == "remote" or own.mib >= SMALLEST_MIB

@@ -56,7 +56,7 @@ class TrainingQueue:
         """Find again what was running or waiting when the server ended, and go on."""
         for run in self.store.all():
             try:
-                if (public := self.registry.public_name(run.base)) != run.base:  # named by a path before
+                if (public := self.registry.named(run.base)) != run.base:  # named by a path before
                     run = self.store.change(run.id, base=public)
                 self.publish(run)
                 self.show_merged(run)

@@ -81,7 +81,7 @@ class FinetuneService:
         """Memory, disk and time, from how fast an equal run on this base was, else from the base's size."""
         size = measure_base(self.registry.folder(base), base)
         steps = options.total_steps(preview.trained)
-        pace = known_pace(self.store, self.registry.public_name(base), options)
+        pace = known_pace(self.store, self.registry.named(base), options)
         return estimate(size, options, steps, preview.tokens, self.cuda, pace)
 
     def submit(
@@ -104,7 +104,7 @@ class FinetuneService:
         if options.method == "qlora" and not self.cuda:
             raise NeedsCuda
         preview = self.preview(base, conversations, options)
-        base = self.registry.public_name(base)
+        base = self.registry.named(base)
         self.limits.check_steps(owner, options.total_steps(preview.trained))
         self._check_room(owner, self.estimate(base, preview, options).disk_mib)
         now = time.time()
@@ -134,7 +134,7 @@ class FinetuneService:
     def bring_in(self, owner: str, name: str, base: str, files: Sequence[Path], language: Language = "en") -> Run:
         """An adapter trained elsewhere as a run of its own: PEFT's files, a ZIP of them, or XTuner's .pth."""
         base_folder(self.registry, base)
-        base = self.registry.public_name(base)
+        base = self.registry.named(base)
         self._check_room(owner, sum(file.stat().st_size for file in files) // MIB)
         now, mark = time.time(), self._mark(owner)
         made = Run(new_id(), name.strip(), base, owner, now, TrainOptions(), rows=0, total=STEP, mark=mark)

@@ -240,6 +240,10 @@ class Registry(Protocol):
         """What can be chosen in a model list, the loaded ones and their adapters first."""
         ...
 
+    def public_name(self, name: str) -> str:
+        """What lists and the ledger call it: of a model that is given by a path the last part, else the name itself."""
+        ...
+
     def lease(self, name: str, *, full_weights: bool = False) -> AbstractContextManager[ChatModel]:
         """Load if needed (one load for simultaneous callers) and hold; a leased model is not evicted.
 

@@ -101,6 +101,6 @@ def _news(steps: "queue.SimpleQueue[Step | Exception | None]") -> tuple[list[Ste
 
 
 def _entry(registry: Registry, name: str) -> LedgerEntry | None:
-    base = name.split("+")[0]
+    base = registry.public_name(name).split("+")[0]
     wanted = [entry for entry in registry.ledger().models if entry.name in (name, base, f"{base}:full")]
     return min(wanted, key=lambda entry: entry.progress is None, default=None)

@@ -81,7 +81,8 @@ class StoryService:
     def pinned(self, bible: Bible, model: str, language: Language, visitor: str = "") -> Pinned:
         """What of a bible a model is given; counted by its tokenizer if it is loaded, else estimated."""
         name = model or self.registry.default_name
-        loaded = any(entry.name == name and entry.state == "ready" for entry in self.registry.ledger().models)
+        public = self.registry.public_name(name)
+        loaded = any(entry.name == public and entry.state == "ready" for entry in self.registry.ledger().models)
         if not loaded:
             return pin(bible, language, _estimate, budget_of(USUAL_CONTEXT))
         with self.registry.for_visitor(visitor).lease(name) as leased:

@@ -104,7 +104,8 @@ def open_panel(registry: Registry, draw: Drawer, visitor: Visitor, name: str) ->
 
 def _under_way(registry: Registry, visitor: Visitor, name: str) -> str:
     """How the load of a model goes, or how it ended; empty where nothing was loaded of it."""
-    held = next((entry for entry in registry.ledger().models if entry.name == name), None)
+    public = registry.public_name(name)
+    held = next((entry for entry in registry.ledger().models if entry.name == public), None)
     if held is None:
         return ""
     if held.state in ("loading", "downloading"):

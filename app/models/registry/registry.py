@@ -143,8 +143,11 @@ class ModelRegistry:
             raise NoWeightsHere(name=base)
         return self.specs.folder(base)
 
-    def public_name(self, base: str) -> str:
-        """What all see a base called: of one that is given by a path the last part."""
+    def public_name(self, name: str) -> str:
+        return self.specs.public(name)
+
+    def named(self, base: str) -> str:
+        """The public name of a base that the server itself works with: a path that has none yet gets one."""
         return self.specs.named(base)
 
     def takes_adapters(self, name: str) -> bool:

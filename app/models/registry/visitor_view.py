@@ -14,6 +14,7 @@ class VisitorRegistry(Protocol):
     def default_name(self) -> str: ...
     def for_visitor(self, visitor: str) -> Registry: ...
     def names(self, visitor: str = "") -> list[str]: ...
+    def public_name(self, name: str) -> str: ...
     def lease(
         self, name: str, visitor: str = "", *, full_weights: bool = False
     ) -> AbstractContextManager[ChatModel]: ...
@@ -43,6 +44,9 @@ class VisitorView:
 
     def names(self) -> list[str]:
         return self._registry.names(self._visitor)
+
+    def public_name(self, name: str) -> str:
+        return self._registry.public_name(name)
 
     def lease(self, name: str, *, full_weights: bool = False) -> AbstractContextManager[ChatModel]:
         return self._registry.lease(name, self._visitor, full_weights=full_weights)

@@ -51,6 +51,8 @@ def test_the_last_part_is_the_name_and_two_that_are_alike_differ(
     assert registry.folder(str(other)) == registry.folder("My-model-2") == other
     assert registry.fit(f"{folder}:8bit").needed_mib == registry.fit("My-model:8bit").needed_mib
     assert not [name for name in registry.names() if "/" in name]
+    shown = registry.for_visitor("lin").public_name(f"{folder}:4bit+nova")
+    assert shown == "My-model:4bit+nova" and registry.public_name("smollm2-135m") == "smollm2-135m"
 
 
 def test_a_folder_named_like_a_known_model_is_another_model(tmp_path: Path) -> None:

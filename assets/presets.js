@@ -73,6 +73,7 @@
         const read = JSON.parse(await file.files[0].text());
         found = valid(read?.presets ?? read);
       } catch { /* no JSON: nothing was found in it */ }
+      file.value = ""; // so that the same file can be chosen again
       keep(found);
       say(found.length ? words.presets_imported.replace("{count}", found.length) : words.presets_wrong);
     }});

@@ -3,6 +3,7 @@
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
@@ -12,6 +13,8 @@ from playwright.sync_api import Page, expect
 
 from app.chat.history_routes import history_routes
 from app.chat.storage import History
+from app.story.illustrating import IllustrationService
+from app.story.service import StoryService
 from app.web import ui
 from app.web.server import login_of
 from tests.browser.chat_page import answers, begin_another, choose, say, titles
@@ -184,9 +187,9 @@ def test_the_model_names_a_conversation_unless_its_visitor_has(
 def logins(serve_module: Serve, registry: FakeRegistry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page with two logins, and their history on the server."""
     history = History(tmp_path_factory.mktemp("history") / "history.db", mib=1)
-    yield serve_module(
-        ui.build(fake_services(registry)), auth=LOGINS, app_kwargs={"routes": history_routes(history, login_of)}
-    )
+    illustration = IllustrationService(registry, nullcontext)
+    services = fake_services(registry, story=StoryService(registry), illustration=illustration)
+    yield serve_module(ui.build(services), auth=LOGINS, app_kwargs={"routes": history_routes(history, login_of)})
     history.close()
 
 

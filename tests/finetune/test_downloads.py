@@ -18,19 +18,24 @@ from app.finetune.downloads import PART, PATH, Download
 
 @pytest.fixture
 def made(tmp_path: Path) -> Download:
-    file = tmp_path / "weights"
-    file.write_bytes(b"x" * 3 * PART)
-    return Download("lin", "made.zip", (("weights", file, file.stat().st_mtime_ns),))
+    files = []
+    for name in ("weights", "words"):
+        (tmp_path / name).write_bytes(name.encode() * PART)
+        files.append((name, tmp_path / name, (tmp_path / name).stat().st_mtime_ns))
+    return Download("lin", "made.zip", tuple(files))
 
 
 def test_what_is_deleted_or_replaced_meanwhile_is_sent_whole_and_not_given_for_another(made: Download) -> None:
-    [(_, file, _)] = made.files
     under_way = made.stream()
     begun = next(under_way)
-    file.unlink()
+    for _, file, _ in made.files:
+        file.unlink()
     with zipfile.ZipFile(io.BytesIO(b"".join([begun, *under_way]))) as packed:
-        assert packed.read("weights") == b"x" * 3 * PART
-    file.write_bytes(b"another checkpoint")
+        assert {name: packed.read(name) for name in packed.namelist()} == {
+            name: name.encode() * PART for name, _, _ in made.files
+        }
+    for _, file, _ in made.files:
+        file.write_bytes(b"another checkpoint")
     with pytest.raises(FileNotFoundError):
         next(made.stream())
 
@@ -67,6 +72,5 @@ def test_who_hangs_up_gives_the_place_back(made: Download) -> None:
             asyncio.run(app(dict(scope), receive, hang_up))
         kept.append(caught)  # and with it whatever was at work
     assert TestClient(app).get(link).status_code == 200
-    [(_, file, _)] = made.files
-    file.unlink()
+    made.files[0][1].unlink()
     assert TestClient(app).get(link).status_code == 404

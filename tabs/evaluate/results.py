@@ -10,7 +10,7 @@ from tabs.shell.page import Visitor
 from tabs.shell.tables import table_html
 
 FIGURES = ("model", "task", "share", "range", "chance", "count", "seconds")
-ANSWERS = ("model", "question", "said", "expected", "right")
+ANSWERS = ("question", "said", "expected", "right")
 
 
 def results_html(visitor: Visitor, runs: Sequence[Run]) -> str:
@@ -19,11 +19,12 @@ def results_html(visitor: Visitor, runs: Sequence[Run]) -> str:
     if not named:
         return ""
     figures = table_html(_titles(visitor, FIGURES), [_figures(visitor, name, row) for name, row in named])
-    answers = [_answer(visitor, name, mark) for name, row in named for mark in row.marks]
-    title = visitor.text("evaluate.details")
+    several = len({name for name, _ in named}) > 1
+    answers = [_answer(visitor, name if several else "", mark) for name, row in named for mark in row.marks]
+    titles, title = _titles(visitor, ["model", *ANSWERS] if several else ANSWERS), visitor.text("evaluate.details")
     return (
         f'{figures}<h3>{escape(title)}</h3><label><input type="checkbox" id="evaluate-wrong">'
-        f"{escape(visitor.text('evaluate.only_wrong'))}</label>{table_html(_titles(visitor, ANSWERS), answers, title)}"
+        f"{escape(visitor.text('evaluate.only_wrong'))}</label>{table_html(titles, answers, title)}"
     )
 
 
@@ -49,7 +50,8 @@ def _bar(row: Row) -> str:
 
 
 def _answer(visitor: Visitor, name: str, mark: Mark) -> str:
-    told = "".join(f"<td>{escape(cell)}</td>" for cell in (mark.question, mark.said, mark.expected))
+    cells = (*([name] if name else []), mark.question, mark.said, mark.expected)
+    told = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     word = escape(visitor.text(f"evaluate.{'is_right' if mark.right else 'is_wrong'}"))
     sign = f'<span role="img" aria-label="{word}" title="{word}">{"✓" if mark.right else "✗"}</span>'
-    return f'<tr class="{"right" if mark.right else "wrong"}"><td>{escape(name)}</td>{told}<td>{sign}</td></tr>'
+    return f'<tr class="{"right" if mark.right else "wrong"}">{told}<td>{sign}</td></tr>'

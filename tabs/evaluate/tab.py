@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,16 @@ def _names(given: object) -> list[str]:
 
 def _wire(page: Page, service: EvaluationService, widgets: EvaluateWidgets) -> None:
     inputs = [widgets.models, widgets.tasks, widgets.own_file]
+    how_much = partial(say_how_much, service), inputs, [widgets.amount]
     page.keep_upload(widgets.own_file)
     page.on(widgets.start.click, partial(_busy, widgets), [], widgets.buttons)
     running = page.on(widgets.start.click, partial(run, service, widgets), inputs, widgets.view)
     page.on(widgets.stop.click, partial(stopped, widgets), [], [widgets.progress, *widgets.buttons], cancels=[running])
     for end in (running.success, running.failure):
         page.on(end, partial(_idle, widgets), [], widgets.buttons)
+        page.on(end, *how_much)
     page.on(widgets.runs.input, partial(show, service, widgets), [widgets.runs], [widgets.results])
     page.on_arrival(partial(show_newest, service, widgets), [], widgets.view)
-    how_much = partial(say_how_much, service), inputs, [widgets.amount]
     page.on_arrival(*how_much)
     for changed in (widgets.models.change, widgets.tasks.change, widgets.own_file.change):
         page.on(changed, *how_much)
@@ -71,7 +73,7 @@ def run(
 ) -> Iterator[View]:
     """The button was pressed: progress while it runs, a row whenever a model has finished a task."""
     for progress in service.run(models, _chosen(tasks, own_file), visitor.name):
-        view: View = {widgets.progress: _sentence(visitor, progress)}
+        view: View = {widgets.progress: _progress_html(visitor, progress)}
         if progress.row is not None:
             view |= show_newest(service, widgets, visitor)
         yield view
@@ -118,15 +120,12 @@ def show(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor,
     return {widgets.results: results_html(visitor, found)}
 
 
-def _sentence(visitor: Visitor, progress: EvaluationProgress) -> str:
-    return visitor.text(
-        "evaluate.progress",
-        model=progress.model,
-        task=task_label(visitor.language, progress.task),
-        done=progress.done,
-        total=progress.total,
-        right=progress.right,
-    )
+def _progress_html(visitor: Visitor, progress: EvaluationProgress) -> str:
+    names = {"model": progress.model, "task": task_label(visitor.language, progress.task)}
+    counts = {"done": progress.done, "total": progress.total, "right": progress.right}
+    share = 100 * progress.done / max(1, progress.total)
+    told = escape(visitor.text("evaluate.progress", **names, **counts))
+    return f'<p>{told}</p><div class="bar"><i style="width:{share:.0f}%"></i></div>'
 
 
 def _runs(known: list[str], chosen: list[str]) -> dict[str, Any]:

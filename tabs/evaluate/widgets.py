@@ -23,7 +23,7 @@ class EvaluateWidgets:
     start: gr.Button
     stop: gr.Button
     amount: gr.Markdown
-    progress: gr.Markdown
+    progress: gr.HTML
     runs: gr.Dropdown
     results: gr.HTML
 
@@ -63,7 +63,7 @@ def draw(page: Page, registry: Registry) -> EvaluateWidgets:
                 stop = page.bind(gr.Button(visible=False, elem_id="evaluate-stop"), value="evaluate.stop")
             amount = gr.Markdown(elem_id="evaluate-amount")
         with gr.Column(scale=2, min_width=320):
-            progress = gr.Markdown(elem_id="evaluate-progress")
+            progress = gr.HTML(elem_id="evaluate-progress")
             runs = page.bind(
                 gr.Dropdown([], multiselect=True, visible=False),
                 label="evaluate.runs",

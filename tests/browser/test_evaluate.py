@@ -34,6 +34,7 @@ def test_a_run_ends_in_a_table_that_stays(
     page.get_by_text("20 questions in all, models: 1").wait_for()
     page.locator("#evaluate-start").click()
     page.get_by_text("Done.", exact=True).wait_for()
+    page.get_by_text("models: 1; about").wait_for()  # what the first run took
     figures, answers = (page.locator("#evaluate-results .table").nth(place) for place in (0, 1))
     row = figures.locator("tbody tr")
     assert row.locator("th, td").all_inner_texts()[:6] == [

@@ -1,5 +1,4 @@
-"""Models page: live memory ledger, load and unload, fit check, drift of quantised models.
-how far a quantised one drifts."""
+"""Models page: live memory ledger, load and unload, fit check, drift of quantised models."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict

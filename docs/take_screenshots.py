@@ -109,7 +109,8 @@ def compare(page: Page, _: Look) -> None:
 
 
 def evaluate(page: Page, _: Look) -> None:
-    page.locator("#evaluate-start").wait_for()
+    told = page.locator("#evaluate-progress, #evaluate-results").filter(has_text=re.compile(r"\S"))
+    told.first.wait_for()  # what there is to show has come
     if not page.locator("#evaluate-results .table").count():  # a run stays: another look shows it
         for name in ("Multiple choice, Chinese|选择题（中文）", "Short answers, Chinese|简答题（中文）"):
             page.get_by_label(re.compile(name)).uncheck()

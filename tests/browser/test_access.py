@@ -154,7 +154,7 @@ def test_a_better_model_is_one_click_and_can_be_deleted_again(
         dropped_on(again.locator("#models-drop"), small_gguf(tmp_path / "Brought.gguf"))
         expect(again.locator("#models-told")).to_contain_text("brought is here")
         expect(again.locator("#models-stored li")).to_have_count(1)
-        for seen, tab, place in ((again, "chat", "#chat-settings"), (page, "evaluate", "#tab-evaluate")):
+        for seen, tab, name in ((again, "chat", "Model"), (page, "evaluate", "Models")):
             opened(seen, tab)
-            seen.locator(place).get_by_role("combobox").first.click()
+            seen.locator(f"#tab-{tab} input[aria-label={name}]").click()
             expect(seen.get_by_role("option", name="brought")).to_be_visible()

@@ -32,8 +32,8 @@ class ModelFiles:
         self._registry.add_model(name, place)
         return name
 
-    def delete(self, key: str) -> None:
-        """Unload and delete. Raises ModelInUse, UnknownModel."""
+    def delete(self, key: str) -> tuple[tuple[str, ...], str]:
+        """Unload and delete; the names it had, and the default model now. Raises ModelInUse, UnknownModel."""
         model = next((one for one in self.stored() if one.key == key), None)
         if model is None:
             raise UnknownModel(name=key[:200], known=", ".join(one.key for one in self.stored()[:3]))
@@ -47,3 +47,4 @@ class ModelFiles:
             self._registry.remove_model(key)
         if known_models.split_precision(self._registry.default_name)[0] in model.names:
             self._registry.use(known_models.PACKAGED)
+        return model.names, self._registry.default_name

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.models.catalog import known_models
 from app.models.catalog.stored_models import StoredModel
 from app.models.model_files import ModelFiles
 from tabs.models.ledger_view import readable_size
@@ -47,7 +48,9 @@ def draw_files(page: Page, files: ModelFiles, tab: gr.Tab, choice: gr.Dropdown) 
     widgets = FileWidgets(stored, drop, told, choice)
     page.on(tab.select, partial(look, files, widgets), [], widgets.view)
     page.on_arrival(partial(look, files, widgets), [], widgets.view)
-    page.on(stored.select, partial(delete, files, widgets), [], widgets.view)
+    following = list(page.following)  # of all pages: this one is drawn last
+    outputs = list(dict.fromkeys([*widgets.view, *following]))
+    page.on(stored.select, partial(delete, files, widgets, following), following, outputs)
     brought = page.on(drop.upload, partial(bring_in, files, widgets), [drop], widgets.view)
     page.on(brought.failure, partial(look, files, widgets), [], widgets.view)
     page.keep_upload(drop)
@@ -58,10 +61,22 @@ def look(files: ModelFiles, widgets: FileWidgets, visitor: Visitor) -> View:
     return {widgets.stored: _table(visitor, files.stored(), files.free_mib()), widgets.drop: None}
 
 
-def delete(files: ModelFiles, widgets: FileWidgets, visitor: Visitor, event: gr.EventData) -> View:
-    """The dialog was answered with yes."""
-    files.delete(str(event.key))
-    return look(files, widgets, visitor) | {widgets.told: _told(visitor, "models.deleted", str(event.key))}
+def delete(
+    files: ModelFiles,
+    widgets: FileWidgets,
+    following: Sequence[gr.Dropdown],
+    visitor: Visitor,
+    event: gr.EventData,
+    *chosen: str,
+) -> View:
+    """The dialog was answered with yes: lists that had it turn to the default, or the next answer would fetch it."""
+    gone, default = files.delete(str(event.key))
+    turned = {
+        choice: gr.update(value=default)
+        for choice, name in zip(following, chosen, strict=True)
+        if known_models.split_precision(name or "")[0] in gone
+    }
+    return turned | look(files, widgets, visitor) | {widgets.told: _told(visitor, "models.deleted", str(event.key))}
 
 
 def bring_in(files: ModelFiles, widgets: FileWidgets, visitor: Visitor, paths: list[str] | None) -> View:

@@ -151,6 +151,7 @@ def test_a_better_model_is_one_click_and_can_be_deleted_again(
         again.locator("#confirm-yes").click()
         expect(again.locator("#models-told")).to_contain_text("is deleted")
         assert services.registry.default_name == known_models.PACKAGED
+        expect(again.locator("#chat-model")).to_have_text(known_models.PACKAGED)
         dropped_on(again.locator("#models-drop"), small_gguf(tmp_path / "Brought.gguf"))
         expect(again.locator("#models-told")).to_contain_text("brought is here")
         expect(again.locator("#models-stored li")).to_have_count(1)

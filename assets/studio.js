@@ -135,6 +135,7 @@
     const brought = button.classList.contains("can-undo");
     dialog.querySelector("#confirm-info").textContent = brought ? names.confirm_undo : names.confirm_info;
     dialog.onclick = answer;
+    button.closest("[popover]")?.hidePopover(); // the focus is with what opened it, and comes back there
     dialog.showModal();
   }, true);
   // A document opens over the page, in a dialog; with a modifier key in a tab of its own, as any link.

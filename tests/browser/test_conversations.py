@@ -224,7 +224,12 @@ def test_a_conversation_is_copied_saved_renamed_and_deleted(page: Page) -> None:
     page.locator("#undo button").click()
     expect(titles(page)).to_have_text(["two", "My talk"])
     expect(answers(page)).to_have_text("You said: two")
-    page.get_by_role("button", name="More: two").press("Enter")
+    more = page.get_by_role("button", name="More: two")
+    more.press("Enter")
+    for key in ("End", "Enter", "Escape"):  # Delete, and away from the dialog
+        page.keyboard.press(key)
+    expect(more).to_be_focused()
+    more.press("Enter")
     for key in ("End", "Enter", "Tab", "Enter"):  # Delete, and in the dialog past Cancel
         page.keyboard.press(key)
     expect(titles(page)).to_have_text(["My talk"])

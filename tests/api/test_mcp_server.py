@@ -92,7 +92,7 @@ def serving_at(
 async def session_at(url: str, key: str = "", token: str = "") -> AsyncIterator[ClientSession]:
     headers = {"Authorization": f"Bearer {key}"} if key else {"x-studio-visitor": token} if token else {}
     async with (
-        httpx.AsyncClient(headers=headers, timeout=60) as http,
+        httpx.AsyncClient(headers=headers, timeout=120) as http,
         streamable_http_client(url, http_client=http) as (incoming, outgoing, _),
         ClientSession(incoming, outgoing) as session,
     ):

@@ -120,7 +120,7 @@ def test_another_studio_can_use_it_as_an_engine(address: str, key: str, tmp_path
 def test_an_mcp_client_finds_and_uses_the_tools(address: str, key: str) -> None:
     async def use() -> None:
         async with (
-            httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=60) as http,
+            httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=120) as http,
             streamable_http_client(f"{address}/mcp", http_client=http) as (incoming, outgoing, _),
             ClientSession(incoming, outgoing) as session,
         ):

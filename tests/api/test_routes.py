@@ -135,7 +135,7 @@ def test_several_answers_come_side_by_side() -> None:
 
 def test_comments_keep_a_stream_open_until_the_first_token() -> None:
     gate = threading.Semaphore(0)
-    with serving(FakeRegistry(FakeModel("tiny", gate=gate))) as url, httpx.Client(timeout=60) as asking:
+    with serving(FakeRegistry(FakeModel("tiny", gate=gate))) as url, httpx.Client(timeout=120) as asking:
         body = {"model": "tiny", "messages": HELLO, "stream": True}
         with asking.stream("POST", f"{url}/chat/completions", json=body) as response:
             lines = response.iter_lines()
@@ -155,7 +155,7 @@ def test_a_client_that_goes_ends_the_answer(stream: bool) -> None:
         body = {"model": "tiny", "messages": HELLO, "stream": stream}
 
         async def ask_and_go() -> None:
-            async with httpx.AsyncClient(timeout=60) as asking:
+            async with httpx.AsyncClient(timeout=120) as asking:
                 asked = asyncio.create_task(asking.post(f"{url}/chat/completions", json=body))
                 while not model.generations:
                     await asyncio.sleep(0.01)

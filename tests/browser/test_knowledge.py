@@ -115,11 +115,11 @@ def test_upload_ask_see_the_source_and_open_the_document(visit: Callable[..., An
     mark = page.locator("#knowledge-chat a[href='#source-1-1']").first
     assert "笔记.md" in str(mark.get_attribute("title"))
     mark.hover()
-    assert "笔记.md · 第二周 > 量化" in page.locator("#passage-hint").inner_text()  # the passage, before any click
+    expect(page.locator("#passage-hint")).to_contain_text("笔记.md · 第二周 > 量化")  # the passage, before any click
     mark.click()
     page.locator("#source-1-1.shown").wait_for()  # the mark leads to the card of its source, and opens the document
     opened = page.frame_locator("#document iframe")
-    assert opened.locator("#passage mark").inner_text() == "4 比特量化把显存降到三成。"
+    expect(opened.locator("#passage mark")).to_have_text("4 比特量化把显存降到三成。")
     opened.locator("#close").click()
     source = page.locator(".source.cited").first
     source.wait_for()
@@ -132,7 +132,7 @@ def test_upload_ask_see_the_source_and_open_the_document(visit: Callable[..., An
     ask(page, "量化降到几成？")
     page.locator("#knowledge-chat a[href^='#source-2-']").first.wait_for()
     page.locator(".source[id^='source-2-']").first.wait_for()
-    assert page.locator("details .source[id='source-1-1']").count() == 1, "an older answer keeps its sources"
+    expect(page.locator("details .source[id='source-1-1']")).to_have_count(1)  # an older answer keeps its sources
 
 
 def test_talks_are_kept_over_a_reload_by_two_tabs_and_deleted_one_by_one(visit: Callable[..., Any]) -> None:
@@ -177,9 +177,9 @@ def test_a_citation_opens_the_pages_of_the_pdf_with_the_words_marked(visit: Call
     opened.locator(".words mark").first.wait_for(timeout=90_000)  # pdf.js starts
     marked = "".join(opened.locator(".words mark").all_text_contents())  # a PDF may write 比 as the radical ⽐
     assert unicodedata.normalize("NFKC", marked).replace(" ", "") == "4比特量化把显存降到三成。"
-    assert opened.locator("#place").inner_text() == "2 / 2"
+    expect(opened.locator("#place")).to_have_text("2 / 2")
     opened.locator("#as-text").click()
-    assert opened.locator("#passage mark").inner_text() == "4 比特量化把显存降到三成。"
+    expect(opened.locator("#passage mark")).to_have_text("4 比特量化把显存降到三成。")
 
 
 def test_a_file_is_removed_in_its_own_row(visit: Callable[..., Any], tmp_path: Path) -> None:
@@ -190,10 +190,10 @@ def test_a_file_is_removed_in_its_own_row(visit: Callable[..., Any], tmp_path: P
     page.locator("#knowledge-drop input[type=file]").set_input_files([tmp_path / "a.md", tmp_path / "b.md"])
     page.locator("#knowledge-files .ready").nth(1).wait_for()
     page.locator("#knowledge-files li", has_text="a.md").locator("button").click()
-    assert page.locator("#confirm-title").inner_text() == "移除 a.md"
+    expect(page.locator("#confirm-title")).to_have_text("移除 a.md")
     page.locator("#confirm-yes").click()
     page.locator("#knowledge-files li", has_text="a.md").wait_for(state="detached")
-    assert page.locator("#knowledge-files li").count() == 1
+    expect(page.locator("#knowledge-files li")).to_have_count(1)
 
 
 def test_a_dropped_folder_keeps_its_folders(visit: Callable[..., Any]) -> None:
@@ -245,7 +245,7 @@ def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
     assert page.locator("#chatbot .source.cited mark").all_inner_texts() == ["4 比特量化把显存降到三成。"]
     page.locator("#chatbot .source.cited a.open-document").click()
     opened = page.frame_locator("#document iframe")
-    assert opened.locator("#passage mark").inner_text() == "4 比特量化把显存降到三成。"
+    expect(opened.locator("#passage mark")).to_have_text("4 比特量化把显存降到三成。")
     opened.locator("#close").click()
     box.fill("谁赢了世界杯？")
     box.press("Enter")
@@ -258,13 +258,13 @@ def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
     page.locator("[role=tab]").nth(1).click()
     page.locator("#knowledge-collection input").click()
     page.get_by_role("option", name="samples").wait_for()
-    assert page.get_by_role("option").count() == 1  # no collection of its own
+    expect(page.get_by_role("option")).to_have_count(1)  # no collection of its own
     page.locator("[role=tab]").first.click()
     page.locator("#chat-list .more[data-of]").first.click()
     page.locator("#chat-delete").click()
     page.locator("#confirm-yes").click()
     files.first.wait_for(state="detached")
-    wait_for(lambda: "documents" not in [record.name for record in service._catalogue.all()], seconds=60)
+    wait_for(lambda: "documents" not in [record.name for record in service._catalogue.all()])
 
 
 def test_another_visitor_sees_nothing_of_it(visit: Callable[..., Any], tmp_path: Path) -> None:

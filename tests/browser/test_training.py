@@ -1,6 +1,7 @@
 """A training from its button to its end, with a stub trainer: over HTTP, and in a browser that forgets the page."""
 
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from gradio_client import Client
+from playwright.sync_api import expect
 
 from app.finetune.comparing import CompareService
 from app.finetune.download_routes import download_routes
@@ -104,7 +106,7 @@ def test_a_run_is_found_again_judged_by_itself_and_downloaded(
     [run] = [run for run in service.store.all() if run.state == "training"]
     (service.store.folder_of(run.id) / "go").touch()
     page.locator("#tune-status .finished").wait_for(timeout=180_000)
-    assert "assistant" in page.locator("#tune-runs input").input_value()
+    expect(page.locator("#tune-runs input")).to_have_value(re.compile("assistant"))
     text = page.locator(".vega-embed svg text").first
     text.wait_for(state="attached")
     colours = []

@@ -92,13 +92,13 @@ def event(address: str, number: int, data: list[Any], session: str, **headers: s
     if joined.status_code != 200:
         return joined.text
     query = {"session_hash": session}
-    with httpx.stream("GET", f"{address}/gradio_api/queue/data", params=query, headers=headers, timeout=60) as told:
+    with httpx.stream("GET", f"{address}/gradio_api/queue/data", params=query, headers=headers, timeout=120) as told:
         return "".join(line for line in told.iter_lines() if '"process_completed"' in line)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_bodies_are_refused_in_a_sentence(address: str, name: str) -> None:
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=120) as client:
         for body in [*(json.dumps(odd).encode() for odd in ODD), *RAW]:
             answer = client.post(f"/gradio_api/{name}", content=body, headers={"content-type": "application/json"})
             assert answer.status_code < 500, (body[:200], answer.text)
@@ -115,7 +115,7 @@ def test_every_route_answers_odd_paths_and_bodies(public: Public, method: str) -
     own = {str(route.path) for route in blocks.app.routes if getattr(route, "path", "")}
     templates = sorted(own | set(blocks.app.openapi()["paths"]))
     assert {"/healthz", "/v1/chat/completions", "/gradio_api/upload"} <= set(templates)
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=120) as client:
         for template, (odd, body) in itertools.product(templates, ODD_REQUESTS):
             path = re.sub("{[^}]*}", odd, template)
             with client.stream(method, path, params={"session_hash": odd, "v": odd}, content=body) as answer:
@@ -128,7 +128,7 @@ def test_every_route_answers_odd_paths_and_bodies(public: Public, method: str) -
 @pytest.mark.parametrize("odd", [None, {"path": "/etc/passwd"}, 10**18, NESTED], ids=lambda odd: repr(odd)[:20])
 def test_every_event_answers_a_stranger_by_its_number(address: str, odd: Any) -> None:
     """An odd value in place of all inputs: whatever comes of it is told in a sentence, and nothing shows a path."""
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=120) as client:
         functions = client.get("/config").json()["dependencies"]
         asked = [function for function in functions if function["backend_fn"]]
         assert len(asked) > 100
@@ -142,7 +142,7 @@ def test_every_event_answers_a_stranger_by_its_number(address: str, odd: Any) ->
 def test_every_endpoint_answers_odd_values_in_one_place(address: str, odd: Any) -> None:
     """As above by name, the other inputs being right, so that each is looked at."""
     right = {"string": "x", "number": 1, "integer": 1, "boolean": True, "array": []}
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=120) as client:
         endpoints = client.get("/gradio_api/info").json()["named_endpoints"]
         assert {"/chat", "/ask", "/search", "/story"} <= set(endpoints)
         for name, about in endpoints.items():
@@ -167,7 +167,7 @@ def told_plainly(client: httpx.Client, name: str, data: list[Any], **more: Any) 
 
 def test_the_page_is_compressed_for_who_asks_and_event_streams_never(address: str) -> None:
     asked, plain = {"accept-encoding": "gzip"}, {"accept-encoding": "identity"}
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=120) as client:
         for path in ("/", "/config"):
             whole = client.get(path, headers=plain)
             assert "content-encoding" not in whole.headers
@@ -191,7 +191,7 @@ def test_a_name_of_the_server_s_own_gives_a_stranger_nothing(public: Public) -> 
         for session in ("server:terminal", "server:judging", "ada", "login:ada"):
             body = {"data": [], "session_hash": session}
             event_id = client.post("/gradio_api/call/models", json=body).json()["event_id"]
-            told = client.get(f"/gradio_api/call/models/{event_id}", timeout=60).text
+            told = client.get(f"/gradio_api/call/models/{event_id}", timeout=120).text
             assert "complete" in told and "hers" not in told
     services.registry.remove_adapter("smollm2-135m+hers")
 
@@ -257,7 +257,7 @@ def test_what_a_stranger_may_not_have_is_told_in_the_visitor_s_language(
     ]
     shown = {"url": f"data:image/png;base64,{base64.b64encode(png_header(9000, 9000)).decode()}"}
     parts = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": shown}]
-    with httpx.Client(base_url=address, timeout=60, headers={"accept-language": language}) as client:
+    with httpx.Client(base_url=address, timeout=120, headers={"accept-language": language}) as client:
         told = client.post("/gradio_api/run/finetune", json={"data": ["mine", "smollm2-135m", rows, 1_000_000, {}]})
         assert told.status_code == 422 and steps in told.json()["error"]
         asked = {"model": "smollm2-135m", "messages": [{"role": "user", "content": parts}]}
@@ -269,7 +269,7 @@ def test_a_thousand_sessions_leave_nothing(public: Public) -> None:
     """Half of them never fetch what they asked for."""
     address, _, blocks = public
     states, queue = blocks.app.state_holder, blocks._queue
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=120) as client:
         number = next(f["id"] for f in client.get("/config").json()["dependencies"] if f["api_name"] == "models")
         for visit in range(1000):
             body = {"data": [], "fn_index": number, "session_hash": f"visit{visit}"}

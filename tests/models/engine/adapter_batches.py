@@ -51,7 +51,7 @@ def batching(model: torch.nn.Module, bank: AdapterBank, page: int = 16) -> Itera
     try:
         yield manager
     finally:
-        manager.stop(block=True, timeout=20)
+        manager.stop(block=True, timeout=120)
 
 
 def answers(manager: Batching, requests: list[Request], tokens: int) -> list[list[int]]:

@@ -7,6 +7,7 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from playwright.sync_api import expect
 
 from app.finetune.comparing import CompareService
 from app.web import ui
@@ -62,7 +63,7 @@ def test_both_columns_and_their_receipts_on_the_page(
     page.locator("#compare-message textarea").fill("Who are you?")
     page.locator("#compare-send").click()
     page.locator(".receipt.passed").nth(1).wait_for(timeout=60_000)
-    assert LEARNT in page.locator("#compare-right-chat").inner_text()
+    expect(page.locator("#compare-right-chat")).to_contain_text(LEARNT)
     assert LEARNT not in page.locator("#compare-left-chat").inner_text()
     page.get_by_role("button", name="Right", exact=True).click()
     page.get_by_text("Noted, thank you.").wait_for()

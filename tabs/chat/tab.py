@@ -85,9 +85,7 @@ def _wire_conversations(
     """Opening one goes through the server; naming, settings and deletion are the browser's alone."""
     registry = service.registry
     opened = partial(show, registry, widgets, documents)
-    # one that is chosen while another is still on its way must not be lost
-    mode = "always_last"
-    page.on(widgets.listed.select, opened, [widgets.answering], widgets.view, cancels=answers, trigger_mode=mode)
+    page.on(widgets.listed.select, opened, [widgets.answering], widgets.view, cancels=answers)
     arrived = partial(show_first, registry, widgets, documents)
     page.on(widgets.listed.input, arrived, [widgets.answering], widgets.view)
     browser = "window.studio.conversations"

@@ -30,6 +30,8 @@ from tabs.shell.upload_cleanup import SessionUploads
 BROWSER_SECRET = "puyu-studio-local"
 PROGRAM_LANGUAGE: Language = "en"  # of endpoints: programs seldom say
 
+CHOOSING = ("select", "input", "release")  # what is chosen while an earlier choice is on its way must not be lost
+
 # All texts of a component that follow the language: property -> key, or a function of the language.
 TextSource = str | Callable[[Language], object]
 Components = Sequence[Block]
@@ -130,6 +132,8 @@ class Page:
             # The engine queues fairly by itself; gradio's line would let one visitor block the others.
             "concurrency_limit": None,
         } | options
+        if getattr(event, "event_name", "") in CHOOSING:
+            settings.setdefault("trigger_mode", "always_last")
         known = [self.remembered, self.stored]
         return event(self._border(handler, holds=holds), [*known, *inputs], list(outputs), **settings)
 

@@ -255,6 +255,11 @@ def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
     files.first.wait_for(state="detached")
     page.locator("#chat-list button[data-id]").first.click()
     files.first.wait_for()
+    page.evaluate(
+        """for (const one of ["#chat-new", "#chat-list button[data-id]"]) document.querySelector(one).click()"""
+    )
+    expect(page.locator("#chatbot .source.cited")).to_have_count(1)  # the second while the first is on its way
+    expect(files).to_have_count(1)
     page.locator("[role=tab]").nth(1).click()
     page.locator("#knowledge-collection input").click()
     page.get_by_role("option", name="samples").wait_for()

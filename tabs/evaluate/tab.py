@@ -77,7 +77,7 @@ def run(
         if progress.row is not None:
             view |= show_newest(service, widgets, visitor)
         yield view
-    yield {widgets.progress: visitor.text("evaluate.finished")}
+    yield {widgets.progress: _told(visitor, "finished")}
 
 
 def say_how_much(
@@ -104,13 +104,13 @@ def _chosen(tasks: list[str], own_file: str | None) -> list[Task]:
 
 def stopped(widgets: EvaluateWidgets, visitor: Visitor) -> View:
     """What was finished is kept; the run itself was cancelled by the event."""
-    return {widgets.progress: visitor.text("evaluate.stopped")} | _idle(widgets, visitor)
+    return {widgets.progress: _told(visitor, "stopped")} | _idle(widgets, visitor)
 
 
 def show_newest(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor) -> View:
     """The list of runs with the newest one chosen and shown; where there is none, what to do for a first one."""
     known = service.runs(visitor.name)
-    told = {} if known else {widgets.progress: visitor.text("evaluate.empty")}
+    told = {} if known else {widgets.progress: _told(visitor, "empty")}
     return told | {widgets.runs: _runs(known, known[:1])} | show(service, widgets, visitor, known[:1])
 
 
@@ -118,6 +118,10 @@ def show(service: EvaluationService, widgets: EvaluateWidgets, visitor: Visitor,
     """Figures and answers of these runs together."""
     found = [made for run_id in run_ids if (made := service.read(visitor.name, run_id))]
     return {widgets.results: results_html(visitor, found)}
+
+
+def _told(visitor: Visitor, key: str) -> str:
+    return f"<p>{escape(visitor.text(f'evaluate.{key}'))}</p>"
 
 
 def _progress_html(visitor: Visitor, progress: EvaluationProgress) -> str:

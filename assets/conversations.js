@@ -58,8 +58,11 @@
   };
 
   let choice = 0; // the conversation that was chosen last is shown, whichever is read first
+  let before = "", underway = 0; // the one that was open before; choices that the server has not put on the page yet
   const show = (record, push = true, event = "select") => {
     choice++;
+    underway++;
+    if (record.id !== shown.id) before = shown.id;
     shown = {id: record.id, seen: new Set((record.turns || []).map((turn) => turn.id))};
     local(LAST, record.id);
     const isKept = record.turns?.length || record.documents;
@@ -69,6 +72,11 @@
   };
   const start = (push = true, event = "select") =>
     show({id: name(), title: "", turns: [], settings: usual}, push, event);
+  const startNew = async () => {
+    const mine = ++choice;
+    await flush();
+    if (mine === choice) start();
+  };
   const open = async (id, push = true, event = "select") => {
     const mine = ++choice;
     await flush();
@@ -137,6 +145,8 @@
         ready?.();
         path = value.turns;
         if (props.value.shown) { // it came from here
+          underway = Math.max(0, underway - 1);
+          if (!underway && value.id === before && value.id !== shown.id) return open(shown.id, false); // it came late
           busy = false;
           document.documentElement.dataset.studioConversation = value.id; // from now on it can be given documents
           return;
@@ -257,6 +267,6 @@
     }
   }, true);
   document.addEventListener("click", (event) => {
-    if (event.target.closest?.("#chat-new")) flush().then(() => start());
+    if (event.target.closest?.("#chat-new")) startNew();
   });
 })();

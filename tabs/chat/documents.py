@@ -77,15 +77,13 @@ class Documents:
     widgets: DocumentWidgets
 
     def wire(self, page: Page, kept: gr.HTML, listed: gr.HTML) -> None:
-        """Uploads, removal, another conversation, a deleted one."""
+        """Uploads, removal, a deleted conversation."""
         own, shown = self.widgets, self.widgets.shown
         taken = page.on(own.attach.upload, partial(take, self), [own.attach, kept], shown)
         hold = "() => { window.studio.conversations.hold(); }"
         taken.success(None, None, None, js=hold, api_visibility="private")
         page.on(own.files.select, partial(remove, self), [kept], shown)
         page.on(own.timer.tick, partial(look, self), [kept], shown)
-        for event in (listed.select, listed.input):
-            page.on(event, partial(opened, self), [], shown)
         page.on(listed.delete, partial(forget, self), [], [])
 
     def owner(self, visitor: Visitor, conversation: str) -> Owner:
@@ -98,6 +96,20 @@ class Documents:
         """The files of a conversation."""
         mine = any(record.owner == owner.key for record in self.service.collections(owner))
         return self.service.files(owner, COLLECTION) if mine else []
+
+    def view(self, visitor: Visitor, conversation: str) -> View:
+        """The list of a conversation's files, and the clock that looks again while they are read."""
+        own = self.widgets
+        if not conversation:
+            return {own.files: "", own.timer: gr.Timer(active=False)}
+        owner = self.owner(visitor, conversation)
+        files = self.files(owner)
+        job = self.service.job(owner, COLLECTION) if files else None
+        busy = job is not None and not job.ended
+        listed = files_view(visitor, files, mine=True) if files else ""
+        if busy:
+            listed += progress_view(visitor, job, waits=self.service.waits_to_read(owner))
+        return {own.files: listed, own.timer: gr.Timer(active=busy)}
 
     def replies(self, visitor: Visitor, conversation: str, request: ChatRequest, chat: ChatService) -> Replies:
         """Answer from the conversation's documents; where it has none, or they hold nothing on it, as the chat does."""
@@ -143,12 +155,7 @@ class Documents:
 
 def look(documents: Documents, visitor: Visitor, kept: object) -> View:
     """The open conversation's files as they are now."""
-    return _shown(documents, visitor, conversation_from(kept).id)
-
-
-def opened(documents: Documents, visitor: Visitor, event: gr.EventData) -> View:
-    """The files of the conversation that is opened."""
-    return _shown(documents, visitor, conversation_from(event.conversation).id)
+    return documents.view(visitor, conversation_from(kept).id)
 
 
 def take(documents: Documents, visitor: Visitor, paths: object, kept: object) -> View:
@@ -161,14 +168,14 @@ def take(documents: Documents, visitor: Visitor, paths: object, kept: object) ->
         service.start_job(owner, COLLECTION, service.index_uploads(owner, COLLECTION, files))
     finally:
         discard(path for path, _ in files)
-    return _shown(documents, visitor, conversation)
+    return documents.view(visitor, conversation)
 
 
 def remove(documents: Documents, visitor: Visitor, event: gr.EventData, kept: object) -> View:
     """Take a file out."""
     conversation = conversation_from(kept).id
     documents.service.remove_files(documents.owner(visitor, conversation), COLLECTION, [event.file])
-    return _shown(documents, visitor, conversation)
+    return documents.view(visitor, conversation)
 
 
 def forget(documents: Documents, visitor: Visitor, event: gr.EventData) -> None:
@@ -199,17 +206,3 @@ def _reply(answer: Answer) -> Reply:
         return Reply("loading", loading=answer.loading)
     done = answer.state == "done"
     return Reply("done" if done else "writing", answer.text, finish_reason="stop" if done else None)
-
-
-def _shown(documents: Documents, visitor: Visitor, conversation: str) -> View:
-    own = documents.widgets
-    if not conversation:
-        return {own.files: "", own.timer: gr.Timer(active=False)}
-    owner = documents.owner(visitor, conversation)
-    files = documents.files(owner)
-    job = documents.service.job(owner, COLLECTION) if files else None
-    busy = job is not None and not job.ended
-    listed = files_view(visitor, files, mine=True) if files else ""
-    if busy:
-        listed += progress_view(visitor, job, waits=documents.service.waits_to_read(owner))
-    return {own.files: listed, own.timer: gr.Timer(active=busy)}

@@ -61,12 +61,14 @@ def show(
         answering.wait()
         gr.Info(visitor.text("chat.left_unfinished", title=answering.conversation.title), title="")
     conversation = conversation_from(event.conversation)
+    files: View = {}
     if documents is not None:
         conversation = documents.relinked(visitor, conversation)
+        files = documents.view(visitor, conversation.id)
     options = settings_view(registry.for_visitor(visitor.name), widgets, conversation.settings)
     kept = conversation.to_json() | {"shown": True}
     box = idle_box("" if answering else None)
-    return idle_view(widgets, visitor, conversation) | options | {widgets.kept: kept, widgets.box: box}
+    return idle_view(widgets, visitor, conversation) | options | files | {widgets.kept: kept, widgets.box: box}
 
 
 def show_first(

@@ -84,10 +84,11 @@ def _wire_conversations(
 ) -> None:
     """Opening one goes through the server; naming, settings and deletion are the browser's alone."""
     registry = service.registry
+    view = [*widgets.view, *(documents.widgets.shown if documents else ())]
     opened = partial(show, registry, widgets, documents)
-    page.on(widgets.listed.select, opened, [widgets.answering], widgets.view, cancels=answers)
+    page.on(widgets.listed.select, opened, [widgets.answering], view, cancels=answers)
     arrived = partial(show_first, registry, widgets, documents)
-    page.on(widgets.listed.input, arrived, [widgets.answering], widgets.view)
+    page.on(widgets.listed.input, arrived, [widgets.answering], view)
     browser = "window.studio.conversations"
     for event in (widgets.title.submit, widgets.title.blur):
         rename = f"(title) => {browser}.rename(title)"

@@ -30,7 +30,9 @@ from tabs.shell.upload_cleanup import SessionUploads
 BROWSER_SECRET = "puyu-studio-local"
 PROGRAM_LANGUAGE: Language = "en"  # of endpoints: programs seldom say
 
-CHOOSING = ("select", "input", "release")  # what is chosen while an earlier choice is on its way must not be lost
+# What is chosen while an earlier choice is on its way must not be lost. gradio's "always_last" sends the event data of
+# the first, so it is not for events that carry data.
+CHOOSING = {"select": "multiple", "input": "always_last", "release": "always_last"}
 
 # All texts of a component that follow the language: property -> key, or a function of the language.
 TextSource = str | Callable[[Language], object]
@@ -132,8 +134,7 @@ class Page:
             # The engine queues fairly by itself; gradio's line would let one visitor block the others.
             "concurrency_limit": None,
         } | options
-        if getattr(event, "event_name", "") in CHOOSING:
-            settings.setdefault("trigger_mode", "always_last")
+        settings.setdefault("trigger_mode", CHOOSING.get(getattr(event, "event_name", "")))
         known = [self.remembered, self.stored]
         return event(self._border(handler, holds=holds), [*known, *inputs], list(outputs), **settings)
 

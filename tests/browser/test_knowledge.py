@@ -46,6 +46,18 @@ DROP_FILE = """(place, [name, text]) => {
   place.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer: parcel}));
 }"""
 
+# A new conversation, and back to the first of the list before the server has shown it; `told` is what it shows.
+AWAY_AND_BACK = """async () => {
+  const root = document.documentElement;
+  window.told = [];
+  new MutationObserver(() => window.told.push(root.dataset.studioConversation))
+    .observe(root, {attributeFilter: ["data-studio-conversation"]});
+  document.querySelector("#chat-new").click();
+  while (location.search.includes("c=")) await new Promise(requestAnimationFrame);
+  document.querySelector("#chat-list button[data-id]").click();
+  while (!location.search.includes("c=")) await new Promise(requestAnimationFrame);
+}"""
+
 
 def script(messages: Any) -> list[str]:
     """From the documents when it is given some, else from memory."""
@@ -255,11 +267,10 @@ def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
     files.first.wait_for(state="detached")
     page.locator("#chat-list button[data-id]").first.click()
     files.first.wait_for()
-    page.evaluate(
-        """for (const one of ["#chat-new", "#chat-list button[data-id]"]) document.querySelector(one).click()"""
-    )
-    expect(page.locator("#chatbot .source.cited")).to_have_count(1)  # the second while the first is on its way
+    page.evaluate(AWAY_AND_BACK)
+    page.wait_for_function("window.told.at(-1) === new URLSearchParams(location.search).get('c')")
     expect(files).to_have_count(1)
+    expect(page.locator("#chatbot .source.cited")).to_have_count(1)
     page.locator("[role=tab]").nth(1).click()
     page.locator("#knowledge-collection input").click()
     page.get_by_role("option", name="samples").wait_for()

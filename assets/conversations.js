@@ -58,17 +58,15 @@
   };
 
   let choice = 0; // the conversation that was chosen last is shown, whichever is read first
-  let before = "", underway = 0; // the one that was open before; choices that the server has not put on the page yet
+  let newest = 0; // of the choices that the server has put on the page
   const show = (record, push = true, event = "select") => {
     choice++;
-    underway++;
-    if (record.id !== shown.id) before = shown.id;
     shown = {id: record.id, seen: new Set((record.turns || []).map((turn) => turn.id))};
     local(LAST, record.id);
     const isKept = record.turns?.length || record.documents;
     window.studio.address({c: isKept ? record.id : ""}, push);
     list.mark(record.id);
-    trigger(event, {conversation: record.turns?.length ? record : {...record, title: ""}});
+    trigger(event, {choice, conversation: record.turns?.length ? record : {...record, title: ""}});
   };
   const start = (push = true, event = "select") =>
     show({id: name(), title: "", turns: [], settings: usual}, push, event);
@@ -145,8 +143,8 @@
         ready?.();
         path = value.turns;
         if (props.value.shown) { // it came from here
-          underway = Math.max(0, underway - 1);
-          if (!underway && value.id === before && value.id !== shown.id) return open(shown.id, false); // it came late
+          if (props.value.shown < newest) return open(shown.id, false); // it came after a later one
+          newest = props.value.shown;
           busy = false;
           document.documentElement.dataset.studioConversation = value.id; // from now on it can be given documents
           return;

@@ -66,7 +66,7 @@ def show(
         conversation = documents.relinked(visitor, conversation)
         files = documents.view(visitor, conversation.id)
     options = settings_view(registry.for_visitor(visitor.name), widgets, conversation.settings)
-    kept = conversation.to_json() | {"shown": True}
+    kept = conversation.to_json() | {"shown": event.choice}  # which of the browser's choices this is
     box = idle_box("" if answering else None)
     return idle_view(widgets, visitor, conversation) | options | files | {widgets.kept: kept, widgets.box: box}
 

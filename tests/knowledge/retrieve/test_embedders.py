@@ -20,7 +20,7 @@ def test_the_packaged_embedder_knows_both_languages() -> None:
 
 
 def test_a_name_that_is_no_model_says_so() -> None:
-    with pytest.raises(CannotEmbed, match="nowhere") as refused:
+    with pytest.raises(CannotEmbed, match="at-all") as refused:
         load_embedder("./nowhere/at-all")
     assert "无法加载" in refused.value.text("zh") and PACKAGED in refused.value.text("zh")
 

@@ -42,7 +42,7 @@ def registry(folder: Path, packaged_folder: Path) -> Iterator[ModelRegistry]:
 @pytest.fixture
 def engine(registry: ModelRegistry, folder: Path) -> Iterator[GenerateEngine]:
     with registry.lease(str(folder)):
-        resident = registry.memory_manager.resident(str(folder))
+        resident = registry.memory_manager.resident(folder.name)
         yield cast(GenerateEngine, cast("object", resident).engine)  # type: ignore[attr-defined]
 
 
@@ -62,9 +62,9 @@ def test_the_ledger_and_the_registry_say_that_it_sees(registry: ModelRegistry, f
     with registry.lease(str(folder)) as model:
         assert model.is_multimodal
         assert Meter().model(model).is_multimodal
-    entry = next(entry for entry in registry.ledger().models if entry.name == str(folder))
+    entry = next(entry for entry in registry.ledger().models if entry.name == folder.name)
     assert (entry.kind, entry.state, entry.leases) == ("vision", "ready", 0)
-    assert registry.names()[0] == str(folder)
+    assert registry.names()[0] == folder.name
 
 
 def test_it_streams_what_generate_gives_for_two_pictures(engine: GenerateEngine) -> None:

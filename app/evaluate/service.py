@@ -14,6 +14,7 @@ from typing import Any
 from app.errors import BadInput
 from app.evaluate.marking import Mark, mark
 from app.evaluate.tasks import Task
+from app.files import write_json
 from app.models.interface import Registry
 from app.models.waiting import while_loading
 
@@ -147,9 +148,7 @@ class EvaluationService:
     def _keep(self, owner: str, run: Run) -> None:
         folder = self._folder_of(owner)
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{run.id}"
-        draft.write_text(json.dumps(asdict(run), ensure_ascii=False), encoding="utf-8")
-        draft.replace(folder / f"{run.id}.json")
+        write_json(folder / f"{run.id}.json", asdict(run))
         for old in self.runs(owner)[MOST_RUNS:]:
             (folder / f"{old}.json").unlink(missing_ok=True)
 

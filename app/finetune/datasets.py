@@ -11,9 +11,10 @@ from pathlib import Path
 
 from app.access.identity import Server, stored_identity
 from app.errors import BadInput
+from app.files import write_json
 from app.finetune.data import Conversation
 from app.finetune.limits import DAY, RunLimits, size_mib
-from app.finetune.runs import new_id, write_json
+from app.finetune.runs import new_id
 
 LONGEST_NAME = 60
 _FACTS, _ROWS = "set.json", "rows.json"

@@ -17,8 +17,9 @@ from statistics import median
 from typing import Any, Literal, TypeVar, get_args
 
 from app.errors import Language, StudioError
+from app.files import write_json
 from app.finetune.judging import RETAINED_AGREEMENT, VISITOR, Exam, Interrupted, answers, asked, knows, renamed, share
-from app.finetune.runs import Run, write_json
+from app.finetune.runs import Run
 from app.models.catalog.known_models import split_precision
 from app.models.interface import ChatModel, Registry, TokenScoringModel
 from app.models.registry import drift

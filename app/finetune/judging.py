@@ -15,7 +15,7 @@ from typing import Any
 
 from app.access.identity import server
 from app.errors import Language
-from app.finetune.runs import write_json
+from app.files import write_json
 from app.finetune.wizard import general_questions, name_questions
 from app.models.interface import ChatModel, InspectableModel, Message, Registry, Sampling
 from app.models.registry import drift

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from app.files import write_json
 from app.finetune.data import Conversation
 from app.finetune.encoding import question_tokens
 from app.finetune.events import tell_phase
-from app.finetune.runs import write_json
 from app.texts import has_chinese
 
 FILE = "own_answers.json"

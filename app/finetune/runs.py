@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from app.access.identity import Server, stored_identity
 from app.errors import BadInput
+from app.files import write_json
 from app.finetune import events as event_log
 from app.finetune.data import Conversation
 from app.finetune.options import TrainOptions
@@ -234,10 +235,3 @@ def mark_of(owner: str) -> str:
 
 def new_id() -> str:
     return secrets.token_hex(8)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a file whole, so that a reader or a crash never meets half of one."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    partial.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    partial.replace(path)

@@ -47,10 +47,13 @@ class CollectionsPanel:
         own, shown, kept = self.widgets, self.shown, self.question.kept
         fresh = [*shown, *self.question.answer]
         name = [own.collection]
-        for event in (page.remembered.change, tab.select, own.timer.tick, kept.select):
+        looks = [
             page.on(event, partial(arrive, self), [kept], fresh, js=OPENED)
-        page.on(own.collection.input, partial(choose, self), [*name, kept], fresh, js=CHOSEN)
-        page.on(own.new.submit, partial(make, self), [own.new], [*fresh, own.new])
+            for event in (page.remembered.change, tab.select, own.timer.tick, kept.select)
+        ]
+        # what a look would show that began before is not the collection that is chosen now
+        page.on(own.collection.input, partial(choose, self), [*name, kept], fresh, js=CHOSEN, cancels=looks)
+        page.on(own.new.submit, partial(make, self), [own.new], [*fresh, own.new], cancels=looks)
         page.on(own.drop.upload, partial(take, self), [*name, own.drop], [*shown, own.drop])
         page.on(own.folder.submit, partial(follow, self), [*name, own.folder], shown)
         page.on(own.go_on.click, partial(go_on, self), name, shown)

@@ -4,14 +4,15 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
-from playwright.sync_api import TimeoutError, expect
+from playwright.sync_api import expect
 
 from app.knowledge.answer.document_links import document_routes
 from app.knowledge.service import KnowledgeService
-from app.knowledge.store.collections import Rights
+from app.knowledge.store.collections import Owner, Rights
 from app.models.interface import Message
 from app.web import ui
 from app.web.server import login_of
@@ -104,12 +105,7 @@ def visit(address: str, open_page: Callable[..., Any]) -> Callable[..., Any]:
 def make(page: Any, name: str) -> None:
     page.locator("#knowledge-new textarea, #knowledge-new input").first.fill(name)
     page.locator("#knowledge-new textarea, #knowledge-new input").first.press("Enter")
-    try:
-        page.locator("#knowledge-drop").wait_for(timeout=15_000)
-    except TimeoutError:  # the page was just opened, and what it asked for then came last and shows the samples
-        page.locator("#knowledge-collection input").click()
-        page.get_by_role("option", name=name).click()
-        page.locator("#knowledge-drop").wait_for()
+    page.locator("#knowledge-drop").wait_for()
     page.wait_for_function("name => document.querySelector('#knowledge-collection input').value === name", arg=name)
 
 
@@ -199,9 +195,27 @@ def test_a_citation_opens_the_pages_of_the_pdf_with_the_words_marked(visit: Call
     expect(opened.locator("#passage mark")).to_have_text("4 比特量化把显存降到三成。")
 
 
-def test_a_file_is_removed_in_its_own_row(visit: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_file_is_removed_in_its_own_row(
+    visit: Callable[..., Any], tmp_path: Path, service: KnowledgeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = visit()
+    page.locator("[role=tab]").first.click()
+    begun, go_on, collections = Event(), Event(), service.collections
+
+    def first_late(owner: Owner) -> Any:
+        found, is_first = collections(owner), not begun.is_set()
+        begun.set()
+        assert not is_first or go_on.wait(120)
+        return found
+
+    monkeypatch.setattr(service, "collections", first_late)
+    page.locator("[role=tab]").nth(1).click()  # what was there when the page was opened is told after what is made now
+    assert begun.wait(120)
     make(page, "课程")
+    go_on.set()
+    page.locator("#knowledge-compare input").check()
+    page.locator("#knowledge-alone").wait_for()  # an answer to something that was asked later
+    expect(page.locator("#knowledge-collection input")).to_have_value("课程")
     for name in ("a.md", "b.md"):
         (tmp_path / name).write_text(NOTE)
     page.locator("#knowledge-drop input[type=file]").set_input_files([tmp_path / "a.md", tmp_path / "b.md"])

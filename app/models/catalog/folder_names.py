@@ -7,6 +7,7 @@ from collections.abc import Collection
 from itertools import chain, count
 from pathlib import Path
 
+from app.files import write_json
 from app.models.catalog import known_models
 from app.models.catalog.stored_models import brought, plain_name
 
@@ -57,10 +58,9 @@ class FolderNames:
         return name
 
     def _keep(self) -> None:
-        told = json.dumps({name: str(place) for name, place in self._places.items()}, ensure_ascii=False, indent=1)
         try:
             (self._data / FILE).parent.mkdir(parents=True, exist_ok=True)
-            (self._data / FILE).write_text(told, encoding="utf-8")
+            write_json(self._data / FILE, {name: str(place) for name, place in self._places.items()}, indent=1)
         except OSError as error:
             log.warning("the names of model folders could not be kept: %s", error)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from app.access.identity import server
 from app.errors import ModelError
+from app.files import write_json
 from app.models.interface import ChatModel, Drift, Message, Sampling, TokenScore, TokenScoringModel
 from app.paths import ASSETS
 
@@ -57,9 +58,7 @@ class Reference:
 
     def save(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
-        partial.replace(file)
+        write_json(file, asdict(self))
 
     @classmethod
     def read(cls, file: Path) -> "Reference | None":

@@ -175,7 +175,7 @@ def inspector(server: Server, place: Path) -> dict[str, Trial]:
     calls = {
         "list_models": (MODEL,),
         "chat": (
-            "Paris",
+            '"isError": false',
             f"model={MODEL}",
             "message=What is the capital of France?",
             "temperature=0",

@@ -1,6 +1,7 @@
 """HTTP routes under /v1: authentication, request parsing, JSON answers and server-sent event streams."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -137,13 +138,18 @@ def api_routes(api: Api, embeddings: EmbeddingRoutes) -> list[Route]:
     routes = []
     for path, (method, handler) in known.items():
         for written in (path,) if path.endswith("path}") else (path, f"{path}/"):
-            routes.append(Route(written, _guarded(handler), methods=[method]))
-            routes.append(Route(written, _guarded(_other_method(method)), methods=OTHER_METHODS))
-    unknown = _guarded(_unknown_among(known))
-    return [*routes, *(Route(path, unknown, methods=OTHER_METHODS) for path in ("/v1", "/v1/{path:path}"))]
+            routes += [_route(written, handler, method), _route(written, _other_method(method))]
+    unknown = _unknown_among(known)
+    return [*routes, *(_route(path, unknown) for path in ("/v1", "/v1/{path:path}"))]
 
 
-OTHER_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"]
+def _route(path: str, handler: Handler, method: str = "") -> Route:
+    """Without a method: every method there is. A line's end in a path is a character like any other."""
+    route = Route(path, _guarded(handler), methods=[method or "GET"])
+    if not method:
+        route.methods = None  # Starlette's word for any, which it does not take for functions
+    route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+    return route
 
 
 def _other_method(allowed: str) -> Handler:

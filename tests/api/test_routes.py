@@ -252,6 +252,9 @@ def test_errors_are_in_openais_form() -> None:
         ("DELETE", "/models/tiny", 405, "method_not_allowed"),
         ("GET", "/models/huge", 404, "model_not_found"),
         ("GET", "/models/%ED%A0%BD", 404, "model_not_found"),
+        ("GET", "/models/%0A%C3%98", 404, "model_not_found"),  # a line's end is a character, too
+        ("PROPFIND", "/models", 405, "method_not_allowed"),
+        ("LINK", "/no%0Athing", 404, "unknown_url"),
         ("GET", "/models/", 200, ""),
         ("GET", "/models/tiny/", 200, ""),
         ("POST", "/chat/completions/", 200, ""),

@@ -12,7 +12,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 NAME ?= concurrency
 WORKERS ?= 3
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+# bytecode is kept: three workers and each process that a test starts would compile it all anew
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # as app/process.py sets it for the server: threads that spin slow each other down on a busy machine

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from app.errors import StudioError
-from app.process import complete_a_space, prepare_process
+from app.process import complete_a_space, no_garbage_collection, prepare_process
 from app.settings import read_settings
 from app.terminal import say
 
@@ -16,12 +16,14 @@ def main(arguments: Sequence[str]) -> int:
         prepare_process(settings.log_level, settings.log_format)
         complete_a_space()
         say("start.loading")
-        from app.services import build_services  # after the settings: --help need not wait for torch
+        with no_garbage_collection():
+            from app.services import build_services  # after the settings: --help need not wait for torch
 
         services = build_services(settings)
         services.agent.warm_up()
-        from app.web.server import serve  # after the services: a wrong model is said without waiting for gradio
-        from app.web.ui import build
+        with no_garbage_collection():
+            from app.web.server import serve  # after the services: a wrong model is said without waiting for gradio
+            from app.web.ui import build
 
         serve(build(services), services)
     except StudioError as error:

@@ -104,6 +104,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("GRADIO_SERVER_PORT", str(7860 + 100 * int(worker)))
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "0.5")
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        gc.disable()  # until all is imported: a quarter of that time would go into looking for garbage
         for name in (*_FIXTURES, "schemathesis.pytest.plugin"):
             config.pluginmanager.import_plugin(name)
     usual: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default  # gradio's client has it too
@@ -141,8 +142,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What is imported by now stays: garbage is looked for among what the tests make, not in a million objects."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ usage: python -m app.finetune.xtuner_launcher TOOL ARGUMENTS...
 XTuner's own command starts whatever `python` is in PATH, exits 0 after a crash and leaves its child running.
 """
 
+import importlib
 import importlib.machinery
 import importlib.util
 import os
@@ -14,6 +15,7 @@ import types
 from pathlib import Path
 
 from app.finetune.events import tell_phase
+from app.process import no_garbage_collection
 
 TOOLS = {
     "train": "xtuner.tools.train",
@@ -42,6 +44,8 @@ def mend() -> None:
 
     if not torch.cuda.is_available() and not hasattr(torch.cpu, "is_bf16_supported"):
         torch.cpu.is_bf16_supported = lambda: True  # type: ignore[attr-defined]
+    if not torch.cuda.is_available():  # it is for QLoRA on CUDA, and its import takes a fifth of a training's start
+        sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
     # transformers must look for torchvision before a stand-in takes its place
     import transformers.utils
 
@@ -61,7 +65,9 @@ def main() -> None:
     tool = TOOLS[sys.argv[1]]
     if sys.argv[1] == "train":
         tell_phase(Path.cwd(), "libraries")
-    mend()
+    with no_garbage_collection():
+        mend()
+        importlib.import_module("app.finetune.xtuner_plugin")
     sys.argv = [tool, *sys.argv[2:]]
     runpy.run_module(tool, run_name="__main__", alter_sys=True)
 

@@ -29,9 +29,11 @@ def _job(asked: CompletionRequest, prompt: Prompt, choice: int, visitor: str) ->
 
     def echo(model: ChatModel) -> tuple[str, Scores | None, int] | None:
         writer, tokens = text_model(model)
-        if not asked.echo:
-            return ("", None, len(tokens)) if asked.length == 0 else None
+        if not asked.echo and asked.length:
+            return None
         text = prompt if isinstance(prompt, str) else "".join(writer.token_text(token) for token in tokens)
+        if not asked.echo:
+            return "", None, len(tokens)
         if asked.top_logprobs is None or not tokens:
             return text, None, len(tokens)
         first = TokenScore(writer.token_text(tokens[0]), UNKNOWN, ())
@@ -50,7 +52,7 @@ def _job(asked: CompletionRequest, prompt: Prompt, choice: int, visitor: str) ->
             return None
         writer, tokens = text_model(model)
         written = writer.encode(text)[len(writer.encode("")) :]
-        return tuple(writer.score_text([*tokens, *written], asked.top_logprobs, max(1, len(tokens))))
+        return tuple(writer.score_text([*tokens, *written], asked.top_logprobs, len(tokens)))
 
     return Job(begin, score, prefix=echo)
 

@@ -5,7 +5,7 @@ What depends on other values is told in `if` and `then`; what depends on the mod
 
 from app.api.chat_messages import MOST_PICTURES
 from app.api.chat_request import EFFORTS, UNSUPPORTED
-from app.api.completion_request import MOST_PROMPTS
+from app.api.completion_request import MOST_ANSWERS, MOST_PROMPTS
 from app.api.embeddings import LONGEST_TEXT, MOST_TEXTS, PURPOSES
 from app.api.json_schema import (
     ANY_OBJECT,
@@ -233,15 +233,23 @@ def _message() -> Schema:
 
 def _completion_request() -> Schema:
     prompt = either(TEXT, array(TOKEN, 1))
+
+    def prompts(most: int) -> Schema:
+        return either(prompt, array(prompt, 1, most))
+
+    fewer = [
+        {"if": has(n={"const": choices}), "then": has(prompt=prompts(MOST_ANSWERS // choices))}
+        for choices in range(MOST_ANSWERS // MOST_PROMPTS + 1, MOST_CHOICES + 1)
+    ]
     fields = {
         **_sampling(0, "max_tokens"),
-        "prompt": either(prompt, array(prompt, 1, MOST_PROMPTS)),
+        "prompt": prompts(MOST_PROMPTS),
         "echo": FLAG,
         "logprobs": whole(0, 20),
         "suffix": one_of(""),
         "best_of": whole(1, 1),
     }
-    return {**record(fields, "model", "prompt"), "allOf": [STREAMED]}
+    return {**record(fields, "model", "prompt"), "allOf": [STREAMED, *fewer]}
 
 
 def _document_requests() -> tuple[Schema, Schema]:

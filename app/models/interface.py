@@ -219,7 +219,10 @@ class TextModel(Protocol):
         ...
 
     def score_text(self, tokens: Sequence[int], top_logprobs: int, start: int = 1) -> "list[TokenScore]":
-        """How likely each token from `start` on is, given those before it. Raises PromptTooLong."""
+        """How likely each token from `start` on is, given those before it, or the beginning of a text.
+
+        Raises PromptTooLong.
+        """
         ...
 
 

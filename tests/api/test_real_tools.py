@@ -126,8 +126,11 @@ def test_prompts_are_continued_and_scored(api: Api) -> None:
     assert told.token_logprobs[0] is None and all(score <= 0 for score in told.token_logprobs[1:])
     ids = asking.completions.create(prompt=[504, 3575, 282], max_tokens=0, **asked).choices[0]
     assert ids.logprobs is not None and len(ids.logprobs.tokens or ()) == 3
-    with pytest.raises(openai.BadRequestError):
-        asking.completions.create(model=model, prompt=[99_999_999], max_tokens=1)
+    for length in (0, 1):
+        with pytest.raises(openai.BadRequestError):
+            asking.completions.create(model=model, prompt=[99_999_999], max_tokens=length)
+    begun = asking.completions.create(prompt="", max_tokens=3, **asked).choices[0]  # a text from its beginning
+    assert begun.logprobs is not None and "".join(begun.logprobs.tokens or ()) == begun.text != ""
 
 
 def test_several_calls_are_made_and_told_one_after_another(api: Api) -> None:

@@ -89,13 +89,13 @@ class Engine:
         return list(self.loaded.tokenizer(text)["input_ids"])
 
     def token_text(self, token: int) -> str:
-        return str(self.loaded.tokenizer.decode([token]))
+        return str(self.loaded.tokenizer.decode(self._requests.prompts.checked([token])))
 
     def score_text(
         self, tokens: Sequence[int], top_logprobs: int, start: int = 1, adapter: str | None = None
     ) -> list[TokenScore]:
-        known = self._requests.plain(tokens).tokens
-        return self._scores(known[:start], known[start:], top_logprobs, adapter)
+        before = self._requests.prompts.checked(tokens[:start])
+        return self._scores(before, self._requests.plain(tokens).tokens[start:], top_logprobs, adapter)
 
     def _start(
         self, prompt: EncodedPrompt, dropped: int, sampling: Sampling, visitor: str, adapter: str | None

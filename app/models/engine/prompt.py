@@ -94,8 +94,7 @@ class PromptBuilder:
         if self._reasoning is not None:
             text += self._reasoning.ending(text, thinking, self._switch is not None, is_constrained)
         text += set_aside(self._controls, begun, literals)
-        tokens = encode_with_literals(self._tokenizer, text, literals)
-        self.check(tokens)
+        tokens = self.checked(encode_with_literals(self._tokenizer, text, literals))
         is_open = self._reasoning is not None and self._reasoning.is_open(text)
         return EncodedPrompt(tokens, opens_reasoning=is_open, goes_on=bool(begun))
 
@@ -125,10 +124,20 @@ class PromptBuilder:
             drop_oldest,
         )
 
-    def check(self, tokens: Sequence[int]) -> None:
-        """Raises UnknownToken for an id that the model has no embedding for."""
+    def checked(self, tokens: Sequence[int]) -> list[int]:
+        """A prompt as a model can go on from it: an empty one becomes the token that begins a text.
+
+        Raises UnknownToken for an id that the model has no embedding for.
+        """
         if self._embeddings and (unknown := [token for token in tokens if token >= self._embeddings]):
             raise UnknownToken(token=self._tokenizer.convert_ids_to_tokens(unknown[0]) or unknown[0])
+        return list(tokens) or [begin_of_text(self._tokenizer)]
+
+
+def begin_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that stands between texts, as a model without one for the beginning has learnt it."""
+    found = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
+    return next(token for token in found if isinstance(token, int))
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> re.Pattern[str]:

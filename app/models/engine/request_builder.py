@@ -34,8 +34,7 @@ class RequestBuilder:
         """A prompt that is no conversation. Raises PromptTooLong, UnknownToken."""
         if len(tokens) >= self._context_tokens:
             raise PromptTooLong(tokens=len(tokens), limit=self._context_tokens)
-        self.prompts.check(tokens)
-        return EncodedPrompt(list(tokens), is_raw=True)
+        return EncodedPrompt(self.prompts.checked(tokens), is_raw=True)
 
     def stop_tokens(self, sampling: Sampling) -> frozenset[int]:
         own = () if sampling.ignore_eos else self._loaded.stop_token_ids

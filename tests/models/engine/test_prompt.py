@@ -36,6 +36,12 @@ def test_nothing_is_dropped_while_it_fits(prompts: PromptBuilder) -> None:
     assert (prompt.tokens, dropped) == (prompts.tokens(conversation(10)), 0)
 
 
+def test_a_prompt_without_any_token_is_the_beginning_of_a_text(packaged_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(packaged_folder)
+    bare = PromptBuilder(tokenizer, "{{ messages[0].content }}", 1024)
+    assert bare.tokens([{"role": "user", "content": ""}]) == [tokenizer.bos_token_id]
+
+
 def test_the_system_prompt_and_the_newest_turns_stay(prompts: PromptBuilder) -> None:
     messages = conversation(60)
     prompt, dropped = prompts.fit(messages, HUNDRED, drop_oldest=True)

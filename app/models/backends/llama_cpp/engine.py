@@ -51,6 +51,7 @@ class LlamaEngine(RemoteEngine):
         self._slots = Admission(server.options.slots, server.options.cache_tokens)
         self._reviving = asyncio.Lock()
         self.cache_mib = cache_mib
+        self.facts = facts
         self.sampling_defaults = facts.sampling_defaults
         self.mib = max(file_mib, server.mib - cache_mib)
         try:

@@ -41,12 +41,13 @@ class NotAChatModel(NotAModel):
 
 @dataclass(frozen=True)
 class GgufFacts:
-    """`values` are the file's settings by name; sizes of all parts together."""
+    """`values` are the file's settings by name; sizes of all parts together. `vocabulary`: how many tokens it knows."""
 
     values: dict[str, Any]
     parameters: int
     embedding_parameters: int
     bytes: int
+    vocabulary: int
 
     def of_kind(self, name: str, default: int = 0) -> Any:
         """A setting of the architecture, such as `context_length`."""
@@ -60,6 +61,12 @@ class GgufFacts:
     def chat_template(self) -> str:
         """Empty for a model that was not taught to chat."""
         return str(self.values.get("tokenizer.chat_template") or "")
+
+    @property
+    def begin_of_text(self) -> int:
+        """The token that stands between texts."""
+        named = (self.values.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos"))
+        return next((token for token in named if isinstance(token, int) and token < self.vocabulary), 0)
 
     @property
     def sampling_defaults(self) -> SamplingDefaults:
@@ -98,7 +105,8 @@ def read_facts(folder: Path, file: str, name: str) -> GgufFacts:
     if values.get("general.type", "model") != "model" or "tokenizer.ggml.model" not in values or kind == "clip":
         raise NotAChatModel(name=name, kind=kind)
     embedding = sum(math.prod(shape) for key, shape in shapes.items() if key in (EMBEDDING, "output.weight"))
-    return GgufFacts(values, sum(map(math.prod, shapes.values())), embedding, sum(size for _, size in heads))
+    parameters, size = sum(map(math.prod, shapes.values())), sum(size for _, size in heads)
+    return GgufFacts(values, parameters, embedding, size, shapes.get(EMBEDDING, (0,))[-1])
 
 
 def _read_head(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:

@@ -10,7 +10,7 @@ from app.models.backends.llama_cpp.prompts import MARK
 from app.models.backends.llama_cpp.reasoning_limits import CLOSING_TOKENS, ReasoningLimits
 from app.models.backends.openai_server.model import RemoteGeneration
 from app.models.engine.grammar import grammar_of
-from app.models.engine.prompt import fit_turns, refuse_pictures
+from app.models.engine.prompt import UnknownToken, fit_turns, refuse_pictures
 from app.models.engine.reasoning import AnswerSplitter, thinking_of
 from app.models.engine.reasoning_budget import reasoning_room
 from app.models.interface import Message, Sampling, SamplingDefaults, Thinking, TokenScore
@@ -57,7 +57,7 @@ class LlamaModel:
         stop = (*sampling.stop, *prompts.stops)
         splitter = AnswerSplitter(prompts.reasoning, is_open=prompt.opens_reasoning, stop=stop)
         if prompts.reasoning is None:
-            return self._start(prompt.tokens, dropped, replace(sampling, stop=stop), visitor, splitter)
+            return self._start(self._checked(prompt.tokens), dropped, replace(sampling, stop=stop), visitor, splitter)
         # stop strings end an answer, not the reasoning before it
         wanted = 0 if sampling.thinking is False else sampling.max_reasoning_tokens
         budget = reasoning_room(wanted, sampling.max_new_tokens, self.context_tokens - len(prompt) - CLOSING_TOKENS)
@@ -72,16 +72,23 @@ class LlamaModel:
         return self.engine.tokens(text, opening=True, controls=True)
 
     def token_text(self, token: int) -> str:
-        return self.engine.text([token])
+        return self.engine.text(self._checked([token]))
 
     def score_text(self, tokens: Sequence[int], top_logprobs: int, start: int = 1) -> list[TokenScore]:
         known = self._fitting(tokens)
-        return [self._score(known[:at], known[at], top_logprobs) for at in range(start, len(known))]
+        return [self._score(self._checked(known[:at]), known[at], top_logprobs) for at in range(start, len(known))]
 
     def _fitting(self, tokens: Sequence[int]) -> list[int]:
         if len(tokens) >= self.context_tokens:
             raise PromptTooLong(tokens=len(tokens), limit=self.context_tokens)
-        return list(tokens)
+        return self._checked(tokens)
+
+    def _checked(self, tokens: Sequence[int]) -> list[int]:
+        """See `PromptBuilder.checked`."""
+        facts = self.engine.facts
+        if unknown := [token for token in tokens if token >= facts.vocabulary]:
+            raise UnknownToken(token=unknown[0])
+        return list(tokens) or [facts.begin_of_text]
 
     def _start(
         self,

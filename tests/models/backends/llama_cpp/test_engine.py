@@ -209,9 +209,9 @@ def test_a_file_that_thinks_has_a_budget_for_it_and_answers_at_once_where_nobody
 
 def test_a_file_tells_what_its_makers_sample_with() -> None:
     told = {"general.sampling.temp": 0.6, "general.sampling.top_k": 20, "general.sampling.penalty_repeat": 1.05}
-    found = GgufFacts(told, 0, 0, 0).sampling_defaults
+    found = GgufFacts(told, 0, 0, 0, 0).sampling_defaults
     assert (found.temperature, found.top_p, found.top_k, found.repetition_penalty) == (0.6, 1.0, 20, 1.05)
-    assert GgufFacts({"general.sampling.temp": "hot"}, 0, 0, 0).sampling_defaults == SamplingDefaults(top_p=1.0)
+    assert GgufFacts({"general.sampling.temp": "hot"}, 0, 0, 0, 0).sampling_defaults == SamplingDefaults(top_p=1.0)
 
 
 def test_it_is_neither_trained_nor_adapted_and_says_why(registry: ModelRegistry, tmp_path: Path) -> None:

@@ -49,10 +49,10 @@ def has_chinese(text: str) -> bool:
     return any("\u3400" <= character <= "\u9fff" for character in text)
 
 
-def chosen_language(cookies: Mapping[str, str], headers: Mapping[str, str]) -> Language:
-    """The language of the page that a request comes from, as the page noted it; else what the browser prefers."""
+def chosen_language(cookies: Mapping[str, str], headers: Mapping[str, str], forced: Language | None = None) -> Language:
+    """What a browser's page was last shown in; else the operator's `forced`, or what the browser prefers."""
     noted = next((known for known in LANGUAGES if known == cookies.get(LANGUAGE_COOKIE)), None)
-    return noted or preferred_language(headers.get("accept-language", ""), "zh")
+    return noted or forced or preferred_language(headers.get("accept-language", ""), "zh")
 
 
 def preferred_language(accept_language: str, otherwise: Language) -> Language:

@@ -29,13 +29,14 @@ from app.models.backends.zero_gpu import is_lent
 from app.services import Services
 from app.settings import Settings
 from app.terminal import say, show_loading
+from app.web.asset_cache import asset_cache
 from app.web.cross_site import guard
-from app.web.early_script import early_script
+from app.web.first_page import first_page
 from app.web.gradio_guard import guard_gradio
 from app.web.gradio_sessions import SessionStates
 from app.web.metrics import Metrics, answer_metrics, log_answer
 from app.web.proxy_headers import trust_proxies
-from app.web.ui import appearance
+from app.web.ui import appearance, forced_language
 
 log = logging.getLogger(__name__)
 THREADS = 256  # a streaming answer holds one
@@ -68,8 +69,9 @@ def launch(blocks: gr.Blocks, services: Services) -> tuple[str, str | None]:
             app_kwargs={
                 "routes": [*routes(services), *api.routes, *entrance.routes],
                 "middleware": [
-                    COMPRESSED,  # first, so that the others see bodies as they are
-                    early_script(),
+                    asset_cache(),
+                    COMPRESSED,  # before the others, so that they see bodies as they are
+                    first_page(forced_language(settings)),
                     trust_proxies(settings.trusted_proxies),
                     *guard(settings),
                     *entrance.middleware,

@@ -9,18 +9,21 @@ import gradio as gr
 from app.access.lifetimes import LEFTOVER_SWEEP_S, LEFTOVER_UPLOAD_S
 from app.errors import Language
 from app.paths import ASSETS
+from app.settings import Settings
 from app.texts import LANGUAGES
 from tabs.agent import tab as agent
 from tabs.chat import tab as chat
 from tabs.evaluate import tab as evaluate
 from tabs.knowledge import tab as knowledge
 from tabs.models import tab as models
-from tabs.shell.arrival import wire_arrivals
+from tabs.shell.arrival import View, wire_arrivals
 from tabs.shell.better_model import draw_card, draw_opener
 from tabs.shell.confirmation import draw_confirmation
 from tabs.shell.leaving import forget_who_leaves
+from tabs.shell.model_choice import fill_model_lists
 from tabs.shell.page import BROWSER_SECRET, Page, Remembered, Visitor, recall
 from tabs.shell.theme import studio_theme
+from tabs.shell.translated_blocks import TranslatedBlocks
 from tabs.story import tab as story
 from tabs.tuning import tab as compare
 
@@ -54,8 +57,8 @@ SCRIPTS = (
 
 def build(services: "Services") -> gr.Blocks:
     """Draw the page. A tab appears when its service is there."""
-    forced = services.settings.language
-    with gr.Blocks(
+    forced = forced_language(services.settings)
+    with TranslatedBlocks(
         title="浦语工坊 · Puyu Studio",
         analytics_enabled=False,
         fill_height=True,
@@ -63,7 +66,7 @@ def build(services: "Services") -> gr.Blocks:
     ) as blocks:
         page = Page(
             blocks=blocks,
-            default_language=next((known for known in LANGUAGES if known == forced), None),
+            default_language=forced,
             remembered=gr.State(),
             sessions=services.sessions,
             stored=gr.BrowserState({}, storage_key="studio-visitor", secret=BROWSER_SECRET),
@@ -93,10 +96,17 @@ def build(services: "Services") -> gr.Blocks:
         if services.better is not None:
             draw_card(page, services.better, opener)
         draw_confirmation(page)
+        fill_model_lists(page, services.registry)
         wire_arrivals(page)
         _follow_language(page, switch)
         forget_who_leaves(page)
+    blocks.translate(page.draw_in, forced or "zh")
     return blocks
+
+
+def forced_language(settings: Settings) -> Language | None:
+    """The operator's language; None follows each browser."""
+    return next((known for known in LANGUAGES if known == settings.language), None)
 
 
 def appearance() -> dict[str, Any]:
@@ -137,23 +147,26 @@ def _say_who(visitor: Visitor) -> dict[str, Any]:
 
 
 def _follow_language(page: Page, switch: gr.Button) -> None:
-    """Last of all, when every component is known: one event turns the whole page over."""
+    """Last of all, when every component is known: one event turns a page over that was drawn in another language."""
 
-    def arrive(visitor: Visitor, stored: object) -> list[Any]:
+    drawn = page.bind(gr.Textbox(visible=False), value=lambda language: language)
+    turned = gr.State()  # the language that the page was turned to after it was drawn
+
+    def arrive(visitor: Visitor, stored: object, drawn: object) -> View:
         chosen, key = recall(stored)
         language = chosen or visitor.language
-        return turn_to(visitor, language, chosen, key)
+        return known(visitor, language, chosen, key) | ({} if drawn == language else {turned: language})
 
-    def turn(visitor: Visitor, stored: object) -> list[Any]:
+    def choose(visitor: Visitor, stored: object) -> View:
         language: Language = "en" if visitor.language == "zh" else "zh"
-        _, key = recall(stored)
-        return turn_to(visitor, language, language, key)
+        return known(visitor, language, language, recall(stored)[1]) | {turned: language}
 
-    def turn_to(visitor: Visitor, language: Language, chosen: Language | None, key: str | None) -> list[Any]:
+    def known(visitor: Visitor, language: Language, chosen: Language | None, key: str | None) -> View:
         kept = {"language": chosen, "shown": language, "key": key or token_hex(16), "login": visitor.login}
-        return [Remembered(language), kept, *page.updates(language)]
+        return {page.remembered: Remembered(language), page.stored: kept}
 
-    everything = [page.remembered, page.stored, *page.bound_components]
-    for event, handler in ((page.blocks.load, arrive), (switch.click, turn)):
-        turned = page.on(event, handler, [page.stored], everything)
-        turned.then(None, [page.stored], js="(kept) => window.studio.ready(kept)", api_visibility="private")
+    arrived = page.on(page.blocks.load, arrive, [page.stored, drawn], [page.remembered, page.stored, turned])
+    page.on(switch.click, choose, [page.stored], [page.remembered, page.stored, turned])
+    turning = page.on(turned.change, lambda visitor: page.updates(visitor.language), [], page.bound_components)
+    for known_or_turned in (arrived, turning):
+        known_or_turned.then(None, [page.stored], js="(kept) => window.studio.ready(kept)", api_visibility="private")

@@ -92,6 +92,7 @@ def _talk(page: Page, service: AgentService, registry: Registry) -> dict[str, An
         label="agent.talk",
         placeholder="agent.welcome",
         examples=examples,
+        live=True,
     )
     with gr.Column(visible=False, elem_id="agent-approval") as approval:
         edited = page.bind(gr.Code(language="python", interactive=True, max_lines=14), label="agent.edited")

@@ -164,6 +164,7 @@ def _conversation(page: Page, registry: Registry, with_documents: bool) -> dict[
         label="chat.conversation",
         placeholder="chat.welcome",
         examples=lambda language: examples_for(registry.default_name, language),
+        live=True,
     )
     with gr.Row(visible=False, elem_id="chat-resume") as resume:
         retry = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-retry"), value="chat.retry")

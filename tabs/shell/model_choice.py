@@ -1,9 +1,11 @@
 """Model dropdown of every page: what is loaded, on disk, to download or too large here, with size and languages."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from app.errors import Language, StudioError
 from app.models.catalog import known_models, sources
@@ -22,7 +24,7 @@ def model_choice(
 
     One that `follows` turns from the packaged model to a better one that was downloaded.
     """
-    texts = {"label": label, "info": info} if info else {"label": label}
+    texts: dict[str, Any] = {"label": label, "info": info} if info else {"label": label}
     names = registry.for_visitor("").names()
     drawn = gr.Dropdown(names, value=registry.default_name, allow_custom_value=True, **look)
     choice = page.bind(drawn, **texts)
@@ -35,24 +37,34 @@ def model_choice(
 def keep_fresh(page: Page, registry: Registry, choice: gr.Dropdown, nothing: str = "") -> None:
     """At the start and whenever it is opened, the list holds what is there for this visitor, and first no model where
     there is a text for it."""
+    page.model_lists[choice] = nothing
+    page.on(choice.focus, partial(_refresh, registry, {choice: nothing}), [], [choice])
 
-    def refresh(visitor: Visitor) -> dict[str, Any]:
-        first = [(visitor.text(nothing), "")] if nothing else []
-        return gr.update(choices=first + labelled(registry.for_visitor(visitor.name), visitor.language))
 
-    page.on(choice.focus, refresh, [], [choice])
-    page.on_arrival(refresh, [], [choice])
+def fill_model_lists(page: Page, registry: Registry) -> None:
+    """At a page's arrival all of its lists, from one look at the models."""
+    page.on_arrival(partial(_refresh, registry, page.model_lists), [], list(page.model_lists))
+
+
+def _refresh(registry: Registry, lists: dict[Block, str], visitor: Visitor) -> dict[Block, dict[str, Any]]:
+    models = labelled(registry.for_visitor(visitor.name), visitor.language)
+    return {
+        choice: gr.update(choices=[(visitor.text(nothing), ""), *models] if nothing else models)
+        for choice, nothing in lists.items()
+    }
 
 
 def labelled(registry: Registry, language: Language) -> list[tuple[str, str]]:
     """(label, name) of each model: the loaded ones first, those too large for this machine last. Of one that would fit
     in fewer bits, that one is listed too."""
-    states = {entry.name: entry.state for entry in registry.ledger().models}
-    rows = [_row(registry, name, states.get(name.split("+")[0], "")) for name in registry.names()]
-    listed = {row.name for row in rows}
-    rows += [_row(registry, row.fewer_bits, "") for row in rows if row.fewer_bits and row.fewer_bits not in listed]
-    rows.sort(key=lambda row: STATES.index(row.state))
-    return [(_label(row, language), row.name) for row in rows]
+    ledger = registry.ledger()
+    states = {entry.name: entry.state for entry in ledger.models}
+    row = partial(_row, registry, ledger.budget_mib)
+    rows = [row(name, states.get(name.split("+")[0], "")) for name in registry.names()]
+    listed = {one.name for one in rows}
+    rows += [row(one.fewer_bits, "") for one in rows if one.fewer_bits and one.fewer_bits not in listed]
+    rows.sort(key=lambda one: STATES.index(one.state))
+    return [(_label(one, language), one.name) for one in rows]
 
 
 def speaks(name: str, language: Language) -> bool:
@@ -76,15 +88,14 @@ class _Row:
     fewer_bits: str = ""
 
 
-def _row(registry: Registry, name: str, held: str) -> _Row:
+def _row(registry: Registry, budget_mib: int, name: str, held: str) -> _Row:
     try:
         fit = registry.fit(name)
     except StudioError:
         return _Row(name, "to_download")
-    budget = registry.ledger().budget_mib
     if held in HERE or not fit.needed_mib:
         return _Row(name, "loaded", fit.needed_mib)
-    if fit.needed_mib > budget > 0:
+    if fit.needed_mib > budget_mib > 0:
         return _Row(name, "too_large", fit.needed_mib, fit.alternative)
     card = _card(name)
     return _Row(name, "on_disk" if card is None or sources.is_here(card) else "to_download", fit.needed_mib)

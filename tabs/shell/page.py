@@ -86,6 +86,7 @@ class Page:
     identifier: Identifier = field(default_factory=Identifier)
     uploads: SessionUploads = field(default_factory=SessionUploads)
     following: list[gr.Dropdown] = field(default_factory=list)  # model lists that turn to a new default
+    model_lists: dict[Block, str] = field(default_factory=dict)  # each with the text for no model, or ""
     arrivals: list[Arrival] = field(default_factory=list)
     _bound: list[tuple[Block, dict[str, TextSource]]] = field(default_factory=list)
 
@@ -93,15 +94,22 @@ class Page:
         """The sentence `key` as first drawn, before the visitor's language is known."""
         return sentence(self.default_language or "zh", key)
 
-    def bind(self, component: Drawn, **texts: TextSource) -> Drawn:
+    def bind(self, component: Drawn, *, live: bool = False, **texts: TextSource) -> Drawn:
         """Keep these properties of a component in the visitor's language: `label="chat.message"`.
 
-        A text that is a TOML table becomes (label, value) choices, a list stays a list.
+        A text that is a TOML table becomes (label, value) choices, a list stays a list. What is `live` depends on more
+        than the language, and is told anew when a page arrives.
         """
+        if live:
+            self.on_arrival(lambda visitor: gr.update(**_resolve(texts, visitor.language)), [], [component])
         self._bound.append((component, texts))
-        for name, value in _resolve(texts, self.default_language or "zh").items():
-            setattr(component, name, value)
+        _draw(component, texts, self.default_language or "zh")
         return component
+
+    def draw_in(self, language: Language) -> None:
+        """Give every component its texts: before a page is drawn, since it is for all pages."""
+        for component, texts in self._bound:
+            _draw(component, texts, language)
 
     def tab(self, key: str) -> gr.Tab:
         """A tab with a translated name; its id is the key's section."""
@@ -175,14 +183,17 @@ class Page:
 
         self.on(file.upload, keep, [file])
 
-    def updates(self, language: Language) -> list[dict[str, Any]]:
+    def updates(self, language: Language) -> dict[Block, dict[str, Any]]:
         """One update per component in `bound_components`."""
-        return [gr.update(**_resolve(texts, language)) for _, texts in self._bound]
+        updates: dict[Block, dict[str, Any]] = {}
+        for component, texts in self._bound:
+            updates[component] = updates.get(component, {}) | gr.update(**_resolve(texts, language))
+        return updates
 
     @property
     def bound_components(self) -> list[Block]:
-        """Every component with translated texts, in the order of `updates`."""
-        return [component for component, _ in self._bound]
+        """Every component with translated texts."""
+        return list(dict.fromkeys(component for component, _ in self._bound))
 
     def visitor(self, request: gr.Request, language: Language, page_secret: str | None = None) -> Visitor:
         """Who sent this request; the session is the client's choice and says nothing of that. Raises BadToken."""
@@ -269,6 +280,11 @@ def recall(stored: object) -> tuple[Language | None, str | None]:
 
 def _headers(request: gr.Request) -> dict[str, str]:
     return dict(getattr(request, "headers", {}))
+
+
+def _draw(component: Block, texts: dict[str, TextSource], language: Language) -> None:
+    for name, value in _resolve(texts, language).items():
+        setattr(component, name, value)
 
 
 def _resolve(texts: dict[str, TextSource], language: Language) -> dict[str, Any]:

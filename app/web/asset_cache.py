@@ -1,0 +1,41 @@
+"""Keep gradio's scripts and styles in memory, compressed once, and let browsers keep them (ASGI middleware)."""
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+ASSETS = "/assets/"  # their names hold a hash of what is in them
+FOREVER = "public, max-age=31536000, immutable"
+
+
+class AssetCache:
+    """A page asks for a hundred of them: read and compressed anew, they took the server longer than all else of it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._kept: dict[tuple[str, str], list[Message]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(ASSETS):
+            await self._app(scope, receive, send)
+            return
+        taken = Headers(scope=scope).get("accept-encoding", "")
+        key = scope["path"], next((encoding for encoding in ("br", "gzip") if encoding in taken), "")
+        if key not in self._kept:
+            messages: list[Message] = []
+
+            async def keep(message: Message) -> None:
+                messages.append(message)
+
+            await self._app(scope, receive, keep)
+            if messages[0]["status"] == 200:
+                MutableHeaders(scope=messages[0])["cache-control"] = FOREVER
+                self._kept[key] = messages
+        else:
+            messages = self._kept[key]
+        for message in messages:
+            await send(message)
+
+
+def asset_cache() -> Middleware:
+    return Middleware(AssetCache)

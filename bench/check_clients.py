@@ -4,7 +4,7 @@ python -m bench.check_clients [CLIENT …]      needs pip's index for litellm, a
 
 What does not come with the tests is installed in an environment of its own below `data/clients` and kept. The server is
 a process of its own with a login and a key; its default model is the packaged one under a chat template that knows
-tools and a switch for reasoning.
+tools.
 """
 
 import argparse
@@ -41,8 +41,7 @@ Call functions: {{ tools | tojson }}<|im_end|>
 {{ call.function | tojson }}
 </tool_call>{% endfor %}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% if enable_thinking %}<think>
-{% endif %}{% endif %}"""
+{% endif %}"""
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def inspector(server: Server, place: Path) -> dict[str, Trial]:
 
 def schemathesis(server: Server, _: Path) -> dict[str, Trial]:
     asked = ["run", f"{server.url}/v1/openapi.json", "-H", f"Authorization: Bearer {server.key}"]
-    asked += ["--request-timeout", "120"]  # as many texts as one request may bring are embedded for long
+    asked += ["--request-timeout", "300", "--max-response-time", "300"]  # 2,048 texts are embedded for long
     command = [tool("schemathesis"), *asked, "--max-examples", "40", "--checks", "all", "--no-color"]
     served = {
         "SCHEMATHESIS_HOOKS": str(SCRIPTS / "schemathesis_hooks.py"),

@@ -47,7 +47,7 @@ class Outcome:
 
 def no_text_chat(kind: str) -> str:
     """Why an architecture is not asked here; empty for one that goes on with a text."""
-    if is_multimodal(CONFIG_MAPPING[kind]()):
+    if kind not in OTHERS and is_multimodal(CONFIG_MAPPING[kind]()):
         return "sees pictures, by a processor of its own: tests/models/backends"
     return OTHERS.get(kind, "")
 

@@ -72,7 +72,7 @@ def read_chat_request(body: dict[str, Any], *, lenient: bool = False) -> ChatCom
     """Raises ApiError; fields that are not known are refused unless `lenient`."""
     given = Fields(body)
     model = given.required_text("model")
-    options = read_options(given, ("max_completion_tokens", "max_tokens"))
+    options = read_options(given, ("max_completion_tokens", "max_tokens"), lenient=lenient)
     for name, harmless in UNSUPPORTED.items():
         given.only(name, *harmless)
     top_logprobs = _top_logprobs(given)

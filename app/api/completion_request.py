@@ -32,7 +32,7 @@ def read_completion_request(body: dict[str, Any], *, lenient: bool = False) -> C
     model = given.required_text("model")
     prompts = _prompts(given)
     echo = given.flag("echo")
-    options = read_options(given, ("max_tokens",), least=0)
+    options = read_options(given, ("max_tokens",), least=0, lenient=lenient)
     length = USUAL_TOKENS if options.max_tokens is None and given.any("max_tokens") is None else options.max_tokens
     top_logprobs = given.whole("logprobs", 0, 20)
     given.only("suffix", "")

@@ -93,7 +93,7 @@ STREAMED = {"if": has(stream_options=ANY_OBJECT), "then": has(stream={"const": T
 
 def _sampling(least: int, *lengths: str) -> dict[str, Schema]:
     bias = {"type": "object", "patternProperties": {f"^{TOKEN_ID.pattern}$": {**number(-100, 100), "type": "number"}}}
-    include_usage = record({"include_usage": FLAG})
+    include_usage = record({"include_usage": FLAG, "include_obfuscation": one_of(False)})
     return {
         "model": SOME_TEXT,
         "temperature": number(0, 2),

@@ -29,7 +29,9 @@ class AnswerOptions:
     include_usage: bool
 
 
-def read_options(given: Fields, length_names: tuple[str, ...], least: int = 1) -> AnswerOptions:
+def read_options(
+    given: Fields, length_names: tuple[str, ...], least: int = 1, *, lenient: bool = False
+) -> AnswerOptions:
     """`length_names` are the fields for the longest answer, the first that is set counts. Raises ApiError."""
     temperature, top_p = given.number("temperature", 0, 2), given.number("top_p", 0, 1)
     top_k = given.whole("top_k", -1, MOST_TOP_K)
@@ -54,7 +56,7 @@ def read_options(given: Fields, length_names: tuple[str, ...], least: int = 1) -
     choices = given.whole("n", 1, MOST_CHOICES) or 1
     stream = given.flag("stream")
     return AnswerOptions(
-        Sampling(**known), None if most == -1 else most, choices, stream, _includes_usage(given, stream)
+        Sampling(**known), None if most == -1 else most, choices, stream, _includes_usage(given, stream, lenient)
     )
 
 
@@ -109,7 +111,7 @@ def _token_ids(given: Fields) -> tuple[int, ...]:
     return ids or ()
 
 
-def _includes_usage(given: Fields, stream: bool) -> bool:
+def _includes_usage(given: Fields, stream: bool, lenient: bool) -> bool:
     options = given.any("stream_options")
     if options is None:
         return False
@@ -119,4 +121,9 @@ def _includes_usage(given: Fields, stream: bool) -> bool:
             expected_en='{"include_usage": true}, together with "stream": true',
             expected_zh=' {"include_usage": true}，并同时设置 "stream": true',
         )
-    return Fields(options, "stream_options.").flag("include_usage")
+    known = Fields(options, "stream_options.")
+    wanted = known.flag("include_usage")
+    known.only("include_obfuscation", False)
+    if not lenient:
+        known.refuse_unknown()
+    return wanted

@@ -151,6 +151,7 @@ def test_both_halves_of_a_character_are_one() -> None:
         ({"stop": ["x"] * 17}, WrongValue, "stop"),
         ({"stream": "yes"}, WrongValue, "stream"),
         ({"stream_options": {"include_usage": True}}, WrongValue, "stream_options"),
+        ({"stream": True, "stream_options": {"usage": True}}, NotSupported, "stream_options.usage"),
         ({"model": 3}, WrongValue, "model"),
         ({"messages": []}, WrongValue, "messages"),
         ({"messages": ["hi"]}, WrongValue, "messages[0]"),

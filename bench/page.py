@@ -1,10 +1,11 @@
 """Measure the page in Chromium against its goals: load, bytes, layout shift, rest, 200 % zoom, many conversations.
 
-python -m bench.page [--usual]    with --usual also what it costs with gradio's own progress on every output
+python -m bench.page [--usual]    with --usual also what it costs as gradio serves it by itself
 """
 
 import argparse
 import shutil
+import statistics
 import time
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from bench.measure import line, machine
 
 WORK = "TaskDuration"  # what Chromium calls the processor seconds that its page took
 WATCHED_S = 15
+LOADS = 8  # of each kind that is compared
 TABS = ("chat", "story", "knowledge", "agent", "compare", "evaluate", "models")
 WINDOWS = {"desktop": (1280, 800), "phone": (390, 844), "desktop at 200 %": (640, 400)}
 GOALS = {"load_s": 2.5, "load_mb": 3.0, "layout_shift": 0.1, "console": 0, "too_wide": 0, "rest_share": 0.02}
@@ -157,7 +159,33 @@ def judge(found: dict[str, float]) -> None:
         line(goal=name, value=round(value, 4), most=GOALS[name], met=value <= GOALS[name])
 
 
-def compare(browser: Browser, services: Services) -> None:
+def compare_loads(browser: Browser, services: Services) -> None:
+    """The same page as gradio serves it, turned to its visitor's language after it was drawn, and as it is served here.
+
+    Loads take turns; the server's share is this whole process's, its browser's driver included.
+    """
+    usual, ours = ui.build(services), ui.build(services)
+    _, plain, _ = usual.queue(default_concurrency_limit=None).launch(
+        prevent_thread_lock=True, quiet=True, max_threads=64, **ui.appearance()
+    )
+    addresses = {"usual": plain, "ours": launch(ours, services)[0]}
+    taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in addresses}
+    for _ in range(LOADS + 1):
+        for name, address in addresses.items():
+            before = time.process_time()
+            visit = opened(browser, address)
+            taken[name].append((visit.load_s, time.process_time() - before, visit.busy_s()))
+            visit.page.context.close()
+    found = {name: [statistics.median(one) for one in zip(*loads[1:], strict=True)] for name, loads in taken.items()}
+    for name, (load_s, server_s, page_s) in found.items():
+        line(page=name, loads=LOADS, load_s=load_s, server_processor_s=server_s, browser_processor_s=page_s)
+    for place, what in enumerate(("wait until the page can be used", "server's processor time", "browser's")):
+        line(bench="page", ratio=found["ours"][place] / found["usual"][place], of=f"median of a load: {what}")
+    for blocks in (usual, ours):
+        blocks.close(verbose=False)
+
+
+def compare_rest(browser: Browser, services: Services) -> None:
     """The same page with gradio's own progress on every output."""
     shares = {}
     for name in ("usual", "ours"):
@@ -177,7 +205,7 @@ def compare(browser: Browser, services: Services) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--usual", action="store_true", help="also with gradio's own progress on every output")
+    parser.add_argument("--usual", action="store_true", help="also as gradio serves it by itself")
     options = parser.parse_args()
     line(**machine())
     with TemporaryDirectory() as work, sync_playwright() as driver:
@@ -194,7 +222,8 @@ def main() -> None:
         many(browser, address)
         blocks.close(verbose=False)
         if options.usual:
-            compare(browser, services)
+            compare_loads(browser, services)
+            compare_rest(browser, services)
         browser.close()
         services.close()
 

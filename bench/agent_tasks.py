@@ -54,16 +54,16 @@ def main(arguments: list[str]) -> None:
         solved = {"without": 0, "with": 0, "output": 0}
         with ThreadPoolExecutor(AT_ONCE) as pool:  # a few at once share the engine's batch
             answers = pool.map(partial(both_ways, services.registry, agent, model), asked)
-        for question, (plain, answer, outputs) in zip(asked, answers, strict=True):
-            marks = {
-                "without": contains(plain, question),
-                "with": contains(answer, question),
-                "output": contains(outputs, question),
-            }
-            for way, mark in marks.items():
-                solved[way] += mark
-            of_kind[f"{question.kind} {question.language}"] += marks["with"]
-            say(kind=question.kind, task=question.task, **marks, answer=answer[:120], outputs=outputs[-120:])
+            for question, (plain, answer, outputs) in zip(asked, answers, strict=True):
+                marks = {
+                    "without": contains(plain, question),
+                    "with": contains(answer, question),
+                    "output": contains(outputs, question),
+                }
+                for way, mark in marks.items():
+                    solved[way] += mark
+                of_kind[f"{question.kind} {question.language}"] += marks["with"]
+                say(kind=question.kind, task=question.task, **marks, answer=answer[:120], outputs=outputs[-120:])
         agent.close()
         services.close()
     count = len(asked)

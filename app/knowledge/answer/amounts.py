@@ -8,6 +8,20 @@ from app.knowledge.answer.tokens import numbers, root, roots
 from app.knowledge.retrieve.segmenting import STOP_WORDS
 
 MEASURED = re.compile(r"\d\s*-?\s*([A-Za-z]{2,}|[%€$£¥°]|[元年月天时分秒位个只次倍成人户岁米克])")
+# What stands beside an amount and changes what it is: rose by 5 or to 5, 4 a.m. or 4 p.m., 5 or 5 万, 5 m or 5 cm.
+BESIDE = (
+    re.compile(r"(?P<amount>\d[\d.:]*)\s*(?P<kind>[ap])\.?m\b", re.IGNORECASE),
+    re.compile(
+        r"(?:\b(?P<kind>by|to|from)\s+(?:about\s+|around\s+)?|(?P<zh>[到至了]))\s*[€$£¥]?\s*"
+        r"(?P<amount>\d[\d.,]*\d|\d|[一二两三四五六七八九十百千]+)",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        r"(?P<amount>\d[\d.,]*\d|\d)\s*(?P<kind>[百千]?万|亿|[厘毫微千公](?=[克米瓦升斤里])|(?:thousand|[mb]illion"
+        r"|[kcm]?m|[km]?g|[kmg]?hz|[kmg]?w|[kmgt]?b|m?l|m?s|h|k?v|m?a|[°º] ?[cf])(?![a-z])|)",
+        re.IGNORECASE,
+    ),
+)
 UNITS: dict[str, tuple[str, ...]] = {
     "%": ("%", "百分之", "percent", "per cent"),
     "percent": ("%", "百分之", "percent", "per cent"),
@@ -26,6 +40,26 @@ def measured(claim: str, source: SourceSentence) -> bool:
         ):
             return False
     return True
+
+
+def same_beside(claim: str, source: str) -> bool:
+    """Whether amounts keep what stands beside them, where the source says it too."""
+    for pattern in BESIDE:
+        said, stands = _kinds(pattern, claim), _kinds(pattern, source)
+        known = {amount: kinds for amount, kinds in stands.items() if kinds != {""}}
+        if any(not kinds & known.get(amount, kinds) for amount, kinds in said.items()):
+            return False
+    return True
+
+
+def _kinds(pattern: re.Pattern[str], text: str) -> dict[str, set[str]]:
+    """What stands beside each amount of the text."""
+    found: dict[str, set[str]] = {}
+    for match in pattern.finditer(text):
+        groups = match.groupdict()
+        kind = (groups["kind"] or groups.get("zh") or "").lower()
+        found.setdefault(groups["amount"], set()).add({"至": "到"}.get(kind, kind))
+    return found
 
 
 def in_row(words: Set[str], amounts: Set[str], source: SourceSentence) -> bool:

@@ -6,8 +6,9 @@ Rather no than a wrong yes: what the sentence only probably says does not count.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_letters
 
-from app.knowledge.answer.amounts import belongs, in_row, measured
+from app.knowledge.answer.amounts import belongs, in_row, measured, same_beside
 from app.knowledge.answer.polarity import as_surely, conditions_kept, denies, negations, opposed
 from app.knowledge.answer.source_sentences import SourceSentence, clause_spans
 from app.knowledge.answer.tokens import numbers, root, roots, tokens, without_han_numbers
@@ -26,8 +27,9 @@ FRAME = re.compile(
     re.IGNORECASE,
 )
 HAN_RUN = re.compile("[\u3400-\u9fff]+")
+GOES_ON = re.compile(r"(?:is|are|was|were|can|may|must|has|have|had|do|does|did|will)\b")  # of the same subject
+PREFIX = "[祖岳副非总前次亚准外]"  # 祖父母 are not 父母
 PRONOUN = re.compile(r"\b(?:it|they|this|these|he|she|which|that|who)\b|[它他她其该此]", re.IGNORECASE)
-NAME = re.compile(r"(?<=[a-z,;:]\s)[A-Z][\w-]+|\b[A-Z]{2,}[\w-]*|\b[A-Za-z]+-?\d[\w-]*")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ def states(source: SourceSentence, claim: str, question: str, sources: Sequence[
     """Whether this sentence says what is claimed; the other sentences tell whose an amount is."""
     claim = FRAME.sub("", claim)
     words, amounts = roots(claim), numbers(claim)
-    if amounts - numbers(source.text) or opposed(claim, source.text) or not measured(claim, source):
+    if amounts - numbers(source.text) or opposed(claim, source.text):
+        return False
+    if not measured(claim, source) or not same_beside(claim, source.text):
         return False
     placed = [_placed(claim[start:end], source) for start, end in clause_spans(claim)]
     known = [part for part in placed if part is not None]
@@ -77,7 +81,9 @@ def _placed(clause: str, source: SourceSentence) -> list[Placed] | None:
             if piece is None:
                 return None
             if piece not in NEUTRAL | STOP_WORDS:
-                places = tuple(match.start() for match in re.finditer(piece, said))
+                places = tuple(match.start() for match in re.finditer(rf"(?<!{PREFIX}){piece}", said))
+                if not places and piece in said:
+                    return None
                 found.append((run.start() + at, Placed(piece, places)))
             at += len(piece)
     return [placed for _, placed in sorted(found, key=lambda pair: pair[0])]
@@ -109,7 +115,7 @@ def _clauses_said(source: SourceSentence, claim: str, placed: list[list[Placed]]
             return False
         reached = used[1]
         where = clauses[used[0]][0], clauses[used[1]][1]
-        if not _same_subject(part, claim, source, where) or not _in_order(part, claim[start:end]):
+        if not _same_subject(part, claim, source, where) or not _in_order(part):
             return False
         held = {each.text for each in part}
         said = source.text[slice(*where)]
@@ -132,15 +138,22 @@ def _used_clauses(inside: list[Placed], claim: str, source: SourceSentence) -> t
             return number, number
     at = -1
     first_in: dict[int, int] = {}
+    last_in: dict[int, int] = {}
     for each in inside:
         at = next((place for place in each.places if place >= at), -2)
         if at == -2:
             return None
-        first_in.setdefault(next(number for number, (_, end) in enumerate(clauses) if at < end), at)
+        number = next(number for number, (_, end) in enumerate(clauses) if at < end)
+        first_in.setdefault(number, at)
+        last_in[number] = len(source.text) - len(source.text[at + len(each.text) :].lstrip(ascii_letters))
     if not first_in:
         return None
     for number in range(min(first_in) + 1, max(first_in) + 1):
-        if number not in first_in or _left_out(source.text[clauses[number][0] : first_in[number]], claim):
+        if number not in first_in:
+            return None
+        (before, end), start = clauses[number - 1], clauses[number][0]
+        end = last_in[number - 1] if GOES_ON.match(source.text, start) else end
+        if any(_left_out(source.text[slice(*part)], claim) for part in ((before, end), (start, first_in[number]))):
             return None
     return min(first_in), max(first_in)
 
@@ -159,8 +172,11 @@ def _same_subject(part: list[Placed], claim: str, source: SourceSentence, where:
     if outside[-1] > inside[0]:
         return False
     last = max(part[at].places[0] for at in inside)
-    before = source.text[where[0] : last]
+    before = source.text[:last]
     pronoun = PRONOUN.search(before)
+    subjects = [part[at].text for at in outside]
+    if pronoun and source.before and not all(one in roots(source.before) or one in source.before for one in subjects):
+        return False  # «it» is what the sentence before spoke of, and no heading
     return not _left_out(before[: pronoun.start()] if pronoun else before, claim)
 
 
@@ -182,13 +198,13 @@ def _left_out(part: str, claim: str) -> bool:
     return any(token.text not in said and (token.text.isascii() or token.text not in text) for token in tokens(part))
 
 
-def _in_order(part: list[Placed], clause: str) -> bool:
-    """Names among themselves, and amounts, stand in the order of the source, so that none is swapped."""
-    names = {root(name.lower()) for name in NAME.findall(clause)}
-    for kind in ([each for each in part if each.is_amount], [each for each in part if each.text in names]):
+def _in_order(part: list[Placed]) -> bool:
+    """Whether words among themselves, and amounts, stand in the order of the source, so that nothing is swapped."""
+    for amounts in (True, False):
         at = -1
-        for each in kind:
-            at = next((place for place in each.places if place > at), -2) if each.places else at
-            if at == -2:
-                return False
+        for each in part:
+            if (each.is_amount or each.text == "one") == amounts and each.places:
+                at = next((place for place in each.places if place > at), -2)
+                if at == -2:
+                    return False
     return True

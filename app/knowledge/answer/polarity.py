@@ -15,6 +15,7 @@ HEDGE = re.compile(
     r"|部分|有的|有时|有些|可能|也许|提议|建议|希望|打算|计划|几乎",
     re.IGNORECASE,
 )
+FUTURE = re.compile(r"\b(?:will|shall|going to)\b|'ll\b|预计|即将|将(?:于|在|会|要)", re.IGNORECASE)
 AT_MOST = re.compile(r"\bup to|at most|no more than|less than|\bunder\b|不超过|至多|最多|最高|以内|以下|低于", re.I)
 AT_LEAST = re.compile(
     r"\bat least|no less than|(?<!no )\bmore than|\bover\b|不少于|至少|最少|以上|超过(?<!不超过)", re.I
@@ -26,6 +27,9 @@ OPPOSITES = [
     ("raise", "lower"), ("rise", "fall"), ("buy", "sell"), ("start", "end"), ("left", "right"), ("same", "different"),
     ("增加", "减少"), ("提高", "降低"), ("高", "低"), ("之前", "之后"), ("最大", "最小"), ("允许", "禁止"),
     ("打开", "关闭"), ("多", "少"), ("快", "慢"), ("同意", "反对"), ("上升", "下降"), ("以上", "以下"), ("早", "晚"),
+    ("上午", "下午"), ("早上", "晚上"), ("以前", "以后"), ("前", "后"), ("男", "女"), ("里", "外"), ("左", "右"),
+    ("next", "last"), ("next", "previous"), ("下一", "上一"), ("下次", "上次"), ("下个", "上个"), ("明年", "去年"),
+    ("in", "out"), ("up", "down"), ("today", "tomorrow"), ("地面", "地下"), ("室内", "室外"), ("楼上", "楼下"),
 ]  # fmt: skip
 
 
@@ -53,6 +57,8 @@ def _negated(text: str) -> set[str]:
 def as_surely(clause: str, part: str) -> bool:
     """Whether the claim keeps what the source limits: «may», «some», «at most»."""
     if HEDGE.search(part) and not HEDGE.search(clause):
+        return False
+    if bool(FUTURE.search(part)) != bool(FUTURE.search(clause)):
         return False
     limits = [(bool(limit.search(clause)), bool(limit.search(part))) for limit in (AT_MOST, AT_LEAST)]
     if any(claimed and not stands for claimed, stands in limits):
@@ -84,4 +90,5 @@ def opposed(claim: str, source: str) -> bool:
 
 def _word_set(text: str) -> set[str]:
     found = {word for word, _, _ in words(text)}
-    return found | {root(word) for word in found} | {word.rstrip("sd") for word in found}
+    parts = {word for pair in OPPOSITES for word in pair if len(word) > 1 and not word.isascii() and word in text}
+    return found | parts | {root(word) for word in found} | {word.rstrip("sd") for word in found}

@@ -10,8 +10,12 @@ from app.knowledge.answer.tokens import roots
 SENTENCE = re.compile(
     r"[^。！？!?\n]*?(?:\.(?=\s|$|\[)|[。！？!?\n]|$)(?:[”’」』）)\"'\]]*)(?:\s*(?:\[\d{1,2}\]|【\d{1,2}】))*"
 )
-ABBREVIATED = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Dr|Mr|Mrs|Ms|Prof|No|Fig|approx|St|cf)|\b[A-Z])\.$")
-CLAUSE = re.compile(r"[,;:]\s+|[，；、：]|\s+[-–—]\s+|\s(?:and|but|while|whereas|though|although|or)\s|而|但|并且|以及")
+ABBREVIATED = re.compile(r"(?:\b(?:e\.g|i\.e|vs|Dr|Mr|Mrs|Ms|Prof|No|Fig|approx|St|cf)|\b[A-Z])\.$")
+MAY_END = re.compile(r"\b(?:[ap]\.m|etc)\.$")  # ends a sentence where the next one begins with a capital
+NUMBERED = re.compile(r"\s*\d{1,3}\.")  # of a list, where it begins a line
+CLAUSE = re.compile(
+    r"[,;:]\s+|[，；、：]|\s+[-–—]\s+|\s(?:and|but|while|whereas|though|although|or)\s|而|但|并且|以及|或者?"
+)
 BULLET = re.compile(r"^\s*(?:[-*+>]|\d{1,3}[.)])\s+|^\s*#{1,6}\s+")
 
 
@@ -24,7 +28,9 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
             continue
         start = match.start() if open_since is None else open_since
         open_since = None
-        if ABBREVIATED.search(match.group().rstrip()) and match.end() < len(text):
+        said, after = match.group().rstrip(), text[match.end() :].lstrip()
+        listed = NUMBERED.fullmatch(said) and text[: match.start()].rpartition("\n")[2] == ""
+        if after and (listed or ABBREVIATED.search(said) or (MAY_END.search(said) and re.match(r"[a-z\d]", after))):
             open_since = start
             continue
         spans.append((start, match.end()))

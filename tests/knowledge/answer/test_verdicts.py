@@ -23,6 +23,31 @@ PASSAGES = [
     ("Flat", "The walls must be painted white, unless the tenancy was short. Dogs may be kept with consent."),
     ("指示灯", "红灯表示重度污染，紫灯说明滤网没有装好。滤网不能水洗。"),
 ]
+PASSAGES += [
+    (
+        "Club",
+        "The bill rose to £2,150. The committee chose Alder by four votes to one. It postponed the rest to the next "
+        "meeting. The new oars will arrive in May. Luca wants to open a group from 4 p.m. to 6 p.m. on Thursdays.",
+    ),
+    (
+        "Pump > Care",
+        "The shaft seal is a wearing part. It lasts about 800 hours. The hose must be at least 19 mm wide.",
+    ),
+    (
+        "制度",
+        "本制度适用于全体员工，实习生的请假另行规定。病假须在上午十点以前报告。"
+        "连续旷工三天或者累计旷工五天，可以解除合同。",
+    ),
+    (
+        "丧假",
+        "父母去世的，丧假 3 天；祖父母去世的，丧假 1 天。更换费用估算为 186 万元。地面车位先到先停。",
+    ),
+    (
+        "滤网",
+        "初效滤网每两周清理一次，可以水洗。HEPA 滤网不能水洗，一般使用六到八个月需要更换。"
+        "沙坑改为塑胶地面。机器离墙至少 30 厘米。",
+    ),
+]
 TEXTS = [text for _, text in PASSAGES]
 SOURCES = [
     sentence for at, (title, text) in enumerate(PASSAGES, 1) for sentence in source_sentences(at, text, (title,))
@@ -76,12 +101,45 @@ def verdicts(question: str, answer: str) -> list[object]:
         ("红灯是什么意思？", "红灯表示重度污染。", 9),
         ("滤网能水洗吗？", "滤网可以水洗。", "not found"),
         ("滤网能水洗吗？", "滤网不能水洗。", 9),
+        ("How much did the bill rise?", "The bill rose to £2,150.", 10),
+        ("How much did the bill rise?", "The bill rose by £2,150.", "not found"),
+        ("Who was chosen?", "The committee chose Alder by four votes to one.", 10),
+        ("Who was chosen?", "The committee chose Alder by one vote to four.", "not found"),
+        ("What was postponed?", "It postponed the rest to the last meeting.", "not found"),
+        ("When do the oars arrive?", "The new oars will arrive in May.", 10),
+        ("When do the oars arrive?", "The new oars arrived in May.", "not found"),
+        ("What does Luca do?", "Luca has opened a group from 4 p.m. to 6 p.m. on Thursdays.", "not found"),
+        ("What does Luca want?", "Luca wants to open a group from 4 a.m. to 6 a.m. on Thursdays.", "not found"),
+        ("What does Luca want?", "Luca wants to open a group from 4 p.m. to 6 p.m. on Thursdays.", 10),
+        ("What lasts how long?", "The shaft seal lasts about 800 hours.", 11),
+        ("What lasts how long?", "The pump lasts about 800 hours.", "not found"),
+        ("How wide is the hose?", "The hose must be at least 19 m wide.", "not found"),
+        ("How wide is the hose?", "The hose must be at least 19 mm wide.", 11),
+        ("Who is the tenant?", "Otto Lange built the sister ship.", "not found"),
+        ("制度适用于谁？", "本制度适用于实习生。", "not found"),
+        ("制度适用于谁？", "本制度适用于全体员工。", 12),
+        ("病假几点报告？", "病假须在下午十点以前报告。", "not found"),
+        ("病假几点报告？", "病假须在上午十点以前报告。", 12),
+        ("旷工怎么办？", "连续旷工五天，可以解除合同。", "not found"),
+        ("丧假几天？", "父母去世的，丧假 1 天。", "not found"),
+        ("费用多少？", "更换费用估算为 186 元。", "not found"),
+        ("费用多少？", "更换费用估算为 186 万元。", 13),
+        ("车位怎么停？", "地下车位先到先停。", "not found"),
+        ("滤网多久换？", "初效滤网一般使用六到八个月需要更换。", "not found"),
+        ("沙坑怎么办？", "塑胶地面改为沙坑。", "not found"),
+        ("沙坑怎么办？", "沙坑改为塑胶地面。", 14),
+        ("离墙多远？", "机器离墙至少 30 米。", "not found"),
         ("Is it red?", "Mars has no seas [1].", "not found"),
         ("Is it red?", "The sources do not say this.", "not found"),
     ],
 )
 def test_judgements(question: str, answer: str, expected: object) -> None:
     assert verdicts(question, answer) == [expected]
+
+
+def test_the_number_of_a_list_is_no_sentence() -> None:
+    answer = "1. The Birch costs 31 euros a day.\n2. The Alder costs 9 euros."
+    assert verdicts("What do they cost?", answer) == [1, "not found"]
 
 
 def test_two_marks_in_one_sentence_become_the_one_that_holds() -> None:

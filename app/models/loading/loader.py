@@ -40,7 +40,6 @@ from app.models.loading.errors import (
     UnknownArchitecture,
     UnusableConfig,
     WeightsDoNotMatch,
-    first_line,
     last_line,
 )
 from app.models.loading.generation_defaults import only_tokens, read_generation_config, sampling_defaults, token_ids
@@ -169,12 +168,11 @@ def _describe(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # what transformers raises for values that it does not know is of every kind
         log.warning("the config.json of %s cannot be used", card.name, exc_info=True)
-        raise UnusableConfig(name=card.name, reason=first_line(error)) from error
+        raise UnusableConfig(name=card.name, reason=last_line(error)) from error
     if is_unpacked(raw) or (not about and hasattr(config, "quantization_config")):
         del config.quantization_config
-    can_chat = is_multimodal(config) or (
-        type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not type(config)().is_encoder_decoder
-    )
+    reads_first = config.is_encoder_decoder or type(config).is_encoder_decoder  # by its files, or by its kind
+    can_chat = is_multimodal(config) or (type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not reads_first)
     if not can_chat or not _writes_text(raw):
         raise NotAChatModel(name=card.name, kind=(raw.get("architectures") or [kind])[0])
     return config, weights

@@ -13,7 +13,7 @@ from transformers import InternLM3Config, LlamaForCausalLM
 from app.models.catalog import known_models
 from app.models.loading.chat_templates import BrokenTemplate
 from app.models.loading.checkpoint import BrokenWeights
-from app.models.loading.errors import UnknownArchitecture, UnusableConfig, WeightsDoNotMatch, first_line
+from app.models.loading.errors import CannotBeLoaded, UnknownArchitecture, UnusableConfig, WeightsDoNotMatch, first_line
 from app.models.loading.loader import load
 from bench.tiny_checkpoints import save_tiny
 from tests.models.loading import original_internlm as original
@@ -84,14 +84,17 @@ def test_what_cannot_be_used_is_a_sentence_in_both_languages(tmp_path: Path) -> 
     def spoilt(name: str) -> Path:
         return Path(shutil.copytree(whole, tmp_path / name))
 
-    silent, nested, narrow, endless = (spoilt(name) for name in ("silent", "nested", "narrow", "endless"))
+    silent, nested, narrow, endless, half = (spoilt(name) for name in ("silent", "nested", "narrow", "endless", "half"))
     (silent / "chat_template.jinja").write_text("{# says nothing #}")
     (nested / "model.safetensors").unlink()
     torch.save({"epoch": 3, "model": weights}, nested / "pytorch_model.bin")
     save_file({**weights, "model.norm.weight": torch.ones(7)}, narrow / "model.safetensors", {"format": "pt"})
     config = json.loads((endless / "config.json").read_text())
     (endless / "config.json").write_text(json.dumps({**config, "hidden_size": None}))
+    inner = {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
+    (half / "config.json").write_text(json.dumps({"model_type": "gemma4_assistant", "text_config": inner}))
     for folder, error in (
+        (half, CannotBeLoaded),  # of an architecture whose own default config is none that it accepts
         (silent, BrokenTemplate),
         (nested, BrokenWeights),
         (narrow, WeightsDoNotMatch),

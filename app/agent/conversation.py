@@ -12,6 +12,7 @@ from lagent.hooks import InternLMActionProcessor
 from lagent.memory import Memory
 from lagent.schema import AgentMessage
 
+from app.agent.deadline import Deadline
 from app.agent.grounding import unseen_numbers
 from app.agent.interpreter import SandboxInterpreter, outcome
 from app.agent.language_model import Call, EngineLLM
@@ -30,7 +31,8 @@ _REFUSED = "The user did not allow this code to run."
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far one task may go. `approve` lets the visitor see each piece of code before it runs.
+    """How far one task may go; `seconds` of its own work, see `Deadline`. `approve` lets the visitor see each piece of
+    code before it runs.
 
     `documents` names the collection that the model may search, or all by "*"; with `tools` it may call the operator's.
     """
@@ -50,7 +52,7 @@ class Task:
 
     bounds: Bounds
     visitor: str
-    deadline: float
+    deadline: Deadline
     steps: list[Step]
     rounds_left: int
     next_message: AgentMessage
@@ -73,7 +75,7 @@ class Conversation:
         self.session = session
         self.past: list[Exchange] = []
         self._stopped = threading.Event()
-        self._deadline = 0.0
+        self._deadline = Deadline(0.0)
         self._llm = EngineLLM()
         self._action = SandboxInterpreter(session, self._over)
         self._executor = ActionExecutor([self._action], hooks=[InternLMActionProcessor()])
@@ -99,7 +101,7 @@ class Conversation:
         message = AgentMessage(sender="user", content=text)
         known = {tool.name: tool for tool in tools}
         told = [Step("error", error.text(bounds.language), "failed") for error in missing]
-        task = Task(bounds, visitor, time.monotonic() + bounds.seconds, told, bounds.max_steps, message, known)
+        task = Task(bounds, visitor, Deadline(bounds.seconds), told, bounds.max_steps, message, known)
         self.past = [*self.past[-_KEPT_EXCHANGES:], Exchange(text, task.steps)]
         return self._guarded(task, model)
 
@@ -112,7 +114,7 @@ class Conversation:
             task.changed = True
             task.steps[-1].text = task.next_message.formatted["action"] = code
         self._stopped.clear()
-        task.deadline = time.monotonic() + task.bounds.seconds
+        task.deadline = Deadline(task.bounds.seconds)
         return self._guarded(task, model, decision=allowed)
 
     @property
@@ -132,7 +134,7 @@ class Conversation:
         self.session.reset()
 
     def _over(self) -> bool:
-        return self._stopped.is_set() or time.monotonic() > self._deadline
+        return self._stopped.is_set() or self._deadline.over()
 
     def _guarded(self, task: Task, model: ChatModel, decision: bool | None = None) -> Iterator[list[Step]]:
         """Run the rounds; a failure of ours leaves no half turn in the memory."""
@@ -175,7 +177,7 @@ class Conversation:
         began = time.monotonic()
         kept = len(task.steps)
         sampling = replace(task.bounds.sampling, stop=protocol.stop, keep_special_tokens=protocol.keep_special_tokens)
-        call = Call(model, sampling, task.visitor, protocol.complete, self._over)
+        call = Call(model, sampling, task.visitor, protocol.complete, self._over, task.deadline)
         for message in agent(task.next_message, session_id=0, call=call):
             task.steps[kept:] = _growing(message.formatted, task)
             yield task.steps

@@ -8,6 +8,7 @@ from typing import Any, cast
 from lagent.llms import BaseLLM
 from lagent.schema import ModelStatusCode
 
+from app.agent.deadline import Deadline
 from app.agent.protocols import drop_marks
 from app.models.interface import ChatModel, Generation, Message, Sampling
 from app.models.waiting import polled
@@ -15,13 +16,17 @@ from app.models.waiting import polled
 
 @dataclass(frozen=True)
 class Call:
-    """How one answer is drawn, and when it is enough: `complete` tells from the text, `cancelled` from outside."""
+    """How one answer is drawn, and when it is enough: `complete` tells from the text, `cancelled` from outside.
+
+    `deadline` stands still until the first token.
+    """
 
     model: ChatModel
     sampling: Sampling
     visitor: str
     complete: Callable[[str], bool]
     cancelled: Callable[[], bool]
+    deadline: Deadline
 
 
 class EngineLLM(BaseLLM):
@@ -37,8 +42,10 @@ class EngineLLM(BaseLLM):
         messages = cast("list[Message]", drop_marks(inputs))
         generation = call.model.stream(messages, call.sampling, visitor=call.visitor, drop_oldest=True)
         text = ""
-        with closing(polled(generation)) as pieces:
+        with call.deadline.waiting(), closing(polled(generation)) as pieces:
             for news in pieces:
+                if news or generation.completion_tokens:
+                    call.deadline.goes_on()
                 for piece in news:
                     text += piece
                     if call.complete(text):

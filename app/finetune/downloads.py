@@ -90,8 +90,8 @@ def offer(
 ) -> Download:
     """A checkpoint to fetch. `kind` is adapter, merged or a format of GGUF.
 
-    A merged model that the run has not is made once, `room` raises where so many MiB of disk are not free for it.
-    Raises NotExported.
+    A merged model that the run has not is made once, `room` raises where its owner may not have so many MiB of disk.
+    Raises NotExported; DiskTooFull and DoesNotFit where there is no room to merge.
     """
     name = f"{run.name}-{step}{'' if kind == 'adapter' else f'-{kind}'}.zip"
     if kind == "merged":
@@ -136,12 +136,18 @@ def _merged(store: RunStore, registry: AdapterHost, run: Run, step: int, room: C
 def merge(
     registry: AdapterHost, run: Run, adapter: Path, target: Path, stopped: Callable[[], bool] = lambda: False
 ) -> Path:
-    """The run's base with `adapter` in its weights, written to `target` by a process of its own.
+    """The run's base with `adapter` in its weights, written to `target` by a process of its own, in main memory.
 
-    Raises Interrupted soon after `stopped` has become true.
+    Whoever holds `RunStore.merging` calls this, since the room is booked under the run's name. Raises DiskTooFull and
+    DoesNotFit before, Interrupted soon after `stopped` has become true.
     """
-    arguments = [str(registry.folder(run.base).resolve()), run.base, str(adapter.resolve()), str(target)]
-    _run_tool(arguments, target.parents[1], "app.finetune.merging", stopped)
+    base, work = registry.folder(run.base).resolve(), target.parent
+    size = measure_base(base, run.base).parameters
+    require_disk(work, size * 2 // MIB)
+    name = f"merge: {run.name} ({run.id})"
+    with registry.hold("trainer", name, size * 4 // MIB, _nothing, keep=False):  # in float32
+        arguments = [str(base), run.base, str(adapter.resolve()), str(target)]
+        _run_tool(arguments, work.parent, "app.finetune.merging", stopped)
     return target
 
 
@@ -159,23 +165,16 @@ def _run_tool(arguments: list[str], folder: Path, module: str, stopped: Callable
         raise MergeFailed(reason=process.last_words(folder))
 
 
-def keep_merged(registry: AdapterHost, store: RunStore, run: Run, stopped: Callable[[], bool], *, cuda: bool) -> Run:
+def keep_merged(registry: AdapterHost, store: RunStore, run: Run, stopped: Callable[[], bool]) -> Run:
     """Make the chosen checkpoint's merged model a part of the run, in place of another checkpoint's.
 
     Whoever has withdrawn the old one calls this. Raises MergeFailed, DiskTooFull, DoesNotFit or Interrupted.
     """
-    folder = store.folder_of(run.id).resolve()
-    size = measure_base(registry.folder(run.base), run.base).parameters
-    require_disk(folder, size * 2 // MIB)
-    with ExitStack() as room:
-        if not cuda:  # it is merged in the machine's memory, in float32
-            room.enter_context(registry.hold("trainer", f"merge: {run.name}", size * 4 // MIB, _nothing, keep=False))
-        made = Path(room.enter_context(TemporaryDirectory(dir=folder))) / "model"
-        merge(registry, run, store.adapter_folder(run.id, run.chosen), made, stopped)
-        with store.merging(run.id):
-            shutil.rmtree(store.merged_folder(run.id), ignore_errors=True)
-            made.replace(store.merged_folder(run.id))
-            return store.change(run.id, merged=run.chosen)
+    with store.merging(run.id), TemporaryDirectory(dir=store.folder_of(run.id).resolve()) as work:
+        made = merge(registry, run, store.adapter_folder(run.id, run.chosen), Path(work) / "model", stopped)
+        shutil.rmtree(store.merged_folder(run.id), ignore_errors=True)
+        made.replace(store.merged_folder(run.id))
+        return store.change(run.id, merged=run.chosen)
 
 
 def keep_gguf(registry: AdapterHost, store: RunStore, run: Run, stopped: Callable[[], bool]) -> None:

@@ -136,7 +136,7 @@ class JudgingQueue:
             now = self.store.get(run.id)
             if kind not in ("base", "adapter") and now.merged != run.chosen:
                 self.queue.withdraw_merged(now)
-                now = keep_merged(self.registry, self.store, run, stopped, cuda=self.queue.cuda)
+                now = keep_merged(self.registry, self.store, run, stopped)
                 self.queue.show_merged(now)
             if kind in FORMATS:
                 self._export(now, kind, stopped)

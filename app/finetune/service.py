@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,10 +232,7 @@ class FinetuneService:
         if not self.store.adapter_folder(run_id, step).is_dir():
             raise NothingToResume(step=step)
 
-        def room(mib: int) -> None:
-            self.limits.check_disk(owner, self.store.all(), self.store.folder, mib)
-            require_disk(self.store.folder, mib)
-
+        room = partial(self.limits.check_disk, owner, self.store.all(), self.store.folder)
         try:
             return offer(self.store, self.registry, run, step, kind, room)
         except (MergeFailed, OSError):

@@ -2,11 +2,13 @@
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from app.access.client_address import ClientAddresses
+from app.agent.conversation import Bounds
 from app.agent.errors import AlreadyRunning, FileTooLarge, NoTask, OwnSessionsSpent, TooManySessions
 from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.probe import Finding, SandboxUnavailable
@@ -25,6 +27,18 @@ def test_the_time_limit_ends_code_and_task(service: AgentService) -> None:
     steps = solve(service, scripted(python("while True: pass"), "never"), seconds=0.5)
     assert (steps[-1].kind, list(steps[-1].notes)) == ("error", ["time"])
     assert "never" not in [step.text for step in steps]
+
+
+def test_waiting_for_the_model_takes_no_time_of_the_task_but_not_for_ever(service: AgentService) -> None:
+    model = scripted("never comes", gate=threading.Semaphore(0))
+    service.registry = FakeRegistry(model)
+    until = time.monotonic() + 1.5
+    waiting = service.run("me", "task", "", Bounds(seconds=1))
+    while time.monotonic() < until:
+        assert next(waiting) == []
+    assert not model.generations[0].cancelled.is_set()
+    waiting.close()
+    assert list(solve(service, model=scripted("nor here", gate=model.gate), seconds=0.02)[-1].notes) == ["time"]
 
 
 def test_stop_ends_the_generation(service: AgentService) -> None:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.finetune.options import LIMITS, TrainOptions
 from app.finetune.service import FinetuneService
+from app.texts import sentence
 from tabs.shell.confirmation import ASKS_FIRST
 from tabs.shell.page import Page
 
@@ -156,6 +157,9 @@ def draw_form(page: Page, service: FinetuneService) -> Form:
         with gr.Row(elem_id="tune-buttons"):
             check = page.bind(gr.Button(), value="compare.check")
             start = page.bind(gr.Button(variant="primary", elem_id="tune-start"), value="compare.start")
+        if (limits := service.limits).days:
+            told = {"runs": limits.runs, "sets": limits.sets, "days": f"{limits.days:g}"}
+            page.bind(gr.Markdown(), value=lambda language: sentence(language, "compare.kept_for", **told))
         preview = gr.Markdown()
         rows = gr.HTML(visible=False, elem_classes="tune-rows")
         with page.bind(gr.Accordion(open=False, elem_id="tune-bring-in"), label="compare.bring_in"):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.probe import Finding
@@ -72,7 +73,17 @@ def ask(page: Any, task: str) -> None:
     page.locator("#agent-box textarea").press("Enter")
 
 
-def test_an_example_with_a_file_ends_in_a_chart(scene: Scene, open_page: Callable[..., Any]) -> None:
+def saved(page: Any, name: str) -> str:
+    """A file of the list, as the browser saves it."""
+    page.get_by_role("combobox", name="Files").or_(page.get_by_role("combobox", name="文件")).click()
+    page.get_by_role("option", name=name, exact=True).click()
+    with page.expect_download() as saving:
+        page.locator("#agent-download").click()
+    assert saving.value.suggested_filename == name
+    return Path(saving.value.path()).read_text()
+
+
+def test_files_and_pictures_of_each_task_stay_while_the_page_lives(scene: Scene, open_page: Callable[..., Any]) -> None:
     scene.answers += [
         code(CHART),
         code("import pandas as pd\npd.read_csv('sales.csv').to_csv('copy.csv')"),
@@ -84,10 +95,16 @@ def test_an_example_with_a_file_ends_in_a_chart(scene: Scene, open_page: Callabl
     picture = page.locator("#agent-chat img[src^='data:image/png']")
     assert picture.evaluate("async (image) => { await image.decode(); return image.naturalWidth > 100 }")
     assert page.get_by_text("代码 · 完成").count() == 2
-    with page.expect_download() as saving:
-        page.locator("#agent-download").click()
-    assert saving.value.suggested_filename == "copy.csv"
-    assert "tea" in Path(saving.value.path()).read_text()
+    page.get_by_role("tab", name="对话", exact=True).click()
+    page.locator("#language").press("Enter")
+    page.get_by_role("tab", name="Agent", exact=True).click()
+    assert "tea" in saved(page, "copy.csv")
+    scene.answers += [code("open('more.txt', 'w').write('more')"), "written"]
+    ask(page, "write more")
+    page.get_by_text("written", exact=True).wait_for()
+    expect(picture).to_have_count(1)
+    assert saved(page, "more.txt") == "more"
+    assert "tea" in saved(page, "copy.csv")
 
 
 def test_an_upload_is_found_and_gone_with_the_page(

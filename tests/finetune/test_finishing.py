@@ -10,7 +10,7 @@ from gradio_client import Client
 from gradio_client.client import Job
 from gradio_client.exceptions import AppError
 
-from app.errors import UnknownModel
+from app.errors import DoesNotFit, UnknownModel
 from app.finetune.comparing import CompareService
 from app.finetune.downloads import NotExported
 from app.finetune.finishing import KINDS, Examination, Kind, Row, retains
@@ -70,6 +70,19 @@ def asked_for(connect: Callable[[int], Client], run: Run) -> Job:
 def rows(asked_for: Job, service: FinetuneService, run: Run) -> dict[Kind, Row]:
     assert asked_for.done() and service.get(OWNER, run.id).finishing_reason == ""
     return {row.kind: row for row in service.finished(OWNER, run.id)}
+
+
+def test_merging_for_a_download_needs_room_in_memory(
+    registry: ModelRegistry, short_folder: Path, tmp_path: Path
+) -> None:
+    service = FinetuneService(registry, tmp_path)
+    run, ledger = drawn_run(service, short_folder, [STEP]), registry.ledger()
+    room = ledger.budget_mib - sum(entry.mib for entry in ledger.models if entry.leases) - 10
+    with registry.hold("trainer", "others", room, lambda _: None, keep=False), pytest.raises(DoesNotFit):
+        service.download(OWNER, run.id, STEP, "merged")
+    assert service.download(OWNER, run.id, STEP, "merged").files
+    assert not [entry for entry in registry.ledger().models if entry.kind == "trainer"]
+    service.close()
 
 
 def test_the_endpoint_tells_each_row_as_soon_as_it_is_known_and_its_owner_alone(

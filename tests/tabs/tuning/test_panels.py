@@ -11,6 +11,7 @@ import pytest
 from app.finetune.comparing import CompareService
 from app.finetune.events import tell_phase
 from app.finetune.judging import Judgement, save_judgements
+from app.finetune.limits import FOR_STRANGERS
 from app.finetune.runs import Run
 from app.finetune.service import FinetuneService
 from app.models.registry.registry import ModelRegistry
@@ -69,6 +70,13 @@ def fill(form: Form, **values: Any) -> list[Any]:
     named = form.read(drawn)
     known = {**vars(named), **named.options, **values}
     return [known[key] for key in (*[key for key in vars(named) if key != "options"], *form.options)]
+
+
+def test_a_stranger_is_told_how_long_trainings_are_kept(page: Page, registry: ModelRegistry, tmp_path: Path) -> None:
+    with page.blocks:
+        draw_form(page, FinetuneService(registry, tmp_path, limits=FOR_STRANGERS))
+    shown = [block.value for block in page.blocks.blocks.values() if isinstance(block, gr.Markdown)]
+    assert any("5 runs" in str(text) and "7 days after its end" in str(text) for text in shown)
 
 
 def test_data_that_is_wrong_is_shown_row_by_row(service: FinetuneService, form: Form, tmp_path: Path) -> None:

@@ -110,8 +110,8 @@ class ModelNames:
         return self._specs.chosen(name).name, None
 
     def _listed(self) -> tuple[str, ...]:
-        """What everybody can name."""
-        return self.default_name, *self._engines, *known_models.names()
+        """What everybody can name, each once."""
+        return tuple(dict.fromkeys((self.default_name, *self._engines, *known_models.names())))
 
     def _unknown(self, name: str) -> UnknownModel:
         """To strangers it says nothing of repositories and folders, which are not theirs to name."""

@@ -199,6 +199,7 @@ def test_unknown_names_are_refused_with_the_known_ones(registry: ModelRegistry) 
 def test_on_an_open_address_only_listed_models_can_be_named(registry: ModelRegistry, packaged_folder: Path) -> None:
     guarded = ModelRegistry(registry.placement, NAME, listed_only=True)
     for name in (str(packaged_folder), "someone/repository", "/etc"):
-        with pytest.raises(UnknownModel), guarded.lease(name):
+        with pytest.raises(UnknownModel) as refused, guarded.lease(name):
             pass
+        assert refused.value.text("en").partition("Models on this server")[2].count(NAME) == 1
     assert guarded.fit(NAME).needed_mib > 0

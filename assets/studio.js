@@ -22,13 +22,23 @@
     const write = navigator.clipboard.writeText.bind(navigator.clipboard);
     navigator.clipboard.writeText = (text) => write(typed(text.replace(/\n\u2063[^\n]*(\n\s*)?/g, "")));
   }
-  // On a narrow window the panels lie over the page: a choice made, or a click beside them, puts them away.
+  // On a narrow window the panels lie over the page: a choice made, Escape, or a click beside them, puts them away.
   document.addEventListener("click", (event) => {
     const chat = document.getElementById("chat");
     const inside = (place) => event.target.closest(place);
     if (!chat || !event.target.isConnected || inside("#chat-side-switch, #chat-settings-switch, #chat-menu, dialog")) return;
     if (!inside("#chat-side") || inside("#chat-new, #chat-list button[data-id]")) delete chat.dataset.side;
     if (window.innerWidth <= 1100 && !inside("#chat-settings, .options")) delete chat.dataset.settings;
+  });
+  document.addEventListener("keydown", (event) => {
+    const chat = document.getElementById("chat");
+    const inner = document.querySelector("dialog[open], :popover-open") || event.target.closest?.("[role=combobox]");
+    if (event.key !== "Escape" || !chat || inner) return; // what is open inside a panel closes first
+    for (const [panel, most] of [["side", 820], ["settings", 1100]])
+      if (window.innerWidth <= most && panel in chat.dataset) {
+        delete chat.dataset[panel];
+        document.getElementById(`chat-${panel}-switch`).focus();
+      }
   });
   // A dropped folder is walked, and names keep their folders: a slash would be cut off on the way, so it is disguised.
   const walk = async (entry, into) => {

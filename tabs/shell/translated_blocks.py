@@ -5,10 +5,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import gradio as gr
-
 from app.errors import Language
 from app.texts import LANGUAGES
+from tabs.shell.checked_blocks import CheckedBlocks
 
 _ASKED: ContextVar[Language | None] = ContextVar("asked", default=None)
 
@@ -23,7 +22,7 @@ def asked_language(language: Language) -> Iterator[None]:
         _ASKED.reset(token)
 
 
-class TranslatedBlocks(gr.Blocks):
+class TranslatedBlocks(CheckedBlocks):
     """Gradio sets `config`, what a page is drawn from, when it launches; every request of a page reads it."""
 
     def __init__(self, **options: Any) -> None:

@@ -266,3 +266,6 @@ def test_a_phone_shows_it_all_without_sideways_scrolling(open_page: OpenPage, ad
     expect(page.locator("#chat-new")).to_be_hidden()
     page.locator("#chat-settings-switch").click()
     expect(page.locator("#chat-settings")).to_be_visible()
+    page.locator("#chat-settings textarea").first.press("Escape")
+    expect(page.locator("#chat-settings")).to_be_hidden()
+    expect(page.locator("#chat-settings-switch")).to_be_focused()

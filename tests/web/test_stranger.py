@@ -154,6 +154,17 @@ def test_every_endpoint_answers_odd_values_in_one_place(address: str, odd: Any) 
                 told_plainly(client, name.strip("/"), [*usual[:place], odd, *usual[place + 1 :]])
 
 
+@pytest.mark.parametrize(("language", "told"), [("zh-CN", "文件请先上传"), ("de", "Upload files first")])
+def test_a_file_that_is_no_upload_is_refused_in_a_sentence_over_the_queue_too(
+    address: str, language: str, told: str
+) -> None:
+    with httpx.Client(base_url=address, headers={"accept-language": language}, timeout=120) as client:
+        data = ["mine", [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]]
+        event = client.post("/gradio_api/call/index", json={"data": data}).json()["event_id"]
+        answer = client.get(f"/gradio_api/call/index/{event}").text
+    assert "event: error" in answer and told in json.loads(answer.rpartition("data: ")[2])["error"]
+
+
 def told_plainly(client: httpx.Client, name: str, data: list[Any], **more: Any) -> None:
     """An answer, or a sentence: no internal error, no traceback, no path."""
     content = json.dumps({"data": data, "session_hash": "server:it", **more})  # with NaN, which is no JSON

@@ -1,0 +1,40 @@
+"""Gradio Blocks that refuse inputs in a sentence, over the queue too: no upload, a value of a wrong form."""
+
+from typing import Any
+
+import gradio as gr
+from gradio.block_function import BlockFunction
+
+from app.errors import BadInput, StudioError
+from app.texts import LANGUAGE_COOKIE, LANGUAGES, preferred_language
+from tabs.shell.border import dialog
+
+
+class UnusableInput(BadInput):
+    zh = "发送的内容不可用。文件请先上传；其余请按 /gradio_api/info 里的说明发送。"
+    en = "What was sent cannot be used. Upload files first; send the rest as /gradio_api/info describes."
+
+
+class CheckedBlocks(gr.Blocks):
+    """Handlers have a border of their own; here is what fails before them. Gradio would answer with no word at all."""
+
+    async def preprocess_data(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().preprocess_data(*arguments, **options)
+        except (gr.Error, StudioError):
+            raise
+        except Exception as error:
+            raise UnusableInput from error
+
+    async def process_api(
+        self,
+        block_fn: BlockFunction | int,
+        inputs: list[Any],
+        state: Any = None,
+        request: gr.Request | list[gr.Request] | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        cookies, headers = getattr(request, "cookies", {}), getattr(request, "headers", {})
+        shown = next((known for known in LANGUAGES if known == cookies.get(LANGUAGE_COOKIE)), None)
+        with dialog(shown or preferred_language(headers.get("accept-language", ""), "en")):
+            return await super().process_api(block_fn, inputs, state, request, **options)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -171,8 +172,8 @@ def _conversation(page: Page, registry: Registry, with_documents: bool) -> dict[
         go_on = page.bind(gr.Button(size="sm", min_width=0, elem_id="chat-go-on"), value="chat.go_on")
     documents = draw_documents(page) if with_documents else None
     pictures = draw_pictures(page, [documents.attach] if documents else [])
-    told = note_html(registry.default_name, page.default_language or "zh")  # drawn at once, so that nothing moves
-    note = gr.HTML(told, elem_id="chat-note", js_on_load=None)
+    told = partial(note_html, registry.default_name)  # drawn at once, so that nothing moves
+    note = page.at_first(gr.HTML(elem_id="chat-note", js_on_load=None), value=told)
     box = page.bind(question_box("chat-box", autofocus=True), label="chat.message", placeholder="chat.placeholder")
     parts = {"chatbot": chatbot, "resume": resume, "retry": retry, "go_on": go_on}
     return parts | {"documents": documents, "pictures": pictures, "note": note, "box": box}

@@ -3,7 +3,6 @@
 from typing import Any
 
 import gradio as gr
-from gradio.block_function import BlockFunction
 
 from app.errors import BadInput, StudioError
 from app.texts import LANGUAGE_COOKIE, LANGUAGES, preferred_language
@@ -26,15 +25,9 @@ class CheckedBlocks(gr.Blocks):
         except Exception as error:
             raise UnusableInput from error
 
-    async def process_api(
-        self,
-        block_fn: BlockFunction | int,
-        inputs: list[Any],
-        state: Any = None,
-        request: gr.Request | list[gr.Request] | None = None,
-        **options: Any,
-    ) -> dict[str, Any]:
+    async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        request = options.get("request")
         cookies, headers = getattr(request, "cookies", {}), getattr(request, "headers", {})
         shown = next((known for known in LANGUAGES if known == cookies.get(LANGUAGE_COOKIE)), None)
         with dialog(shown or preferred_language(headers.get("accept-language", ""), "en")):
-            return await super().process_api(block_fn, inputs, state, request, **options)
+            return await super().process_api(*arguments, **options)

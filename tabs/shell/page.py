@@ -89,10 +89,7 @@ class Page:
     model_lists: dict[Block, str] = field(default_factory=dict)  # each with the text for no model, or ""
     arrivals: list[Arrival] = field(default_factory=list)
     _bound: list[tuple[Block, dict[str, TextSource]]] = field(default_factory=list)
-
-    def text(self, key: str) -> str:
-        """The sentence `key` as first drawn, before the visitor's language is known."""
-        return sentence(self.default_language or "zh", key)
+    _drawn: list[tuple[Block, dict[str, TextSource]]] = field(default_factory=list)
 
     def bind(self, component: Drawn, *, live: bool = False, **texts: TextSource) -> Drawn:
         """Keep these properties of a component in the visitor's language: `label="chat.message"`.
@@ -106,15 +103,21 @@ class Page:
         _draw(component, texts, self.default_language or "zh")
         return component
 
+    def at_first(self, component: Drawn, **texts: TextSource) -> Drawn:
+        """Draw it so in the visitor's language; what it shows later, events tell."""
+        self._drawn.append((component, texts))
+        _draw(component, texts, self.default_language or "zh")
+        return component
+
     def draw_in(self, language: Language) -> None:
         """Give every component its texts: before a page is drawn, since it is for all pages."""
-        for component, texts in self._bound:
+        for component, texts in (*self._bound, *self._drawn):
             _draw(component, texts, language)
 
     def tab(self, key: str) -> gr.Tab:
         """A tab with a translated name; its id is the key's section."""
         section = key.split(".")[0]
-        return self.bind(gr.Tab(self.text(key), id=section, elem_id=f"tab-{section}"), label=key)
+        return self.bind(gr.Tab(id=section, elem_id=f"tab-{section}"), label=key)
 
     def on(
         self,

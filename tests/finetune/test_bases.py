@@ -15,6 +15,7 @@ from app.finetune.service import FinetuneService
 from app.models.catalog import bundled, known_models
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
+from app.texts import sentence
 from tabs.shell.page import Page
 from tabs.tuning import training
 from tests.conftest import Serve
@@ -67,7 +68,9 @@ def test_the_page_does_not_offer_it_and_the_endpoint_says_why(
     with gr.Blocks() as blocks:
         page = Page(blocks, "en", gr.State(), gr.BrowserState({}))
         training.build(page, service)
-    base = next(block for block in blocks.blocks.values() if getattr(block, "label", "") == page.text("compare.base"))
+    base = next(
+        block for block in blocks.blocks.values() if getattr(block, "label", "") == sentence("en", "compare.base")
+    )
     assert isinstance(base, gr.Dropdown) and base.value == "smollm2-135m"
     offered = [value for _, value in base.choices]
     assert "internlm3-8b" in offered and not {str(seeing), seeing.name, "internvl3-1b", "qwen3-vl-2b"} & set(offered)

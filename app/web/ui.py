@@ -168,5 +168,7 @@ def _follow_language(page: Page, switch: gr.Button) -> None:
     arrived = page.on(page.blocks.load, arrive, [page.stored, drawn], [page.remembered, page.stored, turned])
     page.on(switch.click, choose, [page.stored], [page.remembered, page.stored, turned])
     turning = page.on(turned.change, lambda visitor: page.updates(visitor.language), [], page.bound_components)
+    # what is turned is drawn anew: the page can be used when that is over
+    ready = "(kept, drawn) => drawn === kept.shown && window.studio.ready(kept)"
     for known_or_turned in (arrived, turning):
-        known_or_turned.then(None, [page.stored], js="(kept) => window.studio.ready(kept)", api_visibility="private")
+        known_or_turned.then(None, [page.stored, drawn], js=ready, api_visibility="private")

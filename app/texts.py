@@ -49,10 +49,19 @@ def has_chinese(text: str) -> bool:
     return any("\u3400" <= character <= "\u9fff" for character in text)
 
 
-def chosen_language(cookies: Mapping[str, str], headers: Mapping[str, str], forced: Language | None = None) -> Language:
-    """What a browser's page was last shown in; else the operator's `forced`, or what the browser prefers."""
+def chosen_language(
+    cookies: Mapping[str, str],
+    headers: Mapping[str, str],
+    *,
+    forced: Language | None = None,
+    otherwise: Language = "zh",
+) -> Language:
+    """What a browser's page was last shown in; else the operator's `forced`, or what the browser prefers.
+
+    `otherwise` is for who prefers none of ours: English where it may be a program.
+    """
     noted = next((known for known in LANGUAGES if known == cookies.get(LANGUAGE_COOKIE)), None)
-    return noted or forced or preferred_language(headers.get("accept-language", ""), "zh")
+    return noted or forced or preferred_language(headers.get("accept-language", ""), otherwise)
 
 
 def preferred_language(accept_language: str, otherwise: Language) -> Language:

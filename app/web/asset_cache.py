@@ -16,10 +16,12 @@ class AssetCache:
         self._kept: dict[tuple[str, str], list[Message]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(ASSETS):
+        is_asset = scope["type"] == "http" and scope["method"] == "GET" and scope["path"].startswith(ASSETS)
+        headers = Headers(scope=scope) if is_asset else Headers()
+        if not is_asset or "origin" in headers:  # to another site's page the answer says which site may read it
             await self._app(scope, receive, send)
             return
-        taken = Headers(scope=scope).get("accept-encoding", "")
+        taken = headers.get("accept-encoding", "")
         key = scope["path"], next((encoding for encoding in ("br", "gzip") if encoding in taken), "")
         if key not in self._kept:
             messages: list[Message] = []

@@ -28,7 +28,7 @@ class FirstPage:
             await self._app(scope, receive, send)
             return
         request, held = Request(scope), list[Message]()
-        language = chosen_language(request.cookies, request.headers, self._forced)
+        language = chosen_language(request.cookies, request.headers, forced=self._forced)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -40,6 +40,7 @@ class FirstPage:
                 if GRADIO in message["body"]:  # the page to sign in has the same address
                     message["body"] = self._told(message["body"], TAGS[language])
                     headers["content-length"] = str(len(message["body"]))
+                    headers.add_vary_header("Accept-Language, Cookie")
                 await send(start)
             await send(message)
 

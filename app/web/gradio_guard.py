@@ -177,7 +177,7 @@ class _Answer:
         return start["status"] == 500 and DIRECT_CALL.fullmatch(self._request.scope["path"]) is not None
 
     async def _explain(self, message: Message) -> None:
-        """Gradio answers 500 to whatever an endpoint refuses, without a word where its inputs cannot be read."""
+        """Gradio answers 500 to whatever an endpoint refuses."""
         self._failed += message.get("body", b"") or b" "
         if message["type"] == "http.response.start" or message.get("more_body"):
             return
@@ -193,7 +193,7 @@ class _Answer:
         await self.refuse(error, 500 if bug else 422)
 
     async def refuse(self, error: StudioError, status: int | None = None) -> None:
-        text = error.text(chosen_language(self._request.cookies, self._request.headers))
+        text = error.text(chosen_language(self._request.cookies, self._request.headers, otherwise="en"))
         response = JSONResponse({"detail": text, "error": text}, status or error.status)
         await response(self._request.scope, self._request.receive, self._send)
 

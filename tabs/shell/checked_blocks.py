@@ -1,12 +1,15 @@
 """Gradio Blocks that refuse inputs in a sentence, over the queue too: no upload, a value of a wrong form."""
 
+import logging
 from typing import Any
 
 import gradio as gr
 
 from app.errors import BadInput, StudioError
-from app.texts import LANGUAGE_COOKIE, LANGUAGES, preferred_language
+from app.texts import chosen_language
 from tabs.shell.border import dialog
+
+log = logging.getLogger(__name__)
 
 
 class UnusableInput(BadInput):
@@ -23,11 +26,11 @@ class CheckedBlocks(gr.Blocks):
         except (gr.Error, StudioError):
             raise
         except Exception as error:
+            log.info("the inputs of an event cannot be read", exc_info=True)
             raise UnusableInput from error
 
     async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         request = options.get("request")
         cookies, headers = getattr(request, "cookies", {}), getattr(request, "headers", {})
-        shown = next((known for known in LANGUAGES if known == cookies.get(LANGUAGE_COOKIE)), None)
-        with dialog(shown or preferred_language(headers.get("accept-language", ""), "en")):
+        with dialog(chosen_language(cookies, headers, otherwise="en")):
             return await super().process_api(*arguments, **options)

@@ -31,7 +31,7 @@ class TranslatedBlocks(CheckedBlocks):
         super().__init__(**options)
 
     def translate(self, turn: Callable[[Language], None], default: Language) -> None:
-        """From the next launch on; `turn` gives every component its texts, and leaves them in `default`."""
+        """From the next launch on; `turn` gives every component its texts, `default` what they are built with."""
         self._turn, self._default = turn, default
 
     @property  # type: ignore[override]
@@ -44,6 +44,7 @@ class TranslatedBlocks(CheckedBlocks):
         self._configs = {None: built}
         if self._turn is None:
             return
-        for language in (*(known for known in LANGUAGES if known != self._default), self._default):
+        for language in LANGUAGES:
             self._turn(language)
             self._configs[language] = self.get_config_file()
+        self._turn(self._default)

@@ -55,9 +55,10 @@ def test_a_page_is_drawn_in_its_visitor_s_language(
     addresses: dict[Language | None, str], forced: Language | None, asked: str, noted: str, shown: str
 ) -> None:
     cookies = {LANGUAGE_COOKIE: noted} if noted else None
-    page = httpx.get(addresses[forced], headers={"accept-language": asked}, cookies=cookies).text
-    assert shown_language(page) == shown
-    assert f'lang="{"zh-CN" if shown == "zh" else "en"}"' in page
+    page = httpx.get(addresses[forced], headers={"accept-language": asked}, cookies=cookies)
+    assert shown_language(page.text) == shown
+    assert f'lang="{"zh-CN" if shown == "zh" else "en"}"' in page.text
+    assert {"Accept-Language", "Cookie"} <= {*page.headers["vary"].split(", ")}  # for caches on the way
 
 
 @pytest.mark.browser

@@ -9,7 +9,8 @@ from typing import Literal
 
 from starlette.requests import Request
 
-from app.models.engine.tool_calls import ToolCall, ToolCallReader
+from app.models.engine.response_calls import CallReader
+from app.models.engine.tool_calls import ToolCall
 from app.models.interface import ChatModel, FinishReason, Generation, Registry, ScoredGeneration, TokenScore
 from app.models.registry.metering import TooManyAtOnce
 
@@ -51,7 +52,7 @@ class Job:
     begin: Callable[[ChatModel], Generation | None]
     score: Callable[[ChatModel, str], Scores | None] = lambda _model, _text: None
     prefix: Callable[[ChatModel], tuple[str, Scores | None, int] | None] = lambda _model: None
-    reader: Callable[[ChatModel], ToolCallReader | None] = lambda _model: None
+    reader: Callable[[ChatModel], CallReader | None] = lambda _model: None
 
 
 Event = Piece | Ended

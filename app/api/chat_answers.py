@@ -3,7 +3,8 @@
 from app.api.answering import Job, Scores
 from app.api.chat_request import ChatCompletionRequest
 from app.api.errors import NotByModel
-from app.models.engine.tool_calls import ToolCallReader, form_of
+from app.models.engine.response_calls import CallReader, call_reader
+from app.models.engine.tool_calls import form_of
 from app.models.interface import ChatModel, Generation, TextModel, TokenScoringModel
 
 
@@ -21,11 +22,11 @@ def chat_job(asked: ChatCompletionRequest, choice: int, visitor: str) -> Job:
             return None
         return tuple(model.score_tokens(asked.messages, text, asked.top_logprobs))
 
-    def reader(model: ChatModel) -> ToolCallReader | None:
+    def reader(model: ChatModel) -> CallReader | None:
         form = form_of(model.chat_template) if asked.tools else None
         if asked.tools is None or form is None:
             return None
-        return ToolCallReader(form, asked.tools.names)
+        return call_reader(form, asked.tools)
 
     return Job(begin, score, reader=reader)
 
@@ -37,6 +38,7 @@ def _require(asked: ChatCompletionRequest, model: ChatModel) -> None:
         "logprobs": asked.top_logprobs is not None and not isinstance(model, TokenScoringModel),
         "response_format": asked.output is not None and not constrained,
         "tools": asked.tools is not None and (not constrained or form is None),
+        "tool_choice": asked.tools is not None and asked.tools.choice != "auto" and form is not None and form.is_free,
         "messages": any(turn["role"] == "tool" for turn in asked.messages) and form is None,
         "reasoning_effort": bool(asked.thinking) and model.thinking == "never",
     }

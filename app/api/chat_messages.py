@@ -15,6 +15,7 @@ from app.pictures import as_jpeg, open_picture
 MOST_CHARACTERS = 400_000  # beyond any model's context; refused before a tokenizer spends seconds on it
 MOST_PICTURES = 16
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
+NAME = re.compile(r"[^\s<|\\/>]{1,64}")  # OpenAI's; nothing that could be a mark of a template
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 EXAMPLE = '{"role": "user", "content": "…"}'
 
@@ -56,6 +57,12 @@ def _message(turn: object, place: str, model: str) -> Message:
         message["images"] = images
     if role == "assistant" and turn.get("tool_calls") not in (None, []):
         message["tool_calls"] = _tool_calls(turn["tool_calls"], f"{place}.tool_calls")
+    if speaker := given.text("name"):
+        if not NAME.fullmatch(speaker):
+            raise given.wrong(
+                "name", "1 to 64 characters without spaces and < | \\ / >", "1 到 64 个字符，不含空格和 < | \\ / >"
+            )
+        message["name"] = speaker
     called = given.text("tool_call_id")
     if role == "tool":
         message["tool_call_id"] = called or ""

@@ -11,7 +11,8 @@ from app.api.tool_calling import read_tools
 from app.models.engine.tool_calls import ToolForm, Tools
 from app.models.interface import Message, OutputFormat, Sampling
 
-EFFORTS = ("none", "minimal", "low", "medium", "high")
+# How many tokens a model may reason for.
+EFFORTS = {"none": 0, "minimal": 256, "low": 1024, "medium": 2048, "high": 8192, "xhigh": 16_384, "max": 32_768}
 UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "functions": ([],),
     "function_call": ("none", "auto"),
@@ -19,6 +20,7 @@ UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "audio": (),
     "prediction": (),
     "web_search_options": (),
+    "verbosity": ("medium",),
 }
 
 
@@ -34,6 +36,7 @@ class ChatCompletionRequest:
     output: OutputFormat | None = None
     tools: Tools | None = None
     thinking: bool | None = None
+    reasoning_tokens: int = Sampling.max_reasoning_tokens
 
     def sampling_for(
         self, context_tokens: int, choice: int = 0, form: ToolForm | None = None, always_thinks: bool = False
@@ -46,7 +49,8 @@ class ChatCompletionRequest:
             output=output,
             top_logprobs=self.top_logprobs,
             thinking=always_thinks if undecided else self.thinking,
-            keep_special_tokens=output is not None and bool(output.begin),
+            max_reasoning_tokens=self.reasoning_tokens,
+            keep_special_tokens=self.tools is not None and form is not None and form.has_marks,
         )
 
     @property
@@ -76,24 +80,29 @@ def read_chat_request(body: dict[str, Any], *, lenient: bool = False) -> ChatCom
     for name, harmless in UNSUPPORTED.items():
         given.only(name, *harmless)
     top_logprobs = _top_logprobs(given)
-    output, tools, thinking = read_response_format(given), read_tools(given), _thinking(given)
+    output, tools = read_response_format(given), read_tools(given)
+    thinking, reasoning_tokens = _thinking(given)
     if output is not None and tools is not None:
         raise given.wrong("response_format", "left out where tools may be called", "在使用 tools 时省略的")
     messages = read_messages(given.any("messages"), model)
     if not lenient:
         given.refuse_unknown()
-    return ChatCompletionRequest(model, messages, options, top_logprobs, output, tools, thinking)
+    return ChatCompletionRequest(model, messages, options, top_logprobs, output, tools, thinking, reasoning_tokens)
 
 
-def _thinking(given: Fields) -> bool | None:
-    """Whether the model shall reason before it answers, as OpenAI and vLLM say it."""
+def _thinking(given: Fields) -> tuple[bool | None, int]:
+    """Whether the model shall reason before it answers, as OpenAI and vLLM say it, and for how many tokens at most."""
     effort = given.one_of("reasoning_effort", *EFFORTS)
     switches = given.any("chat_template_kwargs")
     if switches is not None:
         if not isinstance(switches, dict) or switches.keys() - {"enable_thinking"}:
             raise given.wrong("chat_template_kwargs", '{"enable_thinking": true or false}', ' {"enable_thinking": …}')
-        return Fields(switches, "chat_template_kwargs.").flag("enable_thinking")
-    return None if effort is None else effort != "none"
+        return Fields(switches, "chat_template_kwargs.").flag("enable_thinking"), _most_reasoning(effort)
+    return None if effort is None else effort != "none", _most_reasoning(effort)
+
+
+def _most_reasoning(effort: str | None) -> int:
+    return Sampling.max_reasoning_tokens if effort is None else EFFORTS[effort]
 
 
 def _top_logprobs(given: Fields) -> int | None:

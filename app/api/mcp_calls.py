@@ -1,7 +1,9 @@
 """Helpers of every MCP tool: the caller of a request, and errors of ours as tool errors."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -22,6 +24,7 @@ from app.models.registry.metering import TooManyAtOnce
 log = logging.getLogger(__name__)
 CALLER = "studio.caller"
 REPORT_SECONDS = 0.5
+ALIVE_STEP = 0.001
 
 ToolContext = Context[Any, Any, Any]
 Inputs = ParamSpec("Inputs")
@@ -66,15 +69,38 @@ class Progress:
     def __init__(self, context: ToolContext) -> None:
         self._context = context
         self._next = 0.0
+        self._done = 0.0
+        self._message = ""
 
     async def report(self, done: int, message: str) -> None:
         if anyio.current_time() >= self._next:
             self._next = anyio.current_time() + REPORT_SECONDS
-            await self._context.report_progress(done, message=message)
+            await self._tell(done, message)
 
     def report_from_thread(self, done: int, message: str) -> None:
-        """The same from a thread that anyio has started."""
-        anyio.from_thread.run(self._context.report_progress, done, None, message)
+        """The same from a thread that anyio has started, of each step."""
+        anyio.from_thread.run(self._tell, done, message)
+
+    async def keep_alive(self, seconds: float) -> None:
+        """Say every so many seconds that the work goes on; what is told has to grow."""
+        while True:
+            await anyio.sleep(seconds)
+            await self._tell(self._done + ALIVE_STEP, self._message)
+
+    async def _tell(self, done: float, message: str) -> None:
+        self._done, self._message = max(done, self._done + ALIVE_STEP), message
+        await self._context.report_progress(self._done, message=message)
+
+
+@asynccontextmanager
+async def progress_of(context: ToolContext, seconds: float) -> AsyncIterator[Progress]:
+    """One notification comes every so many seconds: with each, clients that wait for a minute at most begin anew."""
+    progress = Progress(context)
+    alive = asyncio.create_task(progress.keep_alive(seconds))
+    try:
+        yield progress
+    finally:
+        alive.cancel()
 
 
 def request_of(context: ToolContext) -> Request:

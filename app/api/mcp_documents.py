@@ -9,7 +9,7 @@ from pydantic import Field
 
 from app.access.identity import ApiKey
 from app.api.authentication import Caller
-from app.api.mcp_calls import ModelName, ToolContext, caller_of, request_of, usable_model
+from app.api.mcp_calls import ModelName, ToolContext, caller_of, progress_of, request_of, usable_model
 from app.api.routes import Api, language_of
 from app.knowledge.answer.answering import Answer, Question
 from app.knowledge.answer.plain_answer import (
@@ -93,7 +93,8 @@ class DocumentTools:
             return answer
 
         try:
-            answer = await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+            async with progress_of(context, self._api.comment_seconds):
+                answer = await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
         finally:
             left.set()
         return DocumentAnswer(

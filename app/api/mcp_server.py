@@ -18,7 +18,16 @@ from app.agent.service import AgentService
 from app.agent.steps import Kind, Step
 from app.api.answering import AnswerStream, Job, Piece
 from app.api.errors import answer_error
-from app.api.mcp_calls import CALLER, ModelName, Progress, ToolContext, caller_of, reporting_errors, usable_model
+from app.api.mcp_calls import (
+    CALLER,
+    ModelName,
+    Progress,
+    ToolContext,
+    caller_of,
+    progress_of,
+    reporting_errors,
+    usable_model,
+)
 from app.api.mcp_documents import DocumentTools
 from app.api.mcp_sessions import BoundedSessions
 from app.api.routes import Api, language_of
@@ -139,12 +148,12 @@ class Tools:
         job = Job(lambda model: model.stream(turns, sampling, visitor=caller.visitor))
         answer = AnswerStream(self._api.registry.for_visitor(caller.owner), name, [job])
         pieces: list[str] = []
-        progress = Progress(context)
         try:
-            async for event in answer.events():
-                if isinstance(event, Piece):
-                    pieces.append(event.text)
-                    await progress.report(len(pieces), "".join(pieces[-SHOWN_PIECES:]))
+            async with progress_of(context, self._api.comment_seconds) as progress:
+                async for event in answer.events():
+                    if isinstance(event, Piece):
+                        pieces.append(event.text)
+                        await progress.report(len(pieces), "".join(pieces[-SHOWN_PIECES:]))
             return "".join(pieces)
         finally:
             answer.leave()
@@ -165,9 +174,8 @@ class Tools:
 
         name, visitor = await usable_model(self._api, context, model), caller_of(context).visitor
 
-        progress = Progress(context)
-
-        def work(session: str) -> list[Step]:
+        def work(given: tuple[str, Progress]) -> list[Step]:
+            session, progress = given
             steps = self._agent.run(session, task, name, Bounds(max_steps=max_steps), visitor=visitor)
             try:
                 return _last(steps, lambda now: progress.report_from_thread(len(now), now[-1].kind))
@@ -176,7 +184,8 @@ class Tools:
 
         with self._sessions.held(visitor) as session:
             try:
-                return _shown(await self._in_thread(work, session))
+                async with progress_of(context, self._api.comment_seconds) as progress:
+                    return _shown(await self._in_thread(work, (session, progress)))
             finally:
                 self._agent.stop(session)
 

@@ -4,6 +4,7 @@ What depends on other values is told in `if` and `then`; what depends on the mod
 """
 
 from app.api.chat_messages import MOST_PICTURES
+from app.api.chat_messages import NAME as SPEAKER
 from app.api.chat_request import EFFORTS, UNSUPPORTED
 from app.api.completion_request import MOST_ANSWERS, MOST_PROMPTS
 from app.api.embeddings import LONGEST_TEXT, MOST_TEXTS, PURPOSES
@@ -38,6 +39,7 @@ ERRORS = {
     "503": "the model cannot be had now",
 }
 
+ARGUMENTS = either({"type": "string", "contentMediaType": "application/json"}, ANY_OBJECT)
 DATA_URL = "^data:image/[a-z.+-]+;base64,[A-Za-z0-9+/]+={0,2}$"
 
 
@@ -163,7 +165,10 @@ def _chat_request() -> Schema:
 
 def _response_request() -> Schema:
     sampling = _sampling(1)
-    part = record({"type": {"enum": ["input_text", "output_text"]}, "text": TEXT}, "type", "text")
+    part = either(
+        record({"type": {"enum": ["input_text", "output_text", "text"]}, "text": TEXT}, "type", "text"),
+        record({"type": {"const": "refusal"}, "refusal": TEXT}, "type", "refusal"),
+    )
     roles = {"enum": ["system", "developer", "user", "assistant"]}
     message = record(
         {"type": {"const": "message"}, "role": roles, "content": either(TEXT, array(part, 1))}, "role", "content"
@@ -171,6 +176,8 @@ def _response_request() -> Schema:
     result = record(
         {"type": {"const": "function_call_output"}, "call_id": TEXT, "output": TEXT}, "type", "call_id", "output"
     )
+    made = {"type": {"const": "function_call"}, "call_id": TEXT, "name": TEXT, "arguments": ARGUMENTS}
+    call, reasoning = record(made, *made), record({"type": {"const": "reasoning"}}, "type")
     tool = {"type": {"const": "function"}, "name": {"type": "string", "pattern": f"^{NAME.pattern}$"}}
     form = either(
         NULL,
@@ -179,9 +186,10 @@ def _response_request() -> Schema:
     )
     closed = {"additionalProperties": False}
     some_tools = {"type": "array", "minItems": 1}
+    said = {"properties": {"type": {"not": {"const": "reasoning"}}}}  # earlier reasoning is not read again
     fields = {
         **{name: sampling[name] for name in (*SHARED, *BOOKKEEPING) if name in sampling},
-        "input": either(SOME_TEXT, array(either(message, result), 1)),
+        "input": either(SOME_TEXT, {**array(either(message, result, call, reasoning), 1), "contains": said}),
         "instructions": {"type": ["string", "null"]},
         "max_output_tokens": whole(1),
         "text": either(NULL, {**record({"format": form, "verbosity": one_of("medium")}), **closed}),
@@ -212,13 +220,10 @@ def _message() -> Schema:
     picture = record(
         {"type": {"const": "image_url"}, "image_url": either(url, record({"url": url}, "url"))}, "type", "image_url"
     )
-    function = record(
-        {"name": TEXT, "arguments": either({"type": "string", "contentMediaType": "application/json"}, ANY_OBJECT)},
-        "name",
-        "arguments",
-    )
+    function = record({"name": TEXT, "arguments": ARGUMENTS}, "name", "arguments")
     call = record({"id": {"type": ["string", "null"]}, "function": function}, "function")
-    known = {"tool_call_id": {"type": ["string", "null"]}, "function_call": NULL, "audio": NULL}
+    speaker: Schema = {"type": ["string", "null"], "pattern": f"^({SPEAKER.pattern})?$"}
+    known = {"name": speaker, "tool_call_id": {"type": ["string", "null"]}, "function_call": NULL, "audio": NULL}
     content = either(TEXT, array(either(part, picture), 1))
     others = {"role": {"enum": ["system", "developer", "user", "tool"]}, "content": content, **known}
     answered = {

@@ -42,8 +42,8 @@ def read_response_request(body: dict[str, Any], *, lenient: bool = False) -> Cha
     named = isinstance(choice, dict) and choice.get("type") == "function"
     made["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}} if named else choice
     made["max_completion_tokens"] = given.whole("max_output_tokens", 1, MOST_TOKENS, clamp=True)
-    made["response_format"] = _format(given)
-    made["reasoning_effort"] = _effort(given)
+    made["response_format"] = _format(given, lenient)
+    made["reasoning_effort"] = _effort(given, lenient)
     instructions = given.text("instructions")
     system = [{"role": "system", "content": instructions}] if instructions else []
     made["messages"] = [*system, *_turns(given.any("input"), given)]
@@ -64,20 +64,22 @@ def renamed(error: ApiError) -> ApiError:
     return type(error)(**{**error.values, "param": param})
 
 
-def _format(given: Fields) -> dict[str, Any] | None:
+def _format(given: Fields, lenient: bool) -> dict[str, Any] | None:
     text = _fields(given, "text")
     text.only("verbosity", "medium")
     wanted = text.any("format")
-    text.refuse_unknown()
+    if not lenient:
+        text.refuse_unknown()
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
         return {"type": "json_schema", "json_schema": wanted}
     return wanted  # type: ignore[no-any-return]
 
 
-def _effort(given: Fields) -> object:
+def _effort(given: Fields, lenient: bool) -> object:
     reasoning = _fields(given, "reasoning")
     effort = reasoning.any("effort")
-    reasoning.refuse_unknown()
+    if not lenient:
+        reasoning.refuse_unknown()
     return effort
 
 

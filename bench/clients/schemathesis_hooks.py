@@ -15,6 +15,7 @@ LENGTHS = {
     "/v1/responses": "max_output_tokens",
     "/v1/completions": "max_tokens",
 }
+NO_ARGUMENTS = {"anyOf": [{"enum": ["{}"]}, {"type": "object"}]}  # texts that are JSON cannot be drawn
 SCHEMA_WORDS = {*Draft202012Validator.VALIDATORS, "$defs", "definitions", "then", "else"}
 
 
@@ -43,8 +44,11 @@ def narrow(description: dict[str, Any], model: str, embedder: str, vocabulary: i
         content = message["properties"]["content"]["anyOf"]
         content[1]["items"] = content[1]["items"]["anyOf"][0]  # no pictures: which text is one?
         if calls := message["properties"].get("tool_calls"):
-            arguments = calls["anyOf"][1]["items"]["properties"]["function"]["properties"]["arguments"]
-            arguments["anyOf"][0]["enum"] = ["{}"]
+            function = calls["anyOf"][1]["items"]["properties"]["function"]
+            function["properties"]["arguments"] = NO_ARGUMENTS
+    for item in bodies["/v1/responses"]["input"]["anyOf"][1]["items"]["anyOf"]:
+        if "arguments" in item["properties"]:
+            item["properties"]["arguments"] = NO_ARGUMENTS
 
 
 def _only_tokens(schema: dict[str, Any], vocabulary: int) -> None:

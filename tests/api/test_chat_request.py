@@ -81,6 +81,18 @@ def test_values_that_clients_send_for_no_limit_are_taken() -> None:
     assert read(messages=[{"role": "assistant", "content": parts}]).messages[0]["content"] == "Never."
 
 
+def test_an_effort_is_how_long_a_model_may_reason() -> None:
+    none, low, high = (read(reasoning_effort=effort).sampling_for(9) for effort in ("none", "low", "high"))
+    assert (none.thinking, low.thinking, high.thinking) == (False, True, True)
+    assert low.max_reasoning_tokens < read().sampling_for(9).max_reasoning_tokens < high.max_reasoning_tokens
+
+
+def test_who_speaks_reaches_the_template() -> None:
+    ask = [{"role": "user", "content": "hi", "name": "Ada"}, {"role": "assistant", "content": "x", "name": None}]
+    first, second = read(messages=ask).messages
+    assert first["name"] == "Ada" and "name" not in second
+
+
 def test_several_answers_have_seeds_of_their_own() -> None:
     asked = read(n=3, seed=7)
     assert [asked.sampling_for(9, choice).seed for choice in range(asked.options.choices)] == [7, 8, 9]
@@ -134,6 +146,9 @@ def test_both_halves_of_a_character_are_one() -> None:
         ({"response_format": {"type": "json_schema"}}, WrongValue, "response_format.json_schema"),
         ({"messages": [{"role": "assistant", "tool_calls": [{"id": "a"}]}]}, WrongValue, "messages[0].tool_calls"),
         ({"reasoning_effort": "endless"}, WrongValue, "reasoning_effort"),
+        ({"verbosity": "low"}, NotSupported, "verbosity"),
+        ({"moderation": {"model": "m"}}, NotSupported, "moderation"),
+        ({"messages": [{"role": "user", "content": "x", "name": "<|plugin|>"}]}, WrongValue, "messages[0].name"),
         ({"temperature": 3}, WrongValue, "temperature"),
         ({"temperature": True}, WrongValue, "temperature"),
         ({"temperature": "warm"}, WrongValue, "temperature"),

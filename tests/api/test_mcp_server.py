@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import uvicorn
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.session import ProgressFnT
 from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
 from starlette.applications import Starlette
 
@@ -37,6 +39,7 @@ from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
 
 Serving = Callable[..., AbstractContextManager[str]]
+PATIENCE = timedelta(seconds=60)  # before a test that hangs fails
 
 
 @pytest.fixture
@@ -64,10 +67,16 @@ def serving_at(
     keys: str = "",
     local: bool = True,
     sessions: SessionLimits | None = None,
+    alive_seconds: float = 5,
 ) -> Iterator[str]:
     agent = AgentService(registry, folder, sandbox=sandbox, finding=finding)
     tools = Tools(
-        Api(registry, Authentication(read_keys(keys)), lambda model, owner: "+" not in model or owner == "ada"),
+        Api(
+            registry,
+            Authentication(read_keys(keys)),
+            lambda model, owner: "+" not in model or owner == "ada",
+            comment_seconds=alive_seconds,
+        ),
         agent,
         knowledge,
         sessions=sessions or SessionLimits(),
@@ -195,6 +204,35 @@ def test_twelve_clients_at_once_are_answered_and_told_how_far_it_is(folder: Path
     assert all(told and told[0] == 1 for _, told in answers)
 
 
+def opened_after(gate: threading.Semaphore, notifications: int) -> ProgressFnT:
+    """Lets a model go on once that much progress was told."""
+    told: list[float] = []
+
+    async def progress(done: float, *_: object) -> None:
+        told.append(done)
+        assert told == sorted(set(told)), "it grows"
+        if len(told) == notifications:
+            gate.release(1000)
+
+    return progress
+
+
+@pytest.mark.parametrize(("tool", "asked"), [("chat", "message"), ("solve_with_python", "task")])
+def test_a_call_that_is_silent_for_long_says_that_it_goes_on(
+    folder: Path, serving: Serving, tool: str, asked: str
+) -> None:
+    gate = threading.Semaphore(0)
+
+    async def use(url: str) -> str:
+        async with session_at(url) as session:
+            wait = opened_after(gate, 3)
+            said = await session.call_tool(tool, {asked: "hello"}, PATIENCE, progress_callback=wait)
+            return said.content[-1].text
+
+    with serving(FakeRegistry(FakeModel("tiny", gate=gate)), folder, alive_seconds=0.02) as url:
+        assert "You said: hello" in asyncio.run(use(url))
+
+
 def test_sessions_that_are_left_open_shut_nobody_out(folder: Path, serving: Serving) -> None:
     """The oldest of an owner's own ends, and another's session is none to him."""
     hello = {
@@ -258,7 +296,8 @@ def test_tuned_models_are_listed_to_their_owner_only(folder: Path, serving: Serv
 
 
 def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Path, serving: Serving) -> None:
-    model = FakeModel("tiny", script=lambda _: ["量化把显存降到三成。大象会飞[1]。"])
+    gate = threading.Semaphore(0)
+    model = FakeModel("tiny", script=lambda _: ["量化把显存降到三成。大象会飞[1]。"], gate=gate)
     registry = FakeRegistry(model)
     knowledge = KnowledgeService(registry, folder, embedder="words", lease_embedder=lease_of(lambda _: WordEmbedder()))
     note = folder / "note.md"
@@ -276,7 +315,8 @@ def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Pat
             assert (passage["source"], passage["heading"]) == ("note.md", "第二周 > 量化")
             assert "降到三成" in passage["text"]
             asked = {"question": "量化把显存降到多少？", "collection": "notes"}
-            answer = (await session.call_tool("ask_documents", asked)).structuredContent
+            wait = opened_after(gate, 2)
+            answer = (await session.call_tool("ask_documents", asked, PATIENCE, wait)).structuredContent
             assert answer["answer"] == "量化把显存降到三成[1]。大象会飞 (not found in the sources)。"
             assert answer["passages"] == [passage]
             assert "4 比特量化把显存降到三成。" in [quote["text"] for quote in answer["quotes"]]
@@ -289,7 +329,7 @@ def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Pat
 
     file = folder / "keys"
     file.write_text("ada:one\nlin:two\n")
-    with serving(registry, folder, knowledge, keys=str(file)) as url:
+    with serving(registry, folder, knowledge, keys=str(file), alive_seconds=0.02) as url:
         asyncio.run(use(url))
     knowledge.close()
     assert {visitor for _, _, visitor in model.prompts} == {"ada"}

@@ -24,6 +24,20 @@ TEMPLATE = """{% if tools %}<|im_start|>system
 </tool_call>{% endfor %}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
+RESPONSE_TEMPLATE = {  # of marks that are known from nowhere else
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|im_start|>assistant\n",
+    "fields": {
+        "tool_calls": {
+            "open_pattern": r"\s*<do>",
+            "close": "</do>",
+            "repeats": True,
+            "content": "json",
+            "transform": {"type": "function", "function": "{content}"},
+        },
+        "content": {"close": "<|im_end|>", "content": "text"},
+    },
+}
 WEATHER = {
     "type": "object",
     "properties": {"city": {"enum": ["Paris", "北京"]}, "unit": {"$ref": "#/$defs/Unit"}},
@@ -39,7 +53,7 @@ ASK: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
 def api(
     request: pytest.FixtureRequest, packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[openai.OpenAI, str]]:
-    """The model's name, too; by its full weights and by llama.cpp."""
+    """The model's name, too; by its full weights, with a response template of their own, and by llama.cpp."""
     folder = tmp_path_factory.mktemp("tools")
     registry = ModelRegistry(Placement("cpu", "auto", None, 4000, packaged_folder.parents[1]), "smollm2-135m")
     name = "caller"
@@ -48,7 +62,8 @@ def api(
         for own in (folder / "model").glob("chat_template*"):
             own.unlink()
         config = folder / "model" / "tokenizer_config.json"
-        config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": TEMPLATE}))
+        own = {"chat_template": TEMPLATE.replace("tool_call>", "do>"), "response_template": RESPONSE_TEMPLATE}
+        config.write_text(json.dumps({**json.loads(config.read_text()), **own}))
         registry.add_model(name, folder / "model")
     else:
         name = str(folder / "caller.gguf")

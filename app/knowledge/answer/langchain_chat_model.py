@@ -21,8 +21,9 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from app.models.engine.response_calls import CallReader, call_reader
 from app.models.engine.tool_calls import ToolCall as FoundCall
-from app.models.engine.tool_calls import ToolCallReader, Tools, named_results, required_form
+from app.models.engine.tool_calls import Tools, named_results, required_form
 from app.models.interface import Generation, Message, OutputFormat, Registry, Sampling
 from app.models.waiting import polled
 
@@ -101,10 +102,10 @@ class RegistryChatModel(BaseChatModel):
         with self.registry.lease(name) as model:
             turns, reader = to_messages(messages), None
             if tools is not None:
-                form = required_form(model)
+                form = required_form(model, tools)
                 turns[0] = {**turns[0], "tools": tools.definitions}
-                sampling = replace(sampling, output=tools.output(form), keep_special_tokens=bool(form.opening))
-                reader = ToolCallReader(form, tools.names)
+                sampling = replace(sampling, output=tools.output(form), keep_special_tokens=form.has_marks)
+                reader = call_reader(form, tools)
             generation = model.stream(turns, sampling, visitor=self.visitor)
             self._running.append(generation)
             try:
@@ -167,7 +168,7 @@ class RegistryChatModel(BaseChatModel):
         return generate_from_stream(self._stream(messages, stop, run_manager, **kwargs))
 
 
-def _chunks(texts: Iterator[str], reader: ToolCallReader | None) -> Iterator[AIMessageChunk]:
+def _chunks(texts: Iterator[str], reader: CallReader | None) -> Iterator[AIMessageChunk]:
     """Text, empty while there is none (the reader may leave in between), and calls once they are whole."""
     calls = 0
     for found in texts if reader is None else _read(texts, reader):
@@ -179,7 +180,7 @@ def _chunks(texts: Iterator[str], reader: ToolCallReader | None) -> Iterator[AIM
         calls += 1
 
 
-def _read(texts: Iterator[str], reader: ToolCallReader) -> Iterator[str | FoundCall]:
+def _read(texts: Iterator[str], reader: CallReader) -> Iterator[str | FoundCall]:
     for text in texts:
         yield from list(reader.push(text)) or [""]
     yield from reader.finish()

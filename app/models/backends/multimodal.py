@@ -14,6 +14,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from app.errors import NotAModel
 from app.models.engine.prompt import EncodedPrompt, apart_from_begun, fit_turns, tokens_after
 from app.models.engine.reasoning import format_of, switch_of
+from app.models.engine.response_template import with_response
 from app.models.interface import Message, Sampling
 from app.models.loading.errors import first_line
 from app.models.loading.turn_rules import TurnRules
@@ -128,7 +129,8 @@ def load_processor(folder: Path, config: PreTrainedConfig, tokenizer: Any, name:
         log.warning("the processor of %s cannot be used", name, exc_info=True)
         there = (folder / PROCESSOR_CONFIG).exists()
         raise NoProcessor(name=name, reason=first_line(error) if there else PROCESSOR_CONFIG) from error
-    processor.chat_template = processor.chat_template or tokenizer.chat_template
-    if not processor.chat_template:
+    template = processor.chat_template or tokenizer.chat_template
+    if not template:
         raise NoProcessor(name=name, reason="chat_template")
+    processor.chat_template = with_response(template, tokenizer.response_template)
     return processor

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import jinja2
 from jinja2 import meta
 
+from app.models.engine.response_template import reasoning_marks
 from app.models.engine.stop_strings import StopStrings, longest_held
 from app.models.interface import Part, Thinking
 
@@ -82,7 +83,14 @@ SWITCHES = ("enable_thinking", "thinking")  # what templates call the variable t
 
 
 def format_of(template: str) -> ReasoningFormat | None:
-    """The marks that a chat template knows; None for a model that does not think."""
+    """The marks that a checkpoint's response template names, else those that its chat template knows; None for a model
+    that does not think."""
+    written = _written_in(template)
+    told = None if written is CHANNELS else reasoning_marks(template)
+    return written if told is None else _pair(*told)
+
+
+def _written_in(template: str) -> ReasoningFormat | None:
     return next((one for one in FORMATS if any(mark in template for mark in _told_by(one))), None)
 
 

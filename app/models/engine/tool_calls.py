@@ -1,6 +1,7 @@
 """Tool calls of models: the form in which a chat template's model writes them, their grammar, and their parser."""
 
 import json
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import jinja2
 from jinja2 import meta
 
 from app.errors import BadInput
+from app.models.engine.response_template import Field, field_of, mark_of
 from app.models.interface import ChatModel, Message, OutputFormat, TextModel
 
 DEFINITIONS = ("$defs", "definitions")
@@ -20,11 +22,17 @@ class CannotCall(BadInput):
     en = "The model {name} cannot call tools: its chat template knows none, or its engine takes none. Choose another."
 
 
+class CannotForce(BadInput):
+    zh = "模型 {name} 写工具调用的形式不是 JSON，无法强制它调用工具。请用 tool_choice auto，或换一个模型。"
+    en = "The model {name} writes tool calls in a form of its own and cannot be made to. Use tool_choice auto."
+
+
 @dataclass(frozen=True)
 class ToolForm:
     """How a family of models writes calls: JSON with the name and `arguments` between `opening` and `closing`.
 
-    Without an opening the whole answer is one call; `listed` calls stand in one JSON list.
+    Without an opening the whole answer is one call; `listed` calls stand in one JSON list. What is written otherwise is
+    told by the `field` of a response template: such calls are read and checked, but a model cannot be held to them.
     """
 
     opening: str
@@ -32,6 +40,17 @@ class ToolForm:
     arguments: str
     listed: bool = False
     gap: str = ""  # between the marks and the JSON
+    field: Field | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing holds a model to it."""
+        return self.field is not None
+
+    @property
+    def has_marks(self) -> bool:
+        """Which may be special tokens."""
+        return bool(self.opening) or self.is_free
 
 
 HERMES = ToolForm("<tool_call>", "</tool_call>", "arguments", gap="\n")  # Qwen too
@@ -66,8 +85,10 @@ class Tools:
     def names(self) -> list[str]:
         return [tool["function"]["name"] for tool in self.definitions]
 
-    def output(self, form: ToolForm) -> OutputFormat:
-        """What an answer may look like, so that names and arguments are valid."""
+    def output(self, form: ToolForm) -> OutputFormat | None:
+        """What an answer may look like, so that names and arguments are valid; None where nothing holds it to that."""
+        if form.is_free:
+            return None
         shown = [tool["function"] for tool in self.definitions if self.named in ("", tool["function"]["name"])]
         schema = _calls_schema(shown, form)
         if form.listed:
@@ -81,9 +102,17 @@ class Tools:
 
 
 def form_of(template: str) -> ToolForm | None:
-    """How the models of a chat template write calls; None for one that knows no tools, or writes them otherwise."""
+    """How the models of a chat template write calls; None for one that knows no tools, or writes them otherwise.
+
+    A checkpoint's own response template goes first.
+    """
     if "tools" not in template or not _takes_tools(template):
         return None
+    told, text = field_of(template, "tool_calls"), field_of(template, "content") or {}
+    if (
+        told is not None and mark_of(told, "open") != "" and mark_of(text, "open") == ""
+    ):  # calls are marked, text is not
+        return _told_form(template, told)
     if INTERNLM.opening.strip() in template:
         return INTERNLM
     if "<tool_call>" in template and "<function=" not in template:
@@ -93,12 +122,19 @@ def form_of(template: str) -> ToolForm | None:
     return LLAMA if "ipython" in template and '"parameters"' in template else None
 
 
-def required_form(model: ChatModel) -> ToolForm:
-    """How this model writes calls. Raises CannotCall for one that cannot be held to it."""
+def required_form(model: ChatModel, tools: Tools) -> ToolForm:
+    """How this model writes calls. Raises CannotCall, or CannotForce for one that cannot be held to a call."""
     form = form_of(model.chat_template)
     if form is None or not isinstance(model, TextModel):
         raise CannotCall(name=model.name)
+    if form.is_free and tools.choice != "auto":
+        raise CannotForce(name=model.name)
     return form
+
+
+def told_call(name: str, arguments: Any) -> ToolCall:
+    made = json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(secrets.token_hex(5)[:9], name, made)  # an id as long as Mistral's template wants it
 
 
 def named_results(messages: Sequence[Message]) -> list[Message]:
@@ -116,6 +152,30 @@ def _takes_tools(template: str) -> bool:
     except jinja2.TemplateError:
         return False
     return "tools" in meta.find_undeclared_variables(parsed)
+
+
+def _told_form(template: str, field: Field) -> ToolForm:
+    """JSON between two marks, to which a model can be held, or else whatever the response template says."""
+    opening, closing, arguments = mark_of(field, "open"), mark_of(field, "close"), _arguments_key(field)
+    listed = bool(field.get("transform_each"))
+    is_plain = field.get("content") == "json" and not field.get("content_args") and arguments
+    if not is_plain or not opening or closing is None or (not closing and not listed):
+        return ToolForm("", "", "", field=field)
+    gap = "\n" if re.search(re.escape(opening) + r"(\\n|\n)", template) and not listed else ""
+    return ToolForm(opening, closing, str(arguments), listed, gap)
+
+
+def _arguments_key(field: Field) -> str | None:
+    """What the arguments are called in a call's JSON; None where it is no object of a name and them."""
+    shape = field.get("transform")
+    function = shape.get("function") if isinstance(shape, dict) else None
+    if function == "{content}":
+        return "arguments"
+    at = "" if field.get("transform_each") else "content."
+    if not isinstance(function, dict) or function.get("name") != f"{{{at}name}}":
+        return None
+    found = re.fullmatch(rf"\{{{re.escape(at)}(\w+)\}}", str(function.get("arguments")))
+    return found[1] if found else None
 
 
 def _calls_schema(functions: Sequence[dict[str, Any]], form: ToolForm) -> dict[str, Any]:
@@ -219,5 +279,4 @@ class ToolCallReader:
     def _call(self, entry: dict[str, Any]) -> ToolCall:
         if entry["name"] not in self._names:
             raise KeyError(entry["name"])
-        arguments = json.dumps(entry[self._form.arguments], ensure_ascii=False)
-        return ToolCall(secrets.token_hex(5)[:9], entry["name"], arguments)  # as long as Mistral's template wants it
+        return told_call(entry["name"], entry[self._form.arguments])

@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from app.errors import NotAModel
 from app.models.catalog.known_models import ChatFormat
+from app.models.engine.response_template import with_response
 from app.models.loading.errors import first_line
 from app.models.loading.turn_rules import TurnRules, probe
 
@@ -71,7 +72,7 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, n
         reason = _fault(tokenizer, own)
         log.warning("the chat template of %s cannot be used: %s", name, reason)
         raise BrokenTemplate(name=name, reason=reason)
-    return str(own)
+    return with_response(str(own), getattr(tokenizer, "response_template", None))
 
 
 def _fault(tokenizer: PreTrainedTokenizerBase, template: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import NotAModel
+from app.models.engine.response_template import with_response
 
 EMBEDDINGS = ("embed_tokens.weight", "tok_embeddings.weight", "lm_head.weight", "output.weight")
 SCALED_FORMATS = ("float-quantized", "int-quantized", "naive-quantized")  # of compressed-tensors: each number alone
@@ -81,6 +82,13 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
 
 def written_template(folder: Path) -> str:
     """The chat template in a checkpoint's files, read without its tokenizer; empty where there is none."""
+    told = None
+    with suppress(OSError, ValueError, AttributeError):
+        told = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("response_template")
+    return with_response(_chat_template(folder), told)
+
+
+def _chat_template(folder: Path) -> str:
     with suppress(OSError, UnicodeDecodeError):
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     for file in ("chat_template.json", "tokenizer_config.json"):

@@ -104,7 +104,7 @@ def load(
     config, weights = _describe(raw, folder, card, on_progress)
     tokenizer = _tokenizer(raw, folder, card)
     processor = load_processor(folder, config, tokenizer, card.name) if is_multimodal(config) else None
-    template = str(processor.chat_template) if processor else _template(tokenizer, raw, card)
+    template: Any = processor.chat_template if processor else _template(tokenizer, raw, card)
     packed = getattr(config, "quantization_config", None)  # by a library that is there: not packed a second time
     model = _build(config, weights, card, device, choose_dtype(dtype, device), None if packed else quantise)
     generation = read_generation_config(folder)

@@ -280,7 +280,7 @@ def openai_messages(messages: Sequence[Message], keeps_names: bool = False) -> l
 def _openai_turn(turn: Message, keeps_names: bool) -> dict[str, Any]:
     role = "user" if turn["role"] == "environment" and not keeps_names else turn["role"]
     made: dict[str, Any] = {"role": role, "content": _openai_content(turn)}
-    if "name" in turn and (keeps_names or role == "tool"):
+    if "name" in turn and (keeps_names or not turn["name"].startswith("<")):  # no mark of InternLM's
         made["name"] = turn["name"]
     if "tool_call_id" in turn:
         made["tool_call_id"] = turn["tool_call_id"]

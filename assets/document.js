@@ -124,13 +124,14 @@ const show = async () => {
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       const page = pages.find(({place}) => place === entry.target);
-      if (entry.isIntersecting && !page.place.firstChild) draw(page);
-      else if (!entry.isIntersecting && page.place.firstChild) { page.drawn++; page.place.replaceChildren(); }
+      page.seen = entry.isIntersecting;
+      if (page.seen && !page.place.firstChild) draw(page);
+      else if (!page.seen && page.place.firstChild) { page.drawn++; page.place.replaceChildren(); }
     }
   }, {rootMargin: "100% 0px"});
   const lay = () => {
     for (const page of pages) fit(page);
-    for (const page of pages) if (page.place.firstChild) draw(page);
+    for (const page of pages) if (page.seen) draw(page); // also what failed where there was no room yet
   };
   lay();
   pages[start - 1].place.scrollIntoView();

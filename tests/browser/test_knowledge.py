@@ -1,12 +1,14 @@
 """The knowledge tab in a real browser: drop files, ask, see the source, open the document."""
 
 import unicodedata
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+import pylopdf_fonts_zh_cn
 import pytest
 from playwright.sync_api import expect
 
@@ -177,10 +179,19 @@ def test_talks_are_kept_over_a_reload_by_two_tabs_and_deleted_one_by_one(visit: 
     expect(talks).to_have_count(2)
 
 
+def write_pdf(page: Any, path: Path, content: str) -> None:
+    """A PDF as Chromium prints it, in letters of its own: a machine without Chinese ones would print empty boxes."""
+    letters = b64encode(Path(pylopdf_fonts_zh_cn.__file__).with_name("NotoSansSC-Regular.otf").read_bytes()).decode()
+    printed = page.context.new_page()
+    face = f"@font-face {{ font-family: Letters; src: url(data:font/otf;base64,{letters}) }}"
+    printed.set_content(f"<style>{face} p {{ font-family: Letters }}</style>{content}")
+    printed.evaluate("document.fonts.ready")
+    printed.pdf(path=path)
+
+
 def test_a_citation_opens_the_pages_of_the_pdf_with_the_words_marked(visit: Callable[..., Any], tmp_path: Path) -> None:
     page = visit()
-    page.context.new_page().set_content("<p>苹果树</p><p style='break-before: page'>4 比特量化把显存降到三成。</p>")
-    page.context.pages[-1].pdf(path=tmp_path / "报告.pdf")
+    write_pdf(page, tmp_path / "报告.pdf", "<p>苹果树</p><p style='break-before: page'>4 比特量化把显存降到三成。</p>")
     make(page, "课程")
     page.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "报告.pdf")
     page.locator("#knowledge-files .ready", has_text="报告.pdf").wait_for(timeout=90_000)  # the parsers start

@@ -26,9 +26,10 @@ Language = Literal["zh", "en"]
 class StudioError(Exception):
     """Subclasses set `zh` and `en`: sentences that say what happened and what to do, filled by `str.format`.
 
-    `status` is that of an HTTP answer.
+    `status` is that of an HTTP answer; `about` names the request's parameter that is meant, if it is one.
     """
 
+    about: str | None = None
     status: ClassVar[int] = 500
     zh: ClassVar[str] = "出错了，请稍后再试。"
     en: ClassVar[str] = "Something went wrong. Please try again."
@@ -54,6 +55,7 @@ class BadInput(StudioError):
 
 
 class PromptTooLong(BadInput):
+    about = "messages"
     zh = "内容有 {tokens} 个 token，模型最多容纳 {limit} 个。请缩短内容，或减小回答长度。"
     en = "The prompt has {tokens} tokens, the model has room for {limit}. Shorten it, or ask for a shorter answer."
 

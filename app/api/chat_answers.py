@@ -3,6 +3,7 @@
 from app.api.answering import Job, Scores
 from app.api.chat_request import ChatCompletionRequest
 from app.api.errors import NotByModel
+from app.models.engine.grammar import SchemaTooLong, WrongSchema
 from app.models.engine.response_calls import CallReader, call_reader
 from app.models.engine.tool_calls import form_of
 from app.models.interface import ChatModel, Generation, TextModel, TokenScoringModel
@@ -15,7 +16,11 @@ def chat_job(asked: ChatCompletionRequest, choice: int, visitor: str) -> Job:
         _require(asked, model)
         form = form_of(model.chat_template) if asked.tools else None
         drawn = asked.sampling_for(model.context_tokens, choice, form, model.thinking == "always")
-        return model.stream(asked.prompt, drawn, visitor=visitor)
+        try:
+            return model.stream(asked.prompt, drawn, visitor=visitor)
+        except (WrongSchema, SchemaTooLong) as error:
+            error.about = "tools" if asked.tools else "response_format"
+            raise
 
     def score(model: ChatModel, text: str) -> Scores | None:
         if asked.top_logprobs is None or not isinstance(model, TokenScoringModel):
@@ -39,9 +44,10 @@ def _require(asked: ChatCompletionRequest, model: ChatModel) -> None:
         "response_format": asked.output is not None and not constrained,
         "tools": asked.tools is not None and (not constrained or form is None),
         "tool_choice": asked.tools is not None and asked.tools.choice != "auto" and form is not None and form.is_free,
-        "messages": any(turn["role"] == "tool" for turn in asked.messages) and form is None,
         "reasoning_effort": bool(asked.thinking) and model.thinking == "never",
     }
+    if form is None:
+        missing |= {f"messages[{n}].role": turn["role"] == "tool" for n, turn in enumerate(asked.messages)}
     for name, is_missing in missing.items():
         if is_missing:
             raise NotByModel(param=name, model=asked.model)

@@ -122,7 +122,7 @@ def described(error: Exception, language: Language) -> tuple[int, dict[str, Any]
         log.error("an API request failed", exc_info=error)
         error = Unexpected()
     status = error.status
-    param = error.param if isinstance(error, ApiError) else "messages" if isinstance(error, PromptTooLong) else None
+    param = error.param if isinstance(error, ApiError) else error.about
     message = _too_long(error) if isinstance(error, PromptTooLong) and language == "en" else error.text(language)
     return status, {"message": message, "type": _type(status), "param": param, "code": _code(error)}
 

@@ -6,6 +6,7 @@ from app.api.chat_request import ChatCompletionRequest, read_chat_request
 from app.api.errors import ApiError, NotSupported, WrongValue
 from app.api.request_body import Fields
 from app.api.sampling_fields import BOOKKEEPING, MOST_TOKENS
+from app.errors import StudioError
 
 # What both APIs call alike.
 SHARED = ("model", "temperature", "top_p", "top_k", "min_p", "seed", "stream", "parallel_tool_calls", "service_tier")
@@ -55,8 +56,11 @@ def read_response_request(body: dict[str, Any], *, lenient: bool = False) -> Cha
         raise renamed(error) from error
 
 
-def renamed(error: ApiError) -> ApiError:
+def renamed(error: StudioError) -> StudioError:
     """The same error with the parameter as this API calls it."""
+    if not isinstance(error, ApiError):
+        error.about = NAMES.get(error.about or "", error.about)
+        return error
     name, _, rest = (error.param or "").partition("[" if (error.param or "").startswith("messages") else ".")
     if name not in NAMES:
         return error
@@ -98,6 +102,11 @@ def _tools(given: Fields) -> object:
     for place, tool in enumerate(tools):
         if isinstance(tool, dict) and tool.get("type") != "function":
             raise NotSupported(param=f"tools[{place}].type")
+        if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+            example = '{"type": "function", "name": "…", "parameters": JSON schema}'
+            raise WrongValue(
+                param=f"tools[{place}]", expected_en=f"such as {example}", expected_zh=f"形如 {example} 的对象"
+            )
     return [{"type": "function", "function": tool} for tool in tools]
 
 

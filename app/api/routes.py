@@ -19,7 +19,7 @@ from app.api.chat_request import read_chat_request
 from app.api.completion_request import read_completion_request
 from app.api.completions import TextCompletion, completion_jobs
 from app.api.embeddings import EmbeddingRoutes
-from app.api.errors import ApiError, NoSuchModel, NoSuchRoute, WrongMethod, answer_error
+from app.api.errors import NoSuchModel, NoSuchRoute, WrongMethod, answer_error
 from app.api.event_stream import COMMENT_SECONDS, NOT_KEPT, EventStream
 from app.api.openapi import openapi
 from app.api.request_body import Fields, parse_object, read_body
@@ -27,7 +27,7 @@ from app.api.responses import ChatCompletion, Choice, Completion, model_list, mo
 from app.api.responses_input import read_response_request, renamed
 from app.api.responses_output import ResponseBody
 from app.api.sampling_fields import AnswerOptions
-from app.errors import Language
+from app.errors import Language, PromptTooLong, StudioError
 from app.models.interface import Registry
 from app.texts import preferred_language
 
@@ -86,17 +86,19 @@ class Api:
         jobs = [chat_job(asked, 0, caller.visitor)]
         try:
             return await self.answer(request, caller, asked.model, jobs, ResponseBody(asked, body), asked.options)
-        except ApiError as error:
+        except StudioError as error:
             raise renamed(error) from error
 
     async def completions(self, request: Request) -> Response:
         caller = self.callers.caller(request)
         body = await self.body(request, caller)
         asked = await run_in_threadpool(read_completion_request, body, lenient=self.lenient)
-        jobs = completion_jobs(asked, caller.visitor)
-        return await self.answer(
-            request, caller, asked.model, jobs, TextCompletion(asked.model, len(asked.prompts)), asked.options
-        )
+        jobs, told = completion_jobs(asked, caller.visitor), TextCompletion(asked.model, len(asked.prompts))
+        try:
+            return await self.answer(request, caller, asked.model, jobs, told, asked.options)
+        except PromptTooLong as error:
+            error.about = "prompt"
+            raise
 
     async def answer(
         self,

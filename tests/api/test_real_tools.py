@@ -125,8 +125,13 @@ def test_an_answer_keeps_to_its_schema(api: Api, schema: dict[str, Any]) -> None
 def test_a_schema_that_is_none_is_refused(api: Api) -> None:
     asking, model = api
     form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "strin"}}}
-    with pytest.raises(openai.BadRequestError, match="JSON schema cannot be used"):
+    with pytest.raises(openai.BadRequestError, match="JSON schema cannot be used") as refused:
         asking.chat.completions.create(model=model, messages=ASK, response_format=form)
+    assert refused.value.param == "response_format"
+    format_: Any = {"format": {"type": "json_schema", "name": "x", "schema": {"type": "strin"}}}
+    with pytest.raises(openai.BadRequestError) as refused:
+        asking.responses.create(model=model, input="Hi", text=format_)
+    assert refused.value.param == "text.format"
 
 
 def test_prompts_are_continued_and_scored(api: Api) -> None:
@@ -178,5 +183,6 @@ def test_a_token_can_end_an_answer(api: Api) -> None:
         ended = asking.completions.create(**asked, temperature=0, extra_body={"stop_token_ids": [paris]}).choices[0]
         assert (ended.text, ended.finish_reason) == ("", "stop")
         return
-    with pytest.raises(openai.BadRequestError, match="takes no stop_token_ids"):
+    with pytest.raises(openai.BadRequestError, match="takes no stop_token_ids") as refused:
         asking.completions.create(**asked, extra_body={"stop_token_ids": [paris]})
+    assert refused.value.param == "stop_token_ids"

@@ -90,6 +90,7 @@ def test_an_answer_keeps_to_a_schema(api: openai.OpenAI) -> None:
         ({"store": True}, "store"),
         ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {"name": "go"}}]}, "tools[0]"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"input": [{"role": "judge", "content": "x"}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": 5}]}, "input"),

@@ -17,6 +17,7 @@ from app.models.interface import Message, Sampling, SamplingDefaults, Thinking, 
 
 
 class NoStopTokenIds(BadInput):
+    about = "stop_token_ids"
     zh = "模型 {name} 由 llama.cpp 运行，不支持 stop_token_ids。请改用 stop 写出文字。"
     en = "The model {name} runs by llama.cpp, which takes no stop_token_ids. Write the text in stop instead."
 

@@ -15,7 +15,8 @@ from app.pictures import as_jpeg, open_picture
 MOST_CHARACTERS = 400_000  # beyond any model's context; refused before a tokenizer spends seconds on it
 MOST_PICTURES = 16
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
-NAME = re.compile(r"[^\s<|\\/>]{1,64}")  # OpenAI's; nothing that could be a mark of a template
+# As OpenAI has it: nothing that could be a mark of a template. In words that JSON schemas read alike: not by \s.
+NAME = re.compile(r"[^\u0000-\u0020<|\\/>]{1,64}")
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 EXAMPLE = '{"role": "user", "content": "…"}'
 

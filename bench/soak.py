@@ -22,6 +22,7 @@ import httpx
 import psutil
 
 from app.errors import Unexpected
+from app.models.backends.llama_cpp.launch import SLOTS
 from bench.measure import line, machine, percentile
 
 LOOK_S = 30.0
@@ -30,7 +31,7 @@ NAME = "smollm2-135m"
 METRICS_KEY = "soak"
 INTERNAL = Unexpected().text("en")
 BEAT_S = 2.0  # how long a page stays open
-ALONE = 3  # times that each request is tried before anybody else comes
+ALONE = 3  # times that each request is tried before anybody else comes, each time with its prompt to be read anew
 SLOWER = 2.0  # times its fair share: what it takes alone, for each visitor who waited meanwhile
 UNNOTICED_S = 1.0  # an answer that comes so soon is not late
 SECOND_HALF = 0.05  # growth of memory, descriptors and threads over the second half
@@ -97,8 +98,8 @@ def completion(client: httpx.Client) -> int:
     return client.post("/v1/chat/completions", json=asked).status_code
 
 
-def left_alone(client: httpx.Client) -> int:
-    """A stream that is closed without a word."""
+def first_word(client: httpx.Client) -> int:
+    """The first word of a long stream, which is then left alone."""
     asked = {"model": NAME, "messages": [{"role": "user", "content": "A story"}], "max_tokens": 200, "stream": True}
     with client.stream("POST", "/v1/chat/completions", json=asked) as answer:
         next((row for row in answer.iter_lines() if row.startswith("data")), "")  # no comment that keeps it open
@@ -146,7 +147,7 @@ def nonsense(client: httpx.Client) -> int:
 
 
 KINDS: list[Callable[[httpx.Client], int]] = [
-    *(completion, left_alone, chat, not_fetched, agent, documents, page, nonsense),
+    *(completion, first_word, chat, not_fetched, agent, documents, page, nonsense),
 ]
 
 
@@ -270,10 +271,20 @@ def _alone(address: str) -> dict[str, float]:
             kind(first)
         told = Told()
         for kind in KINDS * ALONE:
+            _other_prompts(address)
             told.ask(kind, first)
     refused = [kind for kind, asked in told.answered().items() if len(asked) < ALONE]
     assert not refused, (refused, told.statuses())
     return {kind: percentile([one.seconds for one in asked], 0.5) for kind, asked in told.answered().items()}
+
+
+def _other_prompts(address: str) -> None:
+    """Fill what the engine remembers of prompts with others, as a crowd does."""
+    with httpx.Client(base_url=address, headers=visitor_headers(), timeout=300) as other:
+        for _ in range(SLOTS):
+            note = " ".join(f"{random.getrandbits(32):x}" for _ in range(6))
+            asked = {"model": NAME, "messages": [{"role": "system", "content": note}], "max_tokens": 1}
+            other.post("/v1/chat/completions", json=asked)
 
 
 def _watched(process: psutil.Popen, address: str, visitors: int, minutes: float, told: Told) -> list[dict[str, Any]]:

@@ -69,6 +69,10 @@ CHANNELS = ReasoningFormat(
     closing="<|end|><|start|>assistant<|channel|>final<|message|>",
     dropped=("<|end|>", "<|start|>assistant"),
 )
+# Harmony's header of a message may name a recipient and a form of its content beside the channel.
+_HEADER = re.compile(r"(?:<\|start\|>[^<]*)?<\|channel\|>\s*(\w+)(?:[^<]|<\|constrain\|>)*<\|message\|>")
+_HEADER_STARTS = ("<|start|>", "<|channel|>")
+LONGEST_HEADER = 200
 FORMATS = (
     CHANNELS,
     THINK,
@@ -115,6 +119,19 @@ def thinking_of(template: str) -> Thinking:
     return "optional" if switch_of(template) else "always"
 
 
+def _plain_header(found: re.Match[str]) -> str:
+    """The header with nothing but its channel; one that is not known is told to the model alone, as commentary is."""
+    channel = found[1] if found[1] in ("analysis", "final") else "commentary"
+    return f"<|channel|>{channel}<|message|>"
+
+
+def _open_header(text: str) -> int:
+    """How many letters at the end are a header that has not come whole."""
+    begun = [at for mark in _HEADER_STARTS if (at := text.find(mark)) >= 0]
+    length = len(text) - min(begun, default=len(text))
+    return length if length <= LONGEST_HEADER else 0
+
+
 class AnswerSplitter:
     """Feed text with `push`; it comes back as parts. Stop strings end the answer, never the reasoning. One that goes on
     `after` a text does not begin a word in the middle of another.
@@ -146,35 +163,48 @@ class AnswerSplitter:
     def push(self, text: str) -> list[Part]:
         """What can be shown of the text so far unseen."""
         if self._format is None or (self._answered and self._format is not CHANNELS):
+            text, self._held = self._held + text, ""
             return self._answer(text)
         self._held += text
+        if self._format is CHANNELS:
+            self._held = _HEADER.sub(_plain_header, self._held)
         parts: list[Part] = []
         while (found := self._next_mark()) is not None:
             at, mark = found
             before, self._held = self._held[:at], self._held[at + len(mark) :]
-            parts += self._told(before)
+            parts += self._told(before if self._answered or before.strip() or self.in_reasoning else "")
             if self._answered and self._format is not CHANNELS:  # the mark is the answer's own text
                 rest, self._held = mark + self._held, ""
                 return parts + self._answer(rest)
             self._switch(mark)
-        keep = longest_held(self._held, self._format.marks)
-        if not self._answered and not self.in_reasoning and not self._held.strip():
-            keep = len(self._held)  # what stands before the reasoning is no answer
-        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        clear = len(self._held) - self._to_hold()
+        if not self._answered and not self.in_reasoning and not self._held[:clear].strip():
+            clear = 0  # blanks before the reasoning are no answer
+        shown, self._held = self._held[:clear], self._held[clear:]
         return parts + self._told(shown)
 
     def finish(self) -> list[Part]:
         """What was held back because a mark or a stop string might have followed."""
         rest, self._held = self._held, ""
+        if self._format is CHANNELS:
+            rest = rest[: len(rest) - _open_header(rest)]
         parts = self._told(rest)
         left = self._stops.finish()
         return [*parts, Part(left)] if left else parts
 
     def _next_mark(self) -> tuple[int, str] | None:
         assert self._format is not None
-        marks = self._format.marks if self._format is CHANNELS else self._pair_marks()
+        marks = self._pair_marks() if self._format is not CHANNELS else (*CHANNELS.starts, *CHANNELS.ends, "<|end|>")
         found = [(at, -len(mark), mark) for mark in marks if (at := self._held.find(mark)) >= 0]
         return (min(found)[0], min(found)[2]) if found else None
+
+    def _to_hold(self) -> int:
+        """How many letters at the end may be the beginning of a mark."""
+        assert self._format is not None
+        keep = longest_held(self._held, self._format.marks)
+        if self._format is CHANNELS:
+            keep = max(keep, longest_held(self._held, _HEADER_STARTS), _open_header(self._held))
+        return keep
 
     def _pair_marks(self) -> tuple[str, ...]:
         assert self._format is not None

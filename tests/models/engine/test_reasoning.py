@@ -2,7 +2,16 @@
 
 import pytest
 
-from app.models.engine.reasoning import CHANNELS, THINK, AnswerSplitter, format_of, switch_of, thinking_of
+from app.models.engine.reasoning import (
+    CHANNELS,
+    FORMATS,
+    THINK,
+    AnswerSplitter,
+    ReasoningFormat,
+    format_of,
+    switch_of,
+    thinking_of,
+)
 from app.models.engine.reasoning_budget import ReasoningBudget
 
 QWEN = "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>{% endif %}{{ messages }}"
@@ -28,6 +37,38 @@ def split(splitter: AnswerSplitter, text: str, width: int) -> tuple[str, str]:
 )
 def test_reasoning_is_told_from_the_answer(marks: object, text: str, is_open: bool, width: int) -> None:
     assert split(AnswerSplitter(marks, is_open=is_open), text, width) == ("A < B?\n", "Yes.\n")
+
+
+@pytest.mark.parametrize("marks", [one for one in FORMATS if one is not CHANNELS], ids=lambda one: one.starts[0])
+def test_marks_of_every_family_are_told_wherever_the_text_is_cut(marks: ReasoningFormat) -> None:
+    start, end = marks.starts[0], marks.ends[0]
+    for text, told in (
+        (f"\n {start}\nA < B?{end}\n\nYes {start} no {end}.", ("A < B?", f"Yes {start} no {end}.")),
+        (f"plain {end} x", ("", f"plain {end} x")),
+        (f"{start}half {end[:-1]}", (f"half {end[:-1]}", "")),
+    ):
+        assert {cut_once(AnswerSplitter(marks), text, at) for at in range(len(text))} == {told}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|end|>", ("{}", "")),
+        (
+            "<|channel|>analysis<|message|>I call<|end|><|start|>assistant to=functions.f<|channel|>commentary"
+            " json<|message|>{}<|end|><|start|>assistant<|channel|>final <|constrain|>JSON<|message|>[1]",
+            ("I call{}", "[1]"),
+        ),
+        ("<|channel|>final<|message|>One.<|end|><|start|>assist", ("", "One.")),
+    ],
+)
+def test_a_header_may_name_a_recipient_and_a_form(text: str, told: tuple[str, str]) -> None:
+    assert {cut_once(AnswerSplitter(CHANNELS), text, at) for at in range(len(text))} == {told}
+
+
+def cut_once(splitter: AnswerSplitter, text: str, at: int) -> tuple[str, str]:
+    parts = [*splitter.push(text[:at]), *splitter.push(text[at:]), *splitter.finish()]
+    return tuple("".join(part.text for part in parts if part.kind == kind) for kind in ("reasoning", "answer"))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("width", [1, 50])

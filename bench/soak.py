@@ -271,7 +271,8 @@ def _alone(address: str) -> dict[str, float]:
             kind(first)
         told = Told()
         for kind in KINDS * ALONE:
-            _other_prompts(address)
+            if kind in (completion, first_word, chat, agent):
+                _other_prompts(address)
             told.ask(kind, first)
     refused = [kind for kind, asked in told.answered().items() if len(asked) < ALONE]
     assert not refused, (refused, told.statuses())

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 ANSWER_COST = 4  # a token that is written takes a step of its own, those that are read share one
 # Tokens of an answer that are charged beforehand: few are as long as they may be, and an agent's, which may write
-# hundreds and writes a line, would wait for the work of hundreds.
-FORESEEN = 64
+# hundreds and writes a line, would wait for the work of hundreds, as would the first word of a long answer.
+FORESEEN = 16
 Request = TypeVar("Request")
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import AutoImageProcessor, BatchFeature, PreTrainedConfig, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from app.errors import NotAModel
-from app.models.engine.prompt import EncodedPrompt, apart_from_begun, fit_turns, tokens_after
+from app.models.engine.prompt import EncodedPrompt, apart_from_begun, control_marks, fit_turns, tokens_after
 from app.models.engine.reasoning import format_of, switch_of
 from app.models.engine.response_template import with_response
 from app.models.interface import Message, Sampling
 from app.models.loading.errors import first_line
-from app.models.loading.turn_rules import TurnRules
+from app.models.loading.turn_rules import ConversationRefused, TurnRules
 from app.pictures import open_picture
 
 log = logging.getLogger(__name__)
@@ -59,21 +60,13 @@ class MultimodalPrompts:
         self._limit = limit
         self._reasoning = format_of(processor.chat_template)
         self._switch = switch_of(processor.chat_template)
-        added = processor.tokenizer.added_tokens_decoder.values()
-        controls = {str(token) for token in added if token.special} | {processor.image_token}
+        controls = control_marks(processor.tokenizer, processor.chat_template) | {processor.image_token}
         self._controls = re.compile("|".join(re.escape(token) for token in sorted(controls, key=len, reverse=True)))
 
     def encode(self, messages: Sequence[Message], thinking: bool | None = None) -> EncodedPrompt:
-        """Tokens and pixels, the opening of the assistant's turn included."""
+        """Tokens and pixels, the opening of the assistant's turn included. Raises ConversationRefused."""
         earlier, begun = apart_from_begun(messages)
-        made: BatchFeature = self._processor.apply_chat_template(
-            [self._turn(message) for message in self._rules.mend(earlier)],
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            **({self._switch: thinking} if self._switch and thinking is not None else {}),
-        )
+        made = self._rendered([self._turn(message) for message in self._rules.mend(earlier)], thinking)
         inputs = {name: value for name, value in made.items() if name != "attention_mask"}
         tokens = inputs.pop("input_ids")[0].tolist()
         tokenizer, more, is_open = self._processor.tokenizer, self._plain(begun), False
@@ -84,6 +77,21 @@ class MultimodalPrompts:
         added = tokens_after(tokenizer, more) if more else []
         inputs = {name: _longer(value, len(tokens), len(added)) for name, value in inputs.items()}
         return EncodedPrompt(tokens + added, inputs, is_open, goes_on=bool(begun))
+
+    def _rendered(self, turns: list[dict[str, Any]], thinking: bool | None) -> BatchFeature:
+        """Raises ConversationRefused."""
+        try:
+            made: BatchFeature = self._processor.apply_chat_template(
+                turns,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                **({self._switch: thinking} if self._switch and thinking is not None else {}),
+            )
+        except TemplateError as error:
+            raise ConversationRefused(error) from error
+        return made
 
     def fit(self, messages: Sequence[Message], sampling: Sampling, drop_oldest: bool) -> tuple[EncodedPrompt, int]:
         """(prompt, dropped turns); see `fit_turns`."""
@@ -96,7 +104,10 @@ class MultimodalPrompts:
         """Pictures before the words about them; a tool's output is told as the user's words."""
         role = "user" if message["role"] == "environment" else message["role"]
         shown = [{"type": "image", "image": open_picture(image)} for image in message.get("images", ())]
-        return {"role": role, "content": [*shown, {"type": "text", "text": self._plain(message["content"])}]}
+        content = message["content"]
+        if role == "assistant" and self._reasoning is not None:
+            content = self._reasoning.without_reasoning(content)
+        return {"role": role, "content": [*shown, {"type": "text", "text": self._plain(content)}]}
 
     def _plain(self, text: str) -> str:
         """What a visitor types must not stand for a picture, or end a turn; some processors count it where they should

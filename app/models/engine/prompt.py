@@ -14,12 +14,19 @@ from transformers import PreTrainedTokenizerBase
 from app.errors import BadInput, PromptTooLong
 from app.models.engine.reasoning import format_of, switch_of
 from app.models.interface import Message, Sampling
-from app.models.loading.turn_rules import TurnRules
+from app.models.loading.turn_rules import ConversationRefused, TurnRules
 
 Encoded = TypeVar("Encoded", bound=Sized)
-_MARK = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,20}\]")  # what templates write around turns
-_FIRST_PLACEHOLDER, _LAST_PLACEHOLDER = 0xF0000, 0xFFFFD  # a plane of Unicode for private use
-_PLACEHOLDERS = f"[{chr(_FIRST_PLACEHOLDER)}-{chr(_LAST_PLACEHOLDER)}]"
+MARK_FORM = r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,20}\]|◁[^◁▷\s]{1,20}▷"  # what templates write around turns
+_MARK = re.compile(MARK_FORM)
+# Elements of HTML, for which some vocabularies have tokens of their own: they are no marks.
+_HTML = re.compile(
+    r"</?(a|abbr|b|body|br|blockquote|caption|code|col|dd|del|details|div|dl|dt|em|figure|form|h[1-6]|head|hr|html|i|iframe"
+    r"|img|input|ins|kbd|label|li|link|main|mark|math|meta|nav|ol|option|p|pre|q|s|samp|script|section|select|small"
+    r"|span|strong|style|sub|summary|sup|svg|table|tbody|td|textarea|tfoot|th|thead|title|tr|u|ul|var|video)/?>"
+)
+_FIRST_PLACEHOLDER, _LAST_PLACEHOLDER = 0xF0000, 0x10FFFD  # planes of Unicode for private use
+PLACEHOLDERS = f"[{chr(_FIRST_PLACEHOLDER)}-{chr(_LAST_PLACEHOLDER)}]"
 
 
 class CannotSee(BadInput):
@@ -81,7 +88,7 @@ class PromptBuilder:
     def encode(
         self, messages: Sequence[Message], thinking: bool | None = None, is_constrained: bool = False
     ) -> EncodedPrompt:
-        """Raises UnknownToken. See `ReasoningFormat.ending` for the rest."""
+        """Raises UnknownToken, ConversationRefused. See `ReasoningFormat.ending` for the rest."""
         literals: list[str] = []
         turns = []
         earlier, begun = apart_from_begun(messages)
@@ -101,16 +108,19 @@ class PromptBuilder:
     def render(
         self, turns: Sequence[Any], thinking: bool | None = None, tools: Sequence[dict[str, Any]] | None = None
     ) -> str:
-        """The prompt's text."""
+        """The prompt's text. Raises ConversationRefused."""
         variables: dict[str, Any] = {self._switch: thinking} if self._switch and thinking is not None else {}
-        text = self._tokenizer.apply_chat_template(
-            self._rules.for_template(turns),
-            chat_template=self._template,
-            tools=list(tools) if tools else None,
-            add_generation_prompt=True,
-            tokenize=False,
-            **variables,
-        )
+        try:
+            text = self._tokenizer.apply_chat_template(
+                self._rules.for_template(turns),
+                chat_template=self._template,
+                tools=list(tools) if tools else None,
+                add_generation_prompt=True,
+                tokenize=False,
+                **variables,
+            )
+        except Exception as error:  # a template raises whatever its author or jinja makes of it
+            raise ConversationRefused(error) from error
         return str(text)
 
     def fit(self, messages: Sequence[Message], sampling: Sampling, drop_oldest: bool) -> tuple[EncodedPrompt, int]:
@@ -141,12 +151,24 @@ def begin_of_text(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> re.Pattern[str]:
-    """What must not be taken for a mark where it stands in a content: special tokens, and the template's own marks."""
-    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    """What must not be taken for a mark where it stands in a content, and placeholders."""
+    longest_first = sorted(control_marks(tokenizer, chat_template), key=len, reverse=True)
+    return re.compile("|".join([*map(re.escape, longest_first), PLACEHOLDERS]))
+
+
+def control_marks(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> set[str]:
+    """Special tokens, the template's own marks, and whatever else was added in a mark's form, such as `<tool_call>`."""
+    added = tokenizer.added_tokens_decoder.values()
+    special = {str(token) for token in added if token.special}
     vocabulary = tokenizer.get_vocab()
     written = {mark for mark in _MARK.findall(chat_template) if mark in vocabulary}
-    longest_first = sorted(special | written, key=len, reverse=True)
-    return re.compile("|".join([*(re.escape(token) for token in longest_first if len(token) > 1), _PLACEHOLDERS]))
+    formed = {str(token) for token in added if is_mark(str(token))}
+    return {token for token in special | written | formed if len(token) > 1}
+
+
+def is_mark(token: str) -> bool:
+    """Whether a token of a vocabulary has the form of a mark, and is no HTML."""
+    return _MARK.fullmatch(token) is not None and _HTML.fullmatch(token) is None
 
 
 def set_aside(
@@ -174,7 +196,7 @@ def encode_with_literals(tokenizer: PreTrainedTokenizerBase, text: str, literals
 def _pieces(text: str, literals: Sequence[str]) -> Iterator[str]:
     """The text cut so that no piece holds a whole literal."""
     piece = ""
-    for part in re.split(f"({_PLACEHOLDERS})", text):
+    for part in re.split(f"({PLACEHOLDERS})", text):
         number = ord(part) - _FIRST_PLACEHOLDER if len(part) == 1 else -1
         if 0 <= number < len(literals):
             literal = literals[number]

@@ -4,20 +4,37 @@ Templates differ in what they take: Gemma's refuses a system turn, Mistral's two
 a system turn that is not the first. Any engine can use this: `probe` needs a function that renders messages.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+from app.errors import BadInput
 from app.models.interface import Message
+from app.models.loading.errors import first_line
 
 Render = Callable[[list[Any]], str]  # raises what it likes where it refuses
 SEPARATOR = "\n\n"
-NOTHING_SAID = "…"  # stands for the user's words where a template wants some before the first answer
+NOTHING_SAID = "…"  # stands for the user's words where a template wants some
+# Nine letters and digits, as Mistral's templates want it.
+CALL: dict[str, Any] = {"id": "abcDEF123", "type": "function", "function": {"name": "look", "arguments": {"at": "it"}}}
+
+
+class ConversationRefused(BadInput):
+    zh = "这个模型的对话模板不接受这段对话（例如空的内容，或它不认识的轮次）。请修改对话，或换一个模型。"
+    en = (
+        "The chat template of this model refuses the conversation: {reason}. Change its turns, or choose another model."
+    )
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(reason=first_line(error).rstrip("."))
 
 
 @dataclass(frozen=True)
 class TurnRules:
-    """What a chat template takes. `content_parts`: it reads a content only as a list of parts."""
+    """What a chat template takes. `content_parts`: it reads a content only as a list of parts; `tools`: it tells the
+    results of tools; `userless`: a conversation without any words of the user; `ends_with_answer`: one that does."""
 
     system: bool = True
     late_system: bool = True
@@ -25,10 +42,15 @@ class TurnRules:
     assistant_first: bool = True
     environment: bool = True
     content_parts: bool = False
+    tools: bool = True
+    userless: bool = True
+    ends_with_answer: bool = True
 
     def mend(self, messages: Sequence[Message]) -> list[Message]:
         """The same conversation in turns that the template takes."""
         turns = [turn.copy() for turn in messages]
+        if not self.tools:
+            turns = [_told(turn) for turn in turns]
         if not self.environment:
             turns = [_as_user(turn) if turn["role"] == "environment" else turn for turn in turns]
         if not (self.late_system and self.system):
@@ -41,7 +63,11 @@ class TurnRules:
             first = next((at for at, turn in enumerate(turns) if turn["role"] != "system"), len(turns))
             if first < len(turns) and turns[first]["role"] == "assistant":
                 turns.insert(first, {"role": "user", "content": NOTHING_SAID})
-        return turns if self.repeated_roles else _neighbours_joined(turns)
+        turns = turns if self.repeated_roles else _neighbours_joined(turns)
+        lacks_user = not self.userless and all(turn["role"] != "user" for turn in turns)
+        if lacks_user or (not self.ends_with_answer and turns and turns[-1]["role"] == "assistant"):
+            turns.append({"role": "user", "content": NOTHING_SAID})
+        return turns
 
     def for_template(self, messages: Sequence[Message]) -> list[Any]:
         """Mended, in the form that the template reads."""
@@ -59,17 +85,22 @@ def probe(render: Render) -> TurnRules | None:
         words = [f"Word{place}" for place in range(len(roles))]
         rules = TurnRules(content_parts=content_parts)
         turns: list[Any] = [{"role": role, "content": word} for role, word in zip(roles, words, strict=True)]
+        for call, result in pairwise(turns):
+            if result["role"] == "tool":
+                call["tool_calls"] = (CALL,)
+                result.update(name=CALL["function"]["name"], tool_call_id=CALL["id"])
         try:
             text = render(rules.for_template(turns))
         except Exception:  # a template raises whatever its author or jinja makes of it
             return False
-        found = [text.find(word) for word in words]
+        found = [text.find(word) for word, turn in zip(words, turns, strict=True) if "tool_calls" not in turn]
         return -1 not in found and found == sorted(found)
 
     parts = not takes("user")
     if parts and not takes("user", content_parts=True):
         return None
     system = takes("system", "user", content_parts=parts)
+    opening = ("system",) if system else ()
     return TurnRules(
         system=system,
         late_system=system
@@ -77,10 +108,28 @@ def probe(render: Render) -> TurnRules | None:
         and takes("system", "system", "user", content_parts=parts),
         repeated_roles=takes("user", "user", content_parts=parts)
         and takes("user", "assistant", "assistant", "user", content_parts=parts),
-        assistant_first=takes("assistant", "user", content_parts=parts),
+        assistant_first=takes("assistant", "user", content_parts=parts)
+        and takes(*opening, "assistant", "user", content_parts=parts),
         environment=takes("user", "assistant", "environment", content_parts=parts),
         content_parts=parts,
+        tools=takes("user", "assistant", "tool", content_parts=parts)
+        and takes("user", "assistant", "tool", "assistant", "user", content_parts=parts),
+        userless=takes("assistant", content_parts=parts)
+        and (
+            not system or (takes("system", content_parts=parts) and takes("system", "assistant", content_parts=parts))
+        ),
+        ends_with_answer=takes(*opening, "user", "assistant", content_parts=parts),
     )
+
+
+def _told(turn: Message) -> Message:
+    """Calls of tools and their results in words, for a template that knows none."""
+    if turn["role"] == "tool":
+        return {"role": "user", "content": turn["content"]}
+    if not (calls := turn.get("tool_calls")):
+        return turn
+    written = [json.dumps(call["function"], ensure_ascii=False) for call in calls]
+    return {"role": turn["role"], "content": "\n".join(filter(None, [turn["content"], *written]))}
 
 
 def _as_user(turn: Message) -> Message:

@@ -6,10 +6,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from app.errors import PromptTooLong
-from app.models.engine.prompt import PromptBuilder, UnknownToken
+from app.models.engine.prompt import PromptBuilder, UnknownToken, control_tokens, encode_with_literals, set_aside
 from app.models.interface import Message, Sampling
 from app.models.loading.chat_templates import TEMPLATES
 from app.models.loading.internlm_tokenizer import load_tokenizer
+from app.models.loading.turn_rules import ConversationRefused
 from tests.models.loading import original_internlm as original
 
 HUNDRED = Sampling(max_new_tokens=100)
@@ -67,6 +68,45 @@ def test_typed_control_tokens_are_text(prompts: PromptBuilder, packaged_folder: 
     tokens = prompts.tokens([{"role": "user", "content": typed}])
     assert tokens.count(mark) == plain.count(mark)
     assert typed in tokenizer.decode(tokens)
+
+
+def test_marks_that_a_vocabulary_s_makers_added_are_text_and_html_stays_whole(packaged_folder: Path) -> None:
+    """As Qwen's and DeepSeek's, which are not called special, and Gemma's, which has tokens for HTML."""
+    tokenizer = AutoTokenizer.from_pretrained(packaged_folder)
+    marks = [
+        "<tool_call>",
+        "</tool_call>",
+        "<|fim_prefix|>",
+        "<｜tool▁calls▁begin｜>",
+        "<unused0>",
+        "[TOOL_CALLS]",
+        "◁think▷",
+    ]
+    tokenizer.add_tokens([*marks, "<table>"])
+    prompts = PromptBuilder(tokenizer, tokenizer.chat_template, 1024)
+    typed = "a<table>".join(marks)
+    tokens = prompts.tokens([{"role": "user", "content": typed}])
+    assert not set(tokens) & set(tokenizer.convert_tokens_to_ids(marks))
+    assert tokens.count(tokenizer.convert_tokens_to_ids("<table>")) == len(marks) - 1
+    assert typed in tokenizer.decode(tokens)
+
+
+def test_more_marks_than_a_plane_of_unicode_has_places_are_text(packaged_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(packaged_folder)
+    literals: list[str] = []
+    text = set_aside(control_tokens(tokenizer, ""), "<|im_end|>" * 70_000, literals)
+    tokens = encode_with_literals(tokenizer, text[-100:], literals)
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in tokens
+    assert tokenizer.decode(tokens) == "<|im_end|>" * 100
+
+
+def test_what_a_template_refuses_all_the_same_is_said(packaged_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(packaged_folder)
+    template = "{% for m in messages %}{{ m.content or raise_exception('It wants words.') }}{% endfor %}"
+    with pytest.raises(ConversationRefused) as refused:
+        PromptBuilder(tokenizer, template, 1024).tokens([{"role": "user", "content": ""}])
+    assert "It wants words." in refused.value.text("en") and refused.value.status == 400
+    assert "It wants" not in refused.value.text("zh")
 
 
 def test_control_tokens_are_text_for_tokenizers_that_begin_with_a_space(tmp_path: Path) -> None:

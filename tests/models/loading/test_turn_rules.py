@@ -6,7 +6,7 @@ import jinja2
 import pytest
 
 from app.models.interface import Message
-from app.models.loading.turn_rules import TurnRules, probe
+from app.models.loading.turn_rules import CALL, TurnRules, probe
 
 ALTERNATE = "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('must alternate') }}{% endif %}"
 TURN = "<{{ m.role }}>{{ m.content }}"
@@ -20,6 +20,17 @@ TEMPLATES = {
     "qwen 3.5": "{% for m in messages %}{% if m.role == 'system' and not loop.first %}{{ raise_exception('late') }}"
     "{% endif %}" + TURN + "{% endfor %}",
     "system turns are lost": "{% for m in messages if m.role != 'system' %}" + TURN + "{% endfor %}",
+    "the system is told to the last user": "{% set s = messages[0].content if messages[0].role == 'system' else '' %}"
+    "{% for m in messages %}{% if m.role == 'user' %}{{ s if loop.last }}"
+    + TURN
+    + "{% elif m.role == 'assistant' %}"
+    + TURN
+    + "{% elif m.role != 'system' %}{{ raise_exception('role') }}{% endif %}{% endfor %}",
+    "wants a question": "{% if not (messages | selectattr('role', 'equalto', 'user') | list) %}"
+    "{{ raise_exception('no user query') }}{% endif %}{% for m in messages %}" + TURN + "{% endfor %}",
+    "the system before a question": "{% if messages[0].role == 'system' and messages[1].role != 'user' %}"
+    "{{ raise_exception('order') }}{% endif %}{% for m in messages %}" + TURN + "{% endfor %}",
+    "results of tools are lost": "{% for m in messages if m.role != 'tool' %}" + TURN + "{% endfor %}",
     "parts only": "{% for m in messages %}<{{ m.role }}>{{ m.content[0]['text'] }}{% endfor %}",
     "known roles only": "{% for m in messages %}{% if m.role not in ('user', 'assistant', 'system') %}"
     "{{ raise_exception('role') }}{% endif %}" + TURN + "{% endfor %}",
@@ -54,6 +65,29 @@ def test_every_word_of_a_hard_conversation_comes_out(name: str, first: int) -> N
     assert all(turn["content"] in text for turn in HARD[first:])
     answers = [text.index(turn["content"]) for turn in HARD[first:] if turn["role"] != "system"]
     assert answers == sorted(answers)
+
+
+CALLED: list[Message] = [
+    {"role": "user", "content": "U1"},
+    {"role": "assistant", "content": "", "tool_calls": (CALL,)},
+    {"role": "tool", "content": "T1", "name": "look", "tool_call_id": "abcDEF123"},
+]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize(
+    "turns",
+    [HARD[:1], HARD[1:2], HARD[:2], [HARD[0], HARD[2], HARD[4]], CALLED, [HARD[0], *CALLED, HARD[4], HARD[3]]],
+    ids=["instructions alone", "an answer alone", "no question", "an answer last", "a tool", "a tool before more"],
+)
+def test_conversations_without_a_question_at_their_end_come_out(name: str, turns: list[Message]) -> None:
+    render = rendering(TEMPLATES[name])
+    rules = probe(render)
+    assert rules is not None
+    text = render(rules.for_template(turns))
+    found = [text.find(turn["content"]) for turn in turns if turn["role"] != "system" and turn["content"]]
+    assert -1 not in found and found == sorted(found)
+    assert all(turn["content"] in text for turn in turns)
 
 
 def test_what_a_template_takes_is_left_alone() -> None:

@@ -10,14 +10,22 @@ from transformers import PreTrainedTokenizerBase
 from app.errors import NotAModel
 from app.models.backends.openai_server.errors import RequestRefused
 from app.models.backends.openai_server.model import openai_messages
-from app.models.engine.prompt import EncodedPrompt, apart_from_begun, encode_with_literals, set_aside
+from app.models.engine.prompt import (
+    MARK_FORM,
+    PLACEHOLDERS,
+    EncodedPrompt,
+    apart_from_begun,
+    encode_with_literals,
+    is_mark,
+    set_aside,
+)
 from app.models.engine.reasoning import format_of, switch_of
 from app.models.interface import Message
 from app.models.loading.chat_templates import TURN_ENDS
-from app.models.loading.turn_rules import TurnRules, probe
+from app.models.loading.turn_rules import ConversationRefused, TurnRules, probe
 
 # Whatever may be a control token; the vocabulary decides.
-MARK = re.compile(r"<[^<>\s]{1,60}>|\[/?[A-Z_]{2,20}\]|◁[^◁▷\s]{1,20}▷|[\U000F0000-\U000FFFFD]")
+MARK = re.compile(f"{MARK_FORM}|{PLACEHOLDERS}")
 PLAIN_ENDS = ("\n\nuser:",)  # where a model that was never taught to chat would go on with our part
 
 Render = Callable[[dict[str, Any]], str]  # messages, tools and template variables as the server's API has them
@@ -41,6 +49,7 @@ class GgufPrompts:
         self._render = render
         self._tokenize = tokenize
         self._is_control = lru_cache(4096)(self._differs_as_control)
+        self._stands_alone = lru_cache(4096)(self._is_token)
         self._rules = self._probed(name) if template else TurnRules()
         self.marks = [mark for mark in self.controls(template) if mark not in TURN_ENDS]
 
@@ -55,11 +64,11 @@ class GgufPrompts:
             content = turn["content"]
             if turn["role"] == "assistant" and self.reasoning is not None:
                 content = self.reasoning.without_reasoning(content)
-            turns.append({**turn, "content": set_aside(MARK, content, literals, self._is_control)})
+            turns.append({**turn, "content": set_aside(MARK, content, literals, self._stands_alone)})
         text = self._text(turns, thinking, next((turn["tools"] for turn in messages if "tools" in turn), ()))
         if self.reasoning is not None:
             text += self.reasoning.ending(text, thinking, self._switch is not None, is_constrained)
-        text += set_aside(MARK, begun, literals, self._is_control)
+        text += set_aside(MARK, begun, literals, self._stands_alone)
         is_open = self.reasoning is not None and self.reasoning.is_open(text)
         if not literals:
             return EncodedPrompt(self._tokenize(text, True, True), opens_reasoning=is_open)
@@ -76,7 +85,10 @@ class GgufPrompts:
             return "".join(f"{turn['role']}: {turn['content']}\n\n" for turn in turns) + "assistant:"
         variables = {self._switch: thinking} if self._switch and thinking is not None else {}
         asked: dict[str, Any] = {"messages": openai_messages(self._rules.for_template(turns), keeps_names=True)}
-        return self._render(asked | {"chat_template_kwargs": variables} | ({"tools": list(tools)} if tools else {}))
+        try:
+            return self._render(asked | {"chat_template_kwargs": variables} | ({"tools": list(tools)} if tools else {}))
+        except RequestRefused as error:
+            raise ConversationRefused(Exception(error.values["reason"])) from error
 
     def _probed(self, name: str) -> TurnRules:
         def render(turns: list[Any]) -> str:
@@ -92,6 +104,10 @@ class GgufPrompts:
 
     def _differs_as_control(self, mark: str) -> bool:
         return self._tokenize(mark, False, True) != self._tokenize(mark, False, False)
+
+    def _is_token(self, mark: str) -> bool:
+        """A control token, or one that the file's makers added, which llama.cpp finds in any text."""
+        return self._is_control(mark) or (is_mark(mark) and len(self._tokenize(mark, False, True)) == 1)
 
     def _as_tokenizer(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
         return {"input_ids": self._tokenize(text, add_special_tokens, True)}

@@ -249,10 +249,12 @@ def _in_time(told: Told, alone_s: dict[str, float]) -> dict[str, bool]:
         requests = answered[kind]
         late = [told.late(one, alone_s[kind]) for one in requests]
         seconds = [one.seconds for one in requests]
-        within = sum(one <= SLOWER for one in late) / max(1, len(late))
+        lost = sum(one.kind == kind and isinstance(one.status, str) for one in told.requests)  # the connection ended
+        within = sum(one <= SLOWER for one in late) / max(1, len(late) + lost)
         line(
             kind=kind,
             answers=len(requests),
+            never_answered=lost,
             alone_s=alone_s[kind],
             median_s=percentile(seconds, 0.5) if seconds else None,
             slowest_s=max(seconds, default=None),

@@ -2,13 +2,14 @@
 
 import codecs
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
 LONGEST_CHARACTER = 4  # bytes in UTF-8, so never more tokens
+REPLACED = "\ufffd"
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -50,7 +51,7 @@ class Detokenizer:
 
     def text(self, token: int) -> str:
         """A token by itself."""
-        return str(self._tokenizer.decode([token], skip_special_tokens=not self._keep_all))
+        return self._decoded([token])
 
     def _step(self, token: int) -> str:
         self._started = True
@@ -60,14 +61,24 @@ class Detokenizer:
             piece = self._decoder.step(self._tokenizer, token)
         except Exception:  # tokenizers has no kind of its own for bytes that change what came before them
             piece, broken = None, True
-        text = piece or self._tokenizer.decode(self._pending, skip_special_tokens=not self._keep_all)
+        text = piece or self._decoded(self._pending)
         if piece or not text:  # a special token says nothing
             self._pending.clear()
         elif broken or len(self._pending) > LONGEST_CHARACTER:
-            self._new_stream()
-            self.begin_within_text()
-            return text
+            return self._given_up()
         return piece or ""
+
+    def _given_up(self) -> str:
+        """The text of tokens that make no character, but for those at their end that may begin one."""
+        tokens = self._pending
+        half = next((n for n in (3, 2, 1) if self._decoded(tokens[-n:]) == REPLACED), 0)
+        given, begun = tokens[: len(tokens) - half], tokens[len(tokens) - half :]
+        self._new_stream()
+        self.begin_within_text()
+        return self._decoded(given) + "".join(self._step(token) for token in begun)
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=not self._keep_all))
 
     def _new_stream(self) -> None:
         self._decoder = DecodeStream(skip_special_tokens=not self._keep_all)

@@ -14,14 +14,16 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from app.errors import ModelError
-from app.models.loading.internlm import FUSED, llama_adapter
+from app.models.loading.internlm import is_original, llama_adapter
 from app.models.loading.packed_linear import dense_weight
 
 CONFIG = "adapter_config.json"
+USUAL = 8  # PEFT's rank and alpha where a config names none
 WEIGHTS = "adapter_model.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _TENSOR = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
 _MAGNITUDE = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_magnitude_vector(?:\.default)?(?:\.weight)?$")
+Pairs = dict[str, dict[str, torch.Tensor]]  # A and B by layer
 # What changes the arithmetic of a LoRA layer in a way that the bank does not compute.
 _UNSUPPORTED = (
     "lora_bias",
@@ -132,10 +134,10 @@ def read_adapter(name: str, folder: Path, linears: Mapping[str, nn.Linear], base
     except (SafetensorError, OSError) as error:
         raise AdapterBroken(name=name, reason=WEIGHTS) from error
     magnitudes = {found["module"]: tensors.pop(key) for key in list(tensors) if (found := _MAGNITUDE.match(key))}
-    pairs = _pairs(name, tensors, linears)
-    if any(module.endswith(FUSED) for module in pairs) or any(".attention.wo" in module for module in pairs):
+    pairs = _scaled(name, _pairs(name, tensors, linears), config)
+    if is_original(module for module in pairs if module not in linears):
         pairs = llama_adapter(pairs, base_config)
-    layers = {module: _layer(name, module, pair, linears, config) for module, pair in pairs.items()}
+    layers = {module: _layer(name, module, pair, linears) for module, pair in pairs.items()}
     if config.get("use_dora") or magnitudes:
         layers = _with_gains(name, layers, magnitudes, linears)
     return AdapterWeights(sha256_of(weights), weights.stat().st_size, layers)
@@ -160,10 +162,8 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
     return config
 
 
-def _pairs(
-    name: str, tensors: Mapping[str, torch.Tensor], linears: Mapping[str, nn.Linear]
-) -> dict[str, dict[str, torch.Tensor]]:
-    pairs: dict[str, dict[str, torch.Tensor]] = {}
+def _pairs(name: str, tensors: Mapping[str, torch.Tensor], linears: Mapping[str, nn.Linear]) -> Pairs:
+    pairs: Pairs = {}
     for key, tensor in tensors.items():
         match = _TENSOR.match(key)
         if match is not None:
@@ -191,7 +191,6 @@ def _layer(
     module: str,
     pair: Mapping[str, torch.Tensor],
     linears: Mapping[str, nn.Linear],
-    config: Mapping[str, Any],
 ) -> LowRank:
     base = linears.get(module)
     if base is None:
@@ -204,9 +203,8 @@ def _layer(
         raise AdapterBroken(name=name, reason=f"{module}: NaN")
     # A quantised layer stores bytes; its activations have the type that the norms around it keep.
     dtype = base.weight.dtype if base.weight.is_floating_point() else getattr(base, "compute_dtype", torch.bfloat16)
-    scaled = lora_b.float() * _scale(module, lora_a.shape[0], config)
     device = base.weight.device
-    return LowRank(lora_a.to(device, dtype).contiguous(), scaled.to(device, dtype).contiguous())
+    return LowRank(lora_a.to(device, dtype).contiguous(), lora_b.to(device, dtype).contiguous())
 
 
 def _with_gains(
@@ -226,10 +224,26 @@ def _with_gains(
     return made
 
 
-def _scale(module: str, rank: int, config: Mapping[str, Any]) -> float:
-    alpha = float(config.get("lora_alpha", rank))
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = float(value)
-            break
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def _scaled(name: str, pairs: Mapping[str, Mapping[str, torch.Tensor]], config: Mapping[str, Any]) -> Pairs:
+    """The pairs with their scales multiplied in, by the names that the config's patterns know. Raises AdapterBroken."""
+    made = {}
+    for module, pair in pairs.items():
+        rank = pair["A"].shape[0] if pair["A"].ndim == 2 else 0
+        if rank != (told := _by_pattern(name, config, "rank_pattern", "r", module)):
+            raise AdapterBroken(name=name, reason=f"{module}: r={told:g}, {rank}")
+        alpha = _by_pattern(name, config, "alpha_pattern", "lora_alpha", module)
+        scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+        made[module] = {"A": pair["A"], "B": pair["B"].float() * scale}
+    return made
+
+
+def _by_pattern(name: str, config: Mapping[str, Any], patterns: str, usual: str, module: str) -> float:
+    """What a config says of a layer, as PEFT reads it. Raises AdapterBroken."""
+    try:
+        known = (config.get(patterns) or {}).items()
+        value = next((value for key, value in known if re.match(rf"(.*\.)?({key})$", module)), config.get(usual, USUAL))
+    except (AttributeError, re.error) as error:
+        raise AdapterBroken(name=name, reason=f"{CONFIG}: {patterns}") from error
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise AdapterBroken(name=name, reason=f"{CONFIG}: {usual}")
+    return value

@@ -148,8 +148,8 @@ def _draw_on_host(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     scaled = logits / rows[TEMPERATURE][:, None]
     tops = scaled.topk(count, dim=-1)
     mass = (tops.values - scaled.logsumexp(-1, keepdim=True)).exp().sum(-1)
-    by_k = (rows[TOP_K] > 0) & (rows[TOP_K] <= count)
-    if bool((by_k | (mass >= rows[TOP_P])).all()):
+    by_k, by_p = (rows[TOP_K] > 0) & (rows[TOP_K] <= count), (rows[TOP_K] == 0) & (mass >= rows[TOP_P])
+    if bool((by_k | by_p).all()):
         return _invert(tops.values, tops.indices, scaled.logsumexp(-1, keepdim=True), rows)
     return _draw_sorted(logits, rows, logits.shape[-1])
 

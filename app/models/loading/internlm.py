@@ -1,7 +1,7 @@
 """Convert InternLM 1, 2 and 2.5 checkpoints and adapters to Llama: configs, weight names, fused projections."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -72,6 +72,11 @@ def llama_weights(raw: dict[str, Any], weights: dict[str, Weight]) -> dict[str, 
         else:
             renamed[_renamed(key)] = weight
     return renamed
+
+
+def is_original(modules: Iterable[str]) -> bool:
+    """Whether some of these layers are named as the original InternLM2 code names them."""
+    return any(module != _renamed(f"{module}.").removesuffix(".") or module.endswith(FUSED) for module in modules)
 
 
 def llama_adapter(pairs: Mapping[str, Mapping[str, Tensor]], config: Any) -> dict[str, dict[str, Tensor]]:

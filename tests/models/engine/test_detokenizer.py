@@ -62,6 +62,14 @@ def test_bytes_that_are_no_utf8_show_as_such_and_the_stream_goes_on(
     assert "".join(pieces(Detokenizer(bytes_tokenizer), wrong)) == "é\ufffda" + "\ufffd" * 9 + "b"
 
 
+@pytest.mark.parametrize("before", range(12))
+def test_a_character_behind_bytes_that_are_none_is_whole(bytes_tokenizer: PreTrainedTokenizerFast, before: int) -> None:
+    by_byte = bytes_to_unicode()
+    written = b"\x91" * before + "ñ书🙂!".encode()
+    tokens = bytes_tokenizer.convert_tokens_to_ids([by_byte[byte] for byte in written])
+    assert "".join(pieces(Detokenizer(bytes_tokenizer), tokens)) == "\ufffd" * before + "ñ书🙂!"
+
+
 def test_special_tokens_show_only_when_kept(bytes_tokenizer: PreTrainedTokenizerFast) -> None:
     tokens = bytes_tokenizer.encode("a<end>")
     assert "".join(pieces(Detokenizer(bytes_tokenizer), tokens)) == "a"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from app.errors import ModelInUse, StudioError
+from app.finetune.merging import merge
 from app.models.catalog import known_models
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.engine.lora import AdapterBank
@@ -24,6 +25,7 @@ from app.models.engine.lora_files import (
     AdapterGone,
     AdapterNotSupported,
     PickledAdapter,
+    read_adapter,
 )
 from app.models.interface import Sampling
 from app.models.loading.internlm import llama_adapter
@@ -304,6 +306,46 @@ def test_an_adapter_of_the_original_internlm2_code_is_split_for_llama() -> None:
         assert torch.allclose(pair["B"] @ pair["A"], expected.reshape(-1, 8), atol=1e-6)
 
 
+def test_its_patterns_know_the_names_of_that_code(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    fused = "model.layers.0.attention.wqkv"
+    pair = {
+        f"base_model.model.{fused}.lora_{side}.weight": torch.randn(*size)
+        for side, size in (("A", (3, 64)), ("B", (128, 3)))
+    }
+    made: dict[str, torch.Tensor] = {}
+    for name, told in (
+        ("usual", {"lora_alpha": 12}),
+        ("pattern", {"alpha_pattern": {"wqkv": 12}, "rank_pattern": {"wqkv": 3}, "r": 5}),
+        ("none", {}),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        save_file(pair, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 3, "lora_alpha": 1, **told}))
+        if not told:
+            (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 3}))
+        base = tiny_llama()
+        linears = {path: layer for path, layer in base.named_modules() if isinstance(layer, torch.nn.Linear)}
+        made[name] = read_adapter(name, folder, linears, base.config).layers["model.layers.0.self_attn.k_proj"].lora_b
+    assert torch.equal(made["usual"], made["pattern"])
+    assert torch.allclose(made["none"] * 1.5, made["usual"]), "PEFT's own alpha is 8"
+
+
+def test_merged_into_a_base_with_one_table_an_output_layer_leaves_the_embedding_alone(tmp_path: Path) -> None:
+    folder = save_tiny("llama", tmp_path / "base", tie_word_embeddings=True)
+    base = LlamaForCausalLM.from_pretrained(folder)
+    adapter = save_adapter(base, tmp_path / "adapter", 1, target_modules=["q_proj", "lm_head"], r=4)
+    ids = torch.tensor([prompt(1, 20)]) % 250
+    with torch.inference_mode():
+        expected = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(folder), adapter).eval()(ids).logits
+        merge(folder, str(folder), adapter, tmp_path / "merged")
+        merged = LlamaForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+        gap = (merged(ids).logits - expected).abs().mean() / expected.std()
+    assert not merged.config.tie_word_embeddings
+    assert gap < 0.05, "what bfloat16 explains"
+
+
 def test_a_copy_of_the_base_s_output_layer_is_no_hindrance_and_a_changed_one_is(
     model: LlamaForCausalLM, folders: Folders, tmp_path: Path
 ) -> None:
@@ -328,6 +370,11 @@ def test_a_copy_of_the_base_s_output_layer_is_no_hindrance_and_a_changed_one_is(
         {"bias": "all"},
         {"peft_type": "IA3"},
         {"modules_to_save": ["lm_head"]},
+        {"r": 9},
+        {"lora_alpha": None},
+        {"lora_alpha": "16"},
+        {"alpha_pattern": ["q_proj"]},
+        {"alpha_pattern": {"(": 3}},
     ],
 )
 def test_what_the_bank_does_not_compute_is_refused(

@@ -46,6 +46,14 @@ def test_a_nucleus_wider_than_the_candidates_is_drawn_from_all() -> None:
     assert len(set(tokens)) > 1500
 
 
+def test_a_nucleus_among_more_of_the_likeliest_than_are_looked_at_first_is_theirs() -> None:
+    """As transformers has it: top-p is a part of what top-k left."""
+    slope = torch.linspace(0, -0.5, 600)
+    tokens = drawn(Sampling(temperature=1.0, top_p=0.3, top_k=500, seed=1), 4000, slope)
+    mass = slope[:500].softmax(0).cumsum(0)
+    assert max(tokens) == int((mass < 0.3).sum())
+
+
 def test_zero_temperature_is_greedy_beside_requests_that_draw() -> None:
     greedy, free = RequestSampling(Sampling(temperature=0)), RequestSampling(Sampling(temperature=5, top_p=1, seed=3))
     rows = torch.tensor([row for _ in range(200) for row in (greedy.row(), free.row())]).T

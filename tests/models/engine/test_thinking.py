@@ -10,7 +10,8 @@ from app.models.backends.hf_generate import GenerateEngine
 from app.models.catalog import known_models
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.engine.prompt import PromptBuilder
-from app.models.interface import OutputFormat, Sampling
+from app.models.interface import OutputFormat, Sampling, SamplingDefaults
+from app.models.loading.generation_defaults import only_tokens, sampling_defaults, token_ids
 from app.models.loading.loader import LoadedModel, load
 from bench.check_models import turns
 from bench.tiny_checkpoints import TEMPLATE, byte_tokenizer, save_tiny
@@ -110,6 +111,15 @@ def test_a_raw_text_is_continued_without_any_reasoning(loaded: LoadedModel) -> N
     text = engine.complete(engine.encode("Say "), Sampling(temperature=0, max_new_tokens=9, logit_bias=tuple(marks)))
     assert "".join(text) == "<" * 9
     engine.close()
+
+
+def test_values_of_a_generation_config_that_are_none_are_passed_over() -> None:
+    odd = {"bos_token_id": [1], "pad_token_id": "x", "eos_token_id": [7, -1, "5", 9, True, None], "top_k": "3"}
+    tokens = only_tokens(odd)
+    assert (tokens.bos_token_id, tokens.pad_token_id, tokens.eos_token_id) == (1, None, [7, 9])
+    assert token_ids(None) == token_ids([]) == token_ids("</s>") == set()
+    strange = {"temperature": float("nan"), "top_p": 0, "min_p": None, "repetition_penalty": 1e-320}
+    assert sampling_defaults(odd | strange) == SamplingDefaults(top_p=1.0)
 
 
 def test_both_engines_take_the_checkpoint_s_defaults_and_penalties(engine: Engine | GenerateEngine) -> None:

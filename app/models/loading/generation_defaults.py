@@ -12,7 +12,6 @@ from transformers import GenerationConfig
 
 from app.models.interface import SamplingDefaults
 
-
 WEAKEST = 1e-3  # a repetition penalty below it would make logits infinite
 
 

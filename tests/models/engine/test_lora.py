@@ -332,6 +332,7 @@ def test_its_patterns_know_the_names_of_that_code(tmp_path: Path) -> None:
     assert torch.allclose(made["none"] * 1.5, made["usual"]), "PEFT's own alpha is 8"
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`", "ignore:Setting `save_embedding_layers`")
 def test_merged_into_a_base_with_one_table_an_output_layer_leaves_the_embedding_alone(tmp_path: Path) -> None:
     folder = save_tiny("llama", tmp_path / "base", tie_word_embeddings=True)
     base = LlamaForCausalLM.from_pretrained(folder)

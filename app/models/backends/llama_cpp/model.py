@@ -1,5 +1,6 @@
 """ChatModel over llama.cpp: token counts, sampling parameters, log-probabilities."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -150,7 +151,7 @@ def request_body(prompt: list[int], sampling: Sampling, most: int, defaults: Sam
         "repeat_last_n": len(prompt) + most,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
-        "logit_bias": [list(pair) for pair in sampling.logit_bias],
+        "logit_bias": [list(pair) for pair in _bias(prompt, sampling, chosen.repetition_penalty).items()],
         "ignore_eos": sampling.ignore_eos,
         "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
     }
@@ -159,6 +160,15 @@ def request_body(prompt: list[int], sampling: Sampling, most: int, defaults: Sam
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     return body
+
+
+def _bias(prompt: list[int], sampling: Sampling, repetition_penalty: float) -> dict[int, float]:
+    """The request's bias, and what gives back the frequency penalty that the server puts on the prompt's tokens too."""
+    bias = dict(sampling.logit_bias)
+    if sampling.frequency_penalty and repetition_penalty == 1:  # which would weigh on what is given back
+        for token, times in Counter(prompt).items():
+            bias[token] = bias.get(token, 0.0) + sampling.frequency_penalty * times
+    return bias
 
 
 def _text(entry: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from app.models.backends.llama_cpp.model import NoStopTokenIds
 from app.models.backends.llama_cpp.process import LlamaRefused
 from app.models.catalog import bundled, known_models
 from app.models.engine.prompt import CannotSee
-from app.models.interface import Message, OutputFormat, Sampling, SamplingDefaults, TokenScoringModel
+from app.models.interface import Message, OutputFormat, Sampling, SamplingDefaults, TextModel, TokenScoringModel
 from app.models.registry.model_spec import RunsByLlama
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
@@ -146,6 +146,16 @@ def test_answers_are_scored(registry: ModelRegistry) -> None:
     assert "".join(score.text for score in scores[:7]) == "The capital of France is Paris."
     assert all(-3 < score.logprob < 0 and len(score.top_logprobs) == 3 for score in scores[:7])
     assert scores[5].top_logprobs[0] == (" Paris", scores[5].logprob)
+
+
+def test_a_frequency_penalty_weighs_on_the_answer_and_not_on_the_prompt(registry: ModelRegistry) -> None:
+    with registry.lease(NAME) as model:
+        assert isinstance(model, TextModel)
+        counting = model.encode("one two three\n" * 6 + "one two")
+        greedy = Sampling(temperature=0, max_new_tokens=4, repetition_penalty=1.0)
+        usual = "".join(model.complete(counting, greedy))
+        assert len(set(usual.split())) == len(usual.split()) > 2, "nothing comes twice"
+        assert "".join(model.complete(counting, replace(greedy, frequency_penalty=2.0))) == usual
 
 
 def test_the_least_likely_choices_are_told_apart(registry: ModelRegistry) -> None:

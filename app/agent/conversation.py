@@ -74,6 +74,8 @@ class Conversation:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.past: list[Exchange] = []
+        self._tasks = 0
+        self._to_tell: list[Step] = []
         self._stopped = threading.Event()
         self._deadline = Deadline(0.0)
         self._llm = EngineLLM()
@@ -100,9 +102,11 @@ class Conversation:
         self._pending = None
         message = AgentMessage(sender="user", content=text)
         known = {tool.name: tool for tool in tools}
-        told = [Step("error", error.text(bounds.language), "failed") for error in missing]
+        told, self._to_tell = self._to_tell, []
+        told += [Step("error", error.text(bounds.language), "failed") for error in missing]
         task = Task(bounds, visitor, Deadline(bounds.seconds), told, bounds.max_steps, message, known)
-        self.past = [*self.past[-_KEPT_EXCHANGES:], Exchange(text, task.steps)]
+        self._tasks += 1
+        self.past = [*self.past[-_KEPT_EXCHANGES:], Exchange(text, task.steps, self._tasks)]
         return self._guarded(task, model)
 
     def approve(self, allowed: bool, model: ChatModel, code: str | None = None) -> Iterator[list[Step]]:
@@ -122,16 +126,13 @@ class Conversation:
         """The code that waits for approval, if some does."""
         return self._pending.code() if self._pending is not None else None
 
+    def tell(self, note: str) -> None:
+        """Say this first at the next task: what has happened meanwhile."""
+        self._to_tell.append(_told(note))
+
     def stop(self) -> None:
         """End the generation or the cell that runs now."""
         self._stopped.set()
-
-    def reset(self) -> None:
-        """Forget the talk and the variables; files stay."""
-        self._pending = None
-        self._agent = None
-        self.past = []
-        self.session.reset()
 
     def _over(self) -> bool:
         return self._stopped.is_set() or self._deadline.over()

@@ -1,43 +1,33 @@
-"""Agent service: one conversation and one sandbox session per page, with limits and idle clean-up."""
+"""Agent service: tasks of a page in a sandbox session of its own, their steps and files."""
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.access.client_address import ClientAddresses
-from app.agent.errors import AlreadyRunning, FilesOff, FileTooLarge, NoFile, NoTask, OwnSessionsSpent, TooManySessions
+from app.access.later import later
+from app.access.lifetimes import CLOSED_PAGE_S
+from app.agent.errors import FilesOff, FileTooLarge, NoFile, NoTask
+from app.agent.kept_files import TaskFiles
 from app.agent.sandbox.limits import Limits
 from app.agent.sandbox.probe import Finding, SandboxUnavailable, probe
-from app.agent.sandbox.storage import read_plainly
 from app.agent.steps import Exchange, Step
 from app.agent.tools import SEARCH_TOOL, Tool
+from app.agent.workspaces import Workspace, Workspaces
 from app.errors import StudioError
 from app.models.interface import Registry
 from app.models.waiting import while_loading
 
 if TYPE_CHECKING:  # they need Lagent, which takes seconds to import, and Linux
-    from app.agent.conversation import Bounds, Conversation
+    from app.agent.conversation import Bounds
     from app.agent.mcp_tools import McpTools
     from app.agent.sandbox.host import Sandbox
     from app.agent.sandbox.session import Session
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Workspace:
-    """A session's conversation; `running` is held while a task is under way."""
-
-    conversation: "Conversation"
-    last_used: float
-    visitor: str
-    running: threading.Lock = field(default_factory=threading.Lock)
 
 
 class AgentService:
@@ -51,6 +41,7 @@ class AgentService:
         limits: Limits | None = None,
         most_sessions: int = 20,
         idle_seconds: float = 1800.0,
+        closed_page_seconds: float = CLOSED_PAGE_S,
         finding: Finding | None = None,
         sandbox: "Sandbox | None" = None,
         documents: Callable[[str, str, str], str] | None = None,
@@ -60,22 +51,22 @@ class AgentService:
         """A `sandbox` that is given is shared with others: it has its own limits and stays open at `close`.
 
         `documents` gives passages for (visitor, collection or "*" for all, words to look for); `servers` have the
-        operator's tools. One visitor, or one of the `addresses`, holds at most half of the sessions.
+        operator's tools. One visitor, or one of the `addresses`, holds at most half of the sessions. `page_is_open`
+        tells of a session whether somebody has its page open.
         """
         self.registry = registry
         self.limits = sandbox.limits if sandbox else limits or Limits()
         self._finding = finding
         self._folder = data_folder / "agent"
-        self._most_sessions = most_sessions
         self._idle_seconds = idle_seconds
-        self._workspaces: dict[str, Workspace] = {}
-        self._lock = threading.Lock()
+        self._closed_page_seconds = closed_page_seconds
+        self._workspaces = Workspaces(self._open_session, most_sessions, idle_seconds, addresses or ClientAddresses())
+        self.page_is_open: Callable[[str], bool] = lambda _: False
         self._closed = threading.Event()
         self._sandbox = sandbox
         self._shared_sandbox = sandbox is not None
         self._documents = documents
         self._servers = servers
-        self._addresses = addresses or ClientAddresses()
 
     @cached_property
     def finding(self) -> Finding:
@@ -129,7 +120,7 @@ class AgentService:
         if not task.strip():
             raise NoTask(reason_zh="", reason_en="")
         name, bounds = model or self.registry.default_name, bounds or Bounds()
-        with self._workspace(session, visitor) as conversation:
+        with self._claim(session, visitor).at_work() as conversation:
             yield from self._loading(name, visitor)
             tools, missing = self._tools(bounds, visitor)
             with self.registry.for_visitor(visitor).lease(name) as leased:
@@ -140,7 +131,7 @@ class AgentService:
     ) -> Iterator[list[Step]]:
         """Go on with the code that waits for approval, as it is or as the visitor changed it to `code`."""
         name = model or self.registry.default_name
-        with self._workspace(session, visitor) as conversation:
+        with self._claim(session, visitor).at_work() as conversation:
             yield from self._loading(name, visitor)
             with self.registry.for_visitor(visitor).lease(name) as leased:
                 yield from conversation.approve(allowed, leased, code)
@@ -163,11 +154,21 @@ class AgentService:
 
     def reset(self, session: str) -> None:
         """Forget this session: talk, variables and files."""
-        with self._lock:
-            workspace = self._workspaces.pop(session, None)
-        if workspace is not None:
-            workspace.conversation.stop()
-            workspace.conversation.session.close()
+        self._workspaces.drop(session)
+
+    def leave(self, session: str) -> None:
+        """The page was closed, or its connection broke off: what it has goes unless it is there again soon."""
+        workspace = self._workspaces.get(session)
+        if workspace is None:
+            return
+        workspace.conversation.stop()
+        used = workspace.last_used
+
+        def forget() -> None:
+            if workspace.last_used == used and not self.page_is_open(session):
+                self.reset(session)
+
+        later.call(self._closed_page_seconds, forget)
 
     def interpret(self, code: str) -> Iterator[list[Step]]:
         """Run code in a session of its own, without a model."""
@@ -186,68 +187,37 @@ class AgentService:
         mib = source.stat().st_size / (1 << 20)
         if mib > self.limits.file_mib:
             raise FileTooLarge(name=name, mib=f"{mib:.0f}", limit=self.limits.file_mib)
-        return self._claim(session, visitor).conversation.session.add_file(source, name).name
+        return self._claim(session, visitor).add_file(source, name)
 
-    def files(self, session: str) -> list[Path]:
-        """What lies in the session's folder, newest last."""
+    def files(self, session: str) -> list[tuple[int, str]]:
+        """(0, name) for each file that no task wrote, then (number of the task, name) for what the tasks wrote."""
         workspace = self._workspaces.get(session)
-        return workspace.conversation.session.files() if workspace is not None and self.with_files else []
+        if workspace is None or not self.with_files:
+            return []
+        return workspace.kept.names(name for name, _ in workspace.present)
 
-    def file_names(self, session: str) -> list[str]:
-        """The same, as paths below the folder."""
+    def files_of(self, session: str, task: int) -> TaskFiles:
+        """What the task of this number wrote."""
         workspace = self._workspaces.get(session)
-        root = workspace.conversation.session.folder if workspace is not None else Path()
-        return [str(path.relative_to(root)) for path in self.files(session)]
+        return workspace.kept.of(task) if workspace is not None else TaskFiles()
 
-    def read_file(self, session: str, name: str) -> bytes:
-        """The bytes of one file of the session."""
-        found = dict(zip(self.file_names(session), self.files(session), strict=True)).get(name)
-        if found is None:
+    def read_file(self, session: str, name: str, task: int = 0) -> bytes:
+        """The bytes of one file of the session: of the folder, or as the task left it."""
+        workspace = self._workspaces.get(session)
+        if workspace is None or not self.with_files:
             raise NoFile(reason_zh="", reason_en="")
-        return read_plainly(found)
+        return workspace.read_file(task, name)
 
     def close(self) -> None:
         """End all sessions and delete what is left of them."""
         self._closed.set()
-        for session in list(self._workspaces):
-            self.reset(session)
+        self._workspaces.close()
         if self._sandbox is not None and not self._shared_sandbox:
             self._sandbox.close()
 
-    @contextmanager
-    def _workspace(self, session: str, visitor: str) -> "Iterator[Conversation]":
-        """The session's conversation, for one task at a time."""
-        workspace = self._claim(session, visitor)
-        if not workspace.running.acquire(blocking=False):
-            raise AlreadyRunning
-        try:
-            yield workspace.conversation
-        finally:
-            workspace.last_used = time.monotonic()
-            workspace.running.release()
-
     def _claim(self, session: str, visitor: str) -> Workspace:
-        from app.agent.conversation import Conversation
-
-        self._clear_idle()
-        with self._lock:
-            workspace = self._workspaces.get(session)
-            if workspace is None:
-                if len(self._workspaces) >= self._most_sessions:
-                    raise TooManySessions(limit=self._most_sessions)
-                self._check_share(visitor)
-                workspace = Workspace(Conversation(self._open_session()), time.monotonic(), visitor)
-                self._workspaces[session] = workspace
-            return workspace
-
-    def _check_share(self, visitor: str) -> None:
-        """Nobody takes more than half of the places, by whatever many names."""
-        most, network = max(1, self._most_sessions // 2), self._addresses.of(visitor)
-        holders = [workspace.visitor for workspace in self._workspaces.values()]
-        mine = sum(holder == visitor for holder in holders) if visitor else 0
-        near = sum(self._addresses.of(holder) == network for holder in holders) if network else 0
-        if max(mine, near) >= most:
-            raise OwnSessionsSpent(limit=most)
+        self._workspaces.clear_idle(self.page_is_open)
+        return self._workspaces.claim(session, visitor)
 
     def _loading(self, name: str, visitor: str) -> Iterator[list[Step]]:
         for progress in while_loading(self.registry.for_visitor(visitor), name):
@@ -256,13 +226,7 @@ class AgentService:
     def _watch_idle(self) -> None:
         """A page that was closed without a word leaves a session; it goes even when nobody else comes."""
         while not self._closed.wait(min(60.0, self._idle_seconds / 2)):
-            self._clear_idle()
-
-    def _clear_idle(self) -> None:
-        long_ago = time.monotonic() - self._idle_seconds
-        for session, workspace in list(self._workspaces.items()):
-            if workspace.last_used < long_ago and not workspace.running.locked():
-                self.reset(session)
+            self._workspaces.clear_idle(self.page_is_open)
 
     def _open_session(self) -> "Session":
         from app.agent.sandbox.host import SandboxError

@@ -42,7 +42,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Exchange:
-    """What was asked, and the steps it led to; the list grows while the task runs."""
+    """What was asked, and the steps it led to; the list grows while the task runs. Tasks of a page count from 1."""
 
     task: str
     steps: list[Step]
+    number: int = 0

@@ -85,6 +85,10 @@ class SessionStates(StateHolder):
         if self._open[session] <= 0:
             del self._open[session]
 
+    def is_open(self, session: str) -> bool:
+        """Whether a browser has the session's page open."""
+        return session in self._open
+
     def sweep(self, idle_s: float = PASSING_S) -> None:
         """Forget passing sessions that are over, and messages that came after their session was forgotten."""
         now, known = datetime.now(), dict(self.time_last_used)

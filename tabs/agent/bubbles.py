@@ -2,22 +2,33 @@
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from app.agent.kept_files import TaskFiles
 from app.agent.steps import Exchange, Step
 from tabs.shell.page import Visitor
 
 
-def bubbles_of(visitor: Visitor, talk: Sequence[Exchange]) -> list[dict[str, Any]]:
-    """The whole talk for the chatbot."""
+def bubbles_of(
+    visitor: Visitor, talk: Sequence[Exchange], files_of: Callable[[int], TaskFiles] = lambda _: TaskFiles()
+) -> list[dict[str, Any]]:
+    """The whole talk for the chatbot; `files_of` tells what the task of a number wrote."""
     bubbles: list[dict[str, Any]] = []
+    if talk and talk[0].number > 1:
+        bubbles.append(_said("assistant", f"*{visitor.text('agent.earlier_tasks', count=len(talk))}*"))
     for exchange in talk:
         bubbles.append(_said("user", exchange.task))
         bubbles += [_bubble(visitor, step) for step in exchange.steps]
         if not exchange.steps:
             bubbles.append(_folded(visitor.text("agent.kinds.thought"), "", {"status": "pending"}))
+        bubbles += _files(visitor, exchange.number, files_of(exchange.number))
     return bubbles
+
+
+def file_label(task: int, name: str) -> str:
+    """In the list of files, in any language: `#2 · plot.png` is what the second task wrote."""
+    return f"#{task} · {name}" if task else name
 
 
 def plain_steps(visitor: Visitor, steps: Sequence[Step]) -> list[dict[str, str]]:
@@ -52,6 +63,16 @@ def _bubble(visitor: Visitor, step: Step) -> dict[str, Any]:
     language = {"code": "python", "output": "text", "error": "text"}.get(step.kind)
     text = _fenced(step.text, language) if step.text and language else step.text
     return _folded(title, "\n\n".join(filter(None, (text, step.notes_in(visitor.language)))), state)
+
+
+def _files(visitor: Visitor, task: int, files: TaskFiles) -> list[dict[str, Any]]:
+    """What a task wrote, by name: the list beside the talk has them to download."""
+    names = "\n".join(" ".join(name.split()) for name in files.copies)
+    gone = visitor.text("agent.files_gone") if files.incomplete else ""
+    if not names and not gone:
+        return []
+    title = visitor.text("agent.task_files", number=task)
+    return [_folded(title, "\n\n".join(filter(None, (names and _fenced(names, None), gone))), {})]
 
 
 def _said(role: str, text: str) -> dict[str, Any]:

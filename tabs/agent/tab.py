@@ -12,7 +12,7 @@ from app.agent.service import AgentService
 from app.agent.steps import Exchange, Step
 from app.models.interface import Registry
 from app.paths import ASSETS
-from tabs.agent.bubbles import bubbles_of, plain_steps
+from tabs.agent.bubbles import bubbles_of, file_label, plain_steps
 from tabs.agent.widgets import AgentWidgets, draw, draw_unavailable, is_small
 from tabs.shell.conversation import busy_box, idle_box
 from tabs.shell.page import Page, Visitor
@@ -78,9 +78,10 @@ def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
 
     def leave(request: gr.Request) -> None:
         """The page was closed: nothing of its session stays."""
-        service.reset(request.session_hash or "")
+        service.leave(request.session_hash or "")
 
     page.blocks.unload(leave)
+    service.page_is_open = page.is_open
 
 
 def send(
@@ -157,7 +158,8 @@ def upload(service: AgentService, visitor: Visitor, paths: list[str]) -> dict[st
 
 def fetch(service: AgentService, visitor: Visitor, name: str | None) -> tuple[str, bytes]:
     """One file of the session for the browser to save."""
-    return Path(name or "").name, service.read_file(visitor.session, name or "")
+    task, _, name = (name or "").partition(":")
+    return Path(name).name, service.read_file(visitor.session, name, int(task or 0))
 
 
 def warn_of_small_model(visitor: Visitor, model: str) -> dict[str, Any]:
@@ -170,17 +172,19 @@ def _follow(
     service: AgentService, widgets: AgentWidgets, visitor: Visitor, running: Iterator[list[Step]], task: str
 ) -> Iterator[View]:
     """Show the steps as they come; however it ends the box is free again."""
+    files_of = partial(service.files_of, visitor.session)
     try:
         for steps in running:
             talk = service.talk(visitor.session)
             if any(step.kind == "loading" for step in steps):
                 talk.append(Exchange(task, steps))
-            yield {widgets.chatbot: bubbles_of(visitor, talk)}
+            yield {widgets.chatbot: bubbles_of(visitor, talk, files_of)}
     except Exception:
         yield {widgets.box: idle_box(task)}
         raise
     waiting = service.waiting(visitor.session)
     yield {
+        widgets.chatbot: bubbles_of(visitor, service.talk(visitor.session), files_of),
         widgets.box: idle_box(""),
         widgets.approval: gr.update(visible=waiting is not None),
         widgets.edited: waiting or "",
@@ -189,8 +193,8 @@ def _follow(
 
 
 def _files(service: AgentService, visitor: Visitor) -> dict[str, Any]:
-    names = service.file_names(visitor.session)
-    return gr.update(choices=names, value=names[-1] if names else None)
+    choices = [(file_label(task, name), f"{task}:{name}") for task, name in service.files(visitor.session)]
+    return gr.update(choices=choices, value=choices[-1][1] if choices else None)
 
 
 def _bounds(

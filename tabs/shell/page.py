@@ -149,6 +149,11 @@ class Page:
         known = [self.remembered, self.stored]
         return event(self._border(handler, holds=holds), [*known, *inputs], list(outputs), **settings)
 
+    def is_open(self, session: str) -> bool:
+        """Whether a browser has the session's page open; False where the server does not watch its pages."""
+        watched = getattr(self.blocks.state_holder, "is_open", None)  # of SessionStates, once launched
+        return watched is not None and bool(watched(session))
+
     def on_arrival(self, handler: Handler, inputs: Sequence[Block] = (), outputs: Sequence[Block] = ()) -> None:
         """Call it once the browser has said who the visitor is, and again at each change of language; see `arrival`."""
         self.arrivals.append(Arrival(handler, inputs, outputs))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.access.client_address import ClientAddresses
+from app.access.later import later
 from app.agent.conversation import Bounds
 from app.agent.errors import AlreadyRunning, FileTooLarge, NoTask, OwnSessionsSpent, TooManySessions
 from app.agent.sandbox.host import Sandbox
@@ -119,6 +120,58 @@ def test_an_idle_session_goes_without_anyone_coming(bare_sandbox: Sandbox, findi
         service.warm_up()
         list(service.run("me", "hello"))
         assert service.talk("me")
+        wait_for(lambda: not service.talk("me"))
+        wait_for(lambda: folders_of(bare_sandbox) == [])
+    finally:
+        service.close()
+
+
+def test_a_page_that_is_open_keeps_its_files_however_idle_it_is(
+    bare_sandbox: Sandbox, finding: Finding, tmp_path: Path
+) -> None:
+    service = AgentService(FakeRegistry(), tmp_path, idle_seconds=0, finding=finding, sandbox=bare_sandbox)
+    if not service.with_files:
+        pytest.skip("no files here")
+    service.page_is_open = lambda session: session == "me"
+    try:
+        solve(service, scripted(python("x = 5; open('five', 'w').write('5')"), "done"))
+        solve(service, scripted("hello"), visitor="closed")
+        steps = solve(service, scripted(python("print(open('five').read(), x)"), "sorry"))
+        assert list(steps[0].notes) == ["rested"] and "NameError" in steps[2].text
+        assert service.read_file("me", "five", 1) == b"5"
+        assert [exchange.number for exchange in service.talk("me")] == [1, 2] and not service.talk("closed")
+    finally:
+        service.close()
+
+
+def test_a_page_that_was_idle_for_long_gives_its_place_to_who_needs_one_and_says_so(
+    bare_sandbox: Sandbox, finding: Finding, tmp_path: Path
+) -> None:
+    service = AgentService(
+        FakeRegistry(), tmp_path, most_sessions=1, idle_seconds=0, finding=finding, sandbox=bare_sandbox
+    )
+    service.page_is_open = lambda _: True
+    try:
+        solve(service, scripted(python("open('five', 'w').write('5')"), "done"))
+        solve(service, scripted("hello"), visitor="you")
+        assert (service.talk("me"), service.files("me")) == ([], [])
+        assert list(solve(service, scripted("hello"))[0].notes) == ["gave_way"]
+        assert [step.kind for step in solve(service, scripted("again"))] == ["error", "answer"]
+    finally:
+        service.close()
+
+
+def test_a_connection_that_comes_back_finds_its_files(bare_sandbox: Sandbox, finding: Finding, tmp_path: Path) -> None:
+    service = AgentService(FakeRegistry(), tmp_path, closed_page_seconds=0, finding=finding, sandbox=bare_sandbox)
+    pages = {"me"}
+    service.page_is_open = pages.__contains__
+    try:
+        solve(service, scripted("hello"))
+        service.leave("me")
+        later.call(0, lambda: None).join()
+        assert service.talk("me")
+        pages.clear()
+        service.leave("me")
         wait_for(lambda: not service.talk("me"))
         wait_for(lambda: folders_of(bare_sandbox) == [])
     finally:

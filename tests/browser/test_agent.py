@@ -56,7 +56,9 @@ def page_of_all(
 ) -> Iterator[Scene]:
     if finding.mode != "files":
         pytest.skip("needs the sandbox with files")
-    service = AgentService(FakeRegistry(), tmp_path_factory.mktemp("agent"), finding=finding, sandbox=sandbox)
+    service = AgentService(
+        FakeRegistry(), tmp_path_factory.mktemp("agent"), finding=finding, sandbox=sandbox, closed_page_seconds=0
+    )
     yield Scene(serve_module, service)
     service.close()
 
@@ -73,10 +75,10 @@ def ask(page: Any, task: str) -> None:
     page.locator("#agent-box textarea").press("Enter")
 
 
-def saved(page: Any, name: str) -> str:
-    """A file of the list, as the browser saves it."""
+def saved(page: Any, name: str, task: int) -> str:
+    """A file of the list, as the task left it and the browser saves it."""
     page.get_by_role("combobox", name="Files").or_(page.get_by_role("combobox", name="文件")).click()
-    page.get_by_role("option", name=name, exact=True).click()
+    page.get_by_role("option", name=f"#{task} · {name}", exact=True).click()
     with page.expect_download() as saving:
         page.locator("#agent-download").click()
     assert saving.value.suggested_filename == name
@@ -98,13 +100,14 @@ def test_files_and_pictures_of_each_task_stay_while_the_page_lives(scene: Scene,
     page.get_by_role("tab", name="对话", exact=True).click()
     page.locator("#language").press("Enter")
     page.get_by_role("tab", name="Agent", exact=True).click()
-    assert "tea" in saved(page, "copy.csv")
-    scene.answers += [code("open('more.txt', 'w').write('more')"), "written"]
+    assert "tea" in saved(page, "copy.csv", 1)
+    scene.answers += [code("open('more.txt', 'w').write('more'); open('copy.csv', 'w').write('anew')"), "written"]
     ask(page, "write more")
     page.get_by_text("written", exact=True).wait_for()
     expect(picture).to_have_count(1)
-    assert saved(page, "more.txt") == "more"
-    assert "tea" in saved(page, "copy.csv")
+    expect(page.locator("#agent-chat")).to_contain_text("Files of task #2")
+    assert (saved(page, "more.txt", 2), saved(page, "copy.csv", 2)) == ("more", "anew")
+    assert "tea" in saved(page, "copy.csv", 1)
 
 
 def test_an_upload_is_found_and_gone_with_the_page(

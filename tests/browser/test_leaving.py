@@ -43,7 +43,7 @@ def registry() -> FakeRegistry:
 def agent(registry: FakeRegistry, sandbox: Sandbox, finding: Finding, tmp_path: Path) -> Iterator[AgentService]:
     if finding.mode != "files":
         pytest.skip("needs the sandbox with files")
-    service = AgentService(registry, tmp_path, finding=finding, sandbox=sandbox)
+    service = AgentService(registry, tmp_path, finding=finding, sandbox=sandbox, closed_page_seconds=0)
     yield service
     service.close()
 

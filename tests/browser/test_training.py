@@ -83,7 +83,7 @@ def test_the_finetune_endpoint_to_its_end(address: str, tiny_base: str, registry
 
 @pytest.mark.browser
 def test_a_run_is_found_again_judged_by_itself_and_downloaded(
-    address: str, service: FinetuneService, open_page: Callable[..., Any], tmp_path: Path
+    address: str, service: FinetuneService, registry: ModelRegistry, open_page: Callable[..., Any], tmp_path: Path
 ) -> None:
     script(service, hold_at=3)
     page = open_page(address, locale="en-GB")
@@ -125,3 +125,26 @@ def test_a_run_is_found_again_judged_by_itself_and_downloaded(
         page.locator("#tune-packed a").first.click()
     parcel.value.save_as(tmp_path / "adapter.zip")
     assert "adapter_model.safetensors" in zipfile.ZipFile(tmp_path / "adapter.zip").namelist()
+    ask_base_and_adapter(page, registry)
+
+
+def ask_base_and_adapter(page: Any, registry: ModelRegistry) -> None:
+    """On the chat page, side by side: both are written in one batch."""
+    page.get_by_role("tab", name="Chat").click()
+    settings = page.locator("#chat-settings")
+    settings.get_by_label(re.compile("Temperature")).first.fill("0")
+    settings.get_by_label(re.compile("Max.*tokens", re.IGNORECASE)).first.fill("2048")
+    compare = settings.get_by_role("combobox", name="Compare with")
+    compare.fill("+assistant")
+    compare.press("Enter")
+    with registry.lease(registry.default_name) as engine:
+        page.locator("#chat-box textarea").fill("Who are you?")
+        page.locator("#chat-box textarea").press("Enter")
+        answers = page.locator("#chatbot [data-testid=bot]:not(:has(.thought-group))")
+        expect(answers).to_have_count(2)
+        for answer in (answers.nth(0), answers.nth(1)):
+            expect(answer).to_have_text(re.compile(r"\w+\W+\w+"))
+        assert engine.requests == 2, "neither has ended, so neither waited for the other"
+    page.locator("#chat-box .stop-button").click()
+    page.locator("#chat-box .submit-button").wait_for()
+    assert "+assistant" in page.locator("#chatbot .beside").last.inner_text()

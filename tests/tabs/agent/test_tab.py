@@ -7,6 +7,7 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 
+from app.agent.kept_files import TaskFiles
 from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
@@ -98,7 +99,13 @@ def test_steps_fold_and_answers_stand_open() -> None:
         Step("answer", "**yes**", "done", notes={"own_words": {}}),
     ]
     steps.insert(0, Step("thought", "First:\n```bash\nls\n```", "done"))
-    asked, thought, code, output, image, error, answer = bubbles_of(VISITOR, [Exchange("do it", steps)])
+    written = {3: TaskFiles({"a``b.csv": Path("1"), "c\nd": Path("2")}, incomplete=True)}
+    earlier, asked, thought, code, output, image, error, answer, files = bubbles_of(
+        VISITOR, [Exchange("do it", steps, 3)], written.__getitem__
+    )
+    assert "last 1 tasks" in earlier["content"][0]["text"]
+    assert files["metadata"]["title"] == "Files of task #3"
+    assert files["content"][0]["text"].startswith("```text\na``b.csv\nc d\n```\n\nFiles of this task had to go")
     assert thought["content"][0]["text"] == "First:\n```bash\nls\n```"
     assert (asked["role"], asked["content"][0]["text"]) == ("user", "do it")
     assert code["metadata"] == {"title": "Step 2 of at most 6 · Code · done", "duration": 1.23, "status": "done"}

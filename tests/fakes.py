@@ -121,6 +121,7 @@ class FakeRegistry:
         self.default_name = next(iter(self.models))
         self.states: dict[str, str] = {}
         self.leases: dict[str, int] = {}
+        self.by_weights: set[str] = set()  # leased so
         self.drifts: dict[str, Drift] = {}
 
     def for_visitor(self, visitor: str) -> "FakeRegistry":  # noqa: ARG002  everybody's
@@ -136,8 +137,10 @@ class FakeRegistry:
         return list(self.models)
 
     @contextmanager
-    def lease(self, name: str, *, full_weights: bool = False) -> Iterator[FakeModel]:  # noqa: ARG002
+    def lease(self, name: str, *, full_weights: bool = False) -> Iterator[FakeModel]:
         self.load(name)
+        if full_weights:
+            self.by_weights.add(name)
         self.leases[name] = self.leases.get(name, 0) + 1
         try:
             yield self.models[name]

@@ -31,7 +31,7 @@ class WrongHistory(BadInput):
 @dataclass(frozen=True)
 class ChatRequest:
     """One question with all that belongs to it. An empty `model` means the default one; an answer that is `begun` is
-    written on."""
+    written on. `tuned` is a tuned model of the same base that is asked, too: the base answers by its weights."""
 
     message: str
     history: tuple[Message, ...] = ()
@@ -40,6 +40,7 @@ class ChatRequest:
     sampling: Sampling = field(default_factory=Sampling)
     images: tuple[bytes, ...] = ()
     begun: str = ""
+    tuned: str = ""
 
     def messages(self) -> list[Message]:
         """The prompt's turns, the system prompt first."""
@@ -49,6 +50,12 @@ class ChatRequest:
             question["images"] = self.images
         begun: list[Message] = [{"role": "assistant", "content": self.begun, "begun": True}] if self.begun else []
         return [*system, *self.history, question, *begun]
+
+
+def tuned_of(models: Sequence[str]) -> str:
+    """The first tuned one of models that share their base, so that one batch can write all answers; else empty."""
+    bases = {name.partition("+")[0] for name in models}
+    return next((name for name in models if "+" in name), "") if len(bases) == 1 else ""
 
 
 def chat_request(

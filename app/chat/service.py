@@ -46,9 +46,9 @@ class ChatService:
         """The answer as it grows. Closing the iterator cancels the generation."""
         registry = self.registry.for_visitor(visitor)
         name = request.model or registry.default_name
-        for progress in while_loading(registry, name):
+        for progress in while_loading(registry, request.tuned or name):
             yield Reply("loading", model=name, loading=progress)
-        with registry.lease(name) as model:
+        with registry.lease(name, full_weights=bool(request.tuned)) as model:
             messages, unseen = request.messages(), 0
             if not model.is_multimodal and not request.images:
                 unseen = sum(len(turn.get("images", ())) for turn in messages)

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.chat.conversations import Conversation, Turn, conversation_from, version_of
-from app.chat.request import ChatRequest, chat_request
+from app.chat.request import ChatRequest, chat_request, tuned_of
 from app.chat.service import ChatService, Reply
 from app.errors import StudioError
 from app.files import first_words
@@ -104,8 +104,9 @@ class Answerer:
                 **({} if not sent else waiting_view(widgets.pictures, replace(album, waiting=()))),
             }
             blanks = self._blanks(begun or new or Turn("assistant", ""), request, other)
+            tuned = tuned_of([turn.model for turn in blanks]) if len(blanks) > 1 else ""
             streams = [
-                self._replies(visitor, "" if begun else before.id, replace(request, model=turn.model))
+                self._replies(visitor, "" if begun else before.id, replace(request, model=turn.model, tuned=tuned))
                 for turn in blanks
             ]
             for news in _latest(visitor, streams):

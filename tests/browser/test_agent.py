@@ -147,10 +147,16 @@ def test_stop_ends_running_code(scene: Scene, open_page: Callable[..., Any]) -> 
 
 
 def test_it_fits_a_phone(scene: Scene, open_page: Callable[..., Any]) -> None:
-    scene.answers += [code("print('x' * 300)"), "done it"]
+    plot = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nprint('x' * 300)"
+    scene.answers += [code(plot), "done it"]
     page = scene.visit(open_page, width=390, height=844)
     ask(page, "wide")
     page.get_by_text("done it").wait_for()
+    picture = page.locator("#agent-chat img[src^='data:image/png']")
+    shape = (
+        "(image) => image.decode().then(() => image.width / image.height * image.naturalHeight / image.naturalWidth)"
+    )
+    assert picture.evaluate(shape) == pytest.approx(1, abs=0.02), "as it was drawn, not flattened"
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 

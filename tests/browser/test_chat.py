@@ -142,12 +142,12 @@ def test_another_model_answers_anew(page: Page, registry: FakeRegistry) -> None:
 
 
 def test_two_models_answer_side_by_side_and_one_is_kept(page: Page, model: FakeModel, registry: FakeRegistry) -> None:
-    other = registry.models["other"] = FakeModel(
-        "other", script=lambda _: ["I ", "differ"], gate=threading.Semaphore(1)
+    other = registry.models["tiny+other"] = FakeModel(
+        "tiny+other", script=lambda _: ["I ", "differ"], gate=threading.Semaphore(1)
     )
     model.gate = threading.Semaphore(1)
     compare = page.locator("#chat-settings").get_by_role("combobox", name="Compare with")
-    compare.fill("other")
+    compare.fill("tiny+other")
     compare.press("Enter")
     ask(page, "one")
     expect(answers(page)).to_have_count(2)
@@ -158,11 +158,12 @@ def test_two_models_answer_side_by_side_and_one_is_kept(page: Page, model: FakeM
     settled(page)
     expect(answers(page).nth(0)).to_contain_text("You said: one")
     expect(answers(page).nth(1)).to_contain_text("I differ")
+    assert registry.by_weights == {"tiny", "tiny+other"}, "base and tuned: one batch"
     left, right = (answers(page).nth(place).bounding_box() for place in range(2))
     assert left and right and abs(left["y"] - right["y"]) < 8 and left["x"] + left["width"] <= right["x"]
     page.get_by_role("link", name="Keep this answer").last.click()
     expect(answers(page)).to_have_text(["I differ"])  # a list waits until the other one has gone
-    expect(notes(page)).to_contain_text("2 / 2 other · ")
+    expect(notes(page)).to_contain_text("2 / 2 tiny+other · ")
     versions(page).get_by_role("link").click()
     expect(answers(page)).to_have_text(["You said: one"])
 

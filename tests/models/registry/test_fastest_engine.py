@@ -1,10 +1,13 @@
 """Where a model is here as a GGUF file too, it chats by llama.cpp; what needs its weights gets them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from app.chat.request import ChatRequest, tuned_of
+from app.chat.service import ChatService
 from app.models.backends.llama_cpp.model import LlamaModel
 from app.models.interface import InspectableModel, Message, Sampling
 from app.models.registry.placement import Placement
@@ -28,6 +31,12 @@ def engines(registry: ModelRegistry) -> dict[str, str]:
     return {entry.name: entry.engine for entry in registry.ledger().models}
 
 
+def holders(registry: ModelRegistry) -> tuple[int, int]:
+    """Of the file, and of the weights."""
+    leases = {entry.name: entry.leases for entry in registry.ledger().models}
+    return leases[NAME], leases[f"{NAME}:full"]
+
+
 def test_it_chats_by_llama_cpp_and_is_inspected_by_its_weights(
     registry: ModelRegistry, tmp_path: Path, packaged_folder: Path
 ) -> None:
@@ -47,6 +56,10 @@ def test_it_chats_by_llama_cpp_and_is_inspected_by_its_weights(
         assert isinstance(full, InspectableModel) and isinstance(tuned, InspectableModel)
         assert full.inspect(FRANCE, "Paris").gap == 0 < tuned.inspect(FRANCE, "Paris").gap
         assert registry.names()[:2] == [NAME, f"{NAME}+tuned"], "its weights are no other model"
+        pair = ChatRequest("Which?", model=NAME, sampling=GREEDY, tuned=tuned_of([NAME, f"{NAME}+tuned"]))
+        held = {holders(registry) for _ in ChatService(registry).reply(pair)}
+        assert (0, 3) in held and (1, 2) not in held, "by the engine that the tuned one answers by, in its batch"
+        assert (1, 2) in {holders(registry) for _ in ChatService(registry).reply(replace(pair, tuned=""))}
     assert engines(registry) == {NAME: "llama.cpp", f"{NAME}:full": "torch"}
     assert registry.for_visitor("ada").ledger().models[1].adapters == ("tuned",)
     registry.remove_adapter(f"{NAME}+tuned")

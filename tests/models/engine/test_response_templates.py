@@ -84,6 +84,7 @@ def test_calls_in_other_forms_are_read(template: dict[str, Any], answer: str, te
         (told.QWEN_3_5, (XML % ("go", TO % "x"))[:-14]),  # cut short
         (told.GEMMA_4, "<|tool_call>call:go{to:}<tool_call|> or not"),
         (told.GEMMA_4, "2 < 3, <|tool and no call"),
+        (told.LATER_MISTRAL, '[TOOL_CALLS]go[ARGS]{"to": </s> and a word'),
     ],
 )
 def test_what_is_no_call_of_a_tool_is_text(template: dict[str, Any], answer: str, size: int) -> None:

@@ -40,5 +40,5 @@ def whole(low: int, high: int | None = None) -> Schema:
 
 
 def has(**fields: Schema) -> Schema:
-    """These fields are there, in this way."""
-    return {"properties": fields, "required": list(fields)}
+    """An object in which these fields are there, in this way."""
+    return {"type": "object", "properties": fields, "required": list(fields)}

@@ -11,7 +11,7 @@ Schema = dict[str, Any]
 
 
 class Cases:
-    """`companions`: what must be said for a field to be looked at at all, by its name."""
+    """`companions`: with what else a field is sent once more, by its name: some are looked at only beside others."""
 
     def __init__(self, description: Any, companions: Mapping[str, dict[str, Any]]) -> None:
         self._companions = companions
@@ -24,8 +24,11 @@ class Cases:
         yield whole | {"nobody_knows_this": 1}
         for name, own in schema["properties"].items():
             yield {key: value for key, value in whole.items() if key != name}
+            beside = self._companions.get(name)
             for value in self._around(own, KINDS):
-                yield whole | self._companions.get(name, {}) | {name: value}
+                yield whole | {name: value}
+                if beside is not None:
+                    yield whole | beside | {name: value}
 
     def _around(self, schema: Schema, kinds: list[Any]) -> Iterator[Any]:
         yield from kinds

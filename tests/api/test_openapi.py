@@ -22,10 +22,13 @@ from tests.fakes import FakeRegistry
 
 KEY = "sesame"
 FUNCTION = {"name": "go", "parameters": {"type": "object"}}
+TOOLS = {"tools": [{"type": "function", "function": FUNCTION, **FUNCTION}]}
 COMPANIONS: dict[str, dict[str, Any]] = {
     "top_logprobs": {"logprobs": True},
     "stream_options": {"stream": True},
-    "tool_choice": {"tools": [{"type": "function", "function": FUNCTION, **FUNCTION}]},
+    "tool_choice": TOOLS,
+    "response_format": TOOLS,
+    "text": TOOLS,
 }
 
 # Ways of saying something that no bound tells: a description without them would go unseen.

@@ -12,7 +12,7 @@ SENTENCE = re.compile(
 )
 ABBREVIATED = re.compile(r"(?:\b(?:e\.g|i\.e|vs|Dr|Mr|Mrs|Ms|Prof|No|Fig|approx|St|cf)|\b[A-Z])\.$")
 MAY_END = re.compile(r"\b(?:[ap]\.m|etc)\.$")  # ends a sentence where the next one begins with a capital
-NUMBERED = re.compile(r"\s*\d{1,3}\.")  # of a list, where it begins a line
+NUMBERED = re.compile(r"\s*[*_]{0,3}\d{1,3}\.")  # of a list, where it begins a line
 CLAUSE = re.compile(
     r"[,;:]\s+|[，；、：]|\s+[-–—]\s+|\s(?:and|but|while|whereas|though|although|or)\s|而|但|并且|以及|或者?"
 )

@@ -19,6 +19,10 @@ REFUSALS = re.compile(
     "|资料(?:里|中)?没有|没有提到|未提及|没有说明|无法回答",
     re.IGNORECASE,
 )
+LIST_NUMBER = re.compile(r"^\s*[*_]{1,3}\d{1,3}[.)][*_]{0,3}(?:\s+|$)|^\s*\d{1,3}[.)]\s*$")
+SAYS_NOTHING = {"yes", "no", *map(root, ("question", "answer", "problem", "following"))} | {
+    *("问题", "答案", "回答", "以下", "下面", "如下", "情况")
+}
 YES_OR_NO = re.compile(
     r"^\s*(?:(?P<yes>yes|是的|对的|可以的)|no|不是|不行|不能|不可以)\s*[,.:;!，。！]\s*", re.IGNORECASE
 )
@@ -54,11 +58,12 @@ def _judged(
     answer: str, span: tuple[int, int], question: str, sources: Sequence[SourceSentence], passages: Sequence[str]
 ) -> Verdict:
     start, end = span
-    claim = BULLET.sub("", MARK.sub(" ", answer[start:end]))
+    claim = BULLET.sub("", LIST_NUMBER.sub("", MARK.sub(" ", answer[start:end])))
     if REFUSALS.search(claim):
         return Verdict("not found", start, end, refusal=True)
     words, amounts = roots(claim), numbers(claim)
-    if not words - {"yes", "no"} and not amounts:
+    said_words = words - SAYS_NOTHING
+    if not said_words and not amounts:
         return Verdict("not found", start, end)
     asked = roots(question)
     if not ASKS_YES_NO.search(question) and words <= asked and amounts <= numbers(question):
@@ -71,11 +76,18 @@ def _judged(
         holding = [source for source in holding if not RESTRICTS.search(source.text)]
     elif said:
         holding = [source for source in holding if RESTRICTS.search(source.text)]
+    if len(said_words) + len(amounts) == 1:  # it stands in many places, most of which speak of something else
+        holding = [source for source in holding if _speaks_of(asked, source)]
     if not holding:
         return Verdict("not found", start, end)
     best = max(holding, key=lambda source: (source.passage in cited, len(words & source.words), -source.passage))
     spans = _places(passages[best.passage - 1], best, words, amounts)
     return Verdict("supported", start, end, best.passage, spans)
+
+
+def _speaks_of(asked: set[str], source: SourceSentence) -> bool:
+    """Whether at least half of the question's words stand in a sentence or around it."""
+    return 2 * len(asked & (source.words | source.around)) >= len(asked)
 
 
 def _places(passage: str, source: SourceSentence, words: set[str], amounts: set[str]) -> tuple[tuple[int, int], ...]:

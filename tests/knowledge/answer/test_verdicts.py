@@ -140,6 +140,24 @@ def test_judgements(question: str, answer: str, expected: object) -> None:
 def test_the_number_of_a_list_is_no_sentence() -> None:
     answer = "1. The Birch costs 31 euros a day.\n2. The Alder costs 9 euros."
     assert verdicts("What do they cost?", answer) == [1, "not found"]
+    assert verdicts("What do they cost?", "**1. The Birch costs 31 euros a day.**\n**1.") == [1, "not found"]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "expected"),
+    [
+        ("负号变成方块怎么解决？", "在这个问题中，我们可以用下", "not found"),
+        ("负号变成方块怎么解决？", "tmux。", "not found"),
+        ("断线以后用什么让训练不停？", "tmux。", 1),
+        ("Which tree is blue?", "Alder.", "not found"),
+        ("What did the committee choose?", "Alder.", 2),
+    ],
+)
+def test_one_word_is_supported_by_what_speaks_of_the_question(question: str, answer: str, expected: object) -> None:
+    texts = ["断线的问题：用 tmux 开一个会话，断线以后训练也不停。", "The committee chose Alder on Monday."]
+    sources = [each for number, text in enumerate(texts, 1) for each in source_sentences(number, text)]
+    (verdict,) = judge(answer, question, sources, texts)
+    assert (verdict.passage or verdict.judgement) == expected
 
 
 def test_two_marks_in_one_sentence_become_the_one_that_holds() -> None:

@@ -20,8 +20,8 @@ REFUSALS = re.compile(
     re.IGNORECASE,
 )
 LIST_NUMBER = re.compile(r"^\s*[*_]{1,3}\d{1,3}[.)][*_]{0,3}(?:\s+|$)|^\s*\d{1,3}[.)]\s*$")
-SAYS_NOTHING = {"yes", "no", *map(root, ("question", "answer", "problem", "following"))} | {
-    *("问题", "答案", "回答", "以下", "下面", "如下", "情况")
+SAYS_NOTHING = {"yes", "no", *map(root, ("question", "answer", "problem", "following", "case"))} | {
+    *("问题", "答案", "回答", "情况", "以下", "下面", "如下", "这个", "那个", "这些", "那些", "一些", "关于", "对于")
 }
 YES_OR_NO = re.compile(
     r"^\s*(?:(?P<yes>yes|是的|对的|可以的)|no|不是|不行|不能|不可以)\s*[,.:;!，。！]\s*", re.IGNORECASE
@@ -77,7 +77,7 @@ def _judged(
     elif said:
         holding = [source for source in holding if RESTRICTS.search(source.text)]
     if len(said_words) + len(amounts) == 1:  # it stands in many places, most of which speak of something else
-        holding = [source for source in holding if _speaks_of(asked, source)]
+        holding = [source for source in holding if _says_of_it(said_words, asked, source)]
     if not holding:
         return Verdict("not found", start, end)
     best = max(holding, key=lambda source: (source.passage in cited, len(words & source.words), -source.passage))
@@ -85,9 +85,10 @@ def _judged(
     return Verdict("supported", start, end, best.passage, spans)
 
 
-def _speaks_of(asked: set[str], source: SourceSentence) -> bool:
-    """Whether at least half of the question's words stand in a sentence or around it."""
-    return 2 * len(asked & (source.words | source.around)) >= len(asked)
+def _says_of_it(words: set[str], asked: set[str], source: SourceSentence) -> bool:
+    """Whether a sentence, with what is around it, has these words and at least half of the question's."""
+    there = source.words | source.around
+    return words <= there and 2 * len(asked & there) >= len(asked)
 
 
 def _places(passage: str, source: SourceSentence, words: set[str], amounts: set[str]) -> tuple[tuple[int, int], ...]:

@@ -147,6 +147,8 @@ def test_the_number_of_a_list_is_no_sentence() -> None:
     ("question", "answer", "expected"),
     [
         ("负号变成方块怎么解决？", "在这个问题中，我们可以用下", "not found"),
+        ("断线的问题怎么解决？", "在这个问题中，我们可以用下", "not found"),
+        ("断线的问题怎么解决？", "对于这些问题，答案如下", "not found"),
         ("负号变成方块怎么解决？", "tmux。", "not found"),
         ("断线以后用什么让训练不停？", "tmux。", 1),
         ("Which tree is blue?", "Alder.", "not found"),

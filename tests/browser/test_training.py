@@ -142,6 +142,6 @@ def ask_base_and_adapter(page: Any, registry: ModelRegistry) -> None:
     expect(answers).to_have_count(2)
     for answer in (answers.nth(0), answers.nth(1)):
         expect(answer).to_have_text(re.compile(r"\w+\W+\w+"))
-    assert [entry.leases for entry in registry.ledger().models if entry.kind == "chat"] == [2], "one engine writes both"
+    assert len([entry for entry in registry.ledger().models if entry.kind == "chat"]) == 1, "one engine writes both"
     page.locator("#chat-box .submit-button").wait_for()
     assert "+assistant" in page.locator("#chatbot .beside").last.inner_text()

@@ -13,6 +13,7 @@ import torch
 from app.errors import EngineFailed, PromptTooLong
 from app.models.catalog import known_models
 from app.models.engine.engine import Engine, EngineOptions
+from app.models.fair_share import FORESEEN
 from app.models.interface import Message, Sampling
 from app.models.loading.loader import load
 from tests.waiting import wait_for
@@ -179,7 +180,8 @@ def test_who_waits_is_told_the_place_in_the_fair_order(packaged: Engine) -> None
     running = [packaged.stream(FRANCE, endless(800), visitor=name) for name in "aabb"]
     for generation in running:
         next(iter(generation))
-    long, short = packaged.stream(FRANCE, endless(800), visitor="c"), packaged.stream(FRANCE, GREEDY, visitor="d")
+    few = Sampling(temperature=0, max_new_tokens=FORESEEN - 4)
+    long, short = packaged.stream(FRANCE, endless(800), visitor="c"), packaged.stream(FRANCE, few, visitor="d")
     wait_for(lambda: (long.queue_ahead, short.queue_ahead) == (2, 1))  # the short one came last and is the next
     assert [generation.queue_ahead for generation in running] == [0, 0, 0, 0]
     for generation in (*running, long):

@@ -60,21 +60,27 @@ class Workspace:
             raise AlreadyRunning
         try:
             self.resting = False
-            yield self.conversation
+            try:
+                yield self.conversation
+            finally:
+                if past := self.conversation.past:
+                    self.kept.keep(past[-1].number, self.present)
+                    self.kept.forget(before=past[0].number)
         finally:
-            if past := self.conversation.past:
-                self.kept.keep(past[-1].number, self.present)
-                self.kept.forget(before=past[0].number)
             self.last_used = time.monotonic()
             self.running.release()
 
     def rest(self) -> None:
-        """Give the interpreter's memory back; talk and files stay."""
-        if not self.resting:
+        """Give the interpreter's memory back, unless a task is under way; talk and files stay."""
+        if self.resting or not self.running.acquire(blocking=False):
+            return
+        try:
             self.resting = True
             self.session.reset()
             if self.conversation.past:
                 self.conversation.tell("rested")
+        finally:
+            self.running.release()
 
     def close(self) -> None:
         self.conversation.stop()

@@ -77,7 +77,7 @@ def _wire(page: Page, service: AgentService, widgets: AgentWidgets) -> None:
         page.download(widgets.download.click, partial(fetch, service), [widgets.files])
 
     def leave(request: gr.Request) -> None:
-        """The page was closed: nothing of its session stays."""
+        """The page was closed: nothing of its session stays, unless it is there again soon."""
         service.leave(request.session_hash or "")
 
     page.blocks.unload(leave)
@@ -159,7 +159,7 @@ def upload(service: AgentService, visitor: Visitor, paths: list[str]) -> dict[st
 def fetch(service: AgentService, visitor: Visitor, name: str | None) -> tuple[str, bytes]:
     """One file of the session for the browser to save."""
     task, _, name = (name or "").partition(":")
-    return Path(name).name, service.read_file(visitor.session, name, int(task or 0))
+    return Path(name).name, service.read_file(visitor.session, name, int(task) if task.isdecimal() else 0)
 
 
 def warn_of_small_model(visitor: Visitor, model: str) -> dict[str, Any]:

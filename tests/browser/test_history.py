@@ -113,7 +113,7 @@ def test_conversations_are_brought_in_found_sorted_and_taken_out(
     page: Page, open_page: OpenPage, tmp_path: Path
 ) -> None:
     bring(page, tmp_path, CHATGPT, ZIP_DEFLATED)
-    expect(page.locator("#said")).to_have_text("1 conversations imported. 1 could not be read.")
+    expect(page.locator("#said")).to_have_text("Conversations imported: 1. 1 could not be read.")
     bring(page, tmp_path, CHATGPT, ZIP_STORED)
     expect(page.locator("#said")).to_contain_text("1 were here already.")
     bring(page, tmp_path, OPEN_WEBUI)
@@ -154,7 +154,7 @@ def test_conversations_are_brought_in_found_sorted_and_taken_out(
     assert "# Harbours\n\n**Me**\n\nWhich harbour?" in Path(markdown.value.path()).read_text(encoding="utf-8")
     other = open_page(page.url.partition("?")[0])
     bring(other, tmp_path, Path(saved.value.path()).read_text(encoding="utf-8"))
-    expect(other.locator("#said")).to_contain_text("2 conversations imported.")
+    expect(other.locator("#said")).to_contain_text("Conversations imported: 2.")
     other.locator("#chat-list details button[data-id]").click()
     expect(other.locator("#chatbot .versions").last).to_contain_text("2 / 2")
 

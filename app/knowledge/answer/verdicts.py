@@ -20,9 +20,11 @@ REFUSALS = re.compile(
     re.IGNORECASE,
 )
 LIST_NUMBER = re.compile(r"^\s*[*_]{1,3}\d{1,3}[.)][*_]{0,3}(?:\s+|$)|^\s*\d{1,3}[.)]\s*$")
-SAYS_NOTHING = {"yes", "no", *map(root, ("question", "answer", "problem", "following", "case"))} | {
-    *("问题", "答案", "回答", "情况", "以下", "下面", "如下", "这个", "那个", "这些", "那些", "一些", "关于", "对于")
-}
+EMPTY_WORDS = """
+yes no question answer problem following case
+问题 答案 回答 情况 以下 下面 如下 这个 那个 这些 那些 一些 关于 对于
+"""
+SAYS_NOTHING = frozenset(map(root, EMPTY_WORDS.split()))
 YES_OR_NO = re.compile(
     r"^\s*(?:(?P<yes>yes|是的|对的|可以的)|no|不是|不行|不能|不可以)\s*[,.:;!，。！]\s*", re.IGNORECASE
 )

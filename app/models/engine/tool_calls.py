@@ -109,9 +109,8 @@ def form_of(template: str) -> ToolForm | None:
     if "tools" not in template or not _takes_tools(template):
         return None
     told, text = field_of(template, "tool_calls"), field_of(template, "content") or {}
-    if (
-        told is not None and mark_of(told, "open") != "" and mark_of(text, "open") == ""
-    ):  # calls are marked, text is not
+    is_marked = told is not None and mark_of(told, "open") != "" and mark_of(text, "open") == ""
+    if told is not None and is_marked:  # calls are marked, text is not
         return _told_form(template, told)
     if INTERNLM.opening.strip() in template:
         return INTERNLM

@@ -105,7 +105,7 @@ def test_steps_fold_and_answers_stand_open() -> None:
     )
     assert "last 1 tasks" in earlier["content"][0]["text"]
     assert files["metadata"]["title"] == "Files of task #3"
-    assert files["content"][0]["text"].startswith("```text\na``b.csv\nc d\n```\n\nFiles of this task had to go")
+    assert files["content"][0]["text"].startswith("```text\na``b.csv\nc d\n```\n\nFiles of this task are not kept")
     assert thought["content"][0]["text"] == "First:\n```bash\nls\n```"
     assert (asked["role"], asked["content"][0]["text"]) == ("user", "do it")
     assert code["metadata"] == {"title": "Step 2 of at most 6 · Code · done", "duration": 1.23, "status": "done"}

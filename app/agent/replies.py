@@ -1,21 +1,19 @@
 """Parse a model's reply: thinking, prose and the Python code it wants to run, in the forms that models use.
 
-Fenced blocks (Markdown, indented ones too), InternLM's action tokens, tool calls as JSON or XML (Qwen, Hermes, Llama,
-Mistral, OpenAI), tags such as <code> and <execute>, ReAct's «Action Input:», and code without any fence.
+Fenced blocks (Markdown, indented and quoted ones too), InternLM's action tokens, calls of tools (calls.py), tags such as
+<code> and <execute>, ReAct's «Action Input:», and code without any fence.
 """
 
 import ast
-import contextlib
 import json
 import re
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
+from app.agent.calls import MARKED, NO_SUCH_TOOL, PYTHON, Tools, code_of, of_json, whole_call
 from app.agent.tools import call_text, named_call
 
-_PYTHON = ("python", "py", "python3", "ipython", "tool_code", "code", "pycon")
 _THINKING = re.compile(r"^\s*(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>", re.DOTALL)
 _THINKING_OPEN = re.compile(r"^\s*<think(?:ing)?>")
 _FENCE = re.compile(r"^(?P<before>.*?)(?P<fence>`{3,}|~{3,})[ \t]*\{?\.?(?P<language>[\w+#-]*)\}?[ \t]*(?P<rest>.*)$")
@@ -23,14 +21,6 @@ _TAGGED = re.compile(
     r"<(?P<tag>code|execute|python|py|code_interpreter)>\s*(?P<code>.*?)(?:(?P<end></(?P=tag)>)|\Z)", re.DOTALL
 )
 _ACTION = re.compile(r"<\|action_start\|>(?P<body>.*?)(?:(?P<end><\|action_end\|>)|\Z)", re.DOTALL)
-_TOOL_CALL = re.compile(
-    r"(?:<tool_call>|<function_call>|\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call\|>)(?P<body>.*?)"
-    r"(?:(?P<end></tool_call>|</function_call>|<\|/tool_call\|>|<\|eom_id\|>)|\Z)",
-    re.DOTALL,
-)
-_XML_PARAMETER = re.compile(r"<parameter=(?:code|command|query|script)>\n?(?P<code>.*?)(?:</parameter>|\Z)", re.DOTALL)
-_XML_FUNCTION = re.compile(r"<function=(?P<name>[^>]+)>")
-_XML_ANY = re.compile(r"<parameter=(?P<key>\w+)>\n?(?P<value>.*?)\n?(?:</parameter>|\Z)", re.DOTALL)
 _REACT = re.compile(
     r"^Action:[ \t]*(?P<name>\w+)[ \t]*\nAction Input:[ \t]*(?P<code>.*?)(?:^Observation:|\Z)", re.M | re.S
 )
@@ -38,8 +28,15 @@ _TOKENS = re.compile(r"<\|(?:im_start|im_end|action_start|action_end|interpreter
 _STATEMENT = re.compile(
     r"^(?:import |from \w+(?:\.\w+)* import |def |for |while |with |class |print\(|[A-Za-z_]\w*\s*=[^=])"
 )
-_PARAMETERS = ("code", "command", "script", "python", "source", "input", "query")
-Tools = Collection[str]  # names of tools beside Python
+# What may follow the language of a fence: attributes, or a file's name.
+_INFO = re.compile(r"\s*(?:(?:[\w-]+=(?:\"[^\"]*\"|'[^']*'|\{[^}]*\}|\d+)|\{[^}]*\}|\d)\s*)+|[:\w./-]*\.py\s*")
+_FILE = re.compile(r"[:\w./-]*\.py\s*")
+_LANGUAGE_LINE = re.compile(r"\A(?:python3?|py)\n(?=\S)", re.IGNORECASE)
+_PROMPTS = (">>> ", "... ")
+_PROMPT = re.compile(r"^(?:>>> |In ?\[\d+\]: )", re.MULTILINE)
+_LINE_NUMBER = re.compile(r"^ *\d+[:.|)]? ?", re.MULTILINE)
+_ASCII = str.maketrans("“”„‘’（），：；［］｛｝＝", '"""\'\'(),:;[]{}=')
+_CALLS = ("", "json", "tool_call", "tool_calls", "tool", "function_call", "tool_code", "python")
 
 
 @dataclass(frozen=True)
@@ -73,25 +70,13 @@ def _from_action(text: str, tools: Tools) -> Reply | None:
     if found is None:
         return None
     body = found["body"]
-    code = _from_json(body.replace("<|plugin|>", ""), tools) if "<|plugin|>" in body else _TOKENS.sub("", body)
+    code = of_json(body.replace("<|plugin|>", ""), tools) if "<|plugin|>" in body else _TOKENS.sub("", body)
     return Reply(text[: found.start()], _plain(code), found["end"] is not None)
 
 
 def _from_tool_call(text: str, tools: Tools) -> Reply | None:
-    found = _TOOL_CALL.search(text)
-    if found is None:
-        return None
-    body = found["body"]
-    named = _XML_FUNCTION.search(body)
-    if named and named["name"] in tools:
-        code = call_text(named["name"], {found["key"]: _value(found["value"]) for found in _XML_ANY.finditer(body)})
-    elif parameter := _XML_PARAMETER.search(body):
-        code = parameter["code"]
-    elif body.strip()[:1] in ("{", "["):
-        code = _from_json(body, tools)
-    else:
-        code = body
-    return Reply(text[: found.start()], _plain(code), found["end"] is not None)
+    found = MARKED.search(text)
+    return found and Reply(text[: found.start()], _plain(code_of(found["body"], tools)), found["end"] is not None)
 
 
 def _from_tag(text: str, _tools: Tools) -> Reply | None:
@@ -105,7 +90,7 @@ def _from_react(text: str, tools: Tools) -> Reply | None:
         return None
     code = found["code"].strip()
     if code.startswith("{"):
-        code = _from_json(json.dumps({"name": found["name"], "arguments": code}), tools)
+        code = of_json(json.dumps({"name": found["name"], "arguments": code}), tools)
     elif found["name"] in tools:
         code = call_text(found["name"], {"": code.strip("\"'")})
     return Reply(text[: found.start()], _plain(code), "\nObservation:" in text)
@@ -114,22 +99,19 @@ def _from_react(text: str, tools: Tools) -> Reply | None:
 def _from_fence(text: str, tools: Tools) -> Reply | None:
     """The first Python block, past blocks of shell, text or output."""
     for block in _blocks(text):
-        named = block.language in _PYTHON
+        call = whole_call(block.code, tools) if block.closed and block.language in _CALLS else None
+        if call not in (None, NO_SUCH_TOOL):  # JSON may be part of an answer
+            return Reply(text[: block.start], _plain(call or ""), True)
+        named = block.language in PYTHON
         if named or (not block.language and _looks_like_code(block.code, tools)):
             return Reply(text[: block.start], block.code, block.closed)
     return None
 
 
-def _from_bare_json(text: str, tools: Tools) -> Reply | None:
+def _from_bare_call(text: str, tools: Tools) -> Reply | None:
     """A call that is the whole reply: {"name": ..., "arguments": {...}}."""
-    stripped = text.strip()
-    if not stripped.startswith("{") or '"name"' not in stripped or not stripped.endswith("}"):
-        return None
-    with contextlib.suppress(ValueError):
-        call = json.loads(stripped, strict=False)
-        if isinstance(call, dict) and {"arguments", "parameters"} & set(call):
-            return Reply("", _from_json(stripped, tools), True)
-    return None
+    code = whole_call(text, tools)
+    return None if code is None else Reply("", _plain(code), True)
 
 
 def _from_no_fence(text: str, tools: Tools) -> Reply | None:
@@ -150,7 +132,7 @@ _FORMS: tuple[Callable[[str, Tools], Reply | None], ...] = (
     _from_fence,
     _from_tag,
     _from_react,
-    _from_bare_json,
+    _from_bare_call,
     _from_no_fence,
 )
 
@@ -174,7 +156,8 @@ def _blocks(text: str) -> Iterator[_Block]:
                     yield inline
                 elif "`" not in found["rest"]:
                     opened, start = found, place + len(found["before"])
-                    gathered = [found["rest"] + "\n"] if found["rest"].strip() and found["language"] in _PYTHON else []
+                    first = found["rest"].strip() and found["language"] in PYTHON and not _INFO.fullmatch(found["rest"])
+                    gathered = [found["rest"] + "\n"] if first else []
         elif found and found["fence"].startswith(opened["fence"]) and not (found["language"] or found["rest"].strip()):
             yield _block(opened, [*gathered, found["before"]], True, start)
             opened = None
@@ -191,51 +174,39 @@ def _in_one_line(found: re.Match[str], place: int) -> _Block | None:
     if not fence or after.strip():
         return None
     language = found["language"].lower()
-    if language not in _PYTHON:
+    if language not in PYTHON:
         code, language = f"{found['language']}{found['rest'].partition(found['fence'])[0]}", ""
     return _Block(language, code.strip(), True, place + len(found["before"]))
 
 
 def _block(opened: re.Match[str], lines: Iterable[str], closed: bool, start: int) -> _Block:
-    return _Block(opened["language"].lower(), _plain("".join(lines)), closed, start)
+    language, quoted = opened["language"].lower(), opened["before"].lstrip().startswith(">")
+    code = "".join(re.sub(r"^\s*> ?", "", line) for line in lines) if quoted else "".join(lines)
+    return _Block("python" if _FILE.fullmatch(opened["rest"]) else language, _plain(code), closed, start)
 
 
 def _plain(code: str) -> str:
     """Without a fence of its own, indentation in common, and the prompts of an interactive session."""
     inner = next((block.code for block in _blocks(code)), None) if code.lstrip().startswith("```") else None
     code = textwrap.dedent((inner if inner is not None else code).expandtabs(4).replace("\r\n", "\n")).strip("\n")
-    if not code.startswith(">>> "):
-        return code.rstrip()
-    return "\n".join(line[4:] for line in code.splitlines() if line.startswith((">>> ", "... ")))
+    code = _LANGUAGE_LINE.sub("", code.replace("\xa0", " "))
+    if _PROMPT.match(code):
+        return "\n".join(line[4:] for line in _PROMPT.sub(">>> ", code).splitlines() if line.startswith(_PROMPTS))
+    return _mended(code.rstrip())
 
 
-def _from_json(text: str, tools: Tools) -> str:
-    """The code in a call such as {"name": ..., "arguments": {"code": ...}}; else code that says what is wrong."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        call: Any = json.loads(text.strip(), strict=False)
-        call = call[0] if isinstance(call, list) else call
-        call = call.get("function", call)
-        arguments = call["arguments"] if "arguments" in call else call["parameters"]
-        if isinstance(arguments, str):
-            arguments = (
-                json.loads(arguments, strict=False) if arguments.lstrip().startswith("{") else {"code": arguments}
-            )
-        if call.get("name") in tools:
-            return call_text(call["name"], arguments)
-        given = [arguments[key] for key in _PARAMETERS if isinstance(arguments.get(key), str)]
-        if call.get("name", "python").lower() in (*_PYTHON, "code_interpreter", "python_interpreter", "x") or (
-            "query" not in arguments and given
-        ):
-            return str(given[0])
-    return "raise NameError('there is no such tool here: write Python code')"
+def _mended(code: str) -> str:
+    """Code with typographic quotes, full-width signs or the numbers of its lines, where it is code without them."""
+    ways = (code, code.translate(_ASCII), _LINE_NUMBER.sub("", code))
+    return next((way for way in ways if _parses(way)), code)
 
 
-def _value(text: str) -> Any:
-    """Of an argument in XML: numbers, lists and such are written as JSON."""
+def _parses(code: str) -> bool:
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _looks_like_code(text: str, tools: Tools) -> bool:

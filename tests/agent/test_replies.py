@@ -7,6 +7,7 @@ from app.agent.tools import named_call
 
 ONE = "print(17 * 23)"
 TWO = "x = 3\nprint(x)"
+CALLED = '{"code": "print(17 * 23)"}'
 
 # name -> (reply, the code in it, or None for an answer)
 REPLIES: dict[str, tuple[str, str | None]] = {
@@ -69,6 +70,53 @@ REPLIES: dict[str, tuple[str, str | None]] = {
     "CodeAct's execute": (f"<execute>\n{TWO}\n</execute>", TWO),
     "smolagents' code": (f"Thought: I add.\n<code>\n{TWO}\n</code>", TWO),
     "ReAct": (f"Thought: add\nAction: python\nAction Input: {ONE}\nObservation: 9", ONE),
+    "DeepSeek's calls": (
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>python\n"
+        f"```json\n{CALLED}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        ONE,
+    ),
+    "DeepSeek's newer calls": (f"<｜tool▁call▁begin｜>python<｜tool▁sep｜>{CALLED}<｜tool▁call▁end｜>", ONE),
+    "GLM's pairs": (f"<tool_call>python\n<arg_key>code</arg_key>\n<arg_value>{ONE}</arg_value>\n</tool_call>", ONE),
+    "gpt-oss's channel": (f"<|channel|>commentary to=python code<|message|>{ONE}<|call|>", ONE),
+    "gpt-oss's function": (
+        f"<|channel|>commentary to=functions.python <|constrain|>json<|message|>{CALLED}<|call|>",
+        ONE,
+    ),
+    "Kimi's calls": (
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.python:0<|tool_call_argument_begin|>"
+        f"{CALLED}<|tool_call_end|><|tool_calls_section_end|>",
+        ONE,
+    ),
+    "LFM2's Python": ('<|tool_call_start|>[python(code="print(17 * 23)")]<|tool_call_end|>', ONE),
+    "Llama 4's Python": ('[python(code="print(17 * 23)")]', ONE),
+    "MiniCPM's Python": (
+        '<|tool_call_start|>\n```python\npython(code="print(17 * 23)")\n```\n<|tool_call_end|>',
+        ONE,
+    ),
+    "Mistral's newer calls": (f"[TOOL_CALLS]python[ARGS]{CALLED}", ONE),
+    "Functionary's": (f"<function=python>{CALLED}</function>", ONE),
+    "Claude's XML": (
+        f'<function_calls><invoke name="python"><parameter name="code">{ONE}</parameter></invoke></function_calls>',
+        ONE,
+    ),
+    "Command R's": (f'Action: ```json\n[{{"tool_name": "python", "parameters": {CALLED}}}]\n```', ONE),
+    "OpenAI's message": (f'{{"tool_calls": [{{"function": {{"name": "python", "arguments": {CALLED}}}}}]}}', ONE),
+    "a call in a JSON block": (f'```json\n{{"name": "python", "arguments": {CALLED}}}\n```', ONE),
+    "a call in a tool_call block": (f'```tool_call\n{{"name": "python", "arguments": {CALLED}}}\n```', ONE),
+    "a call with single quotes": (
+        "<tool_call>{'name': 'python', 'arguments': {'code': 'print(17 * 23)'}}</tool_call>",
+        ONE,
+    ),
+    "an answer that is JSON": ('```json\n{"name": "tea", "parameters": {"price": 31}}\n```', None),
+    "a title beside the language": (f'```python title="a.py"\n{ONE}\n```', ONE),
+    "a file's name": (f"```main.py\n{ONE}\n```", ONE),
+    "the language on a line of its own": (f"```\npython\n{ONE}\n```", ONE),
+    "within a quotation": ("> ```python\n> x = 3\n> print(x)\n> ```", TWO),
+    "numbered lines": ("```python\n1 x = 3\n2 print(x)\n```", TWO),
+    "blanks that do not break": (f"```python\n{TWO.replace(' ', chr(0xA0))}\n```", TWO),
+    "typographic quotes": ("```python\nprint(“a”)\n```", 'print("a")'),
+    "full-width signs": ("```python\nprint（17 * 23）\n```", ONE),
+    "typographic quotes within a text": ("```python\nprint('“a”')\n```", "print('“a”')"),
     "a search as a tool call": (
         '<tool_call>{"name": "search_documents", "arguments": {"query": "price of tea"}}</tool_call>',
         "search_documents(query='price of tea')",

@@ -13,12 +13,13 @@ from lagent.memory import Memory
 from lagent.schema import AgentMessage
 
 from app.agent.deadline import Deadline
+from app.agent.errors import ToolStopped
 from app.agent.grounding import unseen_numbers
-from app.agent.interpreter import SandboxInterpreter, outcome
+from app.agent.interpreter import SandboxInterpreter, outcome, state_after
 from app.agent.language_model import Call, EngineLLM
 from app.agent.protocols import Protocol, choose_protocol, shown_text
 from app.agent.sandbox.session import Session
-from app.agent.steps import Exchange, State, Step
+from app.agent.steps import Exchange, Kind, State, Step
 from app.agent.tools import Tool, called_tool
 from app.errors import Language, StudioError
 from app.models.interface import ChatModel, Sampling
@@ -27,6 +28,7 @@ _REMEMBERED_MESSAGES = 60
 _KEPT_EXCHANGES = 19
 _NO_CODE = "There was no code in the block. Write Python code, or answer without a block."
 _REFUSED = "The user did not allow this code to run."
+_NO_ERRORS: dict[str, Kind] = {"stopped": "stopped", "refused": "note", "rested": "note", "gave_way": "note"}
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class Conversation:
         task.next_message, task.changed = told, False
         result = self._action.last
         assert result is not None
-        step.end("done" if result.ending == "done" else "failed", result.seconds)
+        step.end(state_after(result), result.seconds)
         task.steps += outcome(result)
 
     def _conclude(self, task: Task, reason: str = "") -> Iterator[list[Step]]:
@@ -231,7 +233,7 @@ class Conversation:
             reason = "time"
         for step in task.steps:
             if step.state in ("running", "waiting"):
-                step.state = "failed"
+                step.state = "stopped" if reason == "stopped" else "failed"
         answered = task.next_message.formatted and task.next_message.formatted["action"] is None
         task.steps.append(_told(reason or ("empty" if answered else "steps")))
         yield task.steps
@@ -275,18 +277,20 @@ def _mark_answer(steps: list[Step]) -> None:
 def _use(task: Task, tool: Tool, arguments: dict[str, Any], cancelled: Callable[[], bool]) -> None:
     """Call a tool instead of running code. What fails is told to the model too, which may go another way."""
     began, step = time.monotonic(), task.steps[-1]
+    state: State = "done"
     if tool.server:
         step.notes["tool"] = {"server": tool.server}
     try:
-        found, state = tool.run(arguments, cancelled) or "Nothing was found.", "done"
+        found = tool.run(arguments, cancelled) or "Nothing was found."
     except StudioError as error:
-        found, state = error.text("en"), "failed"
-        task.steps.append(Step("error", error.text(task.bounds.language), "done"))
-    step.end("done" if state == "done" else "failed", time.monotonic() - began)
+        stopped = isinstance(error, ToolStopped)
+        found, state = error.text("en"), "stopped" if stopped else "failed"
+        task.steps.append(Step("stopped" if stopped else "error", error.text(task.bounds.language), "done"))
+    step.end(state, time.monotonic() - began)
     if state == "done":
         task.steps.append(Step("output", found, "done"))
     task.next_message = AgentMessage(sender="ActionExecutor", content=found)
 
 
 def _told(note: str, state: State = "failed") -> Step:
-    return Step("error", "", state, notes={note: {}})
+    return Step(_NO_ERRORS.get(note, "error"), "", state, notes={note: {}})

@@ -36,3 +36,8 @@ class NoTask(BadInput):
 class NoFile(BadInput):
     zh = "没有选中文件。"
     en = "No file is chosen."
+
+
+class ToolStopped(StudioError):
+    zh = "工具的调用已停止。"
+    en = "The call of the tool was stopped."

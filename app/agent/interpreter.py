@@ -6,7 +6,7 @@ from lagent.actions import BaseAction
 from lagent.schema import ActionReturn, ActionStatusCode
 
 from app.agent.sandbox.session import CellResult, Session
-from app.agent.steps import Step
+from app.agent.steps import Kind, State, Step
 
 _OBSERVED_CHARACTERS = 3000
 _ENDINGS = {
@@ -61,6 +61,13 @@ def observation(result: CellResult) -> str:
     return "\n".join(part for part in parts if part) or "(no output)"
 
 
+def state_after(result: CellResult) -> State:
+    """The state of a cell's code."""
+    if result.ending in ("done", "stopped"):
+        return result.ending
+    return "failed"
+
+
 def outcome(result: CellResult) -> list[Step]:
     """What a cell showed: its words, then its pictures."""
     text = cell_text(result)
@@ -73,7 +80,8 @@ def outcome(result: CellResult) -> list[Step]:
         notes["variables_lost"] = {}
     steps = []
     if result.ending != "done":
-        steps.append(Step("error", text, "failed", notes=notes))
+        kind: Kind = "stopped" if result.ending == "stopped" else "error"
+        steps.append(Step(kind, text, state_after(result), notes=notes))
     elif text:
         steps.append(Step("output", text, "done"))
     elif not result.images:

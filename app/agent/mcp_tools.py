@@ -22,6 +22,7 @@ from mcp import ClientSession, StdioServerParameters, types
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from app.agent.errors import ToolStopped
 from app.agent.tools import SEARCH_TOOL, Cancelled, Tool
 from app.errors import SettingsError, StudioError
 
@@ -41,11 +42,6 @@ class ToolUnreachable(StudioError):
 class ToolTooSlow(StudioError):
     zh = "工具服务器 {server} 在 {seconds} 秒内没有回答。"
     en = "The tool server {server} did not answer within {seconds} seconds."
-
-
-class ToolStopped(StudioError):
-    zh = "工具的调用已停止。"
-    en = "The call of the tool was stopped."
 
 
 class ToolRefused(StudioError):

@@ -1,4 +1,4 @@
-"""Steps of an agent's task as shown to the visitor: thought, code, output, image, error, answer."""
+"""Steps of an agent's task as shown to the visitor: thought, code, output, image, answer, what ended or went wrong."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,13 +6,14 @@ from typing import Literal
 from app.errors import Language
 from app.texts import sentence
 
-Kind = Literal["loading", "thought", "code", "output", "image", "error", "answer"]
-State = Literal["running", "waiting", "done", "failed", "refused"]
+Kind = Literal["loading", "thought", "code", "output", "image", "error", "stopped", "note", "answer"]
+State = Literal["running", "waiting", "done", "failed", "stopped", "refused"]
 
 
 @dataclass
 class Step:
-    """One step. A waiting one is code that the visitor has to approve; an image's bytes are PNG.
+    """One step. A waiting one is code that the visitor has to approve; an image's bytes are PNG. What somebody stopped
+    is no `error`, nor what the visitor is merely told (`note`).
 
     `notes` name sentences below `agent.notes` that follow the text, each with its values. Code knows its `number` of at
     most `total` pieces. While the model is being loaded the only step is a `loading` one; its text is the percentage,

@@ -60,7 +60,7 @@ def _bubble(visitor: Visitor, step: Step) -> dict[str, Any]:
         state["duration"] = round(step.seconds, 2)
     if step.kind == "code" and step.state == "done":
         state["status"] = "done"  # folded: the output below says more
-    language = {"code": "python", "output": "text", "error": "text"}.get(step.kind)
+    language = {"code": "python", "output": "text", "error": "text", "stopped": "text"}.get(step.kind)
     text = _fenced(step.text, language) if step.text and language else step.text
     return _folded(title, "\n\n".join(filter(None, (text, step.notes_in(visitor.language)))), state)
 

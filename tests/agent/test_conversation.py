@@ -141,7 +141,7 @@ def test_code_waits_for_approval(service: AgentService) -> None:
     steps = list(service.approve("me", True))[-1]
     assert [(step.kind, step.state) for step in steps] == [("code", "done"), ("output", "done"), ("code", "waiting")]
     steps = list(service.approve("me", False))[-1]
-    assert [step.kind for step in steps] == ["code", "output", "code", "error", "answer"]
+    assert [step.kind for step in steps] == ["code", "output", "code", "note", "answer"]
     assert steps[2].state == "refused" and "did not allow" in steps[3].shown("en")
     assert "did not allow" in told(model, 2)[-1]["content"]
     assert list(service.approve("me", True)) == []

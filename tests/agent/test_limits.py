@@ -51,7 +51,7 @@ def test_stop_ends_the_generation(service: AgentService) -> None:
     service.stop("me")
     gate.release(100)
     steps = list(running)[-1]
-    assert (steps[-1].kind, list(steps[-1].notes)) == ("error", ["stopped"])
+    assert (steps[-1].kind, list(steps[-1].notes)) == ("stopped", ["stopped"])
     assert model.generations[0].cancelled.is_set()
 
 
@@ -61,6 +61,7 @@ def test_stop_ends_running_code(service: AgentService) -> None:
     next(running)
     threading.Timer(0.3, service.stop, ["me"]).start()
     steps = list(running)[-1]
+    assert [(step.kind, step.state) for step in steps[:2]] == [("code", "stopped"), ("stopped", "stopped")]
     assert (list(steps[-2].notes), list(steps[-1].notes)) == (["code_stopped"], ["stopped"])
 
 
@@ -156,7 +157,7 @@ def test_a_page_that_was_idle_for_long_gives_its_place_to_who_needs_one_and_says
         solve(service, scripted("hello"), visitor="you")
         assert (service.talk("me"), service.files("me")) == ([], [])
         assert list(solve(service, scripted("hello"))[0].notes) == ["gave_way"]
-        assert [step.kind for step in solve(service, scripted("again"))] == ["error", "answer"]
+        assert [step.kind for step in solve(service, scripted("again"))] == ["note", "answer"]
     finally:
         service.close()
 

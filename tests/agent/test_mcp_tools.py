@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.agent.conversation import Bounds
-from app.agent.mcp_tools import McpServer, McpTools, ToolStopped, ToolTooSlow, ToolUnreachable, read_servers
+from app.agent.errors import ToolStopped
+from app.agent.mcp_tools import McpServer, McpTools, ToolTooSlow, ToolUnreachable, read_servers
 from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService

@@ -153,12 +153,13 @@ def _parsers() -> dict[str, Any]:
 
     from app.knowledge.ingest.html_pages import html_to_markdown
     from app.knowledge.ingest.notebooks import notebook
+    from app.knowledge.ingest.raised_text import in_package, in_rich_text
     from app.knowledge.ingest.spreadsheets import workbook
     from app.knowledge.ingest.tables import separated
     from app.knowledge.ingest.word_files import open_document, word_document
 
     def word(raw: bytes) -> str:
-        return word_document(raw, lambda body: _by_markitdown(converters.DocxConverter, body, ".docx"))
+        return word_document(in_package(raw), lambda body: _by_markitdown(converters.DocxConverter, body, ".docx"))
 
     def page(raw: bytes) -> str:
         return html_to_markdown(raw.decode())
@@ -166,12 +167,12 @@ def _parsers() -> dict[str, Any]:
     return {
         ".docx": word,
         ".docm": word,
-        ".pptx": lambda raw: _by_markitdown(converters.PptxConverter, raw, ".pptx"),
+        ".pptx": lambda raw: _by_markitdown(converters.PptxConverter, in_package(raw), ".pptx"),
         ".xlsx": workbook,
         ".xlsm": workbook,
-        ".epub": lambda raw: _by_markitdown(converters.EpubConverter, raw, ".epub"),
+        ".epub": lambda raw: _by_markitdown(converters.EpubConverter, in_package(raw), ".epub"),
         ".odt": open_document,
-        ".rtf": lambda raw: rtf_to_text(raw.decode("latin-1"), errors="replace"),
+        ".rtf": lambda raw: rtf_to_text(in_rich_text(raw.decode("latin-1")), errors="replace"),
         ".csv": lambda raw: separated(raw.decode()),
         ".tsv": lambda raw: separated(raw.decode(), "\t"),
         ".ipynb": lambda raw: notebook(raw.decode()),

@@ -16,7 +16,10 @@ SURE = 0.3  # confidence below which a guess is no answer
 WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "iso-8859-1": "cp1252", "euc-kr": "cp949"}
 CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
 HAN = re.compile("[\u4e00-\u9fff\u3000-\u30ff\uff00-\uffef]")
-SIBLINGS = (("cp1250", "iso8859-2"), ("cp1253", "iso8859-7"), ("cp1254", "iso8859-9"), ("cp1257", "iso8859-13"))
+SIBLINGS: tuple[tuple[str, ...], ...] = (
+    *(("cp1250", "iso8859-2"), ("cp1253", "iso8859-7"), ("cp1254", "iso8859-9"), ("cp1257", "iso8859-13")),
+    ("cp1252", "mac-roman", "cp850"),  # Windows, old Macs, DOS
+)
 SIGNS = frozenset("¡¢£¤¥¦§¨©ª¬®¯°±²³´µ¶¸¹º¼½¾¿×÷")  # never right behind a small letter
 WORDS = re.compile(r"[\w\s]")
 
@@ -86,15 +89,15 @@ def _detected(raw: bytes) -> str:
 
 
 def _of_siblings(sample: bytes, encoding: str) -> str:
-    """Of two code pages for the same languages the one under which fewer words have signs or capitals in them."""
-    pair = next((pair for pair in SIBLINGS if encoding in pair), ())
+    """Of the code pages for the same languages the one under which fewer words have signs or capitals in them."""
+    others = next((known for known in SIBLINGS if encoding in known), ())
 
     def broken(name: str) -> int:
         text = sample.decode(name, errors="replace")
         odd = sum(one.islower() and (two.isupper() or two in SIGNS) for one, two in pairwise(text))
         return odd + 3 * (len(CONTROLS.findall(text)) + text.count("\ufffd"))
 
-    return min((encoding, *pair), key=broken)
+    return min((encoding, *others), key=broken)
 
 
 def _short_chinese(sample: bytes) -> str:

@@ -3,6 +3,8 @@
 import io
 from typing import Any
 
+from app.knowledge.ingest import raised_text
+
 WIDEST = 200  # rows or columns that one cell may span
 
 
@@ -12,6 +14,7 @@ def html_to_markdown(html: str) -> str:
     from markitdown import StreamInfo, converters
 
     page = BeautifulSoup(html, "lxml")  # closes cells that are left open
+    raised_text.in_page(page)
     for table in page.find_all("table"):
         _make_plain(page, table)
     kind = StreamInfo(extension=".html", charset="utf-8")

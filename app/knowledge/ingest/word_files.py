@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from app.knowledge.ingest.raised_text import lowered, raised
+
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 MOVES = {b"<w:moveTo ": b"<w:ins ", b"</w:moveTo>": b"</w:ins>"}
 MOVES |= {b"<w:moveFrom ": b"<w:del ", b"</w:moveFrom>": b"</w:del>"}
 TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
+STYLE = "{urn:oasis:names:tc:opendocument:xmlns:style:1.0}"
 
 
 def word_document(raw: bytes, body: Any) -> str:
@@ -86,6 +89,12 @@ def open_document(raw: bytes) -> str:
     """An .odt: headings, paragraphs, lists and tables in order, then what its pages bear above and below."""
     from app.knowledge.ingest.tables import markdown_table
 
+    with zipfile.ZipFile(io.BytesIO(raw)) as package:
+        content = _parsed(package.read("content.xml"))
+        styles = _parsed(package.read("styles.xml")) if "styles.xml" in package.namelist() else Element("none")
+    for part in (content, styles):
+        _raise_and_lower(part, _positions(content) | _positions(styles))
+
     def walk(element: Element) -> Iterator[str]:
         for child in element:
             if child.tag == f"{TEXT}h":
@@ -100,13 +109,29 @@ def open_document(raw: bytes) -> str:
             elif child.tag != f"{TEXT}tracked-changes":
                 yield from walk(child)
 
-    with zipfile.ZipFile(io.BytesIO(raw)) as package:
-        content = _parsed(package.read("content.xml"))
-        styles = _parsed(package.read("styles.xml")) if "styles.xml" in package.namelist() else Element("none")
     body = content.find(f"{OFFICE}body")
     pages = styles.find(f"{OFFICE}master-styles")
     parts = [*walk(body if body is not None else content), *dict.fromkeys(walk(pages) if pages is not None else ())]
     return "\n\n".join(part for part in parts if part.strip())
+
+
+def _positions(part: Element) -> dict[str, bool]:
+    """Styles of raised (True) and lowered text."""
+    found = {}
+    for style in part.iter(f"{STYLE}style"):
+        for properties in style.iter(f"{STYLE}text-properties"):
+            where = properties.get(f"{STYLE}text-position", "").split(" ")[0]
+            up = where == "super" or (where.endswith("%") and not where.startswith(("-", "0")))
+            if up or where == "sub" or where.startswith("-"):
+                found[style.get(f"{STYLE}name", "")] = up
+    return found
+
+
+def _raise_and_lower(part: Element, positions: dict[str, bool]) -> None:
+    for span in part.iter(f"{TEXT}span"):
+        name = span.get(f"{TEXT}style-name", "")
+        if name in positions and span.text:
+            span.text = raised(span.text) if positions[name] else lowered(span.text)
 
 
 def _cells(row: Element) -> Iterator[Element]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import docx
+import pptx
 import pylopdf_fonts_zh_cn
 import pypdf
 import pytest
@@ -158,14 +159,41 @@ ODT = zipped(
 <b:table-row><b:table-cell><t:p>a</t:p></b:table-cell><b:table-cell><t:p>b</t:p></b:table-cell></b:table-row>
 </b:table></o:text></o:body></o:document>""",
 )
-EPUB = zipped(
-    **{
-        "META-INF/container.xml": '<container><rootfiles><rootfile full-path="c.opf"/></rootfiles></container>',
-        "c.opf": '<package><manifest><item id="1" href="one.xhtml"/></manifest>'
-        '<spine><itemref idref="1"/></spine></package>',
-        "one.xhtml": "<html><body><h1>Tides</h1><p>The moon pulls the sea.</p></body></html>",
-    },
+EPUB_PARTS = {
+    "META-INF/container.xml": '<container><rootfiles><rootfile full-path="c.opf"/></rootfiles></container>',
+    "c.opf": '<package><manifest><item id="1" href="one.xhtml"/></manifest>'
+    '<spine><itemref idref="1"/></spine></package>',
+    "one.xhtml": "<html><body><h1>Tides</h1><p>The moon pulls the sea.</p></body></html>",
+}
+RAISED_ODT = zipped(
+    content_xml="""<o:document xmlns:o="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
+ xmlns:t="urn:oasis:names:tc:opendocument:xmlns:text:1.0" xmlns:s="urn:oasis:names:tc:opendocument:xmlns:style:1.0">
+<o:automatic-styles><s:style s:name="T1"><s:text-properties s:text-position="super 58%"/></s:style>
+<s:style s:name="T2"><s:text-properties s:text-position="-33% 58%"/></s:style></o:automatic-styles>
+<o:body><o:text><t:p>10<t:span t:style-name="T1">3</t:span> and H<t:span t:style-name="T2">2</t:span>O, 2<t:span
+ t:style-name="T1">nd</t:span></t:p></o:text></o:body></o:document>""",
 )
+
+
+def raised_office(kind: str) -> bytes:
+    """`10³ and H₂O, 2nd` by the formats of its runs; on a slide `10³` alone."""
+    stream = io.BytesIO()
+    if kind == "docx":
+        document = docx.Document()
+        paragraph = document.add_paragraph("10")
+        for text, position in (("3", "up"), (" and H", ""), ("2", "down"), ("O, 2", ""), ("nd", "up")):
+            font = paragraph.add_run(text).font
+            font.superscript, font.subscript = (position == "up") or None, (position == "down") or None
+        document.save(stream)
+    else:
+        slides = pptx.Presentation()
+        paragraph = slides.slides.add_slide(slides.slide_layouts[0]).shapes.title.text_frame.paragraphs[0]
+        for text, baseline in (("10", "0"), ("3", "30000")):
+            run = paragraph.add_run()
+            run.text = text
+            run.font._element.set("baseline", baseline)
+        slides.save(stream)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -173,13 +201,20 @@ EPUB = zipped(
     [
         ("a.rtf", RTF, ["Pumpe: grün, 31 €."]),
         ("a.odt", ODT, ["## Pumps", "The pump is blue.", "| a | b |"]),
-        ("a.epub", EPUB, ["# Tides", "The moon pulls the sea."]),
+        ("a.epub", zipped(**EPUB_PARTS), ["# Tides", "The moon pulls the sea."]),
         ("a.html", b"<table><tr><th>x</th></tr><tr><td>7</td></tr></table>", ["| x |", "| 7 |"]),
         (
             "a.html",
             b"<table><tr><td>Item<td>Price</tr><tr><td rowspan=2>Pump<td>5</tr><tr><td>6</tr></table>",
             ["| Item | Price |\n| --- | --- |\n| Pump | 5 |\n| Pump | 6 |"],
         ),
+        ("a.html", b"<p>10<sup>3</sup> H<sub>2</sub>O 5<sup>th</sup></p>", ["10³ H₂O 5th"]),
+        ("a.html", b"<p>2<sup>-k1</sup> Ca<sup>2+</sup> x<sub>ij</sub></p>", ["2^(-k1) Ca²⁺ xij"]),
+        ("a.rtf", RTF.replace(b"31", b"10{\\super 3} m{\\b\\super 2}"), ["10³ m²"]),
+        ("a.docx", raised_office("docx"), ["10³ and H₂O, 2nd"]),
+        ("a.pptx", raised_office("pptx"), ["10³"]),
+        ("a.odt", RAISED_ODT, ["10³ and H₂O, 2nd"]),
+        ("a.epub", zipped(**EPUB_PARTS | {"one.xhtml": "<html><body>10<sup>3</sup></body></html>"}), ["10³"]),
         ("named wrong.docx", sheet([["Item", "Price"], ["Pump", 5]]), ["| Pump | 5 |"]),
         ("export.xlsx", b"<html><table><tr><th>Item</th></tr><tr><td>Pump</td></tr></table></html>", ["| Pump |"]),
         ("a.txt", "Zażółć gęślą jaźń. Pompa każdy wtorek.".encode("iso8859-2"), ["Zażółć gęślą jaźń"]),

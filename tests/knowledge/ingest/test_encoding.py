@@ -14,7 +14,17 @@ TEXTS = {
     "cp1251": ["Ключ от котельной выдаётся каждый вторник утром."],
     "koi8_r": ["Ключ от котельной выдаётся каждый вторник утром."],
     "cp1250": ["Zażółć gęślą jaźń, proszę przyjść we wtorek."],
-    "cp1252": ["Die Schlüsselübergabe für das Kesselhaus", "Müller;Süd;3\nWeiß;Nord;4", "naïve “quotes” – dash"],
+    "cp1252": [
+        "Die Schlüsselübergabe für das Kesselhaus",
+        "Müller;Süd;3\nWeiß;Nord;4",
+        "naïve “quotes” – dash",
+        "Preis–Leistung, l’été",
+    ],
+    "mac_roman": [
+        "Les employés ont droit à vingt jours de congé payé, été comme hiver.",
+        "Die Schlüssel für das Gebäude hängen über der Tür.",
+        "El año pasado la fábrica cerró tres días por vacaciones según el señor Núñez.",
+    ],
     "cp1253": ["Το κλειδί παραδίδεται κάθε Τρίτη πρωί."],
     "cp1254": ["Anahtar her salı sabahı teslim edilir, İstanbul şubesi."],
     "utf-16-le": ["Plain text without a mark.", "国标编码的文件\n讲苹果树"],

@@ -37,7 +37,7 @@ class Problem:
 
 class BadData(BadInput):
     zh = "训练数据有 {count} 处问题。第 {row} 行：{reason_zh}"
-    en = "The training data has {count} problems. Row {row}: {reason_en}"
+    en = "Problems in the training data: {count}. Row {row}: {reason_en}"
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -183,6 +183,9 @@ def _messages(fields: dict[str, Any], key: str) -> Conversation:
 
 
 def _xtuner_turn(entry: dict[str, Any]) -> Turn:
+    fields = {str(key).strip().lower(): value for key, value in entry.items()}
+    if "input" not in fields and set(fields) & {*QUESTIONS}:  # by other names, such as human and assistant
+        return _pair(fields)[-1]
     turn = _turn(text_of(entry.get("input"), "input"), text_of(entry.get("output"), "output"))
     if entry.get("output_with_loss") is False:
         turn["output_with_loss"] = False

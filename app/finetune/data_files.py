@@ -24,8 +24,9 @@ from app.finetune.data import (
 )
 
 MOST_BYTES = 2**30  # of a Parquet file, unpacked
-WRAPPERS = ("data", "train", "rows", "examples", "conversations_list")
+WRAPPERS = ("data", "train", "rows", "examples", "instances", "conversations_list")
 _PACKED = (b"PK\x03\x04", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"\xd0\xcf\x11\xe0")
+_BLANK = re.compile(r"\s*")
 _LINE_END = re.compile(r"\r\n|\n|\r")  # no other: U+2028 and U+0085 may stand within a row
 _GB2312 = re.compile("[、-〓\u4e00-\u9fff！-～]")
 # The most frequent characters of modern Chinese: more than half of any text, 5 % of text that was wrongly decoded.
@@ -111,10 +112,43 @@ def _document(value: Any) -> Rows:
     if not isinstance(value, dict | list):
         return [(1, value)]
     if isinstance(value, dict):
-        wrapped = next((key for key in WRAPPERS if isinstance(value.get(key), list)), "")
-        return list(enumerate(value[wrapped] if wrapped else [value], 1))
+        return list(enumerate(_of_object(value), 1))
     single = bool(value) and all(isinstance(entry, dict) and ("role" in entry or "from" in entry) for entry in value)
     return [(1, value)] if single else list(enumerate(value, 1))
+
+
+def _of_object(value: dict[str, Any]) -> list[Any]:
+    """Its rows: a list within it, a table by rows or by columns as pandas and datasets write it, or it is one row."""
+    wrapped = next((key for key in WRAPPERS if isinstance(value.get(key), list)), "")
+    if wrapped:
+        rows, names = value[wrapped], value.get("columns")
+        is_split = isinstance(names, list) and all(isinstance(row, list) and len(row) == len(names) for row in rows)
+        return [dict(zip(names, row, strict=True)) for row in rows] if is_split and names else rows
+    columns = list(value.values())
+    known = {str(name).strip().lower() for name in value} & {*QUESTIONS, *ANSWERS, *MESSAGES}
+    if columns and all(isinstance(column, dict) for column in columns):
+        if not known:  # a row under each number
+            return columns
+        if len({tuple(column) for column in columns}) == 1:
+            return [{name: value[name][at] for name in value} for at in columns[0]]
+    lists = all(isinstance(one, list) and one and not any(isinstance(each, dict) for each in one) for one in columns)
+    if known and lists and len({len(column) for column in columns}) == 1:
+        return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    return [value]
+
+
+def _values(text: str) -> Rows:
+    """JSON values one behind another, each over several lines; numbered by the lines they begin in."""
+    decoder, at, line = json.JSONDecoder(), 0, 1
+    rows: Rows = []
+    while True:
+        start = _BLANK.match(text, at).end()  # type: ignore[union-attr]  # it may be empty, and always matches
+        line += len(_LINE_END.findall(text, at, start))
+        if start == len(text):
+            return rows
+        value, at = decoder.raw_decode(text, start)
+        rows.append((line, value))
+        line += len(_LINE_END.findall(text, start, at))
 
 
 def _lines(text: str, of_document: ValueError) -> Rows:
@@ -129,10 +163,20 @@ def _lines(text: str, of_document: ValueError) -> Rows:
         except (ValueError, RecursionError) as error:
             problems.append(_syntax(number, error))
             if not rows and line.strip()[-1] not in "]}":
-                raise BadData([_syntax(_row_of(text, of_document), of_document)]) from error
+                return _spread(text, of_document)
     if problems:
         raise BadData(problems)
     return rows
+
+
+def _spread(text: str, of_document: ValueError) -> Rows:
+    """Values over several lines each; where there is but one, broken, its own error is told."""
+    if isinstance(of_document, json.JSONDecodeError) and of_document.msg == "Extra data":
+        try:
+            return _values(text)
+        except (ValueError, RecursionError) as error:
+            of_document = error if isinstance(error, ValueError) else of_document
+    raise BadData([_syntax(_row_of(text, of_document), of_document)]) from of_document
 
 
 def _row_of(text: str, error: ValueError) -> int:

@@ -46,13 +46,38 @@ def said(*pairs: tuple[str, str], role: str = "role", content: str = "content") 
         {"query": "Hi", "response": "Hello", "history": []},
         {"问题": "Hi", "回答": "Hello"},
         {"input": "Hi", "target": "Hello"},
+        {"conversation": [{"human": "Hi", "assistant": "Hello"}]},
     ],
 )
 def test_every_form_as_list_and_as_lines(row: object) -> None:
     assert read(json.dumps([row, row], indent=1)) == [TURN, TURN]
     assert read(json.dumps(row, indent=1)) == [TURN] and read(json.dumps({"data": [row]})) == [TURN]
+    assert read(f"{json.dumps(row, indent=1)}\n\n{json.dumps(row, indent=1)}") == [TURN, TURN]
     for end in ("\n", "\r\n", "\r"):
         assert read(f"\ufeff{json.dumps(row)}{end}{end}{json.dumps(row)}{end}") == [TURN, TURN]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"question": {"0": "Hi", "1": "Hi"}, "answer": {"0": "Hello", "1": "Hello"}},
+        {"0": {"question": "Hi", "answer": "Hello"}, "1": {"question": "Hi", "answer": "Hello"}},
+        {"columns": ["id", "question", "answer"], "index": [0, 1], "data": [[1, "Hi", "Hello"]] * 2},
+        {"schema": {"fields": []}, "data": [{"index": 0, "question": "Hi", "answer": "Hello"}] * 2},
+        {"question": ["Hi", "Hi"], "answer": ["Hello", "Hello"]},
+        {"messages": [said(("user", "Hi"), ("assistant", "Hello"))] * 2},
+        {"type": "text2text", "instances": [{"input": "Hi", "output": "Hello"}] * 2},
+    ],
+    ids=["columns", "index", "split", "table", "lists", "lists of messages", "LMFlow"],
+)
+def test_tables_as_json(table: object) -> None:
+    assert read(json.dumps(table, indent=1)) == [TURN, TURN]
+
+
+def test_a_fault_in_values_over_several_lines_is_told_by_its_line() -> None:
+    with pytest.raises(BadData) as problem:
+        read('{\n"question": "a",\n"answer": "b"\n}\n{\n"question": a\n}')
+    assert [fault.row for fault in problem.value.problems] == [6]
 
 
 def test_systems_several_turns_extra_input_and_answers_that_are_not_learnt() -> None:

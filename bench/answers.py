@@ -2,6 +2,7 @@
 
     python -m bench.answers [--wrong]        quotes, refusals, verdicts: no language model
     python -m bench.answers --model MODEL    the same, and that model's answers: is each marked or quoted?
+    python -m bench.answers --model MODEL --retrieval en zh --temperature 0.7 --seed 1    to other questions, drawn
 
 `bench/answers/` holds the questions, documents of another kind than the samples, and sentences judged by hand.
 The baseline is the first three sentences of the best passage.
@@ -29,7 +30,7 @@ from app.models.interface import Sampling
 from app.paths import ROOT
 from bench.folder_index import folder_index, packaged_registry
 from bench.measure import line
-from bench.question_set import SAMPLES
+from bench.question_set import SAMPLES, Set, load_questions
 
 SET = ROOT / "bench" / "answers"
 FOLDERS = {"samples": SAMPLES, "tune": SET / "documents" / "tune", "held": SET / "documents" / "held"}
@@ -150,14 +151,20 @@ def passages(folder: Path) -> tuple[list[SourceSentence], list[str]]:
     return sentences, texts
 
 
-def by_model(searchers: dict[str, Searcher], name: str) -> None:
+def retrieval_questions(names: Sequence[Set]) -> list[Asked]:
+    """Those of `bench.retrieval` that the samples answer."""
+    found = [one for name in names for one in load_questions(name) if one.file]
+    return [Asked("samples", one.language, Path(one.file).name, "", one.text) for one in found]
+
+
+def by_model(searchers: dict[str, Searcher], name: str, asked_of: Sequence[Asked], sampling: Sampling) -> None:
     """The model's answers to every question: is every sentence judged, and does a quote stand above it?"""
     counted: Counter[str] = Counter()
     citing = CitingProbe()
     with TemporaryDirectory() as folder, closing(packaged_registry(Path(folder))) as registry:
-        for asked in questions():
+        for asked in asked_of:
             answerer = Answerer(registry, searchers[asked.part], citing)
-            *_, answer = answerer.ask(Question(asked.text, model=name, sampling=Sampling(0.0, max_new_tokens=120)))
+            *_, answer = answerer.ask(Question(asked.text, model=name, sampling=sampling))
             counted["answers"] += 1
             counted["refused"] += answer.refused
             counted["quoted"] += bool(answer.quotes)
@@ -167,7 +174,9 @@ def by_model(searchers: dict[str, Searcher], name: str) -> None:
                 counted[verdict.judgement] += 1
                 said = answer.text[verdict.start : verdict.end].strip()
                 source = answer.hits[verdict.passage - 1].passage.content if verdict.passage else ""
-                line(question=asked.text, sentence=said, verdict=verdict.judgement, source=source[:300])
+                spans = verdict.spans or ((0, 300),)
+                near = source[max(0, spans[0][0] - 200) : spans[-1][1] + 200]
+                line(part=asked.part, question=asked.text, sentence=said, verdict=verdict.judgement, source=near)
     cites = {language: citing.cites(name, language == "zh") for language in ("zh", "en")}
     line(part="model", model=name, cites=cites, **counted)
 
@@ -177,6 +186,11 @@ def main() -> None:
     parser.add_argument("--embedder", default=PACKAGED, help="name or folder of a sentence-transformers model")
     parser.add_argument("--reranker", default="", help="name or folder of a cross-encoder")
     parser.add_argument("--model", default="", help="also ask this chat model")
+    parser.add_argument(
+        "--retrieval", nargs="+", default=[], help="ask it the questions of these sets of bench.retrieval"
+    )
+    parser.add_argument("--temperature", type=float, default=0.0, help="of its answers")
+    parser.add_argument("--seed", type=int, default=None, help="of its answers")
     parser.add_argument("--wrong", action="store_true", help="print every question whose quotes or refusal are wrong")
     given = parser.parse_args()
     with TemporaryDirectory() as folder:
@@ -195,7 +209,8 @@ def main() -> None:
         report("all", results)
         verdicts()
         if given.model:
-            by_model(searchers, given.model)
+            sampling = Sampling(given.temperature, max_new_tokens=120, seed=given.seed)
+            by_model(searchers, given.model, retrieval_questions(given.retrieval) or questions(), sampling)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Parse a model's reply: thinking, prose and the Python code it wants to run, in the forms that models use.
 
-Fenced blocks (Markdown, indented and quoted ones too), InternLM's action tokens, calls of tools (calls.py), tags such as
-<code> and <execute>, ReAct's «Action Input:», and code without any fence.
+Fenced blocks (Markdown, indented and quoted ones too), InternLM's action tokens, calls of tools (calls.py), tags such
+as <code> and <execute>, ReAct's «Action Input:», and code without any fence.
 """
 
 import ast

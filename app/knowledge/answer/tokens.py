@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from app.knowledge.retrieve.segmenting import content_words
+from app.knowledge.retrieve.segmenting import WIDE, content_words
 
 NUMERALS = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
@@ -17,7 +17,7 @@ HAN_NUMBER = re.compile(
     r"(?P<other>[零〇一二两三四五六七八九十百千]{2,}|[一二两三四五六七八九十](?=倍|年|月|天|小时|分钟|秒|元|位|比特))"
 )
 # Not the digits of a name such as GP-60 or bf16.
-NUMBER = re.compile(r"(?<![A-Za-z0-9_])(?<![A-Za-z]-)\d+(?:[.,:]\d+)*")
+NUMBER = re.compile(r"(?<![A-Za-z0-9_])(?<![A-Za-z]-)\d+(?:[.,:]\d+)*(?:(?<=10)[⁻⁰¹²³⁴-⁹]+)?")  # 10³ is not 10
 THOUSANDS = re.compile(r"^\d{1,3}(?:,\d{3})+(?:\.\d+)?$")
 ENDINGS = ("ation", "ing", "ies", "ed", "es", "s", "e")
 
@@ -34,6 +34,7 @@ class Token:
 @lru_cache(maxsize=4096)
 def tokens(text: str) -> tuple[Token, ...]:
     """The content words and amounts of a text, in order."""
+    text = text.translate(WIDE)
     found = [Token(_plain(number.group()), number.start(), True) for number in NUMBER.finditer(text)]
     for number in HAN_NUMBER.finditer(text):
         tenths = number["tenths"]

@@ -10,7 +10,8 @@ from app.errors import StudioError
 Note = tuple[str, str]  # a sentence in zh and en about a file that was read; empty where there is nothing to say
 NO_NOTE: Note = ("", "")
 Markup = Literal["markdown", "plain", "code"]
-UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\ud800-\udfff]")
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\xad\u200b\u2060\ufeff\ud800-\udfff]")  # soft hyphens, no widths
+LIGATURES = str.maketrans(dict(zip("ﬀﬁﬂﬃﬄﬅﬆ", ("ff", "fi", "fl", "ffi", "ffl", "st", "st"), strict=True)))
 
 
 class Unreadable(StudioError):
@@ -35,5 +36,5 @@ class Text:
 
 
 def clean(content: str) -> str:
-    """Line ends as one character, nothing that an embedder or a database would stumble over."""
-    return UNPRINTABLE.sub("", content.replace("\r\n", "\n").replace("\r", "\n")).removeprefix("\ufeff")
+    """Line ends as one character, ligatures as letters, nothing that a search or a database would stumble over."""
+    return UNPRINTABLE.sub("", content.replace("\r\n", "\n").replace("\r", "\n")).translate(LIGATURES)

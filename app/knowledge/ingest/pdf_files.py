@@ -7,6 +7,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 from app.knowledge.ingest.documents import Note, Text, Unreadable, clean
+from app.knowledge.ingest.raised_text import lowered, raised
 from app.knowledge.ingest.scans import read_scans
 
 NARROW = 30  # characters of a line below which it may as well be a cell of a table
@@ -15,6 +16,9 @@ UNFINISHED = re.compile(r"(?:\b(?:the|an?|of|and|or|to|in|on|at|by|for|from|with
 HAN_LINE = re.compile(r"[\u4e00-\u9fff“《（]\S*[\u4e00-\u9fff，、）》”]$")  # no spaces, no end of a sentence
 HAN_START = re.compile(r"[\u4e00-\u9fff“《（]\S*$")
 PAGE_END = "\n\n"
+FIGURES = frozenset(map(ord, "0123456789+-−"))
+SMALLER, HIGHER, LOWER = 0.85, 0.15, 0.05  # of the letter before: how small a raised figure is, how high, how low
+CONTEXT = 8  # characters by which a raised figure is found again in the text of its page
 NAMED_PAGES = 12  # ranges of empty pages that a note names
 
 
@@ -46,11 +50,54 @@ def _contents(document: Any, max_characters: int) -> list[str]:
     """The text of each page, until there is too much of it."""
     contents: list[str] = []
     for page in document:
-        words = joined_lines(clean(page.get_textpage().get_text_bounded()).rstrip())
+        shown = page.get_textpage()
+        words = joined_lines(clean(_with_raised(shown.get_text_bounded(), shown)).rstrip())
         contents.append("\n\n".join(filter(None, [words, *_annotations(page, document.formenv)])))
         if sum(map(len, contents)) > max_characters:
             break
     return contents
+
+
+def _with_raised(content: str, page: Any) -> str:
+    """Its small figures above or below the line as such: 10³, H₂O. They are found again by what stands before them."""
+    if not re.search(r"[^\W_]\d|[)\]]\d|[^\W\d_][+−-]", content):
+        return content
+    from pypdfium2 import raw
+
+    letters = [raw.FPDFText_GetUnicode(page, index) for index in range(page.count_chars())]
+    read, shown, end = 0, 1, 0  # places in the text, in the letters, behind the last figures
+    while shown < len(letters):
+        start, shown = shown, shown + 1
+        if letters[start] not in FIGURES or letters[start - 1] <= ord(" ") or start == end:
+            continue
+        up = _raised(page, start, start - 1)
+        while up is not None and shown < len(letters) and letters[shown] in FIGURES:
+            if _raised(page, shown, start - 1) is not up:
+                break
+            shown += 1
+        figures = "".join(map(chr, letters[start:shown]))
+        before = "".join(map(chr, letters[max(end, start - CONTEXT) : start])).splitlines()[-1]
+        at = content.find(before + figures, read) if up is not None and figures != "-" else -1
+        if at >= 0:
+            read, end = at + len(before) + len(figures), shown
+            content = content[: at + len(before)] + (raised if up else lowered)(figures) + content[read:]
+    return content
+
+
+def _raised(page: Any, index: int, before: int) -> bool | None:
+    """Whether a figure stands above the line of the letter before it (True), below (False), or on it."""
+    from pypdfium2 import raw
+
+    size = raw.FPDFText_GetFontSize(page, before)
+    if not 0 < raw.FPDFText_GetFontSize(page, index) < SMALLER * size:
+        return None
+    heights = []
+    for each in (before, index):
+        x, y = ctypes.c_double(), ctypes.c_double()
+        raw.FPDFText_GetCharOrigin(page, each, x, y)
+        heights.append(y.value)
+    rise = (heights[1] - heights[0]) / size
+    return True if rise > HIGHER else False if rise < -LOWER else None
 
 
 def joined_lines(content: str) -> str:

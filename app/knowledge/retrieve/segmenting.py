@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from string import ascii_letters, digits
 from typing import Any
 
 MOST_QUERY_WORDS = 200  # more would make the keyword search slow and no better
 WORD = re.compile(r"[A-Za-z0-9]+(?:[._+#-][A-Za-z0-9]+)*|[\u3400-\u9fff]+")
+WIDE = {0xFEE0 + ord(each): each for each in ascii_letters + digits + "."}  # full-width １２ and ＡＢ
+FLAT = WIDE | str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉", 2 * digits)  # who asks for CO2 finds CO₂
 HAN, LATIN_WORD = re.compile("[\u3400-\u9fff]"), re.compile("[A-Za-z]+")
 CHINESE_STOP_WORDS = """
 的 了 是 在 和 与 或 也 都 就 而 及 被 把 对 等 中 上 下 里 之 其 这 那 有 我 你 他 它 们
@@ -37,7 +40,7 @@ def _segmenter() -> Any:
 
 def words(text: str) -> Iterator[tuple[str, int, int]]:
     """Each word in lower case with its span; a long Chinese word also yields the shorter ones inside it."""
-    for run in WORD.finditer(text):
+    for run in WORD.finditer(text.translate(FLAT)):
         if run.group()[0].isascii():
             yield run.group().lower(), run.start(), run.end()
         else:

@@ -9,6 +9,7 @@ from app.knowledge.answer.source_sentences import SourceSentence, source_sentenc
 from app.knowledge.answer.tokens import numbers
 from app.knowledge.answer.verdicts import judge, marked
 from app.knowledge.retrieve.retrieval import Hit
+from app.knowledge.retrieve.segmenting import words
 from app.knowledge.store.snapshot import StoredPassage
 from tests.knowledge.words import WordEmbedder
 
@@ -182,6 +183,9 @@ def test_the_words_are_shown_where_they_stand() -> None:
 
 def test_amounts_are_compared_in_one_form() -> None:
     assert numbers("1,000 people, 三成, 百分之四十五, 2.50, three, 18:00") >= {"1000", "30", "45", "2.5", "3", "18:00"}
+    assert numbers("10³ m², 10⁻⁶ and 103") == {"10³", "10⁻⁶", "103"}
+    assert numbers("共１２天，１．５元") == {"12", "1.5"}
+    assert [word for word, _, _ in words("CO₂ m² ＡＢ１２")] == ["co2", "m2", "ab12"], "as a question writes them"
 
 
 def hit(number: int, title: str, text: str) -> Hit:

@@ -215,6 +215,7 @@ def raised_office(kind: str) -> bytes:
         ("a.pptx", raised_office("pptx"), ["10³"]),
         ("a.odt", RAISED_ODT, ["10³ and H₂O, 2nd"]),
         ("a.epub", zipped(**EPUB_PARTS | {"one.xhtml": "<html><body>10<sup>3</sup></body></html>"}), ["10³"]),
+        ("a.txt", "soft\xadware, \ufb01le, zero\u200bwidth".encode(), ["software, file, zerowidth"]),
         ("named wrong.docx", sheet([["Item", "Price"], ["Pump", 5]]), ["| Pump | 5 |"]),
         ("export.xlsx", b"<html><table><tr><th>Item</th></tr><tr><td>Pump</td></tr></table></html>", ["| Pump |"]),
         ("a.txt", "Zażółć gęślą jaźń. Pompa każdy wtorek.".encode("iso8859-2"), ["Zażółć gęślą jaźń"]),
@@ -285,6 +286,13 @@ def test_pdf_knows_its_pages(convert: Converter, tmp_path: Path) -> None:
     text = convert(tmp_path / "file", "a.pdf")
     assert text.page_at(text.content.index("First")) == 1
     assert text.page_at(text.content.index("Second")) == 2
+
+
+def test_raised_and_lowered_figures_of_a_pdf(convert: Converter, tmp_path: Path) -> None:
+    up, down, back = ") Tj /F 7 Tf 5 Ts (", ") Tj /F 7 Tf -2 Ts (", ") Tj 0 Ts /F 12 Tf ("
+    line = f"It weighs 10{up}-3{back} kg of H{down}2{back}O, x{up}2{back}+y{up}2{back}, see note{up}12{back} on page 10"
+    content = converted(convert, tmp_path, "a.pdf", pdf([f"{line}{down}x{back}", "10 and 3"]))
+    assert "It weighs 10⁻³ kg of H₂O, x²+y², see note¹² on page 10" in content and "10 and 3" in content
 
 
 @pytest.mark.parametrize(

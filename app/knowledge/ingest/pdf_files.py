@@ -80,7 +80,8 @@ def _with_raised(content: str, page: Any) -> str:
         at = content.find(before + figures, read) if up is not None and figures != "-" else -1
         if at >= 0:
             read, end = at + len(before) + len(figures), shown
-            content = content[: at + len(before)] + (raised if up else lowered)(figures) + content[read:]
+            rest = content[read:].lstrip("\r\n") if _goes_on(page, start - 1, shown, letters) else content[read:]
+            content = content[: at + len(before)] + (raised if up else lowered)(figures) + rest
     return content
 
 
@@ -91,13 +92,22 @@ def _raised(page: Any, index: int, before: int) -> bool | None:
     size = raw.FPDFText_GetFontSize(page, before)
     if not 0 < raw.FPDFText_GetFontSize(page, index) < SMALLER * size:
         return None
-    heights = []
-    for each in (before, index):
-        x, y = ctypes.c_double(), ctypes.c_double()
-        raw.FPDFText_GetCharOrigin(page, each, x, y)
-        heights.append(y.value)
-    rise = (heights[1] - heights[0]) / size
+    rise = (_height(page, index) - _height(page, before)) / size
     return True if rise > HIGHER else False if rise < -LOWER else None
+
+
+def _goes_on(page: Any, before: int, after: int, letters: Sequence[int]) -> bool:
+    """Whether what follows figures stands on the line of the letter before them; PDFium may begin a new line there."""
+    follows = next((index for index in range(after, len(letters)) if chr(letters[index]) not in "\r\n"), None)
+    return follows is not None and abs(_height(page, follows) - _height(page, before)) < 1  # point
+
+
+def _height(page: Any, index: int) -> float:
+    from pypdfium2 import raw
+
+    x, y = ctypes.c_double(), ctypes.c_double()
+    raw.FPDFText_GetCharOrigin(page, index, x, y)
+    return y.value
 
 
 def joined_lines(content: str) -> str:

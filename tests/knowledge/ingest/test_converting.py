@@ -290,8 +290,8 @@ def test_pdf_knows_its_pages(convert: Converter, tmp_path: Path) -> None:
 
 def test_raised_and_lowered_figures_of_a_pdf(convert: Converter, tmp_path: Path) -> None:
     up, down, back = ") Tj /F 7 Tf 5 Ts (", ") Tj /F 7 Tf -2 Ts (", ") Tj 0 Ts /F 12 Tf ("
-    line = f"It weighs 10{up}-3{back} kg of H{down}2{back}O, x{up}2{back} and y{up}2{back}, see note{up}12{back} on page 10"
-    content = converted(convert, tmp_path, "a.pdf", pdf([f"{line}{down}x{back}", "10 and 3"]))
+    line = f"It weighs 10{up}-3{back} kg of H{down}2{back}O, x{up}2{back} and y{up}2{back}, see note{up}12{back} on"
+    content = converted(convert, tmp_path, "a.pdf", pdf([f"{line} page 10{down}x{back}", "10 and 3"]))
     assert "It weighs 10⁻³ kg of H₂O, x² and y², see note¹² on page 10" in content and "10 and 3" in content
 
 

@@ -128,6 +128,32 @@ def test_a_run_is_found_again_judged_by_itself_and_downloaded(
     ask_base_and_adapter(page, registry)
 
 
+@pytest.mark.browser
+def test_a_kept_data_set_is_there_after_a_reload_checked_and_deleted(
+    address: str, open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n".join(f'{{"question": "Say {n}", "answer": "{n}!"}}' for n in range(3)))
+    page = open_page(address, locale="en-GB")
+    page.get_by_role("tab", name="Tune & compare").click()
+    page.get_by_label("My own file", exact=True).check()
+    page.locator(".tune-form input[type=file]").first.set_input_files(tmp_path / "rows.jsonl")
+    page.get_by_text("rows.jsonl").first.wait_for()
+    page.get_by_label("Keep it under this name").fill("lab")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    page.get_by_text("Kept as lab: 3 rows.").wait_for()
+    page.reload()
+    page.locator("html[data-studio-ready]").wait_for(state="attached")
+    page.get_by_role("tab", name="Tune & compare").click()
+    page.get_by_label("A data set I kept", exact=True).check()
+    kept = page.locator("#tune-sets input")
+    expect(kept).to_have_value("lab · 3 rows")
+    page.get_by_role("button", name="Check the data").click()
+    expect(page.locator(".tune-rows")).to_contain_text("Say 2")
+    page.get_by_role("button", name="Delete this data set").click()
+    page.locator("#confirm-yes").click()
+    expect(kept).to_have_value("")
+
+
 def ask_base_and_adapter(page: Any, registry: ModelRegistry) -> None:
     """On the chat page, side by side: both are written in one batch."""
     page.get_by_role("tab", name="Chat").click()

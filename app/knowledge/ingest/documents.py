@@ -4,6 +4,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Literal
+from unicodedata import normalize
 
 from app.errors import StudioError
 
@@ -11,7 +12,12 @@ Note = tuple[str, str]  # a sentence in zh and en about a file that was read; em
 NO_NOTE: Note = ("", "")
 Markup = Literal["markdown", "plain", "code"]
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\xad\u200b\u2060\ufeff\ud800-\udfff]")  # soft hyphens, no widths
-LIGATURES = str.maketrans(dict(zip("ﬀﬁﬂﬃﬄﬅﬆ", ("ff", "fi", "fl", "ffi", "ffl", "st", "st"), strict=True)))
+# Characters that PDF and Word files hold in place of others: ligatures, radicals that look like words, fixed hyphens.
+FORMS = {code: normalize("NFKC", chr(code)) for span in ((0xFB00, 0xFB07), (0x2E80, 0x2FD6)) for code in range(*span)}
+FORMS |= str.maketrans(
+    "⺠⺎⻁⻄⻅⻆⻉⻋⻓⻔⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻨⻩⻬⻮⻰⻳", "民兀虎西见角贝车长门青韦页风飞食马骨鬼鱼鸟麦黄齐齿龙龟"
+)
+FORMS |= {0x2010: "-", 0x2011: "-"}
 
 
 class Unreadable(StudioError):
@@ -36,5 +42,6 @@ class Text:
 
 
 def clean(content: str) -> str:
-    """Line ends as one character, ligatures as letters, nothing that a search or a database would stumble over."""
-    return UNPRINTABLE.sub("", content.replace("\r\n", "\n").replace("\r", "\n")).translate(LIGATURES)
+    """Line ends as one character, letters as they are typed, nothing that a search or a database would stumble over."""
+    plain = UNPRINTABLE.sub("", content.replace("\r\n", "\n").replace("\r", "\n"))
+    return normalize("NFC", plain if plain.isascii() else plain.translate(FORMS))

@@ -215,7 +215,12 @@ def raised_office(kind: str) -> bytes:
         ("a.pptx", raised_office("pptx"), ["10³"]),
         ("a.odt", RAISED_ODT, ["10³ and H₂O, 2nd"]),
         ("a.epub", zipped(**EPUB_PARTS | {"one.xhtml": "<html><body>10<sup>3</sup></body></html>"}), ["10³"]),
-        ("a.txt", "soft\xadware, \ufb01le, zero\u200bwidth".encode(), ["software, file, zerowidth"]),
+        (
+            "a.txt",
+            "soft\xadware, \ufb01le, zero\u200bwidth, e\u2011mail".encode(),
+            ["software, file, zerowidth, e-mail"],
+        ),
+        ("a.txt", "\u2f64\u2f12 \u2ee2 Schlu\u0308ssel".encode(), ["用力 马 Schlüssel"]),
         ("named wrong.docx", sheet([["Item", "Price"], ["Pump", 5]]), ["| Pump | 5 |"]),
         ("export.xlsx", b"<html><table><tr><th>Item</th></tr><tr><td>Pump</td></tr></table></html>", ["| Pump |"]),
         ("a.txt", "Zażółć gęślą jaźń. Pompa każdy wtorek.".encode("iso8859-2"), ["Zażółć gęślą jaźń"]),

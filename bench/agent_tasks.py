@@ -20,7 +20,7 @@ from app.services import build_services
 from app.settings import read_settings
 
 GREEDY = Sampling(temperature=0, max_new_tokens=200)
-AT_ONCE = 4
+AT_ONCE = 8
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ _XML_PAIR = re.compile(
     r"<arg_key>(?P<key>.*?)</arg_key>\s*<arg_value>\n?(?P<value>.*?)\n?(?:</arg_value>|\Z)", re.DOTALL
 )
 _HEADED = re.compile(
-    r"(?:function\s+)?(?:functions\.)?(?P<name>[A-Za-z_]\w*)(?::\d+)?\s*(?:json\s+)?(?:```(?:json)?\s*)?"
+    r"(?:function\s*)?(?:functions\.)?(?P<name>[A-Za-z_]\w*)(?::\d+)?\s*(?:json\s+)?(?:```(?:json)?\s*)?"
     r"(?P<json>\{.*\})\s*(?:```)?",
     re.DOTALL,
 )
@@ -64,10 +64,16 @@ def code_of(body: str, tools: Tools) -> str:
 def whole_call(text: str, tools: Tools) -> str | None:
     """The code of a call that is all of a text: an object with a name and arguments, or `python(code="…")`."""
     stripped = text.strip()
-    if stripped[:1] in ("{", "[") and any(mark in stripped for mark in ('"name"', '"tool_name"', '"tool_calls"')):
+    if stripped[:1] in ("{", "["):
         with contextlib.suppress(ValueError, RecursionError):
-            if _is_call(json.loads(stripped, strict=False)):
+            value = json.loads(stripped, strict=False)
+            if _is_call(value):
                 return of_json(stripped, tools)
+            if isinstance(value, dict) and set(value) <= {"thought", "code"} and "(" in str(value.get("code")):
+                return str(value["code"])
+    headed = _HEADED.fullmatch(stripped)  # where the marks around it are not shown
+    if headed and headed["name"] in (*RUNNERS, *tools):
+        return of_json(f'{{"name": "{headed["name"]}", "arguments": {headed["json"]}}}', tools)
     return _of_python(stripped, tools) if stripped.endswith((")", ")]")) else None
 
 
@@ -101,7 +107,8 @@ def _first(call: Any) -> Any:
 
 def _is_call(value: Any) -> bool:
     with contextlib.suppress(KeyError, TypeError, IndexError, AttributeError):
-        return bool({"arguments", "parameters"} & set(_first(value)))
+        call = _first(value)
+        return bool({"name", "tool_name"} & set(call) and {"arguments", "parameters"} & set(call))
     return False
 
 

@@ -17,10 +17,11 @@ WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "iso-8859-
 CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
 HAN = re.compile("[\u4e00-\u9fff\u3000-\u30ff\uff00-\uffef]")
 SIBLINGS: tuple[tuple[str, ...], ...] = (
-    *(("cp1250", "iso8859-2"), ("cp1253", "iso8859-7"), ("cp1254", "iso8859-9"), ("cp1257", "iso8859-13")),
     ("cp1252", "mac-roman", "cp850"),  # Windows, old Macs, DOS
+    *(("cp1250", "iso8859-2", "mac-roman"), ("cp1253", "iso8859-7"), ("cp1254", "iso8859-9"), ("cp1257", "iso8859-13")),
 )
 SIGNS = frozenset("¡¢£¤¥¦§¨©ª¬®¯°±²³´µ¶¸¹º¼½¾¿×÷")  # never right behind a small letter
+INSIDE = re.compile(r"[^\W\d_][†‡•‰][^\W\d_]")  # within no word
 WORDS = re.compile(r"[\w\s]")
 
 
@@ -95,6 +96,7 @@ def _of_siblings(sample: bytes, encoding: str) -> str:
     def broken(name: str) -> int:
         text = sample.decode(name, errors="replace")
         odd = sum(one.islower() and (two.isupper() or two in SIGNS) for one, two in pairwise(text))
+        odd += len(INSIDE.findall(text))
         return odd + 3 * (len(CONTROLS.findall(text)) + text.count("\ufffd"))
 
     return min((encoding, *others), key=broken)

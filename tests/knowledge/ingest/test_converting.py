@@ -183,7 +183,8 @@ def raised_office(kind: str) -> bytes:
         paragraph = document.add_paragraph("10")
         for text, position in (("3", "up"), (" and H", ""), ("2", "down"), ("O, 2", ""), ("nd", "up")):
             font = paragraph.add_run(text).font
-            font.superscript, font.subscript = (position == "up") or None, (position == "down") or None
+            if position:
+                setattr(font, "superscript" if position == "up" else "subscript", True)
         document.save(stream)
     else:
         slides = pptx.Presentation()

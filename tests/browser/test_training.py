@@ -148,7 +148,7 @@ def test_a_kept_data_set_is_there_after_a_reload_checked_and_deleted(
     kept = page.locator("#tune-sets input")
     expect(kept).to_have_value("lab · 3 rows")
     page.get_by_role("button", name="Check the data").click()
-    expect(page.locator(".tune-rows")).to_contain_text("Say 2")
+    expect(page.locator(".tune-rows").first).to_contain_text("Say 2")
     page.get_by_role("button", name="Delete this data set").click()
     page.locator("#confirm-yes").click()
     expect(kept).to_have_value("")

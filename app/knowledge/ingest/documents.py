@@ -14,9 +14,11 @@ Markup = Literal["markdown", "plain", "code"]
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\xad\u200b\u2060\ufeff\ud800-\udfff]")  # soft hyphens, no widths
 # Characters that PDF and Word files hold in place of others: ligatures, radicals that look like words, fixed hyphens.
 FORMS = {code: normalize("NFKC", chr(code)) for span in ((0xFB00, 0xFB07), (0x2E80, 0x2FD6)) for code in range(*span)}
-FORMS |= str.maketrans(
-    "⺠⺎⻁⻄⻅⻆⻉⻋⻓⻔⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻨⻩⻬⻮⻰⻳", "民兀虎西见角贝车长门青韦页风飞食马骨鬼鱼鸟麦黄齐齿龙龟"
+_RADICALS = (
+    "⺠⺎⻁⻄⻅⻆⻉⻋⻓⻔⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻨⻩⻬⻮⻰⻳",
+    "民兀虎西见角贝车长门青韦页风飞食马骨鬼鱼鸟麦黄齐齿龙龟",
 )
+FORMS |= {ord(radical): word for radical, word in zip(*_RADICALS, strict=True)}
 FORMS |= {0x2010: "-", 0x2011: "-"}
 
 

@@ -3,10 +3,13 @@
 import ast
 import builtins
 import contextlib
+import io
+import os
 import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 from app.agent.sandbox.libraries import installed
@@ -15,6 +18,8 @@ _MAGIC = re.compile(r"^(\s*)%{1,2}(\w+)[ \t]*(.*)$")
 _COMMAND = re.compile(r"^(\s*)!+\s*(.*)$")
 _BARE_INSTALL = re.compile(r"^(\s*)((?:python3? -m )?(?:pip3?|conda|apt|apt-get)\s+install\s.*)$")
 _SILENT = ("matplotlib", "config", "load_ext", "autoreload", "reset")
+_HELP = re.compile(r"^(\s*)(?:\?{1,2}\s*([A-Za-z_][\w.]*)|([A-Za-z_][\w.]*)\?{1,2})\s*$")
+_CAPTURED = re.compile(r"^(\s*[A-Za-z_][\w, ]*=\s*)(?:!|%(?=[A-Za-z]))(.*)$")
 _RUN_THE_REST = ("time", "timeit", "prun", "capture")
 
 Show = Callable[[object], None]
@@ -24,7 +29,12 @@ def to_python(code: str) -> str:
     """Plain Python with as many lines as the notebook cell `code`; what Python can parse is left as it is."""
     if _parses(code):
         return code
-    converted = "\n".join(_line(line) for line in code.splitlines())
+    lines = code.splitlines()
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    whole = _MAGIC.match(lines[first]) if lines and lines[first].startswith("%%") else None
+    if whole and whole[2] not in (*_SILENT, *_RUN_THE_REST):  # the rest of the cell is another language's
+        lines = lines[: first + 1]
+    converted = "\n".join(map(_line, lines))
     return converted if _parses(converted) else code
 
 
@@ -46,6 +56,10 @@ def _line(line: str) -> str:
     if found := _COMMAND.match(line) or _BARE_INSTALL.match(line):
         indent, command = found.groups()
         return f"{indent}print({_refusal(command)!r})"
+    if found := _CAPTURED.match(line):
+        return f"{found[1]}print({_refusal(found[2])!r})"
+    if found := _HELP.match(line):
+        return f"{found[1]}help({found[2] or found[3]})"
     return line
 
 
@@ -60,6 +74,47 @@ def available() -> str:
     return f"Available: the standard library, {', '.join(installed())}."
 
 
+class Leave:
+    """`exit` and `quit`: called, or named alone as in IPython, they end the cell."""
+
+    def __call__(self, code: object = None) -> NoReturn:
+        raise SystemExit(code)
+
+
+class Shell:
+    """What get_ipython() gives: magics, events and formatters that do nothing."""
+
+    def __getattr__(self, name: str) -> "Shell":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, _name: object) -> "Shell":
+        return self
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(())
+
+    def __call__(self, *_request: object, **_options: object) -> None: ...
+
+
+class Image:
+    """IPython.display.Image: the content of a file, or bytes."""
+
+    def __init__(self, data: object = None, filename: object = None, **_options: object) -> None:
+        path = filename or (data if isinstance(data, str | os.PathLike) else None)
+        self.data = Path(str(path)).read_bytes() if path else data
+
+    def _repr_png_(self) -> object:
+        if not isinstance(self.data, bytes) or self.data.startswith(b"\x89PNG"):
+            return self.data
+        from PIL import Image as Pictures
+
+        png = io.BytesIO()
+        Pictures.open(io.BytesIO(self.data)).save(png, "PNG")
+        return png.getvalue()
+
+
 def install(show: Show) -> None:
     """Offer display(), get_ipython() and IPython.display to all code; exit() and quit() end the cell."""
 
@@ -67,24 +122,14 @@ def install(show: Show) -> None:
         for value in values:
             show(value)
 
-    def leave(code: object = None) -> NoReturn:
-        raise SystemExit(code)
-
     def refuse_input(prompt: object = "") -> NoReturn:
         raise EOFError(f"nobody can type an answer to {str(prompt)!r} here: write the values into the code")
 
-    class Shell:
-        """What get_ipython() gives: magics that do nothing."""
-
-        def run_line_magic(self, *_request: object) -> None: ...
-
-        magic = system = run_line_magic
-
-    offered = {"display": display, "get_ipython": Shell, "exit": leave, "quit": leave, "input": refuse_input}
+    offered = {"display": display, "get_ipython": Shell, "exit": Leave(), "quit": Leave(), "input": refuse_input}
     for name, function in offered.items():
         setattr(builtins, name, function)
     shell, shown = types.ModuleType("IPython"), types.ModuleType("IPython.display")
-    shell.__dict__.update(display=shown, get_ipython=Shell, __path__=[])
-    texts = dict.fromkeys(("Markdown", "Latex", "Math", "HTML", "Pretty"), str)
-    shown.__dict__.update(texts, display=display, clear_output=lambda **_: None)
+    shell.__dict__.update(display=shown, get_ipython=Shell, __path__=[], __version__="8.0.0")
+    texts = dict.fromkeys(("Markdown", "Latex", "Math", "HTML", "Pretty", "SVG", "JSON", "Code", "Javascript"), str)
+    shown.__dict__.update(texts, Image=Image, display=display, clear_output=lambda *_, **__: None)
     sys.modules.update({"IPython": shell, "IPython.display": shown})

@@ -14,7 +14,7 @@ def without_server_paths(text: str, folder: Path) -> str:
     """The session's own `folder` becomes `.`, which code may use again; libraries lose the folders they lie in."""
     if "/" not in text:
         return text
-    for place, shown in ((folder, "."), (folder.parent, "..")):
+    for place, shown in ((folder, "."), (folder.parent, ".."), (folder.parent.parent, "../..")):
         for name in {str(place), os.path.realpath(place)}:
             text = text.replace(name, shown)
     return _installation().sub("python", _libraries().sub("", text))

@@ -3,6 +3,7 @@
 import ast
 import base64
 import contextlib
+import inspect
 import io
 import itertools
 import linecache
@@ -73,10 +74,12 @@ def _run(code: str, name: str, main: types.ModuleType, images: list[bytes]) -> s
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
     tree = ast.parse(code, name)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, name, "exec"), main.__dict__)
+    _evaluate(compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), main)
     if not isinstance(last, ast.Expr):
         return ""
-    value = eval(compile(ast.Expression(last.value), name, "eval"), main.__dict__)
+    value = _evaluate(compile(ast.Expression(last.value), name, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), main)
+    if isinstance(value, notebook.Leave):
+        value()
     if value is None:
         return ""
     main.__dict__["_"] = value
@@ -84,6 +87,16 @@ def _run(code: str, name: str, main: types.ModuleType, images: list[bytes]) -> s
         images.append(drawn)
         return ""
     return "" if _is_drawing(value) else repr(value)
+
+
+def _evaluate(code: types.CodeType, main: types.ModuleType) -> object:
+    """The value of compiled code, which may await as a notebook's cells may."""
+    value = eval(code, main.__dict__)
+    if code.co_flags & inspect.CO_COROUTINE:
+        import asyncio
+
+        return asyncio.run(value)
+    return value
 
 
 def _picture(value: object) -> bytes:

@@ -116,9 +116,15 @@ HONEST = {
     "networkx": "import networkx\nnetworkx.shortest_path_length(networkx.path_graph(2), 0, 1)",
     "time zones": "import pandas as pd\nlen(pd.date_range('2024-01-01', periods=1, tz='Asia/Shanghai'))",
     "asyncio": "import asyncio\nasync def one(): return 1\nasyncio.run(one())",
+    "awaiting": "async def one(): return 1\ntwo = await one()\nawait one()",
     "temporary and copied files": (
         "import shutil, tempfile\nwith tempfile.NamedTemporaryFile('w') as file: print('x', file=file)\n"
         "open('a', 'w').close()\nshutil.copy2('a', 'b')\n1"
+    ),
+    "sympy's printing": "import sympy\nsympy.init_printing()\nsympy.Integer(1)",
+    "a picture of a file": (
+        "import matplotlib.pyplot as plt\nfrom IPython.display import Image, display\nplt.plot([1])\n"
+        "plt.savefig('a.jpg')\ndisplay(Image('a.jpg'))\n1"
     ),
     "an encoding": "open('a', 'w', encoding='gb18030').write('浦')",
     "magics": "%matplotlib inline\nfor i in range(1):\n    %timeit -n 10 i\n1",
@@ -146,8 +152,15 @@ def test_notebook_habits(bare: Session) -> None:
     assert bare.run("from IPython.display import display, Markdown\ndisplay(6 * 7)\ndisplay(Markdown('x'))").output == (
         "42\nx\n"
     )
-    for leaving in ("print('a')\nexit()\nprint('b')", "print('a'); quit()", "print('a'); raise SystemExit"):
-        result = bare.run(leaving)
+    assert "no shell" in (told := bare.run("%%bash\nls -l\nif true; then ls; fi")).output and not told.error
+    assert "no shell" in bare.run("files = !ls\nfiles").output
+    assert "built-in function len" in bare.run("len?").output and "built-in function len" in bare.run("?len").output
+    assert (
+        bare.run("get_ipython().run_line_magic('matplotlib', 'inline')\nget_ipython().events.register(1, 2)").value
+        == ""
+    )
+    for leaving in ("exit()\nprint('b')", "quit()", "raise SystemExit", "exit"):
+        result = bare.run(f"print('a')\n{leaving}")
         assert (result.ending, result.output, result.variables_lost) == ("done", "a\n", False)
     assert "write the values into the code" in bare.run("input('Name?')").error
     assert "cannot be installed" in bare.run("import seaborn").error
@@ -173,6 +186,7 @@ def test_a_value_and_a_picture_are_both_shown(sandbox: Sandbox) -> None:
         "import json\n(json.__file__, __import__('os').environ['HOME'])",
         "import asyncio\nasyncio.get_event_loop_policy().get_event_loop()",
         "open('/nowhere')",
+        "import os\ndict(os.environ)",
         "if 1:",
     ],
 )
@@ -180,7 +194,13 @@ def test_no_path_of_the_server_is_shown(bare: Session, code: str) -> None:
     result = bare.run(code)
     shown = result.output + result.value + result.error
     assert shown
-    for secret in (str(ROOT), sys.prefix, sys.base_prefix, os.path.realpath(os.__file__), str(bare.folder.parent)):
+    for secret in (
+        str(ROOT),
+        sys.prefix,
+        sys.base_prefix,
+        os.path.realpath(os.__file__),
+        str(bare.folder.parent.parent),
+    ):
         assert secret not in shown
     assert bare.run("import os\nopen(os.path.abspath('a'), 'w').write('1')").ending in ("done", "failed")
 

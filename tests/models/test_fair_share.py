@@ -80,6 +80,23 @@ def test_a_slot_stays_free_for_a_newcomer_and_who_waits_is_told_behind_how_many(
     asyncio.run(visit())
 
 
+def test_a_part_of_the_cache_stays_free_for_a_newcomer() -> None:
+    async def visit() -> None:
+        admission = Admission(slots=9, cache_tokens=160)
+        held = [asyncio.create_task(hold(admission, "greedy", 40, number)) for number in range(4)]
+        await asyncio.sleep(0)
+        assert [admission.ahead_of(number) for number in range(4)] == [0, 0, 0, 1]
+        async with asyncio.timeout(30), admission.slot("modest", 30, 10):
+            assert not any(task.done() for task in held)
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+        async with asyncio.timeout(30), admission.slot("alone", 150, 10):
+            pass  # who asks for one thing may fill it all
+
+    asyncio.run(visit())
+
+
 def test_a_request_waits_until_its_tokens_fit_the_cache() -> None:
     async def visit() -> None:
         admission = Admission(slots=9, cache_tokens=100)

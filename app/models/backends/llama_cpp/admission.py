@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from app.models.fair_share import FairQueue, Turn, admitted
 
+FREE_PART = 8  # one part of so many of the cache that nobody fills with several requests
+
 
 @dataclass(eq=False)
 class Admitted:
@@ -21,7 +23,8 @@ class Admitted:
 
 
 class Admission:
-    """Lives on one event loop. In the order of `FairQueue`; one slot stays free of whoever fills all others.
+    """Lives on one event loop. In the order of `FairQueue`; one slot and a part of the cache stay free of whoever fills
+    all others.
 
     A request starts when its tokens surely fit the cache beside those that run: llama.cpp would end somebody's
     answer when the cache is full.
@@ -59,6 +62,8 @@ class Admission:
     def _start_waiting(self) -> None:
         free_tokens = self._cache_tokens - sum(entry.tokens for entry in self._running)
         for entry in admitted(list(self._waiting), self._running, lambda entry: entry.visitor, self._slots - 1):
+            if self._would_fill_the_cache(entry):
+                continue
             if len(self._running) >= self._slots or entry.tokens > free_tokens:
                 return
             free_tokens -= entry.tokens
@@ -66,3 +71,7 @@ class Admission:
             self._waiting.remove(entry)
             self._running.append(entry)
             entry.started.set()
+
+    def _would_fill_the_cache(self, entry: Admitted) -> bool:
+        own = sum(other.tokens for other in self._running if other.visitor == entry.visitor)
+        return own > 0 and own + entry.tokens > self._cache_tokens - self._cache_tokens // FREE_PART

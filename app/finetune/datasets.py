@@ -30,6 +30,11 @@ class UnknownSet(BadInput):
     en = "There is no data set named {name}; it may have been deleted, or it is somebody else's."
 
 
+class NoSet(BadInput):
+    zh = "还没有选择数据集。先在“自己的文件”里上传文件，起个名称并保存。"
+    en = "No data set is chosen. Upload a file under “My own file” and keep it under a name first."
+
+
 class TooManySets(BadInput):
     zh = "每位访客最多保留 {limit} 个数据集。请先删除一个。"
     en = "Each visitor may keep {limit} data sets. Delete one first."
@@ -83,7 +88,7 @@ class DataSets:
         return made
 
     def read(self, owner: str, name: str) -> list[Conversation]:
-        """Raises UnknownSet."""
+        """Raises NoSet or UnknownSet."""
         with self._lock:
             folder = self._folder / self._find(owner, name).id
             (folder / _FACTS).touch()  # it is in use
@@ -91,11 +96,13 @@ class DataSets:
         return conversations
 
     def forget(self, owner: str, name: str) -> None:
-        """Raises UnknownSet."""
+        """Raises NoSet or UnknownSet."""
         with self._lock:
             shutil.rmtree(self._folder / self._find(owner, name).id, ignore_errors=True)
 
     def _find(self, owner: str, name: str) -> DataSet:
+        if not name:
+            raise NoSet
         found = next((known for known in self.of(owner) if known.name == name), None)
         if found is None:
             raise UnknownSet(name=name[:LONGEST_NAME])

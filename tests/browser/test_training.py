@@ -152,6 +152,8 @@ def test_a_kept_data_set_is_there_after_a_reload_checked_and_deleted(
     page.get_by_role("button", name="Delete this data set").click()
     page.locator("#confirm-yes").click()
     expect(kept).to_have_value("")
+    page.get_by_role("button", name="Check the data").click()
+    page.get_by_text("No data set is chosen").wait_for()
 
 
 def ask_base_and_adapter(page: Any, registry: ModelRegistry) -> None:

@@ -54,7 +54,10 @@ class StepRunner(ModelRunner):
                 with stream_context(stream):
                     lengths = [(adapter_of(r.state), r.query_length) for r in requests]
                     self.bank.set_step(lengths, batch_data["input_ids"].shape[-1], in_batch=True)
-                with self.threads.step(batch_data["input_ids"].shape[-1]) if self.threads else nullcontext():
+                with (
+                    self.threads.step(batch_data["input_ids"].shape[-1]) if self.threads else nullcontext(),
+                    torch.inference_mode(),
+                ):
                     super().compute_batch(model, batch_data)
         finally:
             self.bank.set_step((), 0)

@@ -20,6 +20,7 @@ from app.models.engine.reasoning_budget import ReasoningBudget
 from app.models.interface import Sampling, SamplingDefaults
 
 CANDIDATES = 256  # enough for nearly every nucleus; a wider one takes the full sort
+BLOCK = 128  # divides the vocabularies of nearly all models
 GREEDY, TEMPERATURE, TOP_K, TOP_P, MIN_P, DRAW, FORCED = range(7)
 NOT_FORCED = -1
 RecordedToken = tuple[int, float, tuple[tuple[int, float], ...]]  # token, log-probability, likeliest with theirs
@@ -131,15 +132,24 @@ def generated_by(state: RequestState) -> list[int]:
 
 def draw(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """logits [requests, vocabulary], rows [FORCED + 1, requests] -> token ids [requests]."""
-    logits = logits.float()  # processors take twice as long to find the largest in bfloat16
-    tokens = logits.argmax(-1)
     if logits.is_cuda:  # no branch on values inside a captured graph
-        tokens = torch.where(rows[GREEDY] > 0, tokens, _draw_sorted(logits, rows, logits.shape[-1]))
+        sampled = _draw_sorted(logits.float(), rows, logits.shape[-1])
+        tokens = torch.where(rows[GREEDY] > 0, logits.argmax(-1), sampled)
     else:
+        tokens = _likeliest(logits)
         drawn = (rows[GREEDY] == 0).nonzero()[:, 0]
         if drawn.numel():
-            tokens[drawn] = _draw_on_host(logits[drawn], rows[:, drawn])
+            tokens[drawn] = _draw_on_host(logits[drawn].float(), rows[:, drawn])
     return torch.where(rows[FORCED] > NOT_FORCED, rows[FORCED].long(), tokens)
+
+
+def _likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """`argmax`: processors find the largest of a block many values at a time, but its place value by value."""
+    if logits.shape[-1] % BLOCK:
+        return logits.argmax(-1)
+    blocks = logits.unflatten(-1, (-1, BLOCK))
+    best = blocks.amax(-1).argmax(-1)
+    return best * BLOCK + blocks[torch.arange(len(best)), best].argmax(-1)
 
 
 def _draw_on_host(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

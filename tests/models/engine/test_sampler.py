@@ -67,6 +67,16 @@ def test_min_p_keeps_what_is_near_the_most_likely() -> None:
     assert got == pytest.approx([0.625, 0.375, 0, 0], abs=0.015)
 
 
+@pytest.mark.parametrize("size", [256, 384, 300])
+def test_greedy_takes_the_first_of_equals_wherever_they_stand(size: int) -> None:
+    logits = torch.randn(6, size, generator=torch.Generator().manual_seed(5)).to(torch.bfloat16)
+    equals = [[0], [size - 1], [3, 4], [127, 128], [130, 7, size - 1], list(range(size))]
+    for row, places in enumerate(equals):
+        logits[row, places] = 9.0
+    rows = torch.tensor([RequestSampling(Sampling(temperature=0)).row() for _ in equals]).T
+    assert draw(logits, rows).tolist() == [min(places) for places in equals]
+
+
 @pytest.mark.parametrize("size", [4, 2000])
 def test_a_draw_that_rounds_to_one_takes_no_token_from_beyond_the_mass(size: int) -> None:
     logits = torch.full((1, size), -40.0)

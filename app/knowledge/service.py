@@ -1,6 +1,7 @@
 """Knowledge service: collections of documents, indexing, hybrid search, and answers with checked sources."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -206,9 +207,13 @@ class KnowledgeService:
             return
         collection = self._get(record)
         switch = partial(self._catalogue.set_embedder, record, wanted)
-        yield from collection.embed_anew(wanted, partial(self._lease, wanted), switch)
+        last = IndexingProgress()
+        with closing(collection.embed_anew(wanted, partial(self._lease, wanted), switch)) as steps:
+            for last in steps:
+                yield last
         self._open.forget(record)
         collection.vectors.drop()
+        yield replace(last, embedding="done")
 
     # Asking
 

@@ -200,6 +200,9 @@ def progress_view(visitor: Visitor, job: Job | None, *, waits: bool = False) -> 
 
 def summary(visitor: Visitor, progress: IndexingProgress) -> str:
     """One sentence about a run."""
+    if progress.embedding:
+        key = "embedded" if progress.embedding == "done" else "embedding_stopped"
+        return visitor.text(f"knowledge.{key}", done=progress.done, total=progress.total)
     return visitor.text(
         "knowledge.summary",
         added=progress.added,

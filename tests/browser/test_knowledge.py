@@ -62,6 +62,16 @@ AWAY_AND_BACK = """async () => {
 }"""
 
 
+class Slow(WordEmbedder):
+    """Computes nothing before it may."""
+
+    may = Event()
+
+    def passages(self, texts: Any) -> Any:
+        assert self.may.wait(60)
+        return super().passages(texts)
+
+
 def script(messages: Any) -> list[str]:
     """From the documents when it is given some, else from memory."""
     turns: list[Message] = list(messages)
@@ -76,7 +86,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeServi
         FakeRegistry(FakeModel("tiny", script)),
         tmp_path_factory.mktemp("data"),
         embedder="words",
-        lease_embedder=lease_of(lambda _: WordEmbedder()),
+        lease_embedder=lease_of(lambda name: Slow(name) if name == "slow" else WordEmbedder()),
         rights=Rights(guests_index_folders=True),
         samples=samples,
     )
@@ -352,6 +362,35 @@ def test_a_folder_of_this_machine_is_followed_and_a_wrong_one_is_said(
     folder.fill(str(tmp_path / "notes"))
     folder.press("Enter")
     page.locator("#knowledge-files .ready", has_text="x.md").wait_for()
+
+
+def test_a_collection_is_embedded_anew_stopped_and_taken_up_by_keyboard(
+    visit: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "x.md").write_text(NOTE)
+    page = visit(locale="en-US")
+    make(page, "anew")
+    page.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "x.md")
+    page.locator("#knowledge-files .ready", has_text="x.md").wait_for()
+    chosen, progress = page.locator("#knowledge-embedder input"), page.locator("#knowledge-progress")
+
+    def embed_anew() -> None:
+        chosen.press("ControlOrMeta+a")
+        chosen.press_sequentially("slow")
+        chosen.press("Enter")
+        page.keyboard.press("Tab")
+        expect(page.locator("#knowledge-embed")).to_be_focused()
+        page.keyboard.press("Enter")
+
+    embed_anew()
+    expect(progress).to_contain_text("0 / 1 · Computing vectors")
+    page.locator("#knowledge-stop").press("Enter")
+    Slow.may.set()
+    expect(progress).to_contain_text("Stopped at 1 of 1 passages: the former model goes on answering")
+    expect(chosen).to_have_value("words")
+    embed_anew()
+    expect(progress).to_contain_text("1 passages embedded anew")
+    expect(chosen).to_have_value("slow")
 
 
 def test_it_fits_a_phone(visit: Callable[..., Any]) -> None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,7 +37,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class IndexingProgress:
-    """Where an indexing run is. `chunks` counts the passages written by this run."""
+    """Where an indexing run is. `chunks` counts the passages written by this run.
+
+    One that is only `embedding` anew counts passages instead of files; it is done when the new vectors answer.
+    """
 
     done: int = 0
     total: int = 0
@@ -49,6 +52,7 @@ class IndexingProgress:
     chunks: int = 0
     failed: tuple[Failure, ...] = ()
     notes: tuple[tuple[str, Note], ...] = ()  # what was not read of files that were
+    embedding: Literal["", "under way", "done"] = ""
 
 
 def embedded_texts(new: Prepared) -> list[str]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +54,7 @@ class OpenCollection:
 
     def embed_anew(
         self, name: str, embedder: Callable[[], AbstractContextManager[Embedder]], switch: Callable[[], None]
-    ) -> Iterator[IndexingProgress]:
+    ) -> Generator[IndexingProgress, None, None]:
         """Vectors of every passage by another embedder, beside the old ones; `switch` is called when all are there.
 
         Indexing waits meanwhile, and goes on with the new embedder.
@@ -66,7 +66,7 @@ class OpenCollection:
             fresh.discard(known - {key for key, _, _ in passages})
             missing = [passage for passage in passages if passage[0] not in known]
             done = len(passages) - len(missing)
-            yield IndexingProgress(done=done, total=len(passages))
+            yield IndexingProgress(done=done, total=len(passages), embedding="under way")
             for at in range(0, len(missing), REBUILD_BATCH):
                 part = missing[at : at + REBUILD_BATCH]
                 with embedder() as loaded:
@@ -74,7 +74,7 @@ class OpenCollection:
                 chinese = [is_mostly_chinese(text) for _, _, text in part]
                 fresh.add([key for key, _, _ in part], vectors, [file_id for _, file_id, _ in part], chinese)
                 done += len(part)
-                yield IndexingProgress(done=done, total=len(passages), chunks=done)
+                yield IndexingProgress(done=done, total=len(passages), chunks=done, embedding="under way")
             switch()
             self.indexer.vectors, self.indexer.embedder = fresh, embedder
 

@@ -240,11 +240,12 @@ def test_a_collection_keeps_its_embedder_until_it_is_embedded_anew(start: Start,
     assert "量化" in service.search(ANN, "course", "量化")[0].passage.content
     assert run(service.index_folder(ANN, "course", notes)).unchanged == 3
     steps = service.embed_anew(ANN, "course", "third")
-    assert next(steps).total == 3
+    first = next(steps)
+    assert (first.done, first.total, first.embedding) == (0, 3, "under way")
     steps.close()  # type: ignore[attr-defined]
     assert service.collections(ANN)[0].embedder == "words", "stopped: nothing is switched"
     assert "量化" in service.search(ANN, "course", "量化")[0].passage.content
-    run(service.embed_anew(ANN, "course"))
+    assert run(service.embed_anew(ANN, "course")).embedding == "done"
     assert service.collections(ANN)[0].embedder == "other"
     assert "量化" in service.search(ANN, "course", "量化")[0].passage.content
     assert consistent(service)

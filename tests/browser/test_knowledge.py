@@ -365,7 +365,7 @@ def test_a_folder_of_this_machine_is_followed_and_a_wrong_one_is_said(
 
 
 def test_a_collection_is_embedded_anew_stopped_and_taken_up_by_keyboard(
-    visit: Callable[..., Any], tmp_path: Path
+    visit: Callable[..., Any], service: KnowledgeService, tmp_path: Path
 ) -> None:
     (tmp_path / "x.md").write_text(NOTE)
     page = visit(locale="en-US")
@@ -385,6 +385,7 @@ def test_a_collection_is_embedded_anew_stopped_and_taken_up_by_keyboard(
     embed_anew()
     expect(progress).to_contain_text("0 / 1 · Computing vectors")
     page.locator("#knowledge-stop").press("Enter")
+    wait_for(lambda: any(job._stopping for jobs in service._jobs._kept.values() for job in jobs))
     Slow.may.set()
     expect(progress).to_contain_text("Stopped at 1 of 1 passages: the former model goes on answering")
     expect(chosen).to_have_value("words")

@@ -73,6 +73,7 @@ $(VENV)/.run-ready: requirements.txt requirements-nodeps.txt | $(VENV)/bin/pytho
 
 $(VENV)/.test-ready: requirements-dev.txt requirements-ocr.txt $(VENV)/.run-ready
 	$(PIP) -r requirements-dev.txt
-	@command -v chromium >/dev/null || $(BIN)/python -m playwright install chromium \
-		|| { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
+	@command -v chromium-headless-shell >/dev/null || $(BIN)/python -m playwright install --only-shell chromium \
+		|| { apt-get update -qq && apt-get install -y -qq chromium-headless-shell >/dev/null; } \
+		|| command -v chromium
 	@touch $@

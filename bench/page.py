@@ -4,7 +4,6 @@ python -m bench.page [--usual]    with --usual also what it costs as gradio serv
 """
 
 import argparse
-import shutil
 import statistics
 import time
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from app.services import Services, build_services
 from app.settings import read_settings
 from app.web import ui
 from app.web.server import launch
+from bench.browser import launched
 from bench.measure import line, machine
 
 WORK = "TaskDuration"  # what Chromium calls the processor seconds that its page took
@@ -210,9 +210,7 @@ def main() -> None:
     line(**machine())
     with TemporaryDirectory() as work, sync_playwright() as driver:
         services = build_services(read_settings(["--data", work, "--port", "0"]))
-        browser = driver.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
-        )
+        browser = launched(driver)
         blocks: gr.Blocks = ui.build(services)
         address, _ = launch(blocks, services)
         opened(browser, address).page.context.close()  # warm

@@ -4,7 +4,6 @@ python -m bench.personal_assistant [--name "Lin Xiaoyu"] [--pictures FOLDER]
 """
 
 import argparse
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import httpx
 from playwright.sync_api import sync_playwright
 
 from app.models.catalog import known_models, sources
+from bench.browser import launched
 from bench.measure import DATA, line, machine
 
 LIMIT_S = 60  # the promise: learnt within a minute of the press
@@ -93,9 +93,7 @@ def main() -> None:
         (Path(work) / "models" / ready.name).symlink_to(ready.resolve())
         server, address = serve(Path(work))
         try:
-            browser = driver.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
-            )
+            browser = launched(driver)
             page = browser.new_context(locale="en-GB", viewport={"width": 1440, "height": 1100}).new_page()
             page.add_init_script("localStorage.setItem('studio-better', 'away')")  # the card of better models
             page.goto(address)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,11 +284,14 @@ def _alone(address: str) -> dict[str, float]:
 
 def _other_prompts(address: str) -> None:
     """Fill what the engine remembers of prompts with others, as a crowd does."""
-    with httpx.Client(base_url=address, headers=visitor_headers(), timeout=300) as other:
-        for _ in range(SLOTS):
-            note = " ".join(f"{random.getrandbits(32):x}" for _ in range(6))
-            asked = {"model": NAME, "messages": [{"role": "system", "content": note}], "max_tokens": 1}
-            other.post("/v1/chat/completions", json=asked)
+
+    def ask(_: int) -> None:
+        note = " ".join(f"{random.getrandbits(32):x}" for _ in range(6))
+        asked = {"model": NAME, "messages": [{"role": "system", "content": note}], "max_tokens": 1}
+        httpx.post(f"{address}/v1/chat/completions", json=asked, headers=visitor_headers(), timeout=300)
+
+    with ThreadPoolExecutor(SLOTS) as others:
+        list(others.map(ask, range(SLOTS)))
 
 
 def _watched(process: psutil.Popen, address: str, visitors: int, minutes: float, told: Told) -> list[dict[str, Any]]:

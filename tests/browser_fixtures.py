@@ -1,6 +1,5 @@
 """A real Chromium: one for the files of tests that follow on one another, visitors with empty storage, their pages."""
 
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,16 +13,14 @@ from tests.conftest import OpenPage
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Request
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-background-networking",
+CAMERA = (
     "--use-fake-device-for-media-stream",  # a camera that films a test card, and may be used unasked
     "--use-fake-ui-for-media-stream",
-]
+)
 
 
 class Chromium:
-    """Debian's if there is one, else Playwright's own; started when it is first wanted, again after it was closed.
+    """Started when it is first wanted, again after it was closed.
 
     Contexts are lent to one test after another: what the pages are made of stays in their cache, and nothing else, so
     that a page is not fetched and compiled anew for each test.
@@ -35,11 +32,14 @@ class Chromium:
         self._free: dict[tuple[str, int, int], list[BrowserContext]] = defaultdict(list)
 
     def browser(self) -> "Browser":
-        playwright = pytest.importorskip("playwright.sync_api")
+        from playwright.sync_api import expect, sync_playwright  # for those files alone that want a browser
+
+        from bench.browser import launched
+
         if self._browser is None:
-            playwright.expect.set_options(timeout=60_000)  # a busy machine's browser is slow: no test fails for that
-            driver = self._running.enter_context(playwright.sync_playwright())
-            self._browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+            expect.set_options(timeout=60_000)  # a busy machine's browser is slow: no test fails for that
+            driver = self._running.enter_context(sync_playwright())
+            self._browser = launched(driver, *CAMERA)
             self._running.callback(self._browser.close)
         return self._browser
 

@@ -16,7 +16,7 @@ from tabs.models.ledger_view import ledger_html
 from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page, Visitor
 
-EVERY_S, AT_REST_S = 1.5, 6.0  # how often the ledger is read while a model loads or answers, and otherwise
+EVERY_S, AT_REST_S = 1.5, 10.0  # how often the ledger is read while a model loads or answers, and otherwise
 Drawer = Callable[[Ledger, Language], str]  # the ledger as HTML
 
 

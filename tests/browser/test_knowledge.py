@@ -168,6 +168,7 @@ def test_talks_are_kept_over_a_reload_by_two_tabs_and_deleted_one_by_one(visit: 
     page.locator("#knowledge-box .stop-button").wait_for(state="hidden")
     other = page.context.new_page()
     other.goto(page.url)
+    other.locator("html[data-studio-ready]").wait_for(state="attached")
     other.locator("[role=tab]").nth(1).click()
     expect(other.locator("#knowledge-chat .typed")).to_have_text([FIRST])
     ask(other, SECOND)

@@ -198,7 +198,7 @@ def draw_form(page: Page, service: FinetuneService) -> Form:
 def _draw_data(page: Page) -> dict[str, Any]:
     """A file of one's own, which can be kept by a name, and what was kept."""
     with gr.Column(visible=False) as own:
-        file = page.bind(gr.File(file_types=list(FILE_TYPES)), label="compare.file")
+        file = page.bind(gr.File(file_types=list(FILE_TYPES), elem_id="tune-file"), label="compare.file")
         with gr.Row():
             set_name = page.bind(gr.Textbox(max_length=60, scale=2), label="compare.set_name")
             keep = page.bind(gr.Button(min_width=120, scale=1), value="compare.set_keep")

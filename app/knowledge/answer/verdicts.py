@@ -20,6 +20,7 @@ REFUSALS = re.compile(
     re.IGNORECASE,
 )
 LIST_NUMBER = re.compile(r"^\s*[*_]{1,3}\d{1,3}[.)][*_]{0,3}(?:\s+|$)|^\s*\d{1,3}[.)]\s*$")
+LEADS = re.compile(r"^\s*#{1,6}\s|^[^\d]*[:：]\s*$")  # a heading, or words that only announce what follows
 EMPTY_WORDS = """
 yes no question answer problem following case
 问题 答案 回答 情况 以下 下面 如下 这个 那个 这些 那些 一些 关于 对于
@@ -70,6 +71,8 @@ def _judged(
     asked = roots(question)
     if not ASKS_YES_NO.search(question) and words <= asked and amounts <= numbers(question):
         return Verdict("echo", start, end)
+    if LEADS.search(MARK.sub("", answer[start:end])):
+        return Verdict("not found", start, end)
     cited = [int(one or other) for one, other in MARK.findall(answer[start:end])]
     said = YES_OR_NO.match(claim)
     rest = claim[said.end() :] if said else claim

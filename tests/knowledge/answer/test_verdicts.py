@@ -100,6 +100,8 @@ def verdicts(question: str, answer: str) -> list[object]:
         ("May I keep a dog?", "Yes, dogs may be kept with consent.", 8),
         ("紫灯是什么意思？", "紫灯表示重度污染。", "not found"),
         ("红灯是什么意思？", "红灯表示重度污染。", 9),
+        ("红灯是什么意思？", "重度污染：", "not found"),
+        ("红灯是什么意思？", "## 重度污染", "not found"),
         ("滤网能水洗吗？", "滤网可以水洗。", "not found"),
         ("滤网能水洗吗？", "滤网不能水洗。", 9),
         ("How much did the bill rise?", "The bill rose to £2,150.", 10),

@@ -25,6 +25,7 @@ _FIXTURES = (
     "tests.sandbox_fixtures",
     "tests.training_fixtures",
     "tests.story.page_fixtures",
+    "tests.browser.knowledge_page",
 )
 
 Serve = Callable[..., str]

@@ -1,112 +1,26 @@
 """The MCP tools by a real client: what each is for, the sandbox behind them, stops, and whom they let in."""
 
 import asyncio
-import socket
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
-from mcp import ClientSession
-from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.session import ProgressFnT
 from mcp.types import CancelledNotification, CancelledNotificationParams, ClientNotification
-from starlette.applications import Starlette
 
-from app.access.api_keys import read_keys
 from app.access.identity import Login, guest_of
 from app.access.session_limits import SessionLimits
-from app.agent.sandbox.host import Sandbox
-from app.agent.sandbox.probe import Finding
-from app.agent.service import AgentService
-from app.api.authentication import Authentication
-from app.api.mcp_server import Tools
 from app.api.mcp_sessions import MOST_PER_OWNER
-from app.api.routes import Api
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner
 from app.models.interface import Message
 from app.models.registry.metering import Allowance
+from tests.api.mcp_client import PATIENCE, Serving, session_at
 from tests.api.metered import Metered
 from tests.fakes import FakeModel, FakeRegistry
 from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
-
-Serving = Callable[..., AbstractContextManager[str]]
-PATIENCE = timedelta(seconds=60)  # before a test that hangs fails
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Open to the user a root server's sandbox becomes, which pytest's own folders are not."""
-    with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)
-        yield Path(place)
-
-
-@pytest.fixture
-def serving(sandbox: Sandbox, finding: Finding) -> Serving:
-    return partial(serving_at, sandbox, finding)
-
-
-@contextmanager
-def serving_at(
-    sandbox: Sandbox,
-    finding: Finding,
-    registry: FakeRegistry,
-    folder: Path,
-    knowledge: KnowledgeService | None = None,
-    *,
-    interpreter: bool = False,
-    keys: str = "",
-    local: bool = True,
-    sessions: SessionLimits | None = None,
-    alive_seconds: float = 5,
-) -> Iterator[str]:
-    agent = AgentService(registry, folder, sandbox=sandbox, finding=finding)
-    tools = Tools(
-        Api(
-            registry,
-            Authentication(read_keys(keys)),
-            lambda model, owner: "+" not in model or owner == "ada",
-            comment_seconds=alive_seconds,
-        ),
-        agent,
-        knowledge,
-        sessions=sessions or SessionLimits(),
-        interpreter=interpreter,
-        local=local,
-    )
-    listening = socket.create_server(("127.0.0.1", 0))
-    app = Starlette(routes=[tools.route()], lifespan=tools.lifespan)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
-    finally:
-        server.should_exit = True
-        thread.join(120)
-        listening.close()
-        agent.close()
-
-
-@asynccontextmanager
-async def session_at(url: str, key: str = "", token: str = "") -> AsyncIterator[ClientSession]:
-    headers = {"Authorization": f"Bearer {key}"} if key else {"x-studio-visitor": token} if token else {}
-    async with (
-        httpx.AsyncClient(headers=headers, timeout=120) as http,
-        streamable_http_client(url, http_client=http) as (incoming, outgoing, _),
-        ClientSession(incoming, outgoing) as session,
-    ):
-        await session.initialize()
-        yield session
 
 
 def capable(messages: list[Message]) -> list[str]:

@@ -1,48 +1,22 @@
-"""The knowledge tab in a real browser: drop files, ask, see the source, open the document."""
+"""Asking on the Knowledge page in a real browser: answers, their sources and documents, talks that are kept."""
 
 import unicodedata
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pylopdf_fonts_zh_cn
 import pytest
 from playwright.sync_api import expect
 
-from app.knowledge.answer.document_links import document_routes
 from app.knowledge.service import KnowledgeService
-from app.knowledge.store.collections import Owner, Rights
-from app.models.interface import Message
-from app.web import ui
-from app.web.server import login_of
 from tests.browser.accordions import unfold
-from tests.conftest import Serve
-from tests.fakes import FakeModel, FakeRegistry, fake_services
-from tests.knowledge.leases import lease_of
-from tests.knowledge.words import WordEmbedder
+from tests.browser.knowledge_page import NOTE, QUESTION, ask, make
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
-NOTE = "# 第二周\n\n## 量化\n\n4 比特量化把显存降到三成。\n"
-QUESTION = "量化把显存降到多少？"
 FIRST, SECOND = "温度高了会怎样，回答更多样吗？", "回答更多样，是因为温度高了吗？"
-DROP = """([place, files]) => {
-  const entry = ([path, text]) => ({
-    isFile: true, isDirectory: false, fullPath: path, file: (done) => done(new File([text], path.split("/").pop())),
-  });
-  let read = false;
-  const folder = {
-    isFile: false, isDirectory: true, fullPath: "/notes",
-    createReader: () => ({readEntries: (done) => { done(read ? [] : files.map(entry)); read = true; }}),
-  };
-  const event = new Event("drop", {bubbles: true, cancelable: true});
-  event.dataTransfer = {items: [{webkitGetAsEntry: () => folder}], files: []};
-  document.querySelector(`${place} button`).dispatchEvent(event);
-}"""
-
 DROP_FILE = """(place, [name, text]) => {
   const parcel = new DataTransfer();
   parcel.items.add(new File([text], name, {type: "text/markdown"}));
@@ -60,70 +34,6 @@ AWAY_AND_BACK = """async () => {
   document.querySelector("#chat-list button[data-id]").click();
   while (!location.search.includes("c=")) await new Promise(requestAnimationFrame);
 }"""
-
-
-class Slow(WordEmbedder):
-    """Computes nothing before it may."""
-
-    may = Event()
-
-    def passages(self, texts: Any) -> Any:
-        assert self.may.wait(60)
-        return super().passages(texts)
-
-
-def script(messages: Any) -> list[str]:
-    """From the documents when it is given some, else from memory."""
-    turns: list[Message] = list(messages)
-    return ["降到三成[1]。", "大象会飞[1]。"] if turns[0]["role"] == "system" else ["我记得", "是一半"]
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeService]:
-    samples = tmp_path_factory.mktemp("samples")
-    (samples / "sample.md").write_text("# 示例\n\n温度越高，回答越多样。\n")
-    service = KnowledgeService(
-        FakeRegistry(FakeModel("tiny", script)),
-        tmp_path_factory.mktemp("data"),
-        embedder="words",
-        lease_embedder=lease_of(lambda name: Slow(name) if name == "slow" else WordEmbedder()),
-        rights=Rights(guests_index_folders=True),
-        samples=samples,
-    )
-    service.citing.keep("tiny", True, True)
-    with closing(service):
-        service.start().join()
-        yield service
-
-
-@pytest.fixture(scope="module")
-def address(serve_module: Serve, service: KnowledgeService) -> str:
-    """One page for all tests; each is a visitor of its own."""
-    blocks = ui.build(fake_services(service.registry, knowledge=service))
-    return serve_module(blocks, app_kwargs={"routes": document_routes(service, login_of)})
-
-
-@pytest.fixture
-def visit(address: str, open_page: Callable[..., Any]) -> Callable[..., Any]:
-    def go(**look: Any) -> Any:
-        page = open_page(address, **{"locale": "zh-CN"} | look)
-        page.locator("[role=tab]").nth(1).click()
-        page.get_by_text("sample.md").first.wait_for()
-        return page
-
-    return go
-
-
-def make(page: Any, name: str) -> None:
-    page.locator("#knowledge-new textarea, #knowledge-new input").first.fill(name)
-    page.locator("#knowledge-new textarea, #knowledge-new input").first.press("Enter")
-    page.locator("#knowledge-drop").wait_for()
-    page.wait_for_function("name => document.querySelector('#knowledge-collection input').value === name", arg=name)
-
-
-def ask(page: Any, question: str) -> None:
-    page.locator("#knowledge-box textarea").fill(question)
-    page.locator("#knowledge-box textarea").press("Enter")
 
 
 def test_upload_ask_see_the_source_and_open_the_document(visit: Callable[..., Any], tmp_path: Path) -> None:
@@ -217,46 +127,6 @@ def test_a_citation_opens_the_pages_of_the_pdf_with_the_words_marked(visit: Call
     expect(opened.locator("#passage mark")).to_have_text("4 比特量化把显存降到三成。")
 
 
-def test_a_file_is_removed_in_its_own_row(
-    visit: Callable[..., Any], tmp_path: Path, service: KnowledgeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page = visit()
-    page.locator("[role=tab]").first.click()
-    begun, go_on, collections = Event(), Event(), service.collections
-
-    def first_late(owner: Owner) -> Any:
-        found, is_first = collections(owner), not begun.is_set()
-        begun.set()
-        assert not is_first or go_on.wait(120)
-        return found
-
-    monkeypatch.setattr(service, "collections", first_late)
-    page.locator("[role=tab]").nth(1).click()  # what was there when the page was opened is told after what is made now
-    assert begun.wait(120)
-    make(page, "课程")
-    go_on.set()
-    page.locator("#knowledge-compare input").check()
-    page.locator("#knowledge-alone").wait_for()  # an answer to something that was asked later
-    expect(page.locator("#knowledge-collection input")).to_have_value("课程")
-    for name in ("a.md", "b.md"):
-        (tmp_path / name).write_text(NOTE)
-    page.locator("#knowledge-drop input[type=file]").set_input_files([tmp_path / "a.md", tmp_path / "b.md"])
-    page.locator("#knowledge-files .ready").nth(1).wait_for()
-    page.locator("#knowledge-files li", has_text="a.md").locator("button").click()
-    expect(page.locator("#confirm-title")).to_have_text("移除 a.md")
-    page.locator("#confirm-yes").click()
-    page.locator("#knowledge-files li", has_text="a.md").wait_for(state="detached")
-    expect(page.locator("#knowledge-files li")).to_have_count(1)
-
-
-def test_a_dropped_folder_keeps_its_folders(visit: Callable[..., Any]) -> None:
-    page = visit()
-    make(page, "课程")
-    page.evaluate(DROP, ["#knowledge-drop", [["/notes/a/x.md", NOTE], ["/notes/b/x.md", "# 二\n\n苹果树"]]])
-    for name in ("notes/a/x.md", "notes/b/x.md"):
-        page.locator("#knowledge-files .ready", has_text=name).wait_for()
-
-
 def test_side_by_side_and_only_the_chosen_file(visit: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text(NOTE)
     (tmp_path / "b.md").write_text("# 量化\n\n量化把显存降到两成。\n")
@@ -277,7 +147,7 @@ def test_side_by_side_and_only_the_chosen_file(visit: Callable[..., Any], tmp_pa
 
 
 def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
-    visit: Callable[..., Any], service: KnowledgeService
+    visit: Callable[..., Any], knowledge_service: KnowledgeService
 ) -> None:
     page = visit()
     page.locator("[role=tab]").first.click()
@@ -321,78 +191,7 @@ def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
     page.locator("#chat-delete").click()
     page.locator("#confirm-yes").click()
     files.first.wait_for(state="detached")
-    wait_for(lambda: "documents" not in [record.name for record in service._catalogue.all()])
-
-
-def test_another_visitor_sees_nothing_of_it(visit: Callable[..., Any], tmp_path: Path) -> None:
-    (tmp_path / "秘密.md").write_text(NOTE)
-    mine = visit()
-    make(mine, "私人")
-    mine.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "秘密.md")
-    mine.locator("#knowledge-files .ready", has_text="秘密.md").wait_for()
-    other = visit()
-    assert "私人" not in other.content() and "秘密" not in other.content()
-    mine.reload()
-    mine.locator("html[data-studio-ready]").wait_for(state="attached")
-    mine.locator("[role=tab]").nth(1).click()
-    mine.locator("#knowledge-collection input").click()
-    mine.get_by_role("option", name="私人").wait_for()
-
-
-def test_a_collection_is_deleted_after_a_second_word(visit: Callable[..., Any], service: KnowledgeService) -> None:
-    page = visit()
-    before = {record.id for record in service._catalogue.all()}
-    make(page, "课程")
-    page.locator("#knowledge-delete").click()
-    page.locator("#confirm-yes").click()
-    page.wait_for_function("document.querySelector('#knowledge-collection input').value.startsWith('samples')")
-    assert {record.id for record in service._catalogue.all()} == before
-
-
-def test_a_folder_of_this_machine_is_followed_and_a_wrong_one_is_said(
-    visit: Callable[..., Any], tmp_path: Path
-) -> None:
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "x.md").write_text(NOTE)
-    page = visit(locale="en-US")
-    make(page, "course")
-    folder = page.locator("#knowledge-folder textarea, #knowledge-folder input").first
-    folder.fill(str(tmp_path / "nowhere"))
-    folder.press("Enter")
-    page.get_by_text("There is no folder").wait_for()
-    folder.fill(str(tmp_path / "notes"))
-    folder.press("Enter")
-    page.locator("#knowledge-files .ready", has_text="x.md").wait_for()
-
-
-def test_a_collection_is_embedded_anew_stopped_and_taken_up_by_keyboard(
-    visit: Callable[..., Any], service: KnowledgeService, tmp_path: Path
-) -> None:
-    (tmp_path / "x.md").write_text(NOTE)
-    page = visit(locale="en-US")
-    make(page, "anew")
-    page.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "x.md")
-    page.locator("#knowledge-files .ready", has_text="x.md").wait_for()
-    chosen, progress = page.locator("#knowledge-embedder input"), page.locator("#knowledge-progress")
-
-    def embed_anew() -> None:
-        chosen.press("ControlOrMeta+a")
-        chosen.press_sequentially("slow")
-        chosen.press("Enter")
-        page.keyboard.press("Tab")
-        expect(page.locator("#knowledge-embed")).to_be_focused()
-        page.keyboard.press("Enter")
-
-    embed_anew()
-    expect(progress).to_contain_text("0 / 1 · Computing vectors")
-    page.locator("#knowledge-stop").press("Enter")
-    wait_for(lambda: any(job._stopping for jobs in service._jobs._kept.values() for job in jobs))
-    Slow.may.set()
-    expect(progress).to_contain_text("Stopped at 1 of 1 passages: the former model goes on answering")
-    expect(chosen).to_have_value("words")
-    embed_anew()
-    expect(progress).to_contain_text("1 passages embedded anew")
-    expect(chosen).to_have_value("slow")
+    wait_for(lambda: "documents" not in [record.name for record in knowledge_service._catalogue.all()])
 
 
 def test_it_fits_a_phone(visit: Callable[..., Any]) -> None:

@@ -68,14 +68,7 @@ def test_nobody_takes_more_than_the_limit() -> None:
 def test_a_slot_stays_free_for_a_newcomer_and_who_waits_is_told_behind_how_many() -> None:
     async def visit() -> None:
         admission = Admission(slots=3, cache_tokens=100)
-        held = [asyncio.create_task(hold(admission, "greedy", 10, number)) for number in range(4)]
-        await asyncio.sleep(0)
-        assert [admission.ahead_of(number) for number in range(4)] == [0, 0, 1, 2]
-        async with asyncio.timeout(30), admission.slot("modest", 10, 0):
-            assert not any(task.done() for task in held)
-        for task in held:
-            task.cancel()
-        await asyncio.gather(*held, return_exceptions=True)
+        await greedy_and_modest(admission, tokens=10, waiting=[0, 0, 1, 2])
 
     asyncio.run(visit())
 
@@ -83,14 +76,7 @@ def test_a_slot_stays_free_for_a_newcomer_and_who_waits_is_told_behind_how_many(
 def test_a_part_of_the_cache_stays_free_for_a_newcomer() -> None:
     async def visit() -> None:
         admission = Admission(slots=9, cache_tokens=160)
-        held = [asyncio.create_task(hold(admission, "greedy", 40, number)) for number in range(4)]
-        await asyncio.sleep(0)
-        assert [admission.ahead_of(number) for number in range(4)] == [0, 0, 0, 1]
-        async with asyncio.timeout(30), admission.slot("modest", 30, 10):
-            assert not any(task.done() for task in held)
-        for task in held:
-            task.cancel()
-        await asyncio.gather(*held, return_exceptions=True)
+        await greedy_and_modest(admission, tokens=40, waiting=[0, 0, 0, 1])
         async with asyncio.timeout(30), admission.slot("alone", 150, 10):
             pass  # who asks for one thing may fill it all
 
@@ -152,6 +138,18 @@ def test_who_has_got_a_long_answer_is_behind_who_has_not() -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(visit())
+
+
+async def greedy_and_modest(admission: Admission, tokens: int, waiting: list[int]) -> None:
+    """One visitor asks four times at once, and another is let in all the same; `waiting`: behind how many each is."""
+    held = [asyncio.create_task(hold(admission, "greedy", tokens, number)) for number in range(4)]
+    await asyncio.sleep(0)
+    assert [admission.ahead_of(number) for number in range(4)] == waiting
+    async with asyncio.timeout(30), admission.slot("modest", tokens, 0):
+        assert not any(task.done() for task in held)
+    for task in held:
+        task.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
 
 
 async def hold(admission: Admission, visitor: str, tokens: int, request: object) -> None:

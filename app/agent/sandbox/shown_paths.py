@@ -14,10 +14,16 @@ def without_server_paths(text: str, folder: Path) -> str:
     """The session's own `folder` becomes `.`, which code may use again; libraries lose the folders they lie in."""
     if "/" not in text:
         return text
-    for place, shown in ((folder, "."), (folder.parent, ".."), (folder.parent.parent, "../..")):
-        for name in {str(place), os.path.realpath(place)}:
+    for place, shown in ((folder, "."), (folder.parent, "..")):
+        for name in _names(place):
             text = text.replace(name, shown)
+    data = "|".join(map(re.escape, _names(folder.parent.parent)))  # a short name, such as /data, may be part of another
+    text = re.sub(rf"(?<![\w.-])(?:{data})(?![\w-])", "../..", text)
     return _installation().sub("python", _libraries().sub("", text))
+
+
+def _names(place: Path) -> set[str]:
+    return {str(place), os.path.realpath(place)}
 
 
 @cache

@@ -12,6 +12,7 @@ import pytest
 from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.probe import Finding
 from app.agent.sandbox.session import Session
+from app.agent.sandbox.shown_paths import without_server_paths
 from app.paths import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
@@ -269,3 +270,9 @@ def test_leftovers_of_a_dead_server_are_cleared(finding: Finding, tmp_path: Path
     sandbox.start()
     assert not left.exists()
     sandbox.close()
+
+
+def test_a_data_folder_with_a_short_name_takes_nothing_from_other_addresses() -> None:
+    said = "https://example.org/data/1.csv /database 1/data /data/agent/s1/a.csv /data/agent file:///data/x"
+    shown = "https://example.org/data/1.csv /database 1/data ./a.csv .. file://../../x"
+    assert without_server_paths(said, Path("/data/agent/s1")) == shown

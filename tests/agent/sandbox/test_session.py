@@ -162,7 +162,7 @@ def test_notebook_habits(bare: Session) -> None:
     )
     for leaving in ("exit()\nprint('b')", "quit()", "raise SystemExit", "exit"):
         result = bare.run(f"print('a')\n{leaving}")
-        assert (result.ending, result.output, result.variables_lost) == ("done", "a\n", False)
+        assert (result.ending, result.output, result.value, result.variables_lost) == ("done", "a\n", "", False)
     assert "write the values into the code" in bare.run("input('Name?')").error
     assert "cannot be installed" in bare.run("import seaborn").error
     assert bare.run("x = (7\n% 4)\nx").value == "3", "what is Python already is left alone"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.knowledge.retrieve.segmenting import words
 from tests.knowledge.conftest import ANN, Start, run
 
 TEXT = (
@@ -34,3 +35,7 @@ def test_near_duplicates_are_shown_once(start: Start, tmp_path: Path, other: str
     hits = service.search(ANN, "course", "When is the boat painted and its hull checked for cracks?", 5)
     assert sum("hull" in hit.passage.content for hit in hits) == shown
     assert len(hits) == shown + 1, "the place of a duplicate goes to the next passage"
+
+
+def test_lowered_and_full_width_figures_are_found_as_they_are_typed() -> None:
+    assert [(word, start) for word, start, _ in words("CO₂ m³ ＧＰＵ１２")] == [("co2", 0), ("m3", 4), ("gpu12", 7)]

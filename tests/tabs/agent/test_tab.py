@@ -95,7 +95,7 @@ def test_steps_fold_and_answers_stand_open() -> None:
         Step("code", "print('```')", "done", 1.234, number=2, total=6),
         Step("output", "```", "done"),
         Step("image", "", "done", image=b"\x89PNG"),
-        Step("stopped", "", "stopped", notes={"stopped": {}}),
+        Step("stopped", "__a__", "stopped", notes={"stopped": {}}),
         Step("answer", "**yes**", "done", notes={"own_words": {}}),
     ]
     steps.insert(0, Step("thought", "First:\n```bash\nls\n```", "done"))
@@ -112,7 +112,8 @@ def test_steps_fold_and_answers_stand_open() -> None:
     assert code["content"][0]["text"] == "````python\nprint('```')\n````"
     assert output["content"][0]["text"].startswith("````text")
     assert "metadata" not in image and image["content"][0]["text"].startswith("![](data:image/png;base64,")
-    assert (error["metadata"]["title"], error["content"][0]["text"]) == ("Stopped", "The task was stopped.")
+    assert error["metadata"]["title"] == "Stopped"
+    assert error["content"][0]["text"] == "```text\n__a__\n```\n\nThe task was stopped."
     assert "metadata" not in answer and "model's own words" in answer["content"][0]["text"]
     assert plain_steps(VISITOR, steps)[5] == {
         "kind": "answer",

@@ -15,11 +15,11 @@ from app.paths import ASSETS
 from tabs.agent.bubbles import bubbles_of, file_label, plain_steps
 from tabs.agent.widgets import AgentWidgets, draw, draw_unavailable, is_small
 from tabs.shell.conversation import busy_box, idle_box
+from tabs.shell.generators import View, Views
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 
 SAMPLE = ASSETS / "examples" / "sales.csv"
-View = dict[Any, Any]  # component -> value or update
 
 
 def build(page: Page, service: AgentService, registry: Registry, *, login: bool = False) -> None:
@@ -94,12 +94,12 @@ def send(
     approve: bool,
     documents: bool,
     tools: bool,
-) -> Iterator[View]:
+) -> Views:
     """The visitor typed a task."""
     yield {widgets.box: busy_box(), widgets.approval: gr.update(visible=False)}
     bounds = _bounds(visitor, max_steps, approve=approve, documents="*" if documents else "", tools=tools)
     steps = service.run(visitor.session, task, model, bounds, visitor=visitor.name)
-    yield from _follow(service, widgets, visitor, steps, task)
+    return (yield from _follow(service, widgets, visitor, steps, task))
 
 
 def send_example(
@@ -112,21 +112,21 @@ def send_example(
     approve: bool,
     documents: bool,
     tools: bool,
-) -> Iterator[View]:
+) -> Views:
     """The visitor chose an example; the one about a file brings the file along."""
     task = str(event.value["text"])
     if SAMPLE.name in task:
         service.add_file(visitor.session, SAMPLE, SAMPLE.name, visitor=visitor.name)
-    yield from send(service, widgets, visitor, task, model, max_steps, approve, documents, tools)
+    return (yield from send(service, widgets, visitor, task, model, max_steps, approve, documents, tools))
 
 
 def decide(
     service: AgentService, widgets: AgentWidgets, allowed: bool, visitor: Visitor, model: str, edited: str
-) -> Iterator[View]:
+) -> Views:
     """The visitor let the waiting code run, as it stands in the editor, or did not."""
     yield {widgets.box: busy_box(None), widgets.approval: gr.update(visible=False)}
     steps = service.approve(visitor.session, allowed, model, code=edited, visitor=visitor.name)
-    yield from _follow(service, widgets, visitor, steps, "")
+    return (yield from _follow(service, widgets, visitor, steps, ""))
 
 
 def stop(service: AgentService, visitor: Visitor) -> None:
@@ -170,7 +170,7 @@ def warn_of_small_model(visitor: Visitor, model: str) -> dict[str, Any]:
 
 def _follow(
     service: AgentService, widgets: AgentWidgets, visitor: Visitor, running: Iterator[list[Step]], task: str
-) -> Iterator[View]:
+) -> Views:
     """Show the steps as they come; however it ends the box is free again."""
     files_of = partial(service.files_of, visitor.session)
     try:
@@ -180,12 +180,12 @@ def _follow(
                 talk.append(Exchange(task, steps))
             yield {widgets.chatbot: bubbles_of(visitor, talk, files_of)}
     except Exception:
-        yield {widgets.box: idle_box(task)}
+        yield {widgets.box: idle_box(task or None)}
         raise
     waiting = service.waiting(visitor.session)
-    yield {
+    return {
         widgets.chatbot: bubbles_of(visitor, service.talk(visitor.session), files_of),
-        widgets.box: idle_box(""),
+        widgets.box: idle_box(),
         widgets.approval: gr.update(visible=waiting is not None),
         widgets.edited: waiting or "",
         widgets.files: _files(service, visitor),

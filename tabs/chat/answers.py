@@ -17,6 +17,7 @@ from tabs.chat.history import Answering, idle_view, shown, told
 from tabs.chat.pictures import Album, View, check_sight, history_of, waiting_view
 from tabs.chat.widgets import ChatWidgets, can_switch
 from tabs.shell.conversation import busy_box, idle_box
+from tabs.shell.generators import Views
 from tabs.shell.page import Visitor
 
 
@@ -28,50 +29,50 @@ class Answerer:
     widgets: ChatWidgets
     documents: Documents | None = None
 
-    def send(self, visitor: Visitor, message: str, kept: object, album: Album, *options: Any) -> Iterator[View]:
+    def send(self, visitor: Visitor, message: str, kept: object, album: Album, *options: Any) -> Views:
         """The visitor typed something."""
         before = conversation_from(kept)
         asked = Turn("user", message, pictures=album.waiting)
-        yield from self._answer(visitor, before, before.turns, asked, album, options, sent=True)
+        return (yield from self._answer(visitor, before, before.turns, asked, album, options, sent=True))
 
-    def send_example(
-        self, visitor: Visitor, event: gr.SelectData, kept: object, album: Album, *options: Any
-    ) -> Iterator[View]:
+    def send_example(self, visitor: Visitor, event: gr.SelectData, kept: object, album: Album, *options: Any) -> Views:
         """The visitor chose an example."""
-        yield from self.send(visitor, event.value["text"], kept, album, *options)
+        return (yield from self.send(visitor, event.value["text"], kept, album, *options))
 
-    def retry(self, visitor: Visitor, event: gr.EventData, kept: object, album: Album, *options: Any) -> Iterator[View]:
+    def retry(self, visitor: Visitor, event: gr.EventData, kept: object, album: Album, *options: Any) -> Views:
         """Answer the same question anew, with the model that is chosen now: the one of this bubble, or the last."""
         before = conversation_from(kept)
         place = turn_at(told(visitor, before.turns), _index(event)) or 0
         while place > 0 and before.turns[place].role != "user":
             place -= 1
-        for asked in before.turns[place : place + 1]:
-            answers = [turn for turn in before.turns[place + 1 : place + 2] if turn.role == "assistant"]
-            new = version_of(answers[0], "") if answers else None
-            yield from self._answer(visitor, before, before.turns[:place], asked, album, options, new=new)
+        if not before.turns:
+            return None
+        answers = [turn for turn in before.turns[place + 1 : place + 2] if turn.role == "assistant"]
+        new = version_of(answers[0], "") if answers else None
+        earlier, asked = before.turns[:place], before.turns[place]
+        return (yield from self._answer(visitor, before, earlier, asked, album, options, new=new))
 
-    def edit(self, visitor: Visitor, event: gr.EditData, kept: object, album: Album, *options: Any) -> Iterator[View]:
+    def edit(self, visitor: Visitor, event: gr.EditData, kept: object, album: Album, *options: Any) -> Views:
         """Another version of an earlier turn; what followed stays with the old one. A question is answered, about the
         same pictures; an answer waits to be continued."""
         before, words = conversation_from(kept), str(event.value)
         place = turn_at(told(visitor, before.turns), _index(event))  # gradio tells of the small print, too
         old = before.turns[place] if place is not None and before.turns else None
         if old is None or (old.role == "assistant" and words in ("", old.content)):
-            yield {self.widgets.resume: gr.skip()}
-        elif old.role == "user":
+            return {self.widgets.resume: gr.skip()}
+        if old.role == "user":
             asked = replace(version_of(old, words), pictures=old.pictures)
-            yield from self._answer(visitor, before, before.turns[:place], asked, album, options)
-        else:
-            edited = replace(version_of(old, words), model=old.model, whole=False, note=visitor.text("chat.edited"))
-            yield idle_view(self.widgets, visitor, replace(before, turns=(*before.turns[:place], edited)))
+            return (yield from self._answer(visitor, before, before.turns[:place], asked, album, options))
+        edited = replace(version_of(old, words), model=old.model, whole=False, note=visitor.text("chat.edited"))
+        return idle_view(self.widgets, visitor, replace(before, turns=(*before.turns[:place], edited)))
 
-    def go_on(self, visitor: Visitor, kept: object, album: Album, *options: Any) -> Iterator[View]:
+    def go_on(self, visitor: Visitor, kept: object, album: Album, *options: Any) -> Views:
         """Write on where the last answer was cut short."""
         before = conversation_from(kept)
-        if len(before.turns) > 1 and before.turns[-1].role == "assistant":
-            *earlier, asked, begun = before.turns
-            yield from self._answer(visitor, before, earlier, asked, album, options, begun=begun)
+        if len(before.turns) < 2 or before.turns[-1].role != "assistant":
+            return None
+        *earlier, asked, begun = before.turns
+        return (yield from self._answer(visitor, before, earlier, asked, album, options, begun=begun))
 
     def _answer(
         self,
@@ -85,7 +86,7 @@ class Answerer:
         sent: bool = False,
         begun: Turn | None = None,
         new: Turn | None = None,
-    ) -> Iterator[View]:
+    ) -> Views:
         """Put the question on the page and stream the answer under it; on an error what was there before comes back."""
         widgets = self.widgets
         request, other = self._request(visitor, earlier, question, album, options, begun)
@@ -122,7 +123,7 @@ class Answerer:
                     yield {widgets.chatbot: shown(visitor, now, writing=True), widgets.kept: _kept(answering)}
             switch = gr.update(visible=can_switch(self.service.registry.for_visitor(visitor.name), blanks[0].model))
             ended = {widgets.box: idle_box(), widgets.options.thinking: switch}  # its files may be here by now
-            yield idle_view(widgets, visitor, answering.conversation) | ended
+            return idle_view(widgets, visitor, answering.conversation) | ended
         except Exception:
             yield self._ended(visitor, answering, "", album)
             raise

@@ -1,6 +1,5 @@
 """Event handlers of the knowledge tab's conversation: ask, stream the checked answer with sources, stop, restore."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from secrets import token_hex
@@ -16,6 +15,7 @@ from tabs.knowledge.exchanges import MOST_SHOWN, Exchange, alone_bubbles, histor
 from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets
 from tabs.shell.conversation import busy_box, idle_box
 from tabs.shell.documents import checked_text, owner_of, sources_of
+from tabs.shell.generators import Views
 from tabs.shell.page import Page, Visitor, cancel
 
 Updates = dict[Block, Any]
@@ -49,7 +49,7 @@ def send(
     only: list[int] | None,
     k: int,
     temperature: float,
-) -> Iterator[Updates]:
+) -> Views:
     """Answer what was typed, from the chosen files of the collection."""
     asked = Question(
         text,
@@ -84,14 +84,14 @@ def send(
         forgotten = {widgets.kept: {"collection": collection, "forget": exchange.id}}
         yield _shown(widgets, visitor, before) | forgotten | {widgets.box: idle_box(text)}
         raise
-    yield {widgets.box: idle_box()}
+    return {widgets.box: idle_box()}
 
 
 def send_example(
     service: KnowledgeService, widgets: QuestionWidgets, visitor: Visitor, event: gr.SelectData, *values: Any
-) -> Iterator[Updates]:
+) -> Views:
     """Answer an example."""
-    yield from send(service, widgets, visitor, event.value["text"], *values)
+    return (yield from send(service, widgets, visitor, event.value["text"], *values))
 
 
 def settle(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange]) -> Updates:

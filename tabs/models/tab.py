@@ -1,6 +1,6 @@
 """Models page: live memory ledger, load and unload, fit check, drift of quantised models."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -131,14 +131,14 @@ def act_unload(registry: Registry, draw: Drawer, visitor: Visitor, name: str) ->
     return [*open_panel(registry, draw, visitor, name), gr.update(value=EVERY_S)]
 
 
-def check_drift(registry: Registry, visitor: Visitor, name: str) -> Iterator[list[Any]]:
+def check_drift(registry: Registry, visitor: Visitor, name: str) -> Generator[list[Any], None, list[Any]]:
     """Compare a quantised model with itself at full precision, telling how far it is."""
     told = visitor.text("models.check_begins", name=name)
     for steps in stepping(registry.for_visitor(visitor.name).check_drift(name)):
         for step in steps:
             told = _told(visitor, name, step)
         yield [told, *_buttons(busy=True)]
-    yield [told, *_buttons(busy=False)]
+    return [told, *_buttons(busy=False)]
 
 
 def end_check(registry: Registry, visitor: Visitor, name: str) -> list[Any]:

@@ -8,6 +8,7 @@ import gradio as gr
 from app.errors import BadInput, StudioError
 from app.texts import chosen_language
 from tabs.shell.border import dialog
+from tabs.shell.generators import GeneratorBlocks
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ class UnusableInput(BadInput):
     en = "What was sent cannot be used. Upload files first; send the rest as /gradio_api/info describes."
 
 
-class CheckedBlocks(gr.Blocks):
+class CheckedBlocks(GeneratorBlocks):
     """Handlers have a border of their own; here is what fails before them. Gradio would answer with no word at all."""
 
     async def preprocess_data(self, *arguments: Any, **options: Any) -> Any:

@@ -3,8 +3,8 @@
 A tab draws its components in the open Blocks and names their texts: `page.bind(gr.Button(), value="chat.send")`.
 `page.on(button.click, partial(answer, service), [box], [chatbot])` wires an event. The handler's first argument
 (after those of the partial) is the `Visitor`. A generator must yield now and then while it waits: only between two
-values can it be cancelled. `page.api(handler, "chat")` publishes an endpoint, its parameters
-and result taken from the handler's annotations.
+values can it be cancelled. What shows that the page is free again it returns (see `tabs.shell.generators`).
+`page.api(handler, "chat")` publishes an endpoint, its parameters and result taken from the handler's annotations.
 """
 
 import base64
@@ -24,6 +24,7 @@ from app.endpoint_inputs import checked_inputs, without_surrogates
 from app.errors import Language
 from app.texts import LANGUAGES, load_texts, preferred_language, sentence
 from tabs.shell.border import Handler, describe, dialog, hints_of
+from tabs.shell.generators import Returned
 from tabs.shell.upload_cleanup import SessionUploads
 
 # The browser receives this with the page, so it guards nothing; fixed, so that what is stored outlives a restart.
@@ -32,7 +33,7 @@ PROGRAM_LANGUAGE: Language = "en"  # of endpoints: programs seldom say
 
 # What is chosen while an earlier choice is on its way must not be lost. gradio's "always_last" sends the event data of
 # the first, so it is not for events that carry data.
-CHOOSING = {"select": "multiple", "input": "always_last", "release": "always_last"}
+CHOOSING = {"select": "multiple", "input": "always_last", "release": "always_last", "upload": "always_last"}
 
 # All texts of a component that follow the language: property -> key, or a function of the language.
 TextSource = str | Callable[[Language], object]
@@ -262,7 +263,9 @@ class Page:
 
         def stream(*arguments: Any) -> Generator[Any, None, None]:
             with entered(arguments) as (visitor, values):
-                yield from handler(visitor, *values)
+                last = yield from handler(visitor, *values)
+            if last is not None:
+                yield Returned(last)
 
         border = stream if inspect.isgeneratorfunction(handler) else call
         describe(border, handler, endpoint)

@@ -15,12 +15,12 @@ from app.story.article import Article
 from app.story.draft import draft_from
 from app.story.errors import NothingWritten
 from app.story.illustrating import IllustrationProgress, IllustrationService
+from tabs.shell.generators import View, Views
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 from tabs.story import article_view
 from tabs.story.article_widgets import ArticleWidgets, draw
 
-View = dict[Any, Any]  # a value for each component that changes
 TOLD = 3  # refusals shown one by one
 REMOVE: Callable[[Article, int], Article] = partial(Article.chosen, picture=None)
 
@@ -96,24 +96,24 @@ def illustrate(
     stored: object,
     model: str,
     vision_model: str | None,
-) -> Iterator[View]:
+) -> Views:
     """The story as it stands in the browser, with pictures."""
     draft = draft_from(stored)
     title = first_words(str(draft.inputs.get("premise") or "")) or visitor.text("story.tab")
     making = service.illustrate(visitor.session, title, draft.paragraphs, model, visitor.name, vision_model or "")
     for progress in making:
         yield _busy(widgets, visitor, progress)
-    yield _show(widgets, service, visitor, None)
+    return _show(widgets, service, visitor, None)
 
 
 def recaption(
     widgets: ArticleWidgets, service: IllustrationService, visitor: Visitor, chosen: int | None, caption: str
-) -> Iterator[View]:
+) -> Views:
     """Another caption; its next best are other ones then."""
     if chosen is not None:
         for progress in service.recaption(visitor.session, chosen, caption):
             yield _busy(widgets, visitor, progress)
-    yield _show(widgets, service, visitor, chosen)
+    return _show(widgets, service, visitor, chosen)
 
 
 def settle(widgets: ArticleWidgets, service: IllustrationService, said: str, visitor: Visitor) -> View:

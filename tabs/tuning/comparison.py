@@ -14,6 +14,7 @@ from app.errors import BadInput
 from app.finetune.comparing import Columns, CompareService, Receipt
 from app.finetune.service import FinetuneService
 from app.models.interface import Message, Registry, Sampling
+from tabs.shell.generators import View, Views
 from tabs.shell.page import Page, Visitor
 from tabs.tuning import judging
 from tabs.tuning.comparison_widgets import ComparisonView, draw_comparison
@@ -84,19 +85,19 @@ def _wire_board(page: Page, service: CompareService, board: ComparisonView) -> N
     ]
     buttons = [board.send, board.stop]
     page.on(board.stop.click, partial(settle, board), [], buttons, cancels=answers)
-    for answer in answers:
-        page.on(answer.then, partial(settle, board), [], buttons)
     page.on(board.clear.click, partial(clear, board), [], board.view, cancels=answers)
     for key, button in board.votes.items():
         page.on(button.click, partial(vote, service, key), [board.last, board.left_chat])
     page.download(board.export.click, partial(export, service))
 
 
-def ask(service: CompareService, board: ComparisonView, visitor: Visitor, *inputs: Any) -> Iterator[dict[Any, Any]]:
+def ask(service: CompareService, board: ComparisonView, visitor: Visitor, *inputs: Any) -> Views:
     """One question to both, each going on in its own conversation."""
     asked = Question(*inputs)
-    if not asked.message.strip():
-        raise NothingAsked
+    messages = (
+        _messages(asked.system, asked.left_chat, asked.message),
+        _messages(asked.system, asked.right_chat, asked.message),
+    )
     sampling = _sampling(
         asked.temperature, int(asked.max_new_tokens), int(asked.seed) if asked.seed is not None else None
     )
@@ -107,23 +108,29 @@ def ask(service: CompareService, board: ComparisonView, visitor: Visitor, *input
         board.send: gr.update(visible=False),
         board.stop: gr.update(visible=True),
     }
-    messages = (
-        _messages(asked.system, asked.left_chat, asked.message),
-        _messages(asked.system, asked.right_chat, asked.message),
-    )
-    for columns in service.compare(asked.left, asked.right, messages, sampling, visitor=visitor.name):
-        view: dict[Any, Any] = {
-            board.left_chat: [*left, _answer(columns.left)],
-            board.right_chat: [*right, _answer(columns.right)],
+    try:
+        for columns in service.compare(asked.left, asked.right, messages, sampling, visitor=visitor.name):
+            yield _answered(board, visitor, left, right, columns)
+    except Exception:
+        before = _columns(board, asked.left_chat, asked.right_chat) | {board.message: asked.message}
+        yield before | settle(board, visitor)
+        raise
+    return settle(board, visitor)
+
+
+def _answered(board: ComparisonView, visitor: Visitor, left: Bubbles, right: Bubbles, columns: Columns) -> View:
+    view: View = {
+        board.left_chat: [*left, _answer(columns.left)],
+        board.right_chat: [*right, _answer(columns.right)],
+    }
+    if columns.receipts is not None:
+        left_receipt, right_receipt = columns.receipts
+        view |= {
+            board.left_receipt: receipt_html(visitor, left_receipt),
+            board.right_receipt: receipt_html(visitor, right_receipt),
+            board.last: columns,
         }
-        if columns.receipts is not None:
-            left_receipt, right_receipt = columns.receipts
-            view |= {
-                board.left_receipt: receipt_html(visitor, left_receipt),
-                board.right_receipt: receipt_html(visitor, right_receipt),
-                board.last: columns,
-            }
-        yield view
+    return view
 
 
 def _columns(board: ComparisonView, left: Bubbles, right: Bubbles) -> dict[Any, Any]:

@@ -141,8 +141,11 @@ def test_stop_ends_running_code(scene: Scene, open_page: Callable[..., Any]) -> 
     page = scene.visit(open_page)
     ask(page, "loop")
     page.get_by_text("Code · running").wait_for()
+    page.locator("#agent-box textarea").fill("and then?")
     page.locator("#agent-box .stop-button, #agent-box button").last.click()
     page.get_by_text("The task was stopped.", exact=True).wait_for()
+    expect(page.locator("#agent-box .submit-button")).to_be_visible()
+    expect(page.locator("#agent-box textarea")).to_have_value("and then?")
     page.get_by_text("Code · stopped").wait_for()
     assert page.get_by_text("Stopped", exact=True).count() == 2, "the code's box and the task's"
     assert page.get_by_text("Problem").count() == 0

@@ -107,7 +107,7 @@ def test_a_page_whose_session_was_forgotten_goes_on_as_the_same_visitor(
         page.locator("#chat-box textarea").press("Enter")
         expect(page.locator("#chatbot")).to_contain_text(f"You said: {question}")
         expect(page.locator("#chatbot")).to_contain_text(re.compile(f"You said: {question}.*token", re.DOTALL))
-        expect(page.locator("#chat-box .submit-button")).to_be_visible()  # all that follows the answer is over
+        expect(page.locator("#chat-box .submit-button")).to_be_visible()  # the event is over
         blocks.state_holder.session_data.clear()
     assert [message["content"] for message in model.prompts[1][0]] == ["first", "You said: first", "second"]
     assert model.prompts[0][2] == model.prompts[1][2], "the visitor has kept its name"

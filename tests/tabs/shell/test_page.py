@@ -43,6 +43,13 @@ def test_no_event_has_its_progress_on_more_than_one_component() -> None:
     assert all(len(event["show_progress_on"]) == 1 for event in asked)
 
 
+def test_a_file_that_comes_while_another_is_taken_in_is_taken_in_after_it() -> None:
+    """Gradio's own way is to drop it."""
+    config = ui.build(fake_services(FakeRegistry(FakeModel("tiny")))).get_config_file()
+    uploads = [event for event in config["dependencies"] if any(name == "upload" for _, name in event["targets"])]
+    assert uploads and {event["trigger_mode"] for event in uploads} == {"always_last"}
+
+
 @pytest.fixture
 def client(serve: Callable[[gr.Blocks], str]) -> Iterator[Client]:
     with gr.Blocks() as blocks:

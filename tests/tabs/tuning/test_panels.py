@@ -1,13 +1,14 @@
 """The tuning page's handlers: what they draw, and what they leave as it is while nothing happens."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
 
+from app.errors import StudioError
 from app.finetune.comparing import CompareService
 from app.finetune.events import tell_phase
 from app.finetune.judging import Judgement, save_judgements
@@ -17,6 +18,7 @@ from app.finetune.service import FinetuneService
 from app.models.registry.registry import ModelRegistry
 from tabs.shell.page import Page, Visitor
 from tabs.tuning import judging, run_view, training
+from tabs.tuning.comparison import ask
 from tabs.tuning.comparison_widgets import ComparisonView, draw_comparison
 from tabs.tuning.judging import JudgingPanel, draw_judging
 from tabs.tuning.training_widgets import Form, Watch, draw_form, draw_watch
@@ -144,3 +146,22 @@ def test_a_vote_needs_an_answer(registry: ModelRegistry, tmp_path: Path) -> None
 
     with pytest.raises(NothingAsked):
         vote(CompareService(registry, tmp_path), "left", VISITOR, None, [])
+
+
+def test_a_comparison_that_fails_gives_the_question_back(
+    panels: tuple[ComparisonView, JudgingPanel], registry: ModelRegistry, tmp_path: Path
+) -> None:
+    board, before = panels[0], [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    service, inputs = CompareService(registry, tmp_path), ("Why?", BASE, "nothing", before, before, "", 0.0, 8, None)
+    busy, *views = _views_until_error(ask(service, board, VISITOR, *inputs))
+    assert busy[board.message] == "" and busy[board.stop]["visible"]
+    assert views[-1][board.message] == "Why?" and views[-1][board.left_chat] == before
+    assert views[-1][board.send]["visible"] and not views[-1][board.stop]["visible"]
+
+
+def _views_until_error(views: Iterator[Any]) -> list[Any]:
+    seen = []
+    with pytest.raises(StudioError):
+        for view in views:
+            seen.append(view)
+    return seen

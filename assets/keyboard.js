@@ -38,19 +38,29 @@
     const card = document.getElementById("better"), at = card?.getBoundingClientRect(), own = target.getBoundingClientRect();
     const isOver = at?.width && own.right > at.left && own.left < at.right && own.bottom > at.top && own.top < at.bottom;
     if (byKeys && isOver && !card.contains(target)) window.studio.better(false, false); // it would hide what has the focus
-    for (let one = target.parentElement; one && !one.matches("[role=tabpanel], dialog, main, body"); one = one.parentElement) above.push(one);
+    for (let one = target.parentElement; one && !one.matches("[role=tabpanel], dialog, main, body"); one = one.parentElement)
+      above.push([one, middle(target, one)]);
   });
   const like = (place) => {
     const key = KEYS.find((one) => held.dataset[one] !== undefined);
     return key && place.querySelector(`[data-${key}="${CSS.escape(held.dataset[key])}"]`);
   };
-  // Its like, or what can be focused beside it.
+  // Where an element is in one that holds it: of what had the focus this is known after it went.
+  const middle = (one, holder) => {
+    const at = one.getBoundingClientRect(), from = holder.getBoundingClientRect();
+    return [at.left + at.width / 2 - from.left, at.top + at.height / 2 - from.top];
+  };
+  const nearest = (place, spot) => {
+    const far = (one) => Math.hypot(...middle(one, place).map((at, axis) => at - spot[axis]));
+    const seen = [...place.querySelectorAll(FOCUSABLE)].filter((one) => one.checkVisibility() && !one.matches(".asks-first"));
+    return seen.map((one) => [far(one), one]).sort(([one], [other]) => one - other)[0]?.[1];
+  };
+  // Its like, or what can be focused beside it and deletes nothing.
   const refocus = () => {
     if (!byKeys || !held || document.activeElement !== document.body || (held.isConnected && held.checkVisibility() && !held.disabled)) return;
-    const seen = (one) => one.checkVisibility();
-    const inside = (place) =>
-      like(place) || place.querySelector("[id$='-box'] textarea") || [...place.querySelectorAll(FOCUSABLE)].find(seen);
-    const found = above.filter((one) => one.isConnected && seen(one)).map(inside).find(Boolean);
+    const inside = ([place, spot]) =>
+      like(place) || place.querySelector("[id$='-box'] textarea") || nearest(place, spot);
+    const found = above.filter(([one]) => one.isConnected && one.checkVisibility()).map(inside).find(Boolean);
     held = null;
     found?.focus({preventScroll: true});
   };

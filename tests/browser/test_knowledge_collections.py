@@ -134,7 +134,8 @@ def test_a_collection_is_embedded_anew_stopped_and_taken_up_by_keyboard(
 
     embed_anew()
     expect(progress).to_contain_text("0 / 1 · Computing vectors")
-    page.locator("#knowledge-stop").press("Enter")
+    expect(page.locator("#knowledge-stop")).to_be_focused()
+    page.keyboard.press("Enter")
     wait_for(heard.is_set)
     Slow.may.set()
     expect(progress).to_contain_text("Stopped at 1 of 1 passages: the former model goes on answering")

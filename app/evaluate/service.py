@@ -19,6 +19,7 @@ from app.models.interface import Registry
 from app.models.waiting import while_loading
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+TELLING = 3  # answers from which on the time of the others is told
 LOOKED_AT = 20  # newest runs, for the time that another would take
 MOST_RUNS = 200  # of one owner; the oldest go
 
@@ -56,14 +57,20 @@ class Row:
 
 @dataclass(frozen=True)
 class EvaluationProgress:
-    """Where a run stands; `row` is set when a model has finished a task."""
+    """Where a run stands, `seconds` after a model was first asked of a task; `row` is set when it has finished one."""
 
     model: str
     task: str
     done: int
     total: int
     right: int
+    seconds: float = 0.0
     row: Row | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """For the rest of the task, as fast as so far; None while too little is known."""
+        return self.seconds / self.done * (self.total - self.done) if TELLING <= self.done < self.total else None
 
 
 @dataclass(frozen=True)
@@ -140,10 +147,11 @@ class EvaluationService:
             yield EvaluationProgress(model, task.name, 0, len(task.items), 0)
             for made in mark(leased, task):
                 marks.append(made)
-                yield EvaluationProgress(model, task.name, len(marks), len(task.items), sum(m.right for m in marks))
-        right = sum(made.right for made in marks)
-        row = Row(model, task.name, right, len(marks), round(time.monotonic() - began, 2), tuple(marks), task.chance)
-        yield EvaluationProgress(model, task.name, len(marks), len(marks), right, row)
+                right, seconds = sum(made.right for made in marks), time.monotonic() - began
+                yield EvaluationProgress(model, task.name, len(marks), len(task.items), right, seconds)
+        right, seconds = sum(made.right for made in marks), round(time.monotonic() - began, 2)
+        row = Row(model, task.name, right, len(marks), seconds, tuple(marks), task.chance)
+        yield EvaluationProgress(model, task.name, len(marks), len(marks), right, seconds, row)
 
     def _keep(self, owner: str, run: Run) -> None:
         folder = self._folder_of(owner)

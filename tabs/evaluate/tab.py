@@ -129,6 +129,8 @@ def _progress_html(visitor: Visitor, progress: EvaluationProgress) -> str:
     counts = {"done": progress.done, "total": progress.total, "right": progress.right}
     share = 100 * progress.done / max(1, progress.total)
     told = escape(visitor.text("evaluate.progress", **names, **counts))
+    if (left := progress.seconds_left) is not None:
+        told += escape(visitor.text("evaluate.left", seconds=max(1, round(left))))
     return f'<p>{told}</p><div class="bar"><i style="width:{share:.0f}%"></i></div>'
 
 

@@ -14,14 +14,15 @@ from app.access.identity import belongs
 from app.evaluate import command
 from app.evaluate.marking import mark
 from app.evaluate.matching import plain, states
-from app.evaluate.service import EvaluationService, NothingChosen
+from app.evaluate.service import EvaluationProgress, EvaluationService, NothingChosen
 from app.evaluate.tasks import BadTask, Item, Task, UnknownTask, find_task, read_task, shipped_tasks
 from app.models.interface import Message, TokenScore
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 from app.web import ui
 from tabs.evaluate import tab as evaluate
-from tabs.shell.page import BROWSER_SECRET, Page
+from tabs.evaluate.widgets import draw
+from tabs.shell.page import BROWSER_SECRET, Page, Visitor
 from tests.conftest import Serve
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 
@@ -193,6 +194,19 @@ def test_what_was_finished_before_a_stop_is_kept(tmp_path: Path) -> None:
     assert registry.leases["tiny"] == 0
     with pytest.raises(NothingChosen):
         next(service.run([], [ARITHMETIC], "ada"))
+
+
+def test_how_long_the_rest_takes_is_told_after_the_first_answers(tmp_path: Path) -> None:
+    service = EvaluationService(FakeRegistry(FakeModel("tiny", lambda _: ["Paris"])), tmp_path)
+    with gr.Blocks() as blocks:
+        page = Page(blocks, "en", gr.State(), gr.BrowserState({}))
+        widgets = draw(page, service.registry)
+    visitor = Visitor("en", "ada", "session")
+    views = list(evaluate.run(service, widgets, visitor, ["tiny"], ["short-answers-en"], None))
+    told = [view[widgets.progress] for view in views]
+    assert ["s left" in one for one in told[:5]] == [False, False, False, True, True]
+    assert "19 of 20 questions, 1 right · about 1 s left" in told[19] and "left" not in told[20]
+    assert EvaluationProgress("tiny", "sums", 4, 20, 2, seconds=8.0).seconds_left == 32.0
 
 
 @contextmanager

@@ -186,7 +186,7 @@ class Conversation:
             yield task.steps
         task.next_message = message
         for step in task.steps[kept:]:
-            step.end("done", time.monotonic() - began)
+            step.end("running" if step.kind == "code" else "done", time.monotonic() - began)  # it has yet to run
         if message.formatted["action"] is None and shown_text(message.formatted["thought"]):
             _mark_answer(task.steps)
         yield task.steps

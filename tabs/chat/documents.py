@@ -94,8 +94,11 @@ class Documents:
 
     def files(self, owner: Owner) -> list[FileRecord]:
         """The files of a conversation."""
-        mine = any(record.owner == owner.key for record in self.service.collections(owner))
-        return self.service.files(owner, COLLECTION) if mine else []
+        return self.service.files(owner, COLLECTION) if self.exist(owner) else []
+
+    def exist(self, owner: Owner) -> bool:
+        """Whether a conversation was ever given a file."""
+        return any(record.owner == owner.key for record in self.service.collections(owner))
 
     def view(self, visitor: Visitor, conversation: str) -> View:
         """The list of a conversation's files, and the clock that looks again while they are read."""
@@ -103,9 +106,9 @@ class Documents:
         if not conversation:
             return {own.files: "", own.timer: gr.Timer(active=False)}
         owner = self.owner(visitor, conversation)
+        job = self.service.job(owner, COLLECTION) if self.exist(owner) else None
+        busy = job is not None and not job.ended  # asked before the files: one that ends in between is seen next time
         files = self.files(owner)
-        job = self.service.job(owner, COLLECTION) if files else None
-        busy = job is not None and not job.ended
         listed = files_view(visitor, files, mine=True) if files else ""
         if busy:
             listed += progress_view(visitor, job, waits=self.service.waits_to_read(owner))

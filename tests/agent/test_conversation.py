@@ -35,6 +35,14 @@ def test_code_is_run_and_its_output_answered(service: AgentService, template: st
     ]
 
 
+def test_code_that_was_stopped_before_it_ran_is_not_called_done(service: AgentService) -> None:
+    service.registry = FakeRegistry(scripted(python("print(6 * 7)")))
+    for steps in service.run("me", "task"):
+        if kinds(steps)[-1:] == ["code"]:
+            service.stop("me")
+    assert (steps[0].kind, steps[0].state, steps[1].kind) == ("code", "stopped", "stopped")
+
+
 def test_internlm_sees_its_own_format(service: AgentService) -> None:
     model = scripted(interpreter("print(1)", "Think."), "1", template=INTERNLM)
     solve(service, model, "one")

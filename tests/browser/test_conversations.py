@@ -233,7 +233,7 @@ def test_a_conversation_is_copied_saved_renamed_and_deleted(page: Page) -> None:
     for key in ("End", "Enter", "Tab", "Enter"):  # Delete, and in the dialog past Cancel
         page.keyboard.press(key)
     expect(titles(page)).to_have_text(["My talk"])
-    expect(titles(page)).to_be_focused()
+    expect(page.get_by_role("button", name="More: My talk")).to_be_focused()
     expect(answers(page)).to_have_text("You said: one")
     page.reload()
     expect(titles(page)).to_have_text(["My talk"])

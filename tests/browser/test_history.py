@@ -231,6 +231,7 @@ def test_a_login_has_its_conversations_on_every_device_and_nobody_else_has(
     assert desktop.evaluate("window.studio.storage.browser.list().then((all) => all.length)") == 0
     look(other)
     other.reload()
+    other.locator("html[data-studio-ready]").wait_for(state="attached")
     expect(titles(other)).to_have_count(0)
     name = desktop.evaluate("window.studio.conversations.current()")
     assert other.evaluate("(id) => window.studio.storage.conversations.read(id)", name) is None

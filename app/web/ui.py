@@ -16,9 +16,10 @@ from tabs.chat import tab as chat
 from tabs.evaluate import tab as evaluate
 from tabs.knowledge import tab as knowledge
 from tabs.models import tab as models
-from tabs.shell.arrival import View, wire_arrivals
+from tabs.shell.arrival import wire_arrivals
 from tabs.shell.better_model import draw_card, draw_opener
 from tabs.shell.confirmation import draw_confirmation
+from tabs.shell.generators import View
 from tabs.shell.leaving import forget_who_leaves
 from tabs.shell.model_choice import fill_model_lists
 from tabs.shell.page import BROWSER_SECRET, Page, Remembered, Visitor, recall

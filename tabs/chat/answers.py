@@ -14,10 +14,10 @@ from app.files import first_words
 from tabs.chat.bubbles import bubbles_of, note_of, turn_at, waiting, waiting_text
 from tabs.chat.documents import Documents, Replies, history_without_marks
 from tabs.chat.history import Answering, idle_view, shown, told
-from tabs.chat.pictures import Album, View, check_sight, history_of, waiting_view
+from tabs.chat.pictures import Album, check_sight, history_of, waiting_view
 from tabs.chat.widgets import ChatWidgets, can_switch
 from tabs.shell.conversation import busy_box, idle_box
-from tabs.shell.generators import Views
+from tabs.shell.generators import View, Views
 from tabs.shell.page import Visitor
 
 

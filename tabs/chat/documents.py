@@ -28,12 +28,12 @@ from tabs.shell.documents import (
     sources_of,
     sources_view,
 )
+from tabs.shell.generators import View
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 
 COLLECTION = "documents"  # the one collection of a conversation
 MOST_FILES = 20
-View = dict[Any, Any]
 Replies = Iterator[tuple[Reply, dict[str, Any]]]  # with what a reply changes of the answer's turn
 
 

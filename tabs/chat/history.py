@@ -16,9 +16,9 @@ from app.models.catalog.known_models import split_precision
 from app.models.interface import Registry
 from tabs.chat.bubbles import bubbles_of, side_by_side
 from tabs.chat.documents import Documents, as_shown
-from tabs.chat.pictures import View
 from tabs.chat.widgets import DRAWN_RANGES, ChatWidgets, can_switch, drawn_values, examples_for, name_html, note_html
 from tabs.shell.conversation import idle_box
+from tabs.shell.generators import View
 from tabs.shell.page import Visitor
 
 CLOSING_S = 5.0

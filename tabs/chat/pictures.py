@@ -19,12 +19,12 @@ from app.models.engine.prompt import CannotSee
 from app.models.interface import Message, Registry
 from app.pictures import LONGEST, as_jpeg, open_picture
 from tabs.chat.bubbles import picture_tag
+from tabs.shell.generators import View
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 
 MOST_AT_ONCE = 6
 MOST_KEPT = 40
-View = dict[Any, Any]  # a value for each component that changes
 THUMBNAIL = 288  # pixels of its longer side: about 10 KB, of which a browser keeps a hundred
 
 

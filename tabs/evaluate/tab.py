@@ -14,9 +14,8 @@ from app.evaluate.tasks import Task, find_task, read_task
 from app.models.interface import Registry
 from tabs.evaluate.results import results_html
 from tabs.evaluate.widgets import EvaluateWidgets, draw, task_label
+from tabs.shell.generators import View
 from tabs.shell.page import Page, Visitor
-
-View = dict[Any, Any]  # component -> value or update
 
 
 def build(page: Page, service: EvaluationService, registry: Registry) -> None:

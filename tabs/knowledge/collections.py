@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 from gradio.blocks import Block
@@ -16,13 +15,13 @@ from tabs.knowledge.exchanges import Exchange, exchanges_from
 from tabs.knowledge.talk import restored
 from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets, examples
 from tabs.shell.documents import files_view, owner_of, progress_view
+from tabs.shell.generators import View
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import discard, uploaded
 
 OPENED = "async (remembered, stored) => [remembered, stored, await window.studio.talks.open()]"
 CHOSEN = "async (remembered, stored, name) => [remembered, stored, name, await window.studio.talks.choose(name)]"
 LISTED = 1000  # files a list offers
-Updates = dict[Block, Any]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class CollectionsPanel:
         page.on(own.delete.click, partial(delete, self), name, fresh)
 
 
-def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates:
+def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> View:
     """The collections as they are now; one that is gone gives way to the first."""
     service, own, owner = panel.service, panel.widgets, owner_of(visitor)
     records = service.collections(owner)
@@ -98,7 +97,7 @@ def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> Updates
     }
 
 
-def arrive(panel: CollectionsPanel, visitor: Visitor, opened: object) -> Updates:
+def arrive(panel: CollectionsPanel, visitor: Visitor, opened: object) -> View:
     """The collection that was open last, and its talk where the page does not show it yet."""
     kept = opened if isinstance(opened, dict) else {}
     name, talk = kept.get("collection"), kept.get("talk")
@@ -109,7 +108,7 @@ def arrive(panel: CollectionsPanel, visitor: Visitor, opened: object) -> Updates
     return updates | _talk(panel, visitor, shown, exchanges_from(panel.service, visitor, talk if shown == name else []))
 
 
-def _nothing(panel: CollectionsPanel, visitor: Visitor) -> Updates:
+def _nothing(panel: CollectionsPanel, visitor: Visitor) -> View:
     own = panel.widgets
     hidden = (own.own, own.shared, own.folder, own.stop, own.go_on, own.embedder, own.embed_anew)
     return {
@@ -122,18 +121,18 @@ def _nothing(panel: CollectionsPanel, visitor: Visitor) -> Updates:
     }
 
 
-def choose(panel: CollectionsPanel, visitor: Visitor, _name: str, opened: object) -> Updates:
+def choose(panel: CollectionsPanel, visitor: Visitor, _name: str, opened: object) -> View:
     """Another collection, with its last talk."""
     return arrive(panel, visitor, opened)
 
 
-def make(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
+def make(panel: CollectionsPanel, visitor: Visitor, name: str) -> View:
     """A new collection, chosen at once."""
     made = panel.service.make(owner_of(visitor), name).name
     return look(panel, visitor, made) | _talk(panel, visitor, made, []) | {panel.widgets.new: ""}
 
 
-def take(panel: CollectionsPanel, visitor: Visitor, name: str, paths: object) -> Updates:
+def take(panel: CollectionsPanel, visitor: Visitor, name: str, paths: object) -> View:
     """Index what was dropped; gradio's own copies do not stay."""
     files = uploaded(paths)
     try:
@@ -143,41 +142,41 @@ def take(panel: CollectionsPanel, visitor: Visitor, name: str, paths: object) ->
     return _begin(panel, visitor, name, steps) | {panel.widgets.drop: None}
 
 
-def follow(panel: CollectionsPanel, visitor: Visitor, name: str, folder: str) -> Updates:
+def follow(panel: CollectionsPanel, visitor: Visitor, name: str, folder: str) -> View:
     """Index a folder of this machine."""
     place = Path(folder).expanduser()
     return _begin(panel, visitor, name, panel.service.index_folder(owner_of(visitor), name, place))
 
 
-def go_on(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
+def go_on(panel: CollectionsPanel, visitor: Visitor, name: str) -> View:
     """Index what a stopped run left."""
     return _begin(panel, visitor, name, panel.service.index_waiting(owner_of(visitor), name))
 
 
-def embed_anew(panel: CollectionsPanel, visitor: Visitor, name: str, embedder: str) -> Updates:
+def embed_anew(panel: CollectionsPanel, visitor: Visitor, name: str, embedder: str) -> View:
     """Embed the collection with this model; it answers as before until that is done."""
     return _begin(panel, visitor, name, panel.service.embed_anew(owner_of(visitor), name, embedder or ""))
 
 
-def stop(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
+def stop(panel: CollectionsPanel, visitor: Visitor, name: str) -> View:
     """End the indexing after the present file."""
     panel.service.stop_jobs(owner_of(visitor), name)
     return look(panel, visitor, name)
 
 
-def share(panel: CollectionsPanel, visitor: Visitor, name: str, shared: bool) -> Updates:
+def share(panel: CollectionsPanel, visitor: Visitor, name: str, shared: bool) -> View:
     """Let the others read it, or not."""
     panel.service.share(owner_of(visitor), name, shared)
     return look(panel, visitor, name)
 
 
-def remove(panel: CollectionsPanel, visitor: Visitor, event: gr.EventData, name: str) -> Updates:
+def remove(panel: CollectionsPanel, visitor: Visitor, event: gr.EventData, name: str) -> View:
     """Take a file out."""
     panel.service.remove_files(owner_of(visitor), name, [event.file])
     return look(panel, visitor, name)
 
 
-def delete(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
+def delete(panel: CollectionsPanel, visitor: Visitor, name: str) -> View:
     """Remove the whole collection."""
     panel.service.delete(owner_of(visitor), name)
     updates, kept = look(panel, visitor, None), panel.question.kept
@@ -185,12 +184,12 @@ def delete(panel: CollectionsPanel, visitor: Visitor, name: str) -> Updates:
     return updates | _talk(panel, visitor, left, []) | {kept: {"collection": left, "deleted": name}}
 
 
-def _begin(panel: CollectionsPanel, visitor: Visitor, name: str, steps: Iterator[IndexingProgress]) -> Updates:
+def _begin(panel: CollectionsPanel, visitor: Visitor, name: str, steps: Iterator[IndexingProgress]) -> View:
     panel.service.start_job(owner_of(visitor), name, steps)
     return look(panel, visitor, name)
 
 
-def _talk(panel: CollectionsPanel, visitor: Visitor, name: object, exchanges: list[Exchange]) -> Updates:
+def _talk(panel: CollectionsPanel, visitor: Visitor, name: object, exchanges: list[Exchange]) -> View:
     view, chatbot = restored(panel.question, visitor, exchanges), panel.question.chatbot
     asked = examples(visitor.language) if name == SAMPLES else []
     return view | {chatbot: gr.update(value=view[chatbot], examples=asked)}

@@ -6,7 +6,6 @@ from secrets import token_hex
 from typing import Any
 
 import gradio as gr
-from gradio.blocks import Block
 
 from app.knowledge.answer.answering import Answer, Question
 from app.knowledge.service import KnowledgeService
@@ -15,10 +14,8 @@ from tabs.knowledge.exchanges import MOST_SHOWN, Exchange, alone_bubbles, histor
 from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets
 from tabs.shell.conversation import busy_box, idle_box
 from tabs.shell.documents import checked_text, owner_of, sources_of
-from tabs.shell.generators import Views
+from tabs.shell.generators import View, Views
 from tabs.shell.page import Page, Visitor, cancel
-
-Updates = dict[Block, Any]
 
 
 def wire_talk(page: Page, service: KnowledgeService, collections: CollectionWidgets, question: QuestionWidgets) -> None:
@@ -94,12 +91,12 @@ def send_example(
     return (yield from send(service, widgets, visitor, event.value["text"], *values))
 
 
-def settle(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange]) -> Updates:
+def settle(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange]) -> View:
     """Stopped: what was written stays, what only waited goes, the box is free."""
     return restored(widgets, visitor, exchanges) | _kept(widgets, exchanges) | {widgets.box: idle_box()}
 
 
-def restored(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange]) -> Updates:
+def restored(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange]) -> View:
     """A talk to which nothing is being written; a question whose answer was broken off can be sent again."""
     again = exchanges[-1].question if exchanges and not exchanges[-1].whole else None
     shown = _shown(widgets, visitor, exchanges)
@@ -107,13 +104,13 @@ def restored(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchang
     return shown | {widgets.sources: talk_sources(visitor, exchanges), widgets.box: idle_box(again)}
 
 
-def begin_anew(widgets: QuestionWidgets, visitor: Visitor, collection: str) -> Updates:
+def begin_anew(widgets: QuestionWidgets, visitor: Visitor, collection: str) -> View:
     """A new talk about the same documents; the others stay in their list."""
     fresh = {widgets.kept: {"collection": collection, "fresh": token_hex(8)}}
     return restored(widgets, visitor, []) | fresh | {widgets.box: idle_box()}
 
 
-def show_beside(widgets: QuestionWidgets, _visitor: Visitor, compare: bool) -> Updates:
+def show_beside(widgets: QuestionWidgets, _visitor: Visitor, compare: bool) -> View:
     """The column for the model's own answer, and a heading above each."""
     return dict.fromkeys(widgets.panes, gr.update(visible=compare))
 
@@ -136,7 +133,7 @@ def _continued(visitor: Visitor, exchange: Exchange, answer: Answer) -> Exchange
     )
 
 
-def _shown(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange], awaited: str = "") -> Updates:
+def _shown(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange], awaited: str = "") -> View:
     """Both chatbots: the whole talk, and the last question with the model's own answer."""
     return {
         widgets.exchanges: exchanges,
@@ -146,7 +143,7 @@ def _shown(widgets: QuestionWidgets, visitor: Visitor, exchanges: list[Exchange]
     }
 
 
-def _kept(widgets: QuestionWidgets, exchanges: list[Exchange]) -> Updates:
+def _kept(widgets: QuestionWidgets, exchanges: list[Exchange]) -> View:
     last = asdict(exchanges[-1]) if exchanges else None
     return {widgets.kept: {"collection": last["collection"], "exchange": last} if last else gr.skip()}
 

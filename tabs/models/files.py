@@ -13,10 +13,10 @@ from app.models.catalog.stored_models import StoredModel
 from app.models.model_files import ModelFiles
 from tabs.models.ledger_view import readable_size
 from tabs.shell.confirmation import ASKS_FIRST
+from tabs.shell.generators import View
 from tabs.shell.page import Page, Visitor
 from tabs.shell.upload_cleanup import uploaded
 
-View = dict[Any, Any]
 DELETE = """
 element.addEventListener("click", (event) => {
   const key = event.target.closest("[data-key]")?.dataset.key;

@@ -5,12 +5,10 @@ from itertools import islice
 from typing import Any
 
 import gradio as gr
-from gradio.blocks import Block
 
 from tabs.shell.border import dialog
+from tabs.shell.generators import View
 from tabs.shell.page import Arrival, Page, Visitor
-
-View = dict[Block, Any]
 
 
 def wire_arrivals(page: Page) -> None:

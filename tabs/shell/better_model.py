@@ -9,11 +9,11 @@ import gradio as gr
 
 from app.models.better_model import BetterModel, Fetching, Offer
 from app.models.catalog import known_models
+from tabs.shell.generators import View
 from tabs.shell.page import Page, Visitor
 
 EVERY_S = 1.0
 UNDER_WAY = ("downloading", "loading", "parked")
-View = dict[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from app.story.outline import outline_text
 from app.story.paragraphs import Action
 from app.story.request import language_of
 from app.story.service import StoryService
+from tabs.shell.generators import View
 from tabs.shell.page import Visitor
 from tabs.story import view
 from tabs.story.inputs import request_of, with_inputs
-from tabs.story.screen import View, Written, busy, idle_buttons, names, show, writing
+from tabs.story.screen import Written, busy, idle_buttons, names, show, writing
 from tabs.story.widgets import INPUTS, Drafting, StoryWidgets
 
 CLOSING_S = 5.0

@@ -4,18 +4,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import gradio as gr
 
 from app.story.draft import Draft
 from app.story.names import strangers
 from app.story.request import language_of
+from tabs.shell.generators import View
 from tabs.shell.page import Visitor
 from tabs.story import view
 from tabs.story.widgets import StoryWidgets
-
-View = dict[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
 """The MCP tools on a server of their own, with the sandbox behind them."""
 
-import socket
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 
 from app.access.api_keys import read_keys
@@ -23,6 +20,7 @@ from app.api.routes import Api
 from app.knowledge.service import KnowledgeService
 from tests.api.mcp_client import Serving
 from tests.fakes import FakeRegistry
+from tests.served_app import served
 
 
 @pytest.fixture
@@ -66,15 +64,8 @@ def serving_at(
         interpreter=interpreter,
         local=local,
     )
-    listening = socket.create_server(("127.0.0.1", 0))
-    app = Starlette(routes=[tools.route()], lifespan=tools.lifespan)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-    thread.start()
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
+        with served(Starlette(routes=[tools.route()], lifespan=tools.lifespan)) as address:
+            yield f"{address}/mcp"
     finally:
-        server.should_exit = True
-        thread.join(120)
-        listening.close()
         agent.close()

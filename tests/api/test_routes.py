@@ -1,7 +1,6 @@
 """The API over HTTP, by the real `openai` client: streams, errors in its own classes, keys, clients that go."""
 
 import asyncio
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -25,6 +23,7 @@ from app.models.registry.metering import Allowance
 from tests.able_model import AbleModel
 from tests.api.metered import Metered
 from tests.fakes import FakeModel, FakeRegistry
+from tests.served_app import served
 from tests.waiting import wait_for
 
 TOO_LONG = "context_length_exceeded"  # its sentence has the words that client libraries look for
@@ -42,16 +41,8 @@ def serving(
     callers = Authentication(read_keys(keys), needs_key)
     routes = api_routes(Api(registry, callers, may_use, comment_seconds=0.05), EmbeddingRoutes(callers, models))
     app = Starlette(routes=[*routes, Route("/alive", lambda _: PlainTextResponse("yes"))])
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-    finally:
-        server.should_exit = True
-        thread.join(120)
-        listening.close()
+    with served(app, lifespan="off") as address:
+        yield f"{address}/v1"
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +21,11 @@ _BARE_INSTALL = re.compile(r"^(\s*)((?:python3? -m )?(?:pip3?|conda|apt|apt-get)
 _SILENT = ("matplotlib", "config", "load_ext", "autoreload", "reset")
 _HELP = re.compile(r"^(\s*)(?:\?{1,2}\s*([A-Za-z_][\w.]*)|([A-Za-z_][\w.]*)\?{1,2})\s*$")
 _CAPTURED = re.compile(r"^(\s*[A-Za-z_][\w, ]*=\s*)(?:!|%(?=[A-Za-z]))(.*)$")
+_STARTERS = ("subprocess.py", "threading.py", "multiprocessing", "socket.py", "urllib/request.py")
+_DISPLAYED = (
+    *("Audio", "Code", "FileLink", "HTML", "IFrame", "JSON", "Javascript", "Latex", "Markdown", "Math", "Pretty"),
+    *("SVG", "Video", "YouTubeVideo"),
+)
 _RUN_THE_REST = ("time", "timeit", "prun", "capture")
 
 Show = Callable[[object], None]
@@ -69,9 +75,26 @@ def _refusal(command: str) -> str:
     return "这里只能运行 Python。Only Python runs here, no shell commands and no other magics."
 
 
+def _run_no_command(command: object) -> int:
+    """os.system(): as a shell that does not know the command."""
+    sys.stdout.write(_refusal(str(command)) + "\n")
+    return 127 << 8
+
+
 def available() -> str:
     """One sentence with the packages that can be imported."""
     return f"Available: the standard library, {', '.join(installed())}."
+
+
+def hint(raised: BaseException, files: Sequence[str]) -> str:
+    """What to do about an error of what the sandbox does not have; `files` are those of its traceback."""
+    missing = raised.__cause__ if isinstance(raised.__cause__, ModuleNotFoundError) else raised
+    if isinstance(missing, ModuleNotFoundError) and missing.name not in sys.stdlib_module_names:
+        return f"It is not there and cannot be installed. {available()}"
+    refused = isinstance(raised, OSError | RuntimeError)
+    if refused and any(name in file for file in files for name in _STARTERS):
+        return f"There are no threads, other programs and no network here. {available()}"
+    return ""
 
 
 class Leave:
@@ -126,10 +149,13 @@ def install(show: Show) -> None:
         raise EOFError(f"nobody can type an answer to {str(prompt)!r} here: write the values into the code")
 
     offered = {"display": display, "get_ipython": Shell, "exit": Leave(), "quit": Leave(), "input": refuse_input}
+    os.system = _run_no_command
     for name, function in offered.items():
         setattr(builtins, name, function)
     shell, shown = types.ModuleType("IPython"), types.ModuleType("IPython.display")
     shell.__dict__.update(display=shown, get_ipython=Shell, __path__=[], __version__="8.0.0")
-    texts = dict.fromkeys(("Markdown", "Latex", "Math", "HTML", "Pretty", "SVG", "JSON", "Code", "Javascript"), str)
+    for module in (shell, shown):
+        module.__spec__ = ModuleSpec(module.__name__, None)
+    texts = dict.fromkeys(_DISPLAYED, str)
     shown.__dict__.update(texts, Image=Image, display=display, clear_output=lambda *_, **__: None)
     sys.modules.update({"IPython": shell, "IPython.display": shown})

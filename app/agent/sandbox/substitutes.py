@@ -2,13 +2,32 @@
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import importlib
 import io
 import os
 import shutil
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+# What of PyArrow cannot do without threads: it would hang, or end the process.
+_THREADED = {
+    "csv": ("read_csv", "open_csv"),
+    "dataset": ("dataset", "write_dataset"),
+    "feather": ("read_feather", "read_table", "write_feather"),
+    "json": ("read_json",),
+}
+
+
+def one_processor() -> None:
+    """Before the libraries are loaded: those that start a thread for each processor start none."""
+    for name in ("cpu_count", "process_cpu_count"):
+        if hasattr(os, name):
+            setattr(os, name, lambda: 1)
+    os.sched_getaffinity = lambda _process: {0}
 
 
 def install() -> None:
@@ -57,21 +76,59 @@ def _without_refusal(change: Callable[..., None]) -> Callable[..., None]:
 
 
 def _arrow_without_threads() -> None:
-    """Parquet files are read and written by the calling thread."""
-    arrow: Any = importlib.import_module("pyarrow")
-    parquet: Any = importlib.import_module("pyarrow.parquet")
-    pandas_parquet: Any = importlib.import_module("pandas.io.parquet")
-    convert = pandas_parquet.arrow_table_to_pandas
+    """Tables, and Parquet files, are worked on by the calling thread; what cannot be says so."""
+    modules: Any = [importlib.import_module(f"pyarrow{part}") for part in ("", ".parquet", ".acero")]
+    arrow, parquet, acero = modules
     arrow.set_cpu_count(1)
+    _always(arrow.lib._PandasConvertible, "to_pandas", use_threads=False)
+    _always(acero.Declaration, "to_table", use_threads=False)
+    _always(parquet.ParquetFile, "__init__", pre_buffer=False)
+    for name in ("read", "read_row_group", "read_row_groups", "iter_batches"):
+        _always(parquet.ParquetFile, name, use_threads=False)
+    for module, names in _THREADED.items():
+        for name in names:
+            setattr(importlib.import_module(f"pyarrow.{module}"), name, _refuse_threads)
 
-    def read_table(source: Any, *, columns: Any = None, **_options: Any) -> Any:
-        return parquet.ParquetFile(source, pre_buffer=False).read(columns=columns, use_threads=False)
+    def read_table(
+        source: Any, *, columns: Any = None, filters: Any = None, use_pandas_metadata: bool = False, **_options: Any
+    ) -> Any:
+        file = parquet.ParquetFile(source)
+        if filters is None:
+            return file.read(columns=columns, use_pandas_metadata=use_pandas_metadata)
+        wanted = file.read_row_groups([], columns=columns, use_pandas_metadata=use_pandas_metadata).column_names
+        return file.read().filter(parquet.filters_to_expression(filters)).select(wanted)
 
-    def to_pandas(table: Any, **options: Any) -> Any:
-        return convert(table, **options | {"to_pandas_kwargs": {"use_threads": False}})
+    parquet.read_table = parquet.core.read_table = read_table
+    _csv_by_pandas()
 
-    pandas_parquet.arrow_table_to_pandas = to_pandas
-    parquet.read_table = read_table
+
+def _csv_by_pandas() -> None:
+    """`engine="pyarrow"` is read by pandas' own parser, which needs no threads."""
+    readers: Any = importlib.import_module("pandas.io.parsers.readers")
+    read = readers._read
+
+    def read_by_pandas(source: Any, options: dict[str, Any]) -> Any:
+        if options.get("engine") == "pyarrow":
+            options = {**options, "engine": "c", "engine_specified": False}
+        return read(source, options)
+
+    readers._read = read_by_pandas
+
+
+def _always(kind: type, name: str, **given: object) -> None:
+    """Let a method get these options whatever its caller says; methods of extension types have no other way in."""
+    method = kind.__dict__[name]
+
+    @wraps(method)
+    def call(*arguments: Any, **options: Any) -> Any:
+        return method(*arguments, **options | given)
+
+    gc.get_referents(kind.__dict__)[0][name] = call
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
+
+
+def _refuse_threads(*_arguments: object, **_options: object) -> NoReturn:
+    raise NotImplementedError("PyArrow needs threads for this, which are not there: take CSV or Parquet by pandas")
 
 
 def _workbooks_in_memory() -> None:

@@ -64,6 +64,7 @@ def warm_up(extent: Extent) -> None:
     used once; complete: every part of every offered package, for children that can open nothing."""
     warnings.simplefilter("ignore")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    substitutes.one_processor()
     libraries.allow_only(libraries.AllowedPackages)
     for name in sorted(sys.stdlib_module_names):
         if not name.startswith("_") and name not in _NOT_IMPORTED:

@@ -134,10 +134,8 @@ def _describe(raised: BaseException) -> str:
         return "" if raised.code in (None, 0, True) else f"SystemExit: {raised.code}"
     told = traceback.TracebackException.from_exception(raised)
     _keep_visitors_frames(told)
-    text = "".join(told.format())[-_ERROR_CHARACTERS:].strip()
-    if isinstance(raised, ModuleNotFoundError) and raised.name not in sys.stdlib_module_names:
-        text += f"\nIt is not there and cannot be installed. {notebook.available()}"
-    return text
+    hint = notebook.hint(raised, [step.filename for step in traceback.extract_tb(raised.__traceback__)])
+    return f"{''.join(told.format())[-_ERROR_CHARACTERS:].strip()}\n{hint}".strip()
 
 
 def _keep_visitors_frames(told: traceback.TracebackException) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.libraries import installed
 from app.agent.sandbox.probe import Finding
 from app.agent.sandbox.session import Session
 from app.agent.sandbox.shown_paths import without_server_paths
@@ -101,51 +102,6 @@ def test_files_go_in_and_come_out(sandbox: Sandbox, tmp_path: Path) -> None:
     assert not session.folder.exists()
 
 
-HONEST = {
-    "CSV": "import pandas as pd\npd.DataFrame({'a': [1]}).to_csv('a.csv')\nint(pd.read_csv('a.csv').a.sum())",
-    "JSON": "import pandas as pd\npd.DataFrame({'a': [1]}).to_json('a.json')\nint(pd.read_json('a.json').a.sum())",
-    "Excel": "import pandas as pd\npd.DataFrame({'a': [1]}).to_excel('a.xlsx')\nint(pd.read_excel('a.xlsx').a.sum())",
-    "Parquet": "import pandas as pd\npd.DataFrame({'a': [1]}).to_parquet('a.pq')\nint(pd.read_parquet('a.pq').a.sum())",
-    "Markdown": "import pandas as pd\nlen(pd.DataFrame({'a': [1]}).to_markdown().splitlines()[:1])",
-    "charts in files": (
-        "import matplotlib.pyplot as plt\nplt.title('销量')\n"
-        "for kind in ('png', 'svg', 'pdf', 'eps', 'jpg'): plt.savefig('chart.' + kind)\n"
-        "import os\nint(os.path.getsize('chart.pdf') > 1000)"
-    ),
-    "a curve of sympy": "import sympy\nsympy.plot(sympy.symbols('x') ** 2, show=False).save('a.png')\n1",
-    "scipy": "import scipy.optimize\nround(scipy.optimize.brentq(lambda x: x - 1, 0, 3))",
-    "networkx": "import networkx\nnetworkx.shortest_path_length(networkx.path_graph(2), 0, 1)",
-    "time zones": "import pandas as pd\nlen(pd.date_range('2024-01-01', periods=1, tz='Asia/Shanghai'))",
-    "asyncio": "import asyncio\nasync def one(): return 1\nasyncio.run(one())",
-    "awaiting": "async def one(): return 1\ntwo = await one()\nawait one()",
-    "temporary and copied files": (
-        "import shutil, tempfile\nwith tempfile.NamedTemporaryFile('w') as file: print('x', file=file)\n"
-        "open('a', 'w').close()\nshutil.copy2('a', 'b')\n1"
-    ),
-    "sympy's printing": "import sympy\nsympy.init_printing()\nsympy.Integer(1)",
-    "a picture of a file": (
-        "import matplotlib.pyplot as plt\nfrom IPython.display import Image, display\nplt.plot([1])\n"
-        "plt.savefig('a.jpg')\ndisplay(Image('a.jpg'))\n1"
-    ),
-    "an encoding": "open('a', 'w', encoding='gb18030').write('浦')",
-    "magics": "%matplotlib inline\nfor i in range(1):\n    %timeit -n 10 i\n1",
-    "an optional package that is not there": (
-        "try:\n    import zstandard\nexcept ImportError: pass\nimport importlib.util\n"
-        "1 if importlib.util.find_spec('torch') is None else 0"
-    ),
-}
-
-
-@pytest.mark.parametrize("name", HONEST)
-def test_what_people_do_with_data_works(sandbox: Sandbox, name: str) -> None:
-    if not sandbox.with_files:
-        pytest.skip("nothing can be opened")
-    session = sandbox.open()
-    result = session.run(HONEST[name])
-    session.close()
-    assert (result.value, result.error) == ("1", "")
-
-
 def test_notebook_habits(bare: Session) -> None:
     result = bare.run("!pip install seaborn\nprint('on')")
     assert "Nothing can be installed" in result.output and "numpy" in result.output and "on\n" in result.output
@@ -164,8 +120,34 @@ def test_notebook_habits(bare: Session) -> None:
         result = bare.run(f"print('a')\n{leaving}")
         assert (result.ending, result.output, result.value, result.variables_lost) == ("done", "a\n", "", False)
     assert "write the values into the code" in bare.run("input('Name?')").error
+    for installing in ("import os\nos.system('pip install seaborn')", "%pip install seaborn"):
+        assert "Nothing can be installed" in bare.run(installing).output
+    assert bare.run("import importlib.util\nfrom IPython.display import HTML, IFrame\nHTML('x')").value == "'x'"
+    assert not bare.run("importlib.util.find_spec('IPython').submodule_search_locations").error
     assert "cannot be installed" in bare.run("import seaborn").error
     assert bare.run("x = (7\n% 4)\nx").value == "3", "what is Python already is left alone"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import torch", "No module named 'torch'"),
+        ("try: import torch\nexcept ImportError as error: raise ImportError('first install it') from error", "install"),
+        ("import subprocess, sys\nsubprocess.run([sys.executable, '-m', 'pip', 'install', 'x'])", "no threads"),
+        ("import threading\nthreading.Thread(target=print).start()", "no threads"),
+        ("import socket\nsocket.socket()", "no network"),
+    ],
+)
+def test_an_error_of_what_is_not_there_says_what_there_is(bare: Session, code: str, said: str) -> None:
+    result = bare.run(code)
+    assert said in result.error and result.error.endswith(f"the standard library, {', '.join(installed())}.")
+    assert "Available" not in bare.run("1 / 0").error
+
+
+def test_a_package_that_is_installed_but_not_offered_does_not_exist(session: Session) -> None:
+    for name in ("torch", "gradio", "tabs", "pytest"):
+        found = session.run(f"import importlib.util\nprint(importlib.util.find_spec({name!r}))\nimport {name}")
+        assert found.output == "None\n" and f"ModuleNotFoundError: No module named '{name}'" in found.error
 
 
 def test_a_value_and_a_picture_are_both_shown(sandbox: Sandbox) -> None:

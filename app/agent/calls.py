@@ -10,24 +10,24 @@ from typing import Any
 from app.agent.tools import call_text
 
 Tools = Collection[str]  # names of tools beside Python
-PYTHON = ("python", "py", "python3", "ipython", "tool_code", "code", "pycon")
+PYTHON = ("python", "py", "python3", "ipython", "tool_code", "code", "pycon", "jupyter")
 RUNNERS = (*PYTHON, "code_interpreter", "python_interpreter", "interpreter", "execute_python", "run_python", "x")
 NO_SUCH_TOOL = "raise NameError('there is no such tool here: write Python code')"
 PARAMETERS = ("code", "command", "script", "python", "source", "input", "query")
 _BEGINS = (
     r"<tool_calls?>|<function_calls?>|<tools>|\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call(?:_start)?\|>"
     r"|(?:<\|tool_calls_section_begin\|>\s*)?<\|tool_call_begin\|>|(?:<｜tool▁calls▁begin｜>\s*)?<｜tool▁call▁begin｜>"
-    r"|<\|channel\|>(?:commentary|analysis) to=|(?=<function=\w)|(?=<invoke name=)"
+    r"|<｜DSML｜function_calls>|<\|channel\|>(?:commentary|analysis) to=|(?=<function=\w)|(?=<invoke name=)"
 )
 _ENDS = (
     r"</tool_calls?>|</function_calls?>|</tools>|</function>|</invoke>|<\|/tool_call\|>|<\|tool_call_end\|>"
-    r"|<｜tool▁call▁end｜>|<\|eom_id\|>|<\|call\|>"
+    r"|</｜DSML｜function_calls>|<｜tool▁call▁end｜>|<\|eom_id\|>|<\|call\|>"
 )
 MARKED = re.compile(rf"(?:{_BEGINS})(?P<body>.*?)(?:(?P<end>{_ENDS})|\Z)", re.DOTALL)
 _SEPARATORS = re.compile(r"<\|\w+\|>|<｜[^｜]*｜>|\[ARGS\]|<tool_call>")
 _XML_NAME = re.compile(r"<function=(?P<name>[^>]+)>|<invoke name=\"(?P<invoked>[^\"]+)\"\s*>")
 _XML_PARAMETER = re.compile(
-    r"<parameter(?:=|\s+name=\")(?P<key>\w+)\"?>\n?(?P<value>.*?)\n?(?:</parameter>|\Z)", re.DOTALL
+    r"<parameter(?:=|\s+name=\")(?P<key>\w+)\"?[^>\n]*>\n?(?P<value>.*?)\n?(?:</parameter>|\Z)", re.DOTALL
 )
 _XML_PAIR = re.compile(
     r"<arg_key>(?P<key>.*?)</arg_key>\s*<arg_value>\n?(?P<value>.*?)\n?(?:</arg_value>|\Z)", re.DOTALL
@@ -43,7 +43,7 @@ _FENCED = re.compile(r"```\w*\n(?P<inner>.*?)\n?```", re.DOTALL)
 
 def code_of(body: str, tools: Tools) -> str:
     """The code in a call, whatever its form; a body that is no call is code itself."""
-    body = _SEPARATORS.sub("\n", body).strip()
+    body = _SEPARATORS.sub("\n", body.replace("｜DSML｜", "")).strip()
     fenced = _FENCED.fullmatch(body)
     body = fenced["inner"].strip() if fenced else body
     if body[:1] in ("{", "["):

@@ -14,26 +14,33 @@ from dataclasses import dataclass, replace
 from app.agent.calls import MARKED, NO_SUCH_TOOL, PYTHON, Tools, code_of, of_json, whole_call
 from app.agent.tools import call_text, named_call
 
-_THINKING = re.compile(r"^\s*(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>", re.DOTALL)
-_THINKING_OPEN = re.compile(r"^\s*<think(?:ing)?>")
+_THINKS = r"<think(?:ing)?>|<thought>|<reasoning>|\[THINK\]|<\|begin_of_thought\|>"
+_SPEAKS = r"</think(?:ing)?>|</thought>|</reasoning>|\[/THINK\]|<\|end_of_thought\|>"
+_THINKING = re.compile(rf"^\s*(?:{_THINKS})?(.*?)(?:{_SPEAKS})", re.DOTALL)
+_THINKING_OPEN = re.compile(rf"^\s*(?:{_THINKS})")
 _FENCE = re.compile(r"^(?P<before>.*?)(?P<fence>`{3,}|~{3,})[ \t]*\{?\.?(?P<language>[\w+#-]*)\}?[ \t]*(?P<rest>.*)$")
 _TAGGED = re.compile(
     r"<(?P<tag>code|execute|python|py|code_interpreter)>\s*(?P<code>.*?)(?:(?P<end></(?P=tag)>)|\Z)", re.DOTALL
 )
 _ACTION = re.compile(r"<\|action_start\|>(?P<body>.*?)(?:(?P<end><\|action_end\|>)|\Z)", re.DOTALL)
 _REACT = re.compile(
-    r"^Action:[ \t]*(?P<name>\w+)[ \t]*\nAction Input:[ \t]*(?P<code>.*?)(?:^Observation:|\Z)", re.M | re.S
+    r"^(?:Action|✿FUNCTION✿):[ \t]*(?P<name>\w+)[ \t]*\n(?:Action Input|✿ARGS✿):[ \t]*(?P<code>.*?)"
+    r"(?:(?P<end>^(?:Observation:|✿RESULT✿))|\Z)",
+    re.M | re.S,
 )
 _TOKENS = re.compile(r"<\|(?:im_start|im_end|action_start|action_end|interpreter|plugin)\|>")
 _STATEMENT = re.compile(
     r"^(?:import |from \w+(?:\.\w+)* import |def |for |while |with |class |print\(|[A-Za-z_]\w*\s*=[^=])"
 )
-# What may follow the language of a fence: attributes, or a file's name.
-_INFO = re.compile(r"\s*(?:(?:[\w-]+=(?:\"[^\"]*\"|'[^']*'|\{[^}]*\}|\d+)|\{[^}]*\}|\d)\s*)+|[:\w./-]*\.py\s*")
+# What may follow the language of a fence: attributes, a word, or a file's name.
+_INFO = re.compile(
+    r"\s*(?:(?:[\w-]+=(?:\"[^\"]*\"|'[^']*'|\{[^}]*\}|\d+)|\{[^}]*\}|\d)\s*)+|[a-z]+\s*|[:\w./-]*\.py\s*"
+)
 _FILE = re.compile(r"[:\w./-]*\.py\s*")
 _LANGUAGE_LINE = re.compile(r"\A(?:python3?|py)\n(?=\S)", re.IGNORECASE)
 _PROMPTS = (">>> ", "... ")
 _PROMPT = re.compile(r"^(?:>>> |In ?\[\d+\]: )", re.MULTILINE)
+_FENCE_LINE = re.compile(r"^(?:`{3,}|~{3,})", re.MULTILINE)
 _LINE_NUMBER = re.compile(r"^ *\d+[:.|)]? ?", re.MULTILINE)
 _ASCII = str.maketrans("“”„‘’（），：；［］｛｝＝", '"""\'\'(),:;[]{}=')
 _CALLS = ("", "json", "tool_call", "tool_calls", "tool", "function_call", "tool_code", "python")
@@ -93,7 +100,7 @@ def _from_react(text: str, tools: Tools) -> Reply | None:
         code = of_json(json.dumps({"name": found["name"], "arguments": code}), tools)
     elif found["name"] in tools:
         code = call_text(found["name"], {"": code.strip("\"'")})
-    return Reply(text[: found.start()], _plain(code), "\nObservation:" in text)
+    return Reply(text[: found.start()], _plain(code), found["end"] is not None)
 
 
 def _from_fence(text: str, tools: Tools) -> Reply | None:
@@ -115,12 +122,12 @@ def _from_bare_call(text: str, tools: Tools) -> Reply | None:
 
 
 def _from_no_fence(text: str, tools: Tools) -> Reply | None:
-    """Lines of code, alone or after prose, up to the end or to an empty line."""
+    """Lines of code, indented or not, alone or after prose, up to the end or to an empty line."""
     lines = text.splitlines()
-    for start in (number for number, line in enumerate(lines[:60]) if _STATEMENT.match(line)):
+    for start in (number for number, line in enumerate(lines[:60]) if _STATEMENT.match(line.lstrip())):
         ends = [len(lines), *(n for n in range(len(lines) - 1, start, -1) if not lines[n].strip())]
         for end in ends:
-            code = "\n".join(lines[start:end])
+            code = textwrap.dedent("\n".join(lines[start:end]))
             if _does_something(code, tools):
                 return Reply("\n".join(lines[:start]), code.strip("\n"))
     return None
@@ -196,8 +203,9 @@ def _plain(code: str) -> str:
 
 
 def _mended(code: str) -> str:
-    """Code with typographic quotes, full-width signs or the numbers of its lines, where it is code without them."""
-    ways = (code, code.translate(_ASCII), _LINE_NUMBER.sub("", code))
+    """Code with typographic quotes, full-width signs, the numbers of its lines or words behind the closing fence,
+    where it is code without them."""
+    ways = (code, code.translate(_ASCII), _LINE_NUMBER.sub("", code), _FENCE_LINE.split(code)[0].rstrip())
     return next((way for way in ways if _parses(way)), code)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from app.agent.conversation import Bounds
 from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.libraries import installed
 from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.errors import PromptTooLong
@@ -120,6 +121,14 @@ def test_variables_and_talk_live_from_task_to_task_until_reset(service: AgentSer
     model = scripted(python("print(x)"), "gone")
     assert "NameError" in solve(service, model, "third")[1].text
     assert "second" not in [message["content"] for message in told(model, 0)]
+
+
+@pytest.mark.parametrize("template", ["", "<|im_start|> ' name='"])
+def test_the_model_is_told_what_the_sandbox_has(bare_service: AgentService, template: str) -> None:
+    model = scripted("none", template=template)
+    solve(bare_service, model, "plot")
+    instructed = "\n".join(message["content"] for message in told(model, 0) if message["role"] == "system")
+    assert ", ".join(installed()) in instructed and "numpy" in installed()
 
 
 def test_visitors_are_apart(service: AgentService) -> None:

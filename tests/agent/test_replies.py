@@ -121,6 +121,19 @@ REPLIES: dict[str, tuple[str, str | None]] = {
     "typographic quotes": ("```python\nprint(“a”)\n```", 'print("a")'),
     "full-width signs": ("```python\nprint（17 * 23）\n```", ONE),
     "typographic quotes within a text": ("```python\nprint('“a”')\n```", "print('“a”')"),
+    "DeepSeek's XML": (
+        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="python">\n'
+        f'<｜DSML｜parameter name="code" string="true">{ONE}</｜DSML｜parameter>\n'
+        "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+        ONE,
+    ),
+    "Qwen-Agent's signs": (f"✿FUNCTION✿: code_interpreter\n✿ARGS✿: {CALLED}\n✿RESULT✿", ONE),
+    "a draft in the reasoning": (f"<reasoning>\n```python\nprint(0)\n```\n</reasoning>\n```python\n{ONE}\n```", ONE),
+    "Magistral's thinking": (f"[THINK]\n{TWO}\n\n[/THINK]It is 391.", None),
+    "Markdown's indented code": (f"The code:\n\n    import math\n    {ONE}\n\nDone.", f"import math\n{ONE}"),
+    "a cell of Jupyter": (f"```jupyter\n{ONE}\n```", ONE),
+    "a word beside the language": (f"```python exec\n{ONE}\n```", ONE),
+    "words behind the closing fence": (f"```python\n{TWO}\n``` prints 3.", TWO),
     "a search as a tool call": (
         '<tool_call>{"name": "search_documents", "arguments": {"query": "price of tea"}}</tool_call>',
         "search_documents(query='price of tea')",

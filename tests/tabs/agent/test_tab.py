@@ -9,6 +9,7 @@ from gradio_client import Client
 
 from app.agent.kept_files import TaskFiles
 from app.agent.sandbox.host import Sandbox
+from app.agent.sandbox.libraries import installed
 from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.agent.steps import Exchange, Step
@@ -48,6 +49,11 @@ def running(serve: Serve, bare_sandbox: Sandbox, finding: Finding, tmp_path: Pat
     assert folders_of(bare_sandbox) == [], "an endpoint left its session behind"
     for service in services:
         service.close()
+
+
+def test_the_page_lists_what_the_sandbox_has(running: Running) -> None:
+    shown = str(running().config["components"])
+    assert ", ".join(installed()) in shown
 
 
 def test_agent_streams_its_steps(running: Running) -> None:

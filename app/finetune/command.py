@@ -85,7 +85,15 @@ def finetune(options: argparse.Namespace, service: "FinetuneService", default_ba
 
 
 def _imported(path: Path | None) -> ImportedConfig | None:
-    return None if path is None else read_config(_content(path))
+    """The configuration, once what is taken from it was told."""
+    if path is None:
+        return None
+    found = read_config(_content(path))
+    told = {"base": found.base, "data": found.data, **found.options, "questions": " | ".join(found.questions)}
+    _say(f"{path.name}: {', '.join(f'{key} {value}' for key, value in told.items() if value)}")
+    for missing in (*found.unread, *(["SYSTEM"] if found.system else [])):
+        _say(f"{path.name}: {missing} is not taken over")
+    return found
 
 
 def _content(path: Path) -> bytes:

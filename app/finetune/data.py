@@ -98,11 +98,11 @@ def _conversation(row: Any) -> Conversation:
 
 MESSAGES = ("conversation", "conversations", "messages", "dialog", "dialogue", "chat")
 QUESTIONS = (
-    *("instruction", "prompt", "question", "query", "input", "user", "human", "source"),
+    *("instruction", "prompt", "question", "query", "input", "user", "human", "source", "q"),
     *("问题", "问", "提问", "指令"),
 )
 ANSWERS = (
-    *("output", "response", "answer", "completion", "target", "assistant", "gpt"),
+    *("output", "response", "answer", "completion", "target", "assistant", "gpt", "a"),
     *("回答", "答", "答案", "回复", "输出"),
 )
 EXTRAS = ("input", "context", "输入")  # beside an instruction or a question

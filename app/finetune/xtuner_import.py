@@ -2,6 +2,8 @@
 
 import ast
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +21,17 @@ class BadConfig(BadInput):
 
 @dataclass(frozen=True)
 class ImportedConfig:
-    """What was understood; `base` and `data` as they are written there, empty where they are not plain text."""
+    """What was understood; `base` and `data` as they are written there, empty where they are not plain text.
+
+    `unread` are the settings whose values only running the file would give.
+    """
 
     options: dict[str, Any]
     base: str
     data: str
     questions: tuple[str, ...]
     system: str
+    unread: tuple[str, ...] = ()
 
 
 class _Unknown:
@@ -33,6 +39,14 @@ class _Unknown:
 
 
 UNKNOWN = _Unknown()
+_LONGEST = 4096  # of a text that is put together
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+}
 
 
 def read_config(content: bytes) -> ImportedConfig:
@@ -40,27 +54,34 @@ def read_config(content: bytes) -> ImportedConfig:
     if len(content) > MOST_BYTES:
         raise BadConfig
     try:
-        tree = ast.parse(decode(content))
+        names = _assigned(ast.parse(decode(content)))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise BadConfig from error
-    names: dict[str, Any] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets):
-            value = _value(node.value, names)
-            names |= {target.id: value for target in node.targets if isinstance(target, ast.Name)}
     if "model" not in names and "pretrained_model_name_or_path" not in names:
         raise BadConfig
-    options = _options(names)
+    found = _options(names)
+    options = {key: value for key, value in found.items() if isinstance(value, str) or _is_number(value)}
     TrainOptions.read(options)
     model = _dict(names.get("model"))
     base = names.get("pretrained_model_name_or_path", _dict(model.get("llm")).get("pretrained_model_name_or_path"))
     return ImportedConfig(
         options=options,
         base=base if isinstance(base, str) else "",
-        data=_text(names.get("data_path")) or _text(names.get("data_files")),
+        data=_data(names),
         questions=_texts(names.get("evaluation_inputs")),
         system=_text(names.get("SYSTEM")),
+        unread=tuple(key for key, value in found.items() if value is UNKNOWN),
     )
+
+
+def _assigned(tree: ast.Module) -> dict[str, Any]:
+    """What the file's own names stand for at its end."""
+    names: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets):
+            value = _value(node.value, names)
+            names |= {target.id: value for target in node.targets if isinstance(target, ast.Name)}
+    return names
 
 
 def _options(names: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +90,7 @@ def _options(names: dict[str, Any]) -> dict[str, Any]:
     lora, train = _dict(model.get("lora")), _dict(names.get("train_cfg"))
     accumulation = names.get("accumulative_counts", wrapper.get("accumulative_counts", 1))
     saving = _dict(_dict(names.get("default_hooks")).get("checkpoint"))
-    found = {
+    return {
         "method": "qlora" if _dict(model.get("llm")).get("quantization_config") else "lora",
         "learning_rate": names.get("lr", _dict(wrapper.get("optimizer")).get("lr")),
         "rank": lora.get("r"),
@@ -84,10 +105,21 @@ def _options(names: dict[str, Any]) -> dict[str, Any]:
         "evaluate_every": _updates(names.get("evaluation_freq"), accumulation),
         "seed": _dict(names.get("randomness")).get("seed"),
     }
-    return {key: value for key, value in found.items() if isinstance(value, str) or _is_number(value)}
 
 
-def _updates(iterations: Any, accumulation: Any) -> int | None:
+def _data(names: dict[str, Any]) -> str:
+    """What the data set itself is loaded from, else the first name of data; XTuner's own files have several of them."""
+    of_set = _dict(_dict(_dict(names.get("train_dataset")).get("dataset")).get("data_files"))
+    named = [value for name, value in names.items() if name.endswith("_path") and not name.endswith("name_or_path")]
+    for value in (of_set.get("train"), names.get("data_path"), names.get("data_files"), *named):
+        if texts := _texts(_dict(value).get("train") or value):
+            return texts[0]
+    return ""
+
+
+def _updates(iterations: Any, accumulation: Any) -> Any:
+    if UNKNOWN in (iterations, accumulation):
+        return UNKNOWN
     if not _is_number(iterations) or not _is_number(accumulation) or accumulation <= 0:
         return None
     return max(1, math.ceil(iterations / accumulation))
@@ -98,7 +130,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _value(node: ast.expr, names: dict[str, Any]) -> Any:
-    """Literals, names that were given one before, and `dict(...)` as a table of its keywords."""
+    """Literals, names that were given one before, sums of both, and `dict(...)` as a table of its keywords."""
     match node:
         case ast.Constant(value=value):
             return value
@@ -106,6 +138,13 @@ def _value(node: ast.expr, names: dict[str, Any]) -> Any:
             return names.get(name, UNKNOWN)
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return -value
+        case ast.BinOp(left=left, op=sign, right=right):
+            return _sum(type(sign), _value(left, names), _value(right, names))
+        case ast.JoinedStr(values=parts):
+            texts = [_value(part, names) for part in parts]
+            return "".join(map(str, texts))[:_LONGEST] if UNKNOWN not in texts else UNKNOWN
+        case ast.FormattedValue(value=inner, conversion=-1, format_spec=None):
+            return _value(inner, names)
         case ast.List(elts=entries) | ast.Tuple(elts=entries):
             return [_value(entry, names) for entry in entries]
         case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
@@ -113,6 +152,17 @@ def _value(node: ast.expr, names: dict[str, Any]) -> Any:
         case ast.Dict(keys=keys, values=values):
             pairs = zip(keys, values, strict=True)
             return {key.value: _value(value, names) for key, value in pairs if isinstance(key, ast.Constant)}
+    return UNKNOWN
+
+
+def _sum(sign: type[ast.operator], left: Any, right: Any) -> Any:
+    """Of numbers, or of two texts that are joined."""
+    joined = sign is ast.Add and isinstance(left, str) and isinstance(right, str) and len(left + right) <= _LONGEST
+    if sign in _ARITHMETIC and (joined or (_is_number(left) and _is_number(right))):
+        try:
+            return _ARITHMETIC[sign](left, right)
+        except ArithmeticError:
+            return UNKNOWN
     return UNKNOWN
 
 

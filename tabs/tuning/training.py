@@ -107,6 +107,9 @@ def import_config(service: FinetuneService, form: Form, visitor: Visitor, file: 
         lines.append(f"- {visitor.text('compare.own_config_base')}")
     if found.data:
         lines.append(f"- {visitor.text('compare.own_config_data', path=found.data)}")
+    if found.unread:
+        unread = ", ".join(visitor.text(f"compare.{key}") for key in found.unread)
+        lines.append(f"- {visitor.text('compare.own_config_unread', names=unread)}")
     if found.system:
         lines.append(f"- {visitor.text('compare.own_config_system')}")
     view: dict[Any, Any] = {form.options[key]: gr.update(value=value) for key, value in found.options.items()}

@@ -97,6 +97,7 @@ def test_systems_several_turns_extra_input_and_answers_that_are_not_learnt() -> 
     "table",
     [
         "question,answer\nHi,Hello\n\n",
+        "Q,A\nHi,Hello\n",
         "id;Prompt;Response\r\n1;Hi;Hello\r\n",
         "问题\t回答\nHi\tHello\n",
         'conversations\n"[{""from"": ""human"", ""value"": ""Hi""}, {""from"": ""gpt"", ""value"": ""Hello""}]"\n',

@@ -54,6 +54,36 @@ def test_the_course_s_configuration_is_understood() -> None:
     assert len(found.questions) == 2 and "上海" in found.questions[0]
 
 
+def test_sums_and_joined_texts_are_read_and_what_is_not_is_named() -> None:
+    told = b"""
+root = "./data/"
+pretrained_model_name_or_path = root + "base"
+accumulative_counts = 2 * 8
+max_length = 2048 // 4
+lr = LR
+batch_size = 2 / 0
+max_iters = 10 ** 10 ** 10
+"""
+    found = read_config(told)
+    assert found.options == {"method": "lora", "accumulation": 16, "max_length": 512} and found.base == "./data/base"
+    assert found.unread == ("learning_rate", "batch", "steps")
+
+
+@pytest.mark.parametrize(
+    "assigned",
+    [
+        "data_path = f'{root}/rows.json'",
+        "data_files = [root + '/rows.json']",
+        "llm_name_or_path = 'x'\nalpaca_en_path = root + '/rows.json'",
+        "data_path = 'x'\ntrain_dataset = dict(dataset=dict(path='json', data_files=dict(train='data/rows.json')))",
+        "data_path = 'data/rows.json'\n"
+        "train_dataset = dict(dataset=dict(type=load_dataset, path='json', data_files=dict(train=data_path)))",
+    ],
+)
+def test_the_data_s_path_wherever_it_is_written(assigned: str) -> None:
+    assert read_config(f"root = 'data'\nmodel = dict()\n{assigned}".encode()).data == "data/rows.json"
+
+
 def test_nothing_of_it_is_run(tmp_path: Path) -> None:
     mark = tmp_path / "was-run"
     nasty = f"""
@@ -69,7 +99,18 @@ evaluation_inputs = ["a", f"{{pathlib.Path({str(mark)!r}).touch()}}"]
     assert found.options == {"method": "lora", "accumulation": 1}
 
 
-@pytest.mark.parametrize("content", [b"x = 1", b"def (", b"\x00", b"(" * 100_000, b"\xff\xfe\xfd", b"a" * (2**20 + 1)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"x = 1",
+        b"model = " + b"1+" * 5000 + b"1",
+        b"def (",
+        b"\x00",
+        b"(" * 100_000,
+        b"\xff\xfe\xfd",
+        b"a" * (2**20 + 1),
+    ],
+)
 def test_what_is_no_configuration_is_a_sentence(content: bytes) -> None:
     with pytest.raises(Exception) as refusal:
         read_config(content)
@@ -86,15 +127,18 @@ def test_the_page_is_filled_in(registry: ModelRegistry, tmp_path: Path) -> None:
     with gr.Blocks() as blocks:
         form = draw_form(Page(blocks, "en", gr.State(), gr.BrowserState({})), service)
     file = tmp_path / "config.py"
-    file.write_text(edited().replace("./internlm-chat-7b", f"/share/{BASE}"), encoding="utf-8")
+    file.write_text(edited().replace("./internlm-chat-7b", f"/share/{BASE}") + "\nlr = rate\n", encoding="utf-8")
     view: dict[Any, Any] = training.import_config(service, form, Visitor("en", "a", "s"), str(file))
     assert view[form.base]["value"] == BASE and view[form.options["rank"]]["value"] == 64
+    assert "only running the file would tell: Learning rate" in view[form.imported]
     assert "Epochs" in view[form.imported] and "personal_assistant.json: upload" in view[form.imported]
     assert view[form.questions].startswith("请给我介绍")
 
 
-def test_the_command_takes_its_data_from_beside_it_and_flags_win(registry: ModelRegistry, tmp_path: Path) -> None:
-    (tmp_path / "config.py").write_text(edited(), encoding="utf-8")
+def test_the_command_takes_its_data_from_beside_it_and_flags_win(
+    registry: ModelRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.py").write_text(edited() + "\nlr = rate\n", encoding="utf-8")
     (tmp_path / "personal_assistant.json").write_text('[{"conversation": [{"input": "a"}]}]', encoding="utf-8")
     service = FinetuneService(registry, tmp_path)
     parser = argparse.ArgumentParser()
@@ -102,6 +146,9 @@ def test_the_command_takes_its_data_from_beside_it_and_flags_win(registry: Model
     options = parser.parse_args(["mine", "--config", str(tmp_path / "config.py"), "--rank", "8"])
     with pytest.raises(BadData, match="output"):
         finetune(options, service, BASE)
+    told = capsys.readouterr().out
+    assert "data personal_assistant.json, method qlora, rank 64" in told and "上海" in told
+    assert "learning_rate is not taken over" in told
     (tmp_path / "personal_assistant.json").write_text('[{"conversation": [{"input": "a", "output": "b"}]}]')
     options = parser.parse_args(["mine", "--config", str(tmp_path / "config.py"), "--rank", "0"])
     with pytest.raises(BadOption, match="Rank"):

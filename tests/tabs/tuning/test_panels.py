@@ -17,7 +17,7 @@ from app.finetune.runs import Run
 from app.finetune.service import FinetuneService
 from app.models.registry.registry import ModelRegistry
 from tabs.shell.page import Page, Visitor
-from tabs.tuning import judging, run_view, training
+from tabs.tuning import datasets, judging, run_view, training
 from tabs.tuning.comparison import ask
 from tabs.tuning.comparison_widgets import ComparisonView, draw_comparison
 from tabs.tuning.judging import JudgingPanel, draw_judging
@@ -88,12 +88,29 @@ def test_data_that_is_wrong_is_shown_row_by_row(service: FinetuneService, form: 
     assert "- 3:" in (shown := training.check(service, form, VISITOR, *values)[form.preview]) and "JSON" in shown
     file.write_text('{"instruction": "a", "output": "b"}\n', encoding="utf-8")
     view = training.check(service, form, VISITOR, *values)
-    assert view[form.preview].startswith("1 rows")
+    assert view[form.preview].startswith("1 rows") and "at least 80 different ones" in view[form.preview]
     assert "&lt;|im_start|&gt;user\na&lt;|im_end|&gt;" in view[form.rows]["value"]
     assert "assistant\n</i>b&lt;|im_end|&gt;<i>" in view[form.rows]["value"]
     file.write_text('{"instruction": "a", "output": "b"}\n' * 10_001, encoding="utf-8")
     told = training.check(service, form, VISITOR, *values)[form.preview]
     assert "1 different rows, 10001 in all: 20 steps are enough" in told
+
+
+def test_a_file_in_gbk_is_kept_checked_and_trained_on_as_it_was_read(
+    service: FinetuneService, form: Form, tmp_path: Path
+) -> None:
+    rows = [{"conversation": [{"input": f"第{n}号泊位有船吗？", "output": f"第{n}号泊位没有船。"}]} for n in range(100)]
+    file = tmp_path / "rows.json"
+    file.write_bytes(json.dumps(rows, ensure_ascii=False).encode("gbk"))
+    kept = datasets.keep(service, form, VISITOR, *fill(form, source="file", file=str(file), set_name="港口"))
+    assert "港口" in kept[form.preview] and kept[form.kept]["value"] == "港口"
+    values = fill(form, base=BASE, source="kept", kept="港口", run_name="harbour")
+    checked = training.check(service, form, VISITOR, *values)
+    assert "10 rows are held out" in checked[form.preview]
+    assert "assistant\n</i>第0号泊位没有船。&lt;|im_end|&gt;<i>" in checked[form.rows]["value"]
+    started = training.start(service, form, VISITOR, *values)["value"]
+    trained = json.loads((service.store.folder_of(started) / "data.json").read_text(encoding="utf-8"))
+    assert trained == [row["conversation"] for row in rows]
 
 
 def test_the_page_draws_a_run_again_only_when_something_happened(service: FinetuneService, watch: Watch) -> None:

@@ -20,6 +20,8 @@ DEFAULTS = {
     # Gradio reckons a table of its last events anew after each one, for a page that is closed here.
     "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",
     "GRADIO_ANALYTICS_MAX_EVENTS": "1",
+    # Gradio asks for it at every event, and matplotlib then imports all of itself to choose one.
+    "MPLBACKEND": "agg",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_VERBOSITY": "error",

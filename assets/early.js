@@ -4,3 +4,12 @@
   const frame = window.requestAnimationFrame.bind(window), COUNTS = /performance\.now\(\) ?-/;
   window.requestAnimationFrame = (deed) => COUNTS.test(deed) ? setTimeout(deed, 250, performance.now()) : frame(deed);
 })();
+// Svelte watches plain lists and objects: the page's events, which never change, are looked through for each component.
+(() => {
+  class Unwatched extends Array {}
+  let config;
+  Object.defineProperty(window, "gradio_config", {configurable: true, get: () => config, set(given) {
+    if (given?.dependencies) Object.setPrototypeOf(given.dependencies, Unwatched.prototype);
+    config = given;
+  }});
+})();

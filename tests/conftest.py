@@ -12,7 +12,9 @@ import httpx
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from app.errors import Language
 from app.paths import ROOT
+from app.process import DEFAULTS
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -104,6 +106,7 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     os.environ.setdefault("GRADIO_SERVER_PORT", str(7860 + 100 * int(worker)))
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "0.5")
+    os.environ.setdefault("MPLBACKEND", DEFAULTS["MPLBACKEND"])
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
         gc.disable()  # until all is imported: a quarter of that time would go into looking for garbage
         for name in (*_FIXTURES, "schemathesis.pytest.plugin"):
@@ -164,7 +167,8 @@ def packaged_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
 def serve() -> Iterator[Serve]:
     """`serve(blocks)` starts a server thread on a free port, or on the given one, and returns its address.
 
-    `auth` are the logins, (name, password) pairs, `app_kwargs` what the application is made with.
+    `auth` are the logins, (name, password) pairs, `app_kwargs` what the application is made with, `forced` the
+    operator's language.
     """
     with _servers() as start:
         yield start
@@ -183,9 +187,14 @@ def serve_session() -> Iterator[Serve]:
         yield start
 
 
+_ASSETS: dict[tuple[str, str], list[Any]] = {}  # the same for all servers of a worker
+
+
 @contextmanager
 def _servers() -> Iterator[Serve]:
     from app.web import ui
+    from app.web.asset_cache import asset_cache
+    from app.web.first_page import first_page
 
     with ExitStack() as running:
 
@@ -194,7 +203,10 @@ def _servers() -> Iterator[Serve]:
             port: int | None = None,
             auth: list[tuple[str, str]] | None = None,
             app_kwargs: dict[str, Any] | None = None,
+            forced: Language | None = None,
         ) -> str:
+            made_with = app_kwargs or {}
+            middleware = [asset_cache(_ASSETS), first_page(forced), *made_with.get("middleware", ())]
             blocks.queue(default_concurrency_limit=None)
             _, url, _ = blocks.launch(
                 server_name="127.0.0.1",
@@ -203,7 +215,7 @@ def _servers() -> Iterator[Serve]:
                 quiet=True,
                 max_threads=200,
                 auth=auth,
-                app_kwargs=app_kwargs,
+                app_kwargs=made_with | {"middleware": middleware},
                 **ui.appearance(),
             )
             running.callback(blocks.close, verbose=False)

@@ -7,13 +7,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 ASSETS = "/assets/"  # their names hold a hash of what is in them
 FOREVER = "public, max-age=31536000, immutable"
 
+Kept = dict[tuple[str, str], list[Message]]  # answers by path and encoding
+
 
 class AssetCache:
     """A page asks for a hundred of them: read and compressed anew, they took the server longer than all else of it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, kept: Kept | None = None) -> None:
         self._app = app
-        self._kept: dict[tuple[str, str], list[Message]] = {}
+        self._kept: Kept = {} if kept is None else kept
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_asset = scope["type"] == "http" and scope["method"] == "GET" and scope["path"].startswith(ASSETS)
@@ -39,5 +41,6 @@ class AssetCache:
             await send(message)
 
 
-def asset_cache() -> Middleware:
-    return Middleware(AssetCache)
+def asset_cache(kept: Kept | None = None) -> Middleware:
+    """`kept` is for several servers that share it."""
+    return Middleware(AssetCache, kept=kept)

@@ -78,11 +78,16 @@ def show_first(
     visitor: Visitor,
     event: gr.EventData,
     answering: Answering | None,
+    model: str,
+    drawn: dict[str, float],
+    *now: float,
 ) -> View:
-    """The conversation of a page that was just loaded; a question sent before that goes first."""
-    return (
-        show(registry, widgets, documents, visitor, event, None) if answering is None else {widgets.resume: gr.skip()}
-    )
+    """The conversation of a page that was just loaded, over its model's own sampling; a question sent before that goes
+    first."""
+    own = follow_model(registry, widgets, visitor, model, drawn, *now)
+    if answering is not None:
+        return own
+    return own | show(registry, widgets, documents, visitor, event, None)
 
 
 def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation, dropped: Iterable[str] = ()) -> View:

@@ -87,8 +87,6 @@ def _wire_conversations(
     view = [*widgets.view, *(documents.widgets.shown if documents else ())]
     opened = partial(show, registry, widgets, documents)
     page.on(widgets.listed.select, opened, [widgets.answering], view, cancels=answers)
-    arrived = partial(show_first, registry, widgets, documents)
-    page.on(widgets.listed.input, arrived, [widgets.answering], view)
     browser = "window.studio.conversations"
     for event in (widgets.title.submit, widgets.title.blur):
         rename = f"(title) => {browser}.rename(title)"
@@ -111,8 +109,10 @@ def _wire_conversations(
     sampling = [options[name] for name in DRAWN_RANGES]
     followed = [widgets.drawn, *sampling, widgets.options.thinking]
     following = partial(follow_model, registry, widgets), [model, widgets.drawn, *sampling], followed
-    page.on_arrival(*following)
     for changed in (model.change, widgets.settings_switch.click):
         page.on(changed, *following)
+    # one event: another for the model's sampling could come later than the sampling that the conversation keeps
+    first = partial(show_first, registry, widgets, documents)
+    page.on(widgets.listed.input, first, [widgets.answering, *following[1]], list(dict.fromkeys([*view, *followed])))
     adopt = f"(old) => {browser}.adopt(old)"
     page.blocks.load(None, [widgets.legacy], [widgets.legacy], js=adopt, api_visibility="private")

@@ -18,6 +18,7 @@ from tabs.shell.generators import View, Views
 from tabs.shell.page import Page, Visitor
 from tabs.tuning import judging
 from tabs.tuning.comparison_widgets import ComparisonView, draw_comparison
+from tabs.tuning.judging import JudgingPanel
 from tabs.tuning.training_widgets import Watch
 
 Bubbles = list[dict[str, Any]]
@@ -50,12 +51,13 @@ def build(
     registry: Registry,
     watch: Watch,
     shown: Sequence[Dependency],
-) -> None:
+) -> tuple[ComparisonView, JudgingPanel]:
     """Draw the panel, wire it, publish `/compare`. After each event in `shown` the run may look otherwise."""
     board = draw_comparison(page, registry)
-    judging.build(page, trainer, board, watch, shown)
+    judgements = judging.build(page, trainer, board, watch, shown)
     _wire_board(page, service, board)
     page.api(partial(compare, service), "compare")
+    return board, judgements
 
 
 def compare(

@@ -56,7 +56,7 @@ class FinishingPanel:
         return [self.start, self.stop, self.table, self.shown]
 
 
-def build(page: Page, service: FinetuneService, watch: Watch, shown: Sequence[Dependency]) -> None:
+def build(page: Page, service: FinetuneService, watch: Watch, shown: Sequence[Dependency]) -> FinishingPanel:
     """Draw the panel, wire it, publish `/finish`. After each event in `shown` the run may look otherwise."""
     with page.bind(gr.Accordion(open=True, elem_id="finishing"), label="compare.finishing"):
         table = gr.HTML(elem_id="finished")
@@ -78,6 +78,7 @@ def build(page: Page, service: FinetuneService, watch: Watch, shown: Sequence[De
         # which sets the clock going
         page.on(done.success, partial(show_run, service, watch), watch.chosen, watch.view)
     page.api(partial(finish, service), "finish")
+    return panel
 
 
 def finish(service: FinetuneService, visitor: Visitor, run: str) -> Iterator[list[dict[str, Any]]]:

@@ -46,7 +46,7 @@ class JudgingPanel:
 
 def build(
     page: Page, trainer: FinetuneService, board: ComparisonView, watch: Watch, shown: Sequence[Dependency]
-) -> None:
+) -> JudgingPanel:
     """Draw the panel and wire it. After each event in `shown` the run may look otherwise."""
     judging = draw_judging(page)
     inputs, view = [watch.runs, judging.shown], [*judging.view, board.left, board.right]
@@ -57,6 +57,7 @@ def build(
     page.on(judged.success, partial(show_run, trainer, watch), watch.chosen, watch.view)
     picked = [watch.runs, judging.slider]
     page.on(judging.slider.release, partial(pick, trainer, board), picked, [board.left, board.right])
+    return judging
 
 
 def draw_judging(page: Page) -> JudgingPanel:

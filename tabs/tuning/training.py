@@ -57,9 +57,8 @@ def _wire_form(page: Page, service: FinetuneService, form: Form) -> None:
 
 
 def _wire_watch(page: Page, service: FinetuneService, watch: Watch, started: list[Dependency]) -> list[Dependency]:
-    # not at load: whose runs these are is known once the browser has said who it is
     begun: list[Callable[..., Dependency]] = [event.success for event in started]
-    events = (*begun, page.remembered.change, watch.runs.input, watch.timer.tick)
+    events = (*begun, watch.runs.input, watch.timer.tick)
     shown = [page.on(event, partial(show, service, watch), watch.chosen, watch.view) for event in events]
     page.on(watch.stop.click, partial(stop, service, watch), [watch.runs], watch.view)
     resuming = [watch.runs, watch.checkpoint, watch.extra]

@@ -12,8 +12,6 @@ from playwright.sync_api import Page, expect
 from app.errors import Language
 from app.texts import LANGUAGE_COOKIE
 from app.web import ui
-from app.web.asset_cache import asset_cache
-from app.web.first_page import first_page
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 
 Served = Callable[..., str]
@@ -23,13 +21,7 @@ Served = Callable[..., str]
 def addresses(serve_module: Served) -> Iterator[dict[Language | None, str]]:
     """By the language that the operator asked for."""
     forced: tuple[Language | None, ...] = (None, "en")
-    yield {
-        one: serve_module(
-            ui.build(fake_services(FakeRegistry(FakeModel("tiny")))),
-            app_kwargs={"middleware": [asset_cache(), first_page(one)]},
-        )
-        for one in forced
-    }
+    yield {one: serve_module(ui.build(fake_services(FakeRegistry(FakeModel("tiny")))), forced=one) for one in forced}
 
 
 def shown_language(page: str) -> str:

@@ -106,6 +106,7 @@ def pytest_configure(config: pytest.Config) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     os.environ.setdefault("GRADIO_SERVER_PORT", str(7860 + 100 * int(worker)))
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "0.5")
+    os.environ.setdefault("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "none")
     os.environ.setdefault("MPLBACKEND", DEFAULTS["MPLBACKEND"])
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
         gc.disable()  # until all is imported: a quarter of that time would go into looking for garbage
@@ -207,7 +208,6 @@ def _servers() -> Iterator[Serve]:
         ) -> str:
             made_with = app_kwargs or {}
             middleware = [asset_cache(_ASSETS), first_page(forced), *made_with.get("middleware", ())]
-            blocks.queue(default_concurrency_limit=None)
             _, url, _ = blocks.launch(
                 server_name="127.0.0.1",
                 server_port=port,

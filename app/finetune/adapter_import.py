@@ -32,6 +32,7 @@ from app.models.engine.lora_files import CONFIG, WEIGHTS
 MOST_BYTES = 8 * 2**30
 STEP = 1  # of the one checkpoint
 _FILES = (CONFIG, WEIGHTS)
+_DEEPSPEED = "mp_rank_00_model_states.pt"  # of a folder iter_*.pth, as ZeRO 1 and 2 write it
 _PREFIX = "llm."  # XTuner's name for the language model
 _PLAIN = {
     ("collections", "OrderedDict"),
@@ -41,28 +42,35 @@ _PLAIN = {
 
 
 class NoAdapter(BadInput):
-    zh = "这里没有适配器：请上传 {config} 与 {weights}、装有它们的 ZIP，或 XTuner 的 .pth 检查点。"
-    en = "There is no adapter in it: upload {config} and {weights}, a ZIP of both, or an XTuner checkpoint (.pth)."
+    zh = "这里没有适配器：请上传 {config} 与 {weights}、装有它们的 ZIP，或 XTuner 的检查点（.pth 或 {deepspeed}）。"
+    en = (
+        "There is no adapter in it: upload {config} and {weights}, a ZIP of both, or an XTuner checkpoint"
+        " (.pth or {deepspeed})."
+    )
 
     def __init__(self) -> None:
-        super().__init__(config=CONFIG, weights=WEIGHTS)
+        super().__init__(config=CONFIG, weights=WEIGHTS, deepspeed=_DEEPSPEED)
 
 
 class NoLoraInCheckpoint(BadInput):
-    zh = "这个 .pth 检查点里没有 LoRA 权重，或没有写明 lora_alpha 的配置。请用 XTuner 的 LoRA 训练检查点。"
-    en = "This .pth checkpoint holds no LoRA weights, or no configuration that tells lora_alpha. Upload XTuner's own."
+    zh = "这个检查点里没有 LoRA 权重，或没有写明 lora_alpha 的配置。请用 XTuner 的 LoRA 训练检查点。"
+    en = "This checkpoint holds no LoRA weights, or no configuration that tells lora_alpha. Upload XTuner's own."
 
 
 def unpack_adapter(files: Sequence[Path], target: Path, base: str) -> None:
     """Write a PEFT folder for `base` to `target` from what was uploaded. Raises NoAdapter, NoLoraInCheckpoint."""
     target.mkdir(parents=True)
-    if len(files) == 1 and files[0].suffix == ".pth":
-        convert_checkpoint(files[0], target)
     for file in files:
         if file.suffix == ".zip":
             _unzip(file, target)
         elif file.name in _FILES:
             shutil.copy(file, target / file.name)
+    unpacked = [file for file in target.iterdir() if _is_checkpoint(file.name)]
+    checkpoints = [*unpacked, *(file for file in files if _is_checkpoint(file.name))]
+    if len(checkpoints) == 1 and not (target / CONFIG).exists():
+        convert_checkpoint(checkpoints[0], target)
+    for file in unpacked:
+        file.unlink()
     if not all((target / name).is_file() for name in _FILES):
         raise NoAdapter
     try:
@@ -106,23 +114,27 @@ def fetch_repository(repository: str, check_room: Callable[[int], None]) -> list
 
 
 def _unzip(file: Path, target: Path) -> None:
-    """Only the adapter's two files, wherever they lie in it."""
+    """Only the adapter's two files, or a checkpoint, wherever they lie in it."""
     try:
         with zipfile.ZipFile(file) as packed:
             for entry in packed.infolist():
                 name = entry.filename.rpartition("/")[2]
-                if name in _FILES and entry.file_size <= MOST_BYTES:
+                if (name in _FILES or _is_checkpoint(name)) and entry.file_size <= MOST_BYTES:
                     with packed.open(entry) as source, (target / name).open("wb") as copy:
                         shutil.copyfileobj(source, copy)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
         raise NoAdapter from error
 
 
+def _is_checkpoint(name: str) -> bool:
+    return name.endswith(".pth") or name == _DEEPSPEED
+
+
 def convert_checkpoint(file: Path, target: Path) -> None:
     """XTuner's `pth_to_hf`, without running anything of the file: tensors, and the configuration it was trained by."""
     try:
         saved = torch.load(file, map_location="cpu", weights_only=False, pickle_module=_inert_pickle(), mmap=True)
-        tensors = saved["state_dict"]
+        tensors = saved["state_dict" if "state_dict" in saved else "module"]
         config = read_config(str(saved["meta"]["cfg"]).encode())
         named = {_peft_name(key): tensor.detach().contiguous() for key, tensor in tensors.items() if ".lora_" in key}
         modules = sorted({key.partition(".lora_")[0].rpartition(".")[2] for key in named})
@@ -132,6 +144,8 @@ def convert_checkpoint(file: Path, target: Path) -> None:
         raise NoLoraInCheckpoint from error
     except (pickle.UnpicklingError, ValueError, OSError, ImportError) as error:
         raise NoLoraInCheckpoint from error
+    if not all(tensor.numel() for tensor in named.values()):  # ZeRO 3 keeps them in other files
+        raise NoLoraInCheckpoint
     save_file(named, target / WEIGHTS, metadata={"format": "pt"})
     settings = {
         "peft_type": "LORA",

@@ -163,7 +163,7 @@ def draw_form(page: Page, service: FinetuneService) -> Form:
         preview = gr.Markdown()
         rows = gr.HTML(visible=False, elem_classes="tune-rows")
         with page.bind(gr.Accordion(open=False, elem_id="tune-bring-in"), label="compare.bring_in"):
-            kinds = [".json", ".safetensors", ".zip", ".pth"]
+            kinds = [".json", ".safetensors", ".zip", ".pth", ".pt"]
             adapter = page.bind(gr.File(file_count="multiple", file_types=kinds), label="compare.adapter_files")
             repository = page.bind(
                 gr.Textbox(max_lines=1),

@@ -41,10 +41,15 @@ class Evil:
 
 
 @pytest.fixture
-def checkpoint(tiny_adapter: Path, tmp_path: Path) -> Path:
-    """As XTuner writes it: the adapter's tensors, objects of other libraries, the configuration as text."""
+def state(tiny_adapter: Path) -> dict[str, torch.Tensor]:
+    """The adapter's tensors by XTuner's names."""
     tensors = load_file(tiny_adapter / "adapter_model.safetensors")
-    state = {f"llm.{key.replace('.weight', '.default.weight')}": tensor for key, tensor in tensors.items()}
+    return {f"llm.{key.replace('.weight', '.default.weight')}": tensor for key, tensor in tensors.items()}
+
+
+@pytest.fixture
+def checkpoint(state: dict[str, torch.Tensor], tmp_path: Path) -> Path:
+    """As XTuner writes it: the adapter's tensors, objects of other libraries, the configuration as text."""
     saved = {"state_dict": state, "meta": {"cfg": CFG, "iter": 8}, "message_hub": Evil(tmp_path / "was-run")}
     torch.save(saved, tmp_path / "iter_8.pth")
     return tmp_path / "iter_8.pth"
@@ -67,6 +72,24 @@ def test_a_checkpoint_is_converted_and_nothing_of_it_is_run(
         with pytest.raises(NoLoraInCheckpoint):
             unpack_adapter([tmp_path / f"bad{number}.pth"], tmp_path / f"never{number}", tiny_base)
     assert not (tmp_path / "was-run").exists()
+
+
+def test_a_folder_that_deepspeed_wrote_is_converted_and_one_without_its_weights_is_refused(
+    state: dict[str, torch.Tensor], tiny_adapter: Path, tiny_base: str, tmp_path: Path
+) -> None:
+    states, meta = tmp_path / "mp_rank_00_model_states.pt", {"cfg": CFG}
+    torch.save({"module": state, "meta": meta, "ds_config": {}}, states)
+    with zipfile.ZipFile(tmp_path / "iter_8.zip", "w") as packed:
+        packed.write(states, f"iter_8.pth/{states.name}")
+        packed.writestr("iter_8.pth/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt", b"")
+    wanted = load_file(tiny_adapter / "adapter_model.safetensors")
+    for number, file in enumerate((states, tmp_path / "iter_8.zip")):
+        unpack_adapter([file], tmp_path / f"made{number}", tiny_base)
+        made = load_file(tmp_path / f"made{number}" / "adapter_model.safetensors")
+        assert all(made[key].equal(wanted[key]) for key in wanted) and len(list((tmp_path / "made0").iterdir())) == 2
+    torch.save({"module": {key: torch.empty(0) for key in state}, "meta": meta}, states)
+    with pytest.raises(NoLoraInCheckpoint):
+        unpack_adapter([states], tmp_path / "never", tiny_base)
 
 
 def test_each_way_in_gives_a_run_that_answers(

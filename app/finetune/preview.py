@@ -33,6 +33,11 @@ class AnswersBeyondLength(BadInput):
     )
 
 
+class NothingLearnt(BadInput):
+    zh = "没有可学的回答：{rows} 行的回答都标为不学习（weight 为 0，或 output_with_loss 为 false）。"
+    en = "No answer is to be learnt: in all {rows} rows it has weight 0, or output_with_loss is false."
+
+
 class ContextTooShort(BadInput):
     zh = "最长的一行有 {longest} 个 token，基座 {base} 只能容纳 {limit} 个。请把“每行最多 token 数”设为不超过 {limit}。"
     en = (
@@ -56,7 +61,7 @@ class Preview:
     rows: int
     tokens: tuple[int, ...]
     cut: int  # rows longer than the length, which lose their end
-    lost: int  # rows whose whole answer lies beyond the length, which are left out
+    lost: int  # rows without an answer to learn within the length, which are left out
     different: int
     held_out: tuple[int, ...]  # rows for validation, counted from 0
     shown: tuple[ShownRow, ...]
@@ -77,7 +82,7 @@ def check(
 ) -> Preview:
     """Whatever passes here can be trained. `context` is what the base has room for, None where it has no limit.
 
-    Raises BadData for what the template refuses, AnswersBeyondLength, ContextTooShort.
+    Raises BadData for what the template refuses, NothingLearnt, AnswersBeyondLength, ContextTooShort.
     """
     encoded: dict[str, Encoded] = {}
     problems: list[Problem] = []
@@ -96,6 +101,8 @@ def check(
     max_length = options.max_length
     starts = [next((at for at, label in enumerate(row.labels) if label != IGNORED), WHOLE) for row in rows]
     lost = sum(start >= max_length for start in starts)
+    if min(starts) == WHOLE:
+        raise NothingLearnt(rows=len(rows))
     if lost == len(rows):
         raise AnswersBeyondLength(rows=len(rows), limit=max_length, needed=min(starts) + 1)
     trainable = [key if start < max_length else "" for key, start in zip(keys, starts, strict=True)]

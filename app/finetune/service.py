@@ -74,7 +74,7 @@ class FinetuneService:
     def preview(self, base: str, conversations: Sequence[Conversation], options: TrainOptions) -> Preview:
         """Check every row against the base; what passes can be trained.
 
-        Raises BadData, AnswersBeyondLength, ContextTooShort, TrainsNoVision or TrainsNoGguf.
+        Raises BadData, NothingLearnt, AnswersBeyondLength, ContextTooShort, TrainsNoVision or TrainsNoGguf.
         """
         return check_for(base_folder(self.registry, base), base, conversations, options)
 

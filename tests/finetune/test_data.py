@@ -14,7 +14,7 @@ from app.errors import StudioError
 from app.finetune.data import BadData, Conversation
 from app.finetune.data_files import PackedFile, UnknownEncoding, UnreadableParquet, read_bytes, read_file
 from app.finetune.options import TrainOptions
-from app.finetune.preview import AnswersBeyondLength, ContextTooShort, Preview, check
+from app.finetune.preview import AnswersBeyondLength, ContextTooShort, NothingLearnt, Preview, check
 
 TURN: Conversation = [{"input": "Hi", "output": "Hello"}]
 TWO: Conversation = [{"system": "s", "input": "a", "output": "b"}, {"input": "c", "output": "d"}]
@@ -235,6 +235,10 @@ def test_the_check_counts_what_is_cut_left_out_and_repeated(tokenizer: Any) -> N
         preview(tokenizer, [long_question] * 6)
     needed = refusal.value.values["needed"]
     assert isinstance(needed, int) and preview(tokenizer, [long_question], needed).lost == 0
+    unlearnt: Conversation = [{"input": "a", "output": "b", "output_with_loss": False}]
+    assert preview(tokenizer, [unlearnt, TURN]).trained == 1
+    with pytest.raises(NothingLearnt):
+        preview(tokenizer, [unlearnt] * 2)
     with pytest.raises(ContextTooShort):
         preview(tokenizer, [long_answer], 100, context=99)
 

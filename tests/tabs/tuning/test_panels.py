@@ -132,6 +132,10 @@ def test_the_page_draws_a_run_again_only_when_something_happened(service: Finetu
     assert set(drawn) == {watch.status, watch.shown, watch.curve, watch.rates}
     tell(service, run, [{"kind": "step", "step": 22, "loss": 2.0, "rate": 1e-3}])
     assert set(run_view.show(service, watch, VISITOR, run.id, drawn[watch.shown])) == {watch.status, watch.shown}
+    tell(service, run, [{"kind": "validation", "step": 22, "loss": 1.5}])
+    losses = run_view.show(service, watch, VISITOR, run.id, drawn[watch.shown])[watch.curve]["value"]
+    assert losses[losses["curve"] == "validation"].to_numpy().tolist() == [[22, 1.5, "validation"]]
+    assert sum(losses["curve"] == "training") == 22
     others = run_view.show(service, watch, Visitor("en", "b", "other"), run.id, first[watch.shown])
     assert others[watch.runs]["value"] is None
 

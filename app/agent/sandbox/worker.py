@@ -86,7 +86,7 @@ def _run(code: str, name: str, main: types.ModuleType, images: list[bytes]) -> s
     if drawn := _picture(value):
         images.append(drawn)
         return ""
-    return "" if _is_drawing(value) else repr(value)
+    return "" if _is_drawing(value) else _text(value)
 
 
 def _evaluate(code: types.CodeType, main: types.ModuleType) -> object:
@@ -97,6 +97,13 @@ def _evaluate(code: types.CodeType, main: types.ModuleType) -> object:
 
         return asyncio.run(value)
     return value
+
+
+def _text(value: object) -> str:
+    """The repr; of what has none of its own, such as pandas' styled tables, the text that it gives of itself."""
+    own = getattr(value, "to_string", None)
+    text = own() if callable(own) and type(value).__repr__ is object.__repr__ else repr(value)
+    return text if isinstance(text, str) else repr(value)
 
 
 def _picture(value: object) -> bytes:
@@ -125,7 +132,7 @@ def _display(value: object, images: list[bytes], limits: Limits) -> None:
     elif drawn := _picture(value):
         images.append(drawn)
     else:
-        sys.stdout.write(f"{value if isinstance(value, str) else repr(value)}\n")
+        sys.stdout.write(f"{value if isinstance(value, str) else _text(value)}\n")
 
 
 def _describe(raised: BaseException) -> str:

@@ -154,6 +154,8 @@ def test_a_value_and_a_picture_are_both_shown(sandbox: Sandbox) -> None:
     session = sandbox.open()
     result = session.run("import pandas as pd\nframe = pd.DataFrame({'a': [5]})\nframe.plot()\nframe")
     assert len(result.images) == 1 and "5" in result.value
+    styled = session.run("display(frame.style)\nframe.style.format('{:.1f}')")
+    assert "5" in styled.output and "5.0" in styled.value
     for chart in ("plt.plot([1, 2])", "plt.subplots(2, 2)[1]", "plt.hist([1, 2])", "display(plt.figure())"):
         result = session.run(f"import matplotlib.pyplot as plt\n{chart}")
         assert (len(result.images), result.value) == (1, ""), chart

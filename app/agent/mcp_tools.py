@@ -23,6 +23,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from app.agent.errors import ToolStopped
+from app.agent.sandbox.shown_paths import without_installation
 from app.agent.tools import SEARCH_TOOL, Cancelled, Tool
 from app.errors import SettingsError, StudioError
 
@@ -144,7 +145,7 @@ class McpTools:
             raise
         text = "\n".join(_text(block) for block in answer.content)[:MOST_CHARACTERS]
         if answer.isError:
-            raise ToolRefused(tool=tool, reason=text or "-")
+            raise ToolRefused(tool=tool, reason=without_installation(text) or "-")
         return text
 
     def _with_session(

@@ -14,6 +14,8 @@ server = FastMCP("stub", log_level="ERROR")
 def price(thing: str, count: int = 1) -> str:
     if thing == "air":
         raise ValueError("nobody sells air")
+    if thing == "stub":
+        raise ValueError(f"{__file__} is not for sale")
     return f"{count} x {thing}: {31 * count} euros"
 
 

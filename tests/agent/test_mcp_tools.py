@@ -16,6 +16,7 @@ from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.agent.steps import Step
 from app.errors import SettingsError
+from app.paths import ROOT
 from app.settings import read_settings
 from tests.agent.scripted import python, scripted, told
 from tests.fakes import FakeModel, FakeRegistry
@@ -74,13 +75,19 @@ def test_a_call_waits_for_the_visitors_word(service: AgentService) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "said"), [('price("air")', "nobody sells air"), ("vanish()", "cannot be started or reached")]
+    ("call", "said"),
+    [
+        ('price("air")', "nobody sells air"),
+        ('price("stub")', "mcp_stub.py is not for sale"),
+        ("vanish()", "cannot be started or reached"),
+    ],
 )
 def test_a_server_that_fails_is_a_sentence_and_the_task_goes_on(service: AgentService, call: str, said: str) -> None:
     model = scripted(python(call), "It failed.")
     steps = run(service, model)
     assert [step.kind for step in steps[-3:]] == ["code", "error", "answer"] and said in steps[-2].text
     assert said in told(model, 1)[-1]["content"] and "Traceback" not in steps[-2].text
+    assert str(ROOT) not in steps[-2].text
 
 
 def test_a_server_that_hangs_is_left_after_its_time_or_when_stopped(tmp_path: Path) -> None:

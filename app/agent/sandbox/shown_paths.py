@@ -19,6 +19,11 @@ def without_server_paths(text: str, folder: Path) -> str:
             text = text.replace(name, shown)
     data = "|".join(map(re.escape, _names(folder.parent.parent)))  # a short name, such as /data, may be part of another
     text = re.sub(rf"(?<![\w.-])(?:{data})(?![\w-])", "../..", text)
+    return without_installation(text)
+
+
+def without_installation(text: str) -> str:
+    """The same where there is no session: only the folders of this program and its libraries go."""
     return _installation().sub("python", _libraries().sub("", text))
 
 

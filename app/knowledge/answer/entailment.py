@@ -6,6 +6,7 @@ Rather no than a wrong yes: what the sentence only probably says does not count.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from string import ascii_letters
 
 from app.knowledge.answer.amounts import belongs, in_row, measured, same_beside
@@ -28,6 +29,8 @@ FRAME = re.compile(
 )
 HAN_RUN = re.compile("[\u3400-\u9fff]+")
 GOES_ON = re.compile(r"(?:is|are|was|were|can|may|must|has|have|had|do|does|did|will)\b")  # of the same subject
+ORDINAL = re.compile("first|second|third|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf)th")
+AMOUNT_ITSELF = re.compile(r"^(?:[\dA-Za-z.,:+-]+|(?:百分之)?[零〇一二两三四五六七八九十百千]+)")
 PREFIX = "[祖岳副非总前次亚准外]"  # 祖父母 are not 父母
 PRONOUN = re.compile(r"\b(?:it|they|this|these|he|she|which|that|who)\b|[它他她其该此]", re.IGNORECASE)
 
@@ -53,6 +56,8 @@ def states(source: SourceSentence, claim: str, question: str, sources: Sequence[
     known = [part for part in placed if part is not None]
     everything = [each for part in known for each in part]
     if len(known) < len(placed) or sum(bool(each.places) for each in everything) < CLOSE * len(everything):
+        return False
+    if not all(_counted_whole(part, claim, source) for part in known):
         return False
     if not _clauses_said(source, claim, known) or not conditions_kept(source.text, claim, question):
         return False
@@ -110,8 +115,9 @@ def _clauses_said(source: SourceSentence, claim: str, placed: list[list[Placed]]
     for (start, end), part in zip(clause_spans(claim), placed, strict=True):
         if not part:
             continue
-        used = _used_clauses([each for each in part if each.places], claim, source)
-        if used is None or (reached is not None and used[0] not in (reached, reached + 1)):
+        inside = [each for each in part if each.places]
+        used = _used_clauses(inside, claim, source)
+        if used is None or not _goes_on(source, claim, inside, used[0], reached):
             return False
         reached = used[1]
         where = clauses[used[0]][0], clauses[used[1]][1]
@@ -125,6 +131,18 @@ def _clauses_said(source: SourceSentence, claim: str, placed: list[list[Placed]]
         if negations(claim[start:end]) != negations(source.text[where[0] : last]):
             return False
     return True
+
+
+def _goes_on(source: SourceSentence, claim: str, inside: list[Placed], at: int, reached: int | None) -> bool:
+    """Whether a clause of the claim goes on where the one before it ended, or with all that the next one begins with.
+
+    `A survives x but fails after y` does not hold `A survives x and y`.
+    """
+    if reached is None or at == reached:
+        return True
+    start = clause_spans(source.text)[at][0]
+    first = min((place for each in inside for place in each.places if place >= start), default=start)
+    return at == reached + 1 and not _left_out(source.text[start:first], claim)
 
 
 def _used_clauses(inside: list[Placed], claim: str, source: SourceSentence) -> tuple[int, int] | None:
@@ -169,15 +187,20 @@ def _same_subject(part: list[Placed], claim: str, source: SourceSentence, where:
             return False
     if not outside:
         return True
-    if outside[-1] > inside[0]:
-        return False
+    if outside[-1] > inside[0] or all(_stands(each.text, source.before) for each in part):
+        return False  # what the sentence before says itself is not put together from both
     last = max(part[at].places[0] for at in inside)
     before = source.text[:last]
     pronoun = PRONOUN.search(before)
     subjects = [part[at].text for at in outside]
-    if pronoun and source.before and not all(one in roots(source.before) or one in source.before for one in subjects):
+    if pronoun and source.before and not all(_stands(one, source.before) for one in subjects):
         return False  # «it» is what the sentence before spoke of, and no heading
     return not _left_out(before[: pronoun.start()] if pronoun else before, claim)
+
+
+def _stands(word: str, text: str) -> bool:
+    """Whether a word's root, or a run of Chinese characters, stands in a text."""
+    return word in roots(text) or (not word.isascii() and word in text)
 
 
 def _named(amount: str, claim: str, source: SourceSentence) -> bool:
@@ -196,6 +219,22 @@ def _left_out(part: str, claim: str) -> bool:
     said = roots(claim) | numbers(claim) | NEUTRAL
     text = without_han_numbers(claim)
     return any(token.text not in said and (token.text.isascii() or token.text not in text) for token in tokens(part))
+
+
+def _counted_whole(part: list[Placed], claim: str, source: SourceSentence) -> bool:
+    """Whether an amount counts in the source what it counts in the claim: the third working day is not the third day."""
+    for amount, counted in pairwise(part):
+        if not (amount.is_amount or ORDINAL.fullmatch(amount.text)):
+            continue
+        between = [
+            AMOUNT_ITSELF.sub("", source.text[place:after], count=1)
+            for place in amount.places
+            for after in counted.places
+            if place < after
+        ]
+        if between and all(_left_out(text, claim) for text in between):
+            return False
+    return True
 
 
 def _in_order(part: list[Placed]) -> bool:

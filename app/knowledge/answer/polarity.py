@@ -7,7 +7,11 @@ from app.knowledge.answer.source_sentences import SourceSentence
 from app.knowledge.answer.tokens import numbers, root, roots
 from app.knowledge.retrieve.segmenting import content_words, words
 
-NEGATION = re.compile(r"\b(?:not|no|never|none|cannot|without|nor)\b|n't\b|不|没|无|未|非|别|勿", re.IGNORECASE)
+NEGATION = re.compile(  # with words that deny by what they mean; the roots of verbs, as tokens are compared by them
+    r"\b(?:not|no|never|none|nobody|nothing|neither|nor|cannot|without|rarely|hardly|seldom|instead of|rather than"
+    r"|(?:exempt|exclud|forbid|forbad|prohibit|prevent|avoid|refus)\w*)\b|n't\b|不|没|无|未|非|别|勿|免(?!费)|禁止|拒绝|很少|难以",
+    re.IGNORECASE,
+)
 EXCEPTION = re.compile(r"\b(?:unless|except|only|provided)\b|除非|除外|只有|仅限", re.IGNORECASE)
 CONDITION = re.compile(r"\b(?:if|when|in case)\b([^,;.]*)|(?:如果|假如|若是|一旦)([^，；。]*)", re.IGNORECASE)
 HEDGE = re.compile(

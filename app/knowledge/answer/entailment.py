@@ -19,7 +19,8 @@ CLOSE = 0.5  # share of a claim's words that must stand in the sentence itself, 
 # Words that claim nothing: who it is, that it is, and what the question asked for.
 NEUTRAL_WORDS = """
 cost price last weigh amount total mean also therefore thus they them their he she his her
-因此 所以 即 一共 总共 每个 大概 有 占 共 约 需 达 为 算 得 由 将 把 须 所 来 说 按 才 它 它们 其 该 此
+must but however additionally moreover furthermore
+因此 所以 此外 另外 同时 然后 首先 其次 不过 必须 即可 则 就 即 一共 总共 每个 大概 有 占 共 约 需 达 为 算 得 由 将 把 须 所 来 说 按 才 它 它们 其 该 此
 """
 NEUTRAL = frozenset(map(root, NEUTRAL_WORDS.split()))
 FRAME = re.compile(
@@ -99,11 +100,15 @@ def _longest(run: str, said: str, near: str) -> str | None:
 
     Words by a segmenter would depend on what is beside them: 权重 | 要占, but 权 | 重要 | 占.
     """
-    for text, least in ((said, 2), (near, 2), (said, 1), (near, 1)):
-        for length in range(len(run), least - 1, -1):
-            if run[:length] in text:
-                return run[:length]
-    return run[0] if run[0] in NEUTRAL | STOP_WORDS else None
+    neutral = next((run[:length] for length in (3, 2, 1) if run[:length] in NEUTRAL | STOP_WORDS), "")
+    for least in (2, 1):
+        for text in (said, near):
+            for length in range(len(run), least - 1, -1):
+                if run[:length] in text:
+                    return run[:length]
+        if len(neutral) >= least:
+            return neutral
+    return None
 
 
 def _clauses_said(source: SourceSentence, claim: str, placed: list[list[Placed]]) -> bool:

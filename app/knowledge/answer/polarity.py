@@ -20,6 +20,12 @@ HEDGE = re.compile(
     re.IGNORECASE,
 )
 FUTURE = re.compile(r"\b(?:will|shall|going to)\b|'ll\b|预计|即将|将(?:于|在|会|要)", re.IGNORECASE)
+OBLIGES = re.compile(
+    r"\b(?:must|shall|should|required|(?:have|has|needs?) to)\b|(?<!无)须|需要|务必|应当|应该", re.IGNORECASE
+)
+PERMITS = re.compile(
+    r"\b(?:may|can|could|(?<!not )(?:allowed|permitted))\b(?! not)|可以|(?<!不)允许|(?<!不)能", re.IGNORECASE
+)
 AT_MOST = re.compile(r"\bup to|at most|no more than|less than|\bunder\b|不超过|至多|最多|最高|以内|以下|低于", re.I)
 AT_LEAST = re.compile(
     r"\bat least|no less than|(?<!no )\bmore than|\bover\b|不少于|至少|最少|以上|超过(?<!不超过)", re.I
@@ -59,9 +65,15 @@ def _negated(text: str) -> set[str]:
 
 
 def as_surely(clause: str, part: str) -> bool:
-    """Whether the claim keeps what the source limits: «may», «some», «at most»."""
+    """Whether the claim keeps what the source limits: «may», «must», «some», «at most»."""
     if HEDGE.search(part) and not HEDGE.search(clause):
         return False
+    for one, other in (
+        (OBLIGES, PERMITS),
+        (PERMITS, OBLIGES),
+    ):  # what may be done need not be, and so the other way round
+        if one.search(clause) and other.search(part) and not other.search(clause) and not one.search(part):
+            return False
     if bool(FUTURE.search(part)) != bool(FUTURE.search(clause)):
         return False
     limits = [(bool(limit.search(clause)), bool(limit.search(part))) for limit in (AT_MOST, AT_LEAST)]

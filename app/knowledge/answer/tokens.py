@@ -8,7 +8,9 @@ from app.knowledge.retrieve.segmenting import WIDE, content_words
 
 NUMERALS = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12, "twenty": 20, "thirty": 30, "fifty": 50, "hundred": 100,
+    "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17,
+    "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70,
+    "eighty": 80, "ninety": 90, "hundred": 100,
 }  # fmt: skip
 HAN_DIGITS = {digit: value for value, digit in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 HAN_UNITS = {"十": 10, "百": 100, "千": 1000}
@@ -41,8 +43,8 @@ def tokens(text: str) -> tuple[Token, ...]:
         value = 10 * _han(tenths) if tenths else _han(number["percent"] or number["other"])
         found.append(Token(str(value), number.start(), True))
     for word, start, _ in content_words(without_han_numbers(text)):
-        if word in NUMERALS:
-            found.append(Token(str(NUMERALS[word]), start, True))
+        if value := _english(word):
+            found.append(Token(str(value), start, True))
         elif not word[0].isdigit():
             found.append(Token(root(word), start))
     return tuple(sorted(found, key=lambda token: token.start))
@@ -75,6 +77,13 @@ def numbers(text: str) -> set[str]:
 def _plain(number: str) -> str:
     whole = number.replace(",", "") if THOUSANDS.match(number) else number.rstrip(",.")
     return whole.rstrip("0").rstrip(".") if "." in whole else whole
+
+
+def _english(word: str) -> int:
+    """The value of `nine` or `twenty-nine`; 0 of another word."""
+    tens, _, ones = word.partition("-")
+    value, more = NUMERALS.get(tens, 0), NUMERALS.get(ones, 0)
+    return value + more if not ones or (more < 10 <= value and value % 10 == 0 and more) else 0
 
 
 def _han(number: str) -> int:

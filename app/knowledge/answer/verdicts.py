@@ -27,7 +27,8 @@ yes no question answer problem following case
 """
 SAYS_NOTHING = frozenset(map(root, EMPTY_WORDS.split()))
 YES_OR_NO = re.compile(
-    r"^\s*(?:(?P<yes>yes|是的|对的|可以的)|no|不是|不行|不能|不可以)\s*[,.:;!，。！]\s*", re.IGNORECASE
+    r"^\s*(?:(?P<yes>yes|是的?|对的?|会的?|能|可以的?)|no|不(?:是|行|能|会|可以)的?|没有)\s*(?:[,.:;!，。：；！]\s*|$)",
+    re.IGNORECASE,
 )
 RESTRICTS = re.compile(
     NEGATION.pattern + r"|exclud|forbid|forbidden|only|instead|refuse|禁止|仅|只|拒绝", re.IGNORECASE
@@ -54,7 +55,20 @@ class Verdict:
 
 def judge(answer: str, question: str, sources: Sequence[SourceSentence], passages: Sequence[str]) -> list[Verdict]:
     """A verdict on every sentence of the answer, in order."""
-    return [_judged(answer, span, question, sources, passages) for span in sentence_spans(answer)]
+    return [_judged(answer, span, question, sources, passages) for span in _sentences(answer)]
+
+
+def _sentences(answer: str) -> list[tuple[int, int]]:
+    """Spans of the answer's sentences; a bare «Yes.» is judged with what follows it, for alone it says nothing."""
+    spans: list[tuple[int, int]] = []
+    bare = False
+    for start, end in sentence_spans(answer):
+        if bare:
+            start = spans.pop()[0]
+        spans.append((start, end))
+        said = MARK.sub("", answer[start:end])
+        bare = not YES_OR_NO.sub("", said).strip() and not said.endswith("\n")
+    return spans
 
 
 def _judged(
@@ -76,6 +90,8 @@ def _judged(
     cited = [int(one or other) for one, other in MARK.findall(answer[start:end])]
     said = YES_OR_NO.match(claim)
     rest = claim[said.end() :] if said else claim
+    if not rest.strip():
+        return Verdict("not found", start, end)
     holding = [source for source in sources if states(source, rest, question, sources)]
     if said and said["yes"]:  # with «yes» a sentence that says «not» says something else, and so the other way round
         holding = [source for source in holding if not RESTRICTS.search(source.text)]

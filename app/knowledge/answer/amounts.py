@@ -22,6 +22,9 @@ BESIDE = (
         re.IGNORECASE,
     ),
 )
+UNIT = re.compile(
+    r"(?P<amount>\d[\d.,]*)\s*(?:[A-Za-z%€$£¥°][\w/()²³]*|个?工作日|[元年月天时分秒位个只次倍成人户岁米克张盒本枚页])"
+)
 UNITS: dict[str, tuple[str, ...]] = {
     "%": ("%", "百分之", "percent", "per cent"),
     "percent": ("%", "百分之", "percent", "per cent"),
@@ -63,16 +66,20 @@ def _kinds(pattern: re.Pattern[str], text: str) -> dict[str, set[str]]:
 
 
 def in_row(words: Set[str], amounts: Set[str], source: SourceSentence) -> bool:
-    """Whether amounts stand under the columns that the claim names, or in cells that it names by other words too."""
+    """Whether amounts stand under the columns that the claim names, or in cells that it names by other words too.
+
+    Of each column named the cell is told: who approves is not who is under «filed by».
+    """
     columns, cells = source.columns, cells_of(source.text)
     held = words | amounts
     row = roots(source.text)
     named = {at for at, column in enumerate(columns) if (roots(column) & held) - row}
     for at, cell in enumerate(cells):
-        inside = roots(cell) & held
-        if at in named or (inside and not named) or len(inside) > len(roots(cell)) / 2:
+        inside, other = roots(cell) & held, roots(UNIT.sub(r"\g<amount>", cell))
+        if at in named or (inside and not named) or len(other & held) > len(other) / 2:
             held = held - numbers(cell)
-    return not (named and amounts & held)
+    told = all(roots(cells[at]) & words or numbers(cells[at]) & amounts for at in named if at < len(cells))
+    return told and not (named and amounts & held)
 
 
 def belongs(amount: str, subject: set[str], source: SourceSentence, sources: Sequence[SourceSentence]) -> bool:

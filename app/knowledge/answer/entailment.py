@@ -10,19 +10,13 @@ from itertools import pairwise
 from string import ascii_letters
 
 from app.knowledge.answer.amounts import belongs, in_row, measured, same_beside
+from app.knowledge.answer.omissions import NEUTRAL, left_out, restricts
 from app.knowledge.answer.polarity import as_surely, conditions_kept, denies, negations, opposed
 from app.knowledge.answer.source_sentences import SourceSentence, clause_spans
-from app.knowledge.answer.tokens import numbers, root, roots, tokens, without_han_numbers
+from app.knowledge.answer.tokens import numbers, roots, tokens, without_han_numbers
 from app.knowledge.retrieve.segmenting import STOP_WORDS
 
 CLOSE = 0.5  # share of a claim's words that must stand in the sentence itself, not only in what is around it
-# Words that claim nothing: who it is, that it is, and what the question asked for.
-NEUTRAL_WORDS = """
-cost price last weigh amount total mean also therefore thus they them their he she his her
-must but however additionally moreover furthermore
-因此 所以 此外 另外 同时 然后 首先 其次 不过 必须 即可 则 就 即 一共 总共 每个 大概 有 占 共 约 需 达 为 算 得 由 将 把 须 所 来 说 按 才 它 它们 其 该 此
-"""
-NEUTRAL = frozenset(map(root, NEUTRAL_WORDS.split()))
 FRAME = re.compile(
     r"^\s*(?:(?:according to|based on|as stated in) [^,]{1,40},|(?:the )?(?:sources?|documents?|passages?|text)"
     r" (?:says?|states?|mentions?)(?: that)?|(?:根据|按照)[^，]{1,20}，|资料(?:里|中)?(?:说|提到|指出)[，：]?)\s*",
@@ -60,7 +54,7 @@ def states(source: SourceSentence, claim: str, question: str, sources: Sequence[
         return False
     if not all(_counted_whole(part, claim, source) for part in known):
         return False
-    if not _clauses_said(source, claim, known) or not conditions_kept(source.text, claim, question):
+    if not _clauses_said(source, claim, question, known) or not conditions_kept(source.text, claim, question):
         return False
     subject, competing = words | roots(question), amounts - numbers(question)
     doubtful = [amount for amount in competing if source.columns or not _named(amount, claim, source)]
@@ -111,7 +105,7 @@ def _longest(run: str, said: str, near: str) -> str | None:
     return None
 
 
-def _clauses_said(source: SourceSentence, claim: str, placed: list[list[Placed]]) -> bool:
+def _clauses_said(source: SourceSentence, claim: str, question: str, placed: list[list[Placed]]) -> bool:
     """Whether the sentence says every clause of the claim, neighbours as neighbours."""
     if source.columns:
         return in_row(roots(claim), numbers(claim), source) and negations(claim) == negations(source.text)
@@ -122,10 +116,13 @@ def _clauses_said(source: SourceSentence, claim: str, placed: list[list[Placed]]
             continue
         inside = [each for each in part if each.places]
         used = _used_clauses(inside, claim, source)
-        if used is None or not _goes_on(source, claim, inside, used[0], reached):
+        if used is None or (reached is not None and used[0] not in (reached, reached + 1)):
             return False
         reached = used[1]
         where = clauses[used[0]][0], clauses[used[1]][1]
+        spans = [(place, place + len(each.text)) for each in inside for place in each.places]
+        if restricts(source.text, used, spans, claim, question):
+            return False
         if not _same_subject(part, claim, source, where) or not _in_order(part):
             return False
         held = {each.text for each in part}
@@ -136,18 +133,6 @@ def _clauses_said(source: SourceSentence, claim: str, placed: list[list[Placed]]
         if negations(claim[start:end]) != negations(source.text[where[0] : last]):
             return False
     return True
-
-
-def _goes_on(source: SourceSentence, claim: str, inside: list[Placed], at: int, reached: int | None) -> bool:
-    """Whether a clause of the claim goes on where the one before it ended, or with all that the next one begins with.
-
-    `A survives x but fails after y` does not hold `A survives x and y`.
-    """
-    if reached is None or at == reached:
-        return True
-    start = clause_spans(source.text)[at][0]
-    first = min((place for each in inside for place in each.places if place >= start), default=start)
-    return at == reached + 1 and not _left_out(source.text[start:first], claim)
 
 
 def _used_clauses(inside: list[Placed], claim: str, source: SourceSentence) -> tuple[int, int] | None:
@@ -176,7 +161,7 @@ def _used_clauses(inside: list[Placed], claim: str, source: SourceSentence) -> t
             return None
         (before, end), start = clauses[number - 1], clauses[number][0]
         end = last_in[number - 1] if GOES_ON.match(source.text, start) else end
-        if any(_left_out(source.text[slice(*part)], claim) for part in ((before, end), (start, first_in[number]))):
+        if any(left_out(source.text[slice(*part)], claim) for part in ((before, end), (start, first_in[number]))):
             return None
     return min(first_in), max(first_in)
 
@@ -200,7 +185,7 @@ def _same_subject(part: list[Placed], claim: str, source: SourceSentence, where:
     subjects = [part[at].text for at in outside]
     if pronoun and source.before and not all(_stands(one, source.before) for one in subjects):
         return False  # «it» is what the sentence before spoke of, and no heading
-    return not _left_out(before[: pronoun.start()] if pronoun else before, claim)
+    return not left_out(before[: pronoun.start()] if pronoun else before, claim)
 
 
 def _stands(word: str, text: str) -> bool:
@@ -214,20 +199,13 @@ def _named(amount: str, claim: str, source: SourceSentence) -> bool:
         if token.is_amount and token.text == amount:
             start = max(start for start, _ in clause_spans(source.text) if start <= token.start)
             before = source.text[start : token.start]
-            if tokens(before) and not _left_out(before, claim):
+            if tokens(before) and not left_out(before, claim):
                 return True
     return False
 
 
-def _left_out(part: str, claim: str) -> bool:
-    """Whether this part of a source says a word that the claim does not have."""
-    said = roots(claim) | numbers(claim) | NEUTRAL
-    text = without_han_numbers(claim)
-    return any(token.text not in said and (token.text.isascii() or token.text not in text) for token in tokens(part))
-
-
 def _counted_whole(part: list[Placed], claim: str, source: SourceSentence) -> bool:
-    """Whether an amount counts in the source what it counts in the claim: the third working day is not the third day."""
+    """Whether an amount counts the same in the source: the third working day is not the third day."""
     for amount, counted in pairwise(part):
         if not (amount.is_amount or ORDINAL.fullmatch(amount.text)):
             continue
@@ -237,7 +215,7 @@ def _counted_whole(part: list[Placed], claim: str, source: SourceSentence) -> bo
             for after in counted.places
             if place < after
         ]
-        if between and all(_left_out(text, claim) for text in between):
+        if between and all(left_out(text, claim) for text in between):
             return False
     return True
 

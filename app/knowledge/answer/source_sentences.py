@@ -10,7 +10,9 @@ from app.knowledge.answer.tokens import roots
 SENTENCE = re.compile(
     r"[^。！？!?\n]*?(?:\.(?=\s|$|\[)|[。！？!?\n]|$)(?:[”’」』）)\"'\]]*)(?:\s*(?:\[\d{1,2}\]|【\d{1,2}】))*"
 )
-ABBREVIATED = re.compile(r"(?:\b(?:e\.g|i\.e|vs|Dr|Mr|Mrs|Ms|Prof|No|Fig|approx|St|cf)|\b[A-Z])\.$")
+ABBREVIATED = re.compile(
+    r"(?:\b(?:e\.g|i\.e|vs|Dr|Mr|Mrs|Ms|Prof|No|Fig|approx|St|cf)|(?<!°)(?<!\d )\b[A-Z])\.$"
+)  # no initial: 130 °C.
 MAY_END = re.compile(r"\b(?:[ap]\.m|etc)\.$")  # ends a sentence where the next one begins with a capital
 NUMBERED = re.compile(r"\s*[*_]{0,3}\d{1,3}\.")  # of a list, where it begins a line
 CLAUSE = re.compile(

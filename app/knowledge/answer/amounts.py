@@ -1,10 +1,11 @@
 """Attribute amounts in text: unit, table column, and the subject that each belongs to."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence, Set
 
 from app.knowledge.answer.source_sentences import SourceSentence, cells_of
-from app.knowledge.answer.tokens import numbers, root, roots
+from app.knowledge.answer.tokens import han_value, numbers, root, roots
 from app.knowledge.retrieve.segmenting import STOP_WORDS
 
 MEASURED = re.compile(r"\d\s*-?\s*([A-Za-z]{2,}|[%€$£¥°]|[元年月天时分秒位个只次倍成人户岁米克])")
@@ -12,7 +13,8 @@ MEASURED = re.compile(r"\d\s*-?\s*([A-Za-z]{2,}|[%€$£¥°]|[元年月天时�
 BESIDE = (
     re.compile(r"(?P<amount>\d[\d.:]*)\s*(?P<kind>[ap])\.?m\b", re.IGNORECASE),
     re.compile(
-        r"(?:\b(?P<kind>by|to|from)\s+(?:about\s+|around\s+)?|(?P<zh>[到至了]))\s*[€$£¥]?\s*"
+        r"(?:\b(?P<kind>by|to|from)\s+(?:about\s+|around\s+)?|(?P<until>[到至])"
+        r"|(?P<more>了|缩短|增加|增长|减少|降低|提高|下降|上升|延长))\s*[€$£¥]?\s*"
         r"(?P<amount>\d[\d.,]*\d|\d|[一二两三四五六七八九十百千]+)",
         re.IGNORECASE,
     ),
@@ -21,9 +23,6 @@ BESIDE = (
         r"|[kcm]?m|[km]?g|[kmg]?hz|[kmg]?w|[kmgt]?b|m?l|m?s|h|k?v|m?a|[°º] ?[cf])(?![a-z])|)",
         re.IGNORECASE,
     ),
-)
-UNIT = re.compile(
-    r"(?P<amount>\d[\d.,]*)\s*(?:[A-Za-z%€$£¥°][\w/()²³]*|个?工作日|[元年月天时分秒位个只次倍成人户岁米克张盒本枚页])"
 )
 UNITS: dict[str, tuple[str, ...]] = {
     "%": ("%", "百分之", "percent", "per cent"),
@@ -60,26 +59,47 @@ def _kinds(pattern: re.Pattern[str], text: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for match in pattern.finditer(text):
         groups = match.groupdict()
-        kind = (groups["kind"] or groups.get("zh") or "").lower()
-        found.setdefault(groups["amount"], set()).add({"至": "到"}.get(kind, kind))
+        kind = "到" if groups.get("until") else "了" if groups.get("more") else (groups["kind"] or "").lower()
+        amount = groups["amount"]
+        found.setdefault(amount if amount.isascii() else str(han_value(amount)), set()).add(kind)
     return found
 
 
-def in_row(words: Set[str], amounts: Set[str], source: SourceSentence) -> bool:
+def in_row(claim: str, source: SourceSentence) -> bool:
     """Whether amounts stand under the columns that the claim names, or in cells that it names by other words too.
 
-    Of each column named the cell is told: who approves is not who is under «filed by».
+    Where a clause names a column, it tells its cell: who approves is not who is under «filed by».
     """
-    columns, cells = source.columns, cells_of(source.text)
+    cells = cells_of(source.text)
+    own = _own_words(cells)
+    words, amounts = roots(claim), numbers(claim)
     held = words | amounts
-    row = roots(source.text)
-    named = {at for at, column in enumerate(columns) if (roots(column) & held) - row}
+    named = _named_columns(held, source)
     for at, cell in enumerate(cells):
-        inside, other = roots(cell) & held, roots(UNIT.sub(r"\g<amount>", cell))
-        if at in named or (inside and not named) or len(other & held) > len(other) / 2:
+        inside = {word for word in own[at] if word in held or (not word.isascii() and word in claim)}
+        if at in named or (inside and not named) or len(inside) > len(own[at]) / 2:
             held = held - numbers(cell)
-    told = all(roots(cells[at]) & words or numbers(cells[at]) & amounts for at in named if at < len(cells))
-    return told and not (named and amounts & held)
+    if named and amounts & held:
+        return False
+    for clause in re.split(r"[,;]\s|[，；。]", claim):
+        said = roots(clause) | numbers(clause)
+        named = {at for at in _named_columns(said, source) if at < len(cells)}
+        if not all((numbers(cells[at]) or own[at] or said) & said for at in named):
+            return False
+    return True
+
+
+def _own_words(texts: Sequence[str]) -> list[set[str]]:
+    """The words of each cell that no other one has: neither units nor what all are called."""
+    counted = Counter(word for text in texts for word in roots(text))
+    return [{word for word in roots(text) if counted[word] == 1} for text in texts]
+
+
+def _named_columns(said: Set[str], source: SourceSentence) -> set[int]:
+    """The columns whose names are said, by words that no cell of the row has."""
+    row = roots(source.text)
+    names = zip(source.columns, _own_words(source.columns), strict=True)
+    return {at for at, (column, own) in enumerate(names) if ((own or roots(column)) & said) - row}
 
 
 def belongs(amount: str, subject: set[str], source: SourceSentence, sources: Sequence[SourceSentence]) -> bool:

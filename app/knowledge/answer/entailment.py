@@ -24,8 +24,10 @@ FRAME = re.compile(
 )
 HAN_RUN = re.compile("[\u3400-\u9fff]+")
 GOES_ON = re.compile(r"(?:is|are|was|were|can|may|must|has|have|had|do|does|did|will)\b")  # of the same subject
+EXHAUSTIVE = re.compile(r"\b(?:consist|compris)\w*|组成|分为", re.IGNORECASE)  # then the list may not be cut short
 ORDINAL = re.compile("first|second|third|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf)th")
 AMOUNT_ITSELF = re.compile(r"^(?:[\dA-Za-z.,:+-]+|(?:百分之)?[零〇一二两三四五六七八九十百千]+)")
+SUPERLATIVE = re.compile(r"最[^多高少]")  # those are limits, which have other names too
 PREFIX = "[祖岳副非总前次亚准外]"  # 祖父母 are not 父母
 PRONOUN = re.compile(r"\b(?:it|they|this|these|he|she|which|that|who)\b|[它他她其该此]", re.IGNORECASE)
 
@@ -42,6 +44,8 @@ class Placed:
 def states(source: SourceSentence, claim: str, question: str, sources: Sequence[SourceSentence]) -> bool:
     """Whether this sentence says what is claimed; the other sentences tell whose an amount is."""
     claim = FRAME.sub("", claim)
+    if _letters(claim) == _letters(source.text):
+        return True
     words, amounts = roots(claim), numbers(claim)
     if amounts - numbers(source.text) or opposed(claim, source.text):
         return False
@@ -61,6 +65,11 @@ def states(source: SourceSentence, claim: str, question: str, sources: Sequence[
     return all(belongs(amount, subject, source, sources) for amount in doubtful)
 
 
+def _letters(text: str) -> str:
+    """The text without punctuation and blanks, to tell whether two are the same sentence."""
+    return re.sub(r"[\W_]+", "", text).lower()
+
+
 def _placed(clause: str, source: SourceSentence) -> list[Placed] | None:
     """The words and amounts of a clause in their order, each with its places; None where one stands nowhere."""
     found: list[tuple[int, Placed]] = []
@@ -78,7 +87,7 @@ def _placed(clause: str, source: SourceSentence) -> list[Placed] | None:
         at = 0
         while at < len(run.group()):
             piece = _longest(run.group()[at:], said, near)
-            if piece is None:
+            if piece is None or (SUPERLATIVE.match(run.group(), at) and run.group()[at : at + 2] not in said + near):
                 return None
             if piece not in NEUTRAL | STOP_WORDS:
                 places = tuple(match.start() for match in re.finditer(rf"(?<!{PREFIX}){piece}", said))
@@ -108,7 +117,7 @@ def _longest(run: str, said: str, near: str) -> str | None:
 def _clauses_said(source: SourceSentence, claim: str, question: str, placed: list[list[Placed]]) -> bool:
     """Whether the sentence says every clause of the claim, neighbours as neighbours."""
     if source.columns:
-        return in_row(roots(claim), numbers(claim), source) and negations(claim) == negations(source.text)
+        return in_row(claim, source) and negations(claim) == negations(source.text)
     clauses = clause_spans(source.text)
     reached: int | None = None
     for (start, end), part in zip(clause_spans(claim), placed, strict=True):
@@ -120,8 +129,7 @@ def _clauses_said(source: SourceSentence, claim: str, question: str, placed: lis
             return False
         reached = used[1]
         where = clauses[used[0]][0], clauses[used[1]][1]
-        spans = [(place, place + len(each.text)) for each in inside for place in each.places]
-        if restricts(source.text, used, spans, claim, question):
+        if restricts(source.text, used, [place for each in inside for place in each.places], claim, question):
             return False
         if not _same_subject(part, claim, source, where) or not _in_order(part):
             return False
@@ -132,7 +140,7 @@ def _clauses_said(source: SourceSentence, claim: str, question: str, placed: lis
         last = max(place + len(each.text) for each in part for place in each.places if place < where[1])
         if negations(claim[start:end]) != negations(source.text[where[0] : last]):
             return False
-    return True
+    return reached == len(clauses) - 1 or not EXHAUSTIVE.search(claim)
 
 
 def _used_clauses(inside: list[Placed], claim: str, source: SourceSentence) -> tuple[int, int] | None:

@@ -1,9 +1,11 @@
 """Words of a source that a claim leaves out: a claim without its source's condition or restriction says more."""
 
 import re
+from collections.abc import Iterable
 
+from app.knowledge.answer.polarity import NEGATION
 from app.knowledge.answer.source_sentences import clause_spans
-from app.knowledge.answer.tokens import numbers, root, roots, tokens, without_han_numbers
+from app.knowledge.answer.tokens import Token, numbers, root, roots, tokens, without_han_numbers
 from app.knowledge.retrieve.segmenting import STOP_WORDS
 
 # Words that claim nothing: who it is, that it is, and what the question asked for.
@@ -16,19 +18,24 @@ must but however additionally moreover furthermore
 NEUTRAL = frozenset(map(root, NEUTRAL_WORDS.split()))
 LINKS = "because since 因为"  # between clauses; they restrict nothing
 RESTRICTION = re.compile(
-    r"[a-z]*[\s,]*(?:with|without|if|unless|when|while|after|before|until|within|during|only|except|on|under|against)\b",
+    r"\b(?:with|without|if|unless|when|while|after|before|until|within|during|only|except|on|under|against|inside|outside"
+    r"|between)\b",
     re.IGNORECASE,
 )
 
 
 def left_out(part: str, claim: str) -> bool:
     """Whether this part of a source says a word that the claim does not have."""
+    return any(_is_left_out(tokens(part), claim))
+
+
+def _is_left_out(found: Iterable[Token], claim: str) -> list[bool]:
     said = roots(claim) | numbers(claim) | NEUTRAL
     text = without_han_numbers(claim)
-    return any(
-        token.text not in said and (token.text.isascii() or not (token.text in text or _is_filler(token.text)))
-        for token in tokens(part)
-    )
+    return [
+        each.text not in said and (each.text.isascii() or not (each.text in text or _is_filler(each.text)))
+        for each in found
+    ]
 
 
 def _is_filler(word: str) -> bool:
@@ -36,27 +43,30 @@ def _is_filler(word: str) -> bool:
     return all(character in NEUTRAL | STOP_WORDS for character in word)
 
 
-def restricts(text: str, used: tuple[int, int], placed: list[tuple[int, int]], claim: str, question: str) -> bool:
+def restricts(text: str, used: tuple[int, int], places: list[int], claim: str, question: str) -> bool:
     """Whether a source restricts what is claimed by words that are not told: before, between or behind the claim's.
 
-    `used` are the first and last clause that hold the claim, `placed` where its words stand in the text.
+    `used` are the first and last clause that hold the claim, `places` where its words begin in the text.
     `With a local model nothing leaves` does not say that nothing leaves, `allowed with consent` not that it is allowed.
+    Of what is denied all restricts: `not allowed inside` does not say that it is not allowed.
     """
     told = f"{claim} {question} {LINKS}"
     for start, end in clause_spans(text)[used[0] : used[1] + 1]:
-        inside = [span for span in placed if start <= span[0] < end]
+        inside = [place for place in places if start <= place < end]
         if not inside:
             continue
-        first, last = min(inside)[0], max(span[1] for span in inside)
-        if left_out(text[start:first], told) or left_out(_whole_words(text, first, last), claim):
+        first, last = min(inside), max(inside)
+        found = [token for token in tokens(text) if start <= token.start < end]
+        if any(_is_left_out([token for token in found if token.start < first], told)):
             return True
-        behind = text[last:end]
-        if RESTRICTION.match(behind) and left_out(behind.lstrip("abcdefghijklmnopqrstuvwxyz"), told):
+        if any(_is_left_out([token for token in found if first < token.start < last], claim)):
+            return True
+        behind = [token for token in found if token.start > last]
+        if not behind:
+            continue
+        word, *_ = re.split(r"\W", text[behind[0].start :], maxsplit=1)
+        goes_on = re.sub(r"^\S+", "", text[last : behind[0].start]) + word
+        limited = NEGATION.search(text, start, last) or RESTRICTION.search(goes_on)
+        if limited and any(_is_left_out(behind, told)):
             return True
     return False
-
-
-def _whole_words(text: str, start: int, end: int) -> str:
-    """A part of the text that cuts no English word; a claim's words are known by their roots."""
-    rest = re.match(r"[A-Za-z]*", text[end:])
-    return text[start : end + (rest.end() if rest else 0)]

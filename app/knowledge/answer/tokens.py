@@ -40,7 +40,7 @@ def tokens(text: str) -> tuple[Token, ...]:
     found = [Token(_plain(number.group()), number.start(), True) for number in NUMBER.finditer(text)]
     for number in HAN_NUMBER.finditer(text):
         tenths = number["tenths"]
-        value = 10 * _han(tenths) if tenths else _han(number["percent"] or number["other"])
+        value = 10 * han_value(tenths) if tenths else han_value(number["percent"] or number["other"])
         found.append(Token(str(value), number.start(), True))
     for word, start, _ in content_words(without_han_numbers(text)):
         if value := _english(word):
@@ -86,7 +86,8 @@ def _english(word: str) -> int:
     return value + more if not ones or (more < 10 <= value and value % 10 == 0 and more) else 0
 
 
-def _han(number: str) -> int:
+def han_value(number: str) -> int:
+    """The value of a number in Chinese characters."""
     if not any(unit in number for unit in HAN_UNITS):
         return int("".join(str(HAN_DIGITS[digit]) for digit in number))
     total, digit = 0, 0

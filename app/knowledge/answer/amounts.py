@@ -14,7 +14,7 @@ BESIDE = (
     re.compile(r"(?P<amount>\d[\d.:]*)\s*(?P<kind>[ap])\.?m\b", re.IGNORECASE),
     re.compile(
         r"(?:\b(?P<kind>by|to|from)\s+(?:about\s+|around\s+)?|(?P<until>[到至])"
-        r"|(?P<more>了|缩短|增加|增长|减少|降低|提高|下降|上升|延长))\s*[€$£¥]?\s*"
+        r"|(?P<more>了|缩短|增加|增长|减少|降低|提高|下降|上升|延长|[调涨降升][整高低]?))\s*[€$£¥]?\s*"
         r"(?P<amount>\d[\d.,]*\d|\d|[一二两三四五六七八九十百千]+)",
         re.IGNORECASE,
     ),

@@ -191,9 +191,15 @@ def _same_subject(part: list[Placed], claim: str, source: SourceSentence, where:
     before = source.text[:last]
     pronoun = PRONOUN.search(before)
     subjects = [part[at].text for at in outside]
-    if pronoun and source.before and not all(_stands(one, source.before) for one in subjects):
-        return False  # «it» is what the sentence before spoke of, and no heading
+    if pronoun and source.before and not _is_pronouns_subject(subjects, claim, source.before):
+        return False
     return not left_out(before[: pronoun.start()] if pronoun else before, claim)
+
+
+def _is_pronouns_subject(subjects: list[str], claim: str, before: str) -> bool:
+    """Whether words are what «it» stands for: who the sentence before speaks of in its first words."""
+    first = [token.text for token in tokens(before)[:1]]
+    return all(_stands(one, before) for one in subjects) and all(_stands(one, claim) for one in first)
 
 
 def _stands(word: str, text: str) -> bool:

@@ -30,6 +30,8 @@ AT_MOST = re.compile(r"\bup to|at most|no more than|less than|\bunder\b|不超�
 AT_LEAST = re.compile(
     r"\bat least|no less than|(?<!no )\bmore than|\bover\b|不少于|至少|最少|以上|超过(?<!不超过)", re.I
 )
+WE = re.compile(r"\b(?:we|us|our|ours)\b|我们|我方|本公司", re.IGNORECASE)
+YOU = re.compile(r"\b(?:you|your|yours)\b|[你您]", re.IGNORECASE)
 OPPOSITES = [
     ("more", "less"), ("higher", "lower"), ("increase", "decrease"), ("before", "after"), ("first", "last"),
     ("larger", "smaller"), ("always", "never"), ("faster", "slower"), ("minimum", "maximum"), ("above", "below"),
@@ -95,7 +97,10 @@ def conditions_kept(sentence: str, claim: str, question: str) -> bool:
 
 
 def opposed(claim: str, source: str) -> bool:
-    """Whether the claim says the opposite of a word of the source."""
+    """Whether the claim says the opposite of a word of the source, or «you» where it says «we»."""
+    for one, other in ((WE, YOU), (YOU, WE)):
+        if one.search(claim) and other.search(source) and not one.search(source):
+            return True
     said, stands = _word_set(claim), _word_set(source)
     return any(
         (one in said and other not in said and other in stands and one not in stands)

@@ -50,6 +50,8 @@ def restricts(text: str, used: tuple[int, int], places: list[int], claim: str, q
     `With a local model nothing leaves` does not say that nothing leaves, `allowed with consent` not that it is allowed.
     Of what is denied all restricts: `not allowed inside` does not say that it is not allowed.
     """
+    if len(tokens(claim)) < 2:
+        return False  # a bare word leaves to the question what it is of
     told = f"{claim} {question} {LINKS}"
     for start, end in clause_spans(text)[used[0] : used[1] + 1]:
         inside = [place for place in places if start <= place < end]

@@ -66,8 +66,7 @@ def _sentences(answer: str) -> list[tuple[int, int]]:
         if bare:
             start = spans.pop()[0]
         spans.append((start, end))
-        said = MARK.sub("", answer[start:end])
-        bare = not YES_OR_NO.sub("", said).strip() and not said.endswith("\n")
+        bare = not YES_OR_NO.sub("", MARK.sub("", answer[start:end])).strip()
     return spans
 
 
@@ -97,6 +96,8 @@ def _judged(
         holding = [source for source in holding if not RESTRICTS.search(source.text)]
     elif said:
         holding = [source for source in holding if RESTRICTS.search(source.text)]
+    if said:  # «yes» is of what was asked: «Yes, cats may be kept» says nothing of dogs
+        holding = [source for source in holding if asked & (source.words | roots(source.heading))]
     if len(said_words) + len(amounts) == 1:  # it stands in many places, most of which speak of something else
         holding = [source for source in holding if _says_of_it(said_words, asked, source)]
     if not holding:

@@ -86,7 +86,7 @@ def verdicts(question: str, answer: str) -> list[object]:
         ("Why are safetensors safer?", "Safetensors cannot be mapped into memory [5].", "not found"),
         ("When do boats come back?", "Boats come back before 18:00 [1].", 1),
         ("When do boats come back?", "Boats come back after 18:00 [1].", "not found"),
-        ("Who built it?", "It was built by Otto Lange in 1998.", 6),
+        ("Who built it?", "It was built in 1998 in Kiel by Otto Lange.", 6),
         ("Who built the sister ship?", "The sister ship was built by Otto Lange.", "not found"),
         ("Who built the sister ship?", "The sister ship was built in 1998.", "not found"),
         ("Who is the treasurer?", "Helen Marsh is the treasurer.", "not found"),
@@ -165,6 +165,91 @@ def test_one_word_is_supported_by_what_speaks_of_the_question(question: str, ans
     assert (verdict.passage or verdict.judgement) == expected
 
 
+RULES = (
+    "A static mark survives light editing but vanishes after a paraphrase. With a local model nothing you type leaves "
+    "the server. Running dry for more than 30 seconds destroys the seal. The motor stops when it becomes hotter than "
+    "130 °C. It starts again by itself after about 15 minutes. The committee postponed the decision to the next "
+    "meeting. Rent is due by the third working day of each month. Single rooms may be let with consent. Smoking is not "
+    "allowed inside the flat. The postage is paid by us. It consists of the queue, the prefill, and one step. The "
+    "deposit is two months' rent. It is returned within eight weeks. The constant, often sixty, is free. Twenty-five "
+    "helpers must come.",
+    "模型缓存可以重新下载，不必备份。备份前最好停掉服务。一层业主免于分摊。入职满一年的员工每年享有 5 天年假。"
+    "快递柜再增加两组。秩是两个小矩阵的边长，8 最常见。寿命会缩短到三个月。病假须提前三天申请。每月 5 元，每年 50 元。",
+    "| Property | GP-40 | GP-60 |\n|---|---|---|\n| Maximum head | 36 m | 44 m |",
+    "| 天数 | 由谁批准 | 备案 |\n|---|---|---|\n| 2 至 5 天 | 部门经理 | 人事专员 |",
+)
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        # A condition or restriction of the source is left out.
+        ("Nothing you type leaves the server.", 0),
+        ("With a local model nothing you type leaves the server.", 1),
+        ("Running dry destroys the seal.", 0),
+        ("Single rooms may be let.", 0),
+        ("Single rooms may be let with consent.", 1),
+        ("Smoking is not allowed.", 0),
+        ("员工每年享有 5 天年假。", 0),
+        ("入职满一年的员工每年享有 5 天年假。", 2),
+        ("The committee postponed the meeting.", 0),
+        ("快递柜一共有两组。", 0),
+        ("It consists of the queue and the prefill.", 0),
+        ("It consists of the queue, the prefill, and one step.", 1),
+        # Two parts of the source are put together.
+        ("A static mark survives light editing and a paraphrase.", 0),
+        ("A static mark survives light editing.", 1),
+        ("模型缓存也需要备份。", 0),
+        ("The motor stops after about 15 minutes.", 0),
+        ("The motor starts again by itself after about 15 minutes.", 1),
+        ("The rent is returned within eight weeks.", 0),
+        ("The deposit is returned within eight weeks.", 1),
+        # What an amount counts, and in which column it stands.
+        ("Rent is due by the third day of each month.", 0),
+        ("Rent is due by the third working day of each month.", 1),
+        ("寿命会缩短三个月。", 0),
+        ("寿命会缩短到三个月。", 2),
+        ("秩是两个小矩阵的边长，最小是 8。", 0),
+        ("The maximum head of the GP-40 is 44 m.", 0),
+        ("The maximum head of the GP-60 is 44 m.", 3),
+        ("2 至 5 天由人事专员批准。", 0),
+        ("2 至 5 天由部门经理批准。", 4),
+        # Words that deny, oblige, and tell who.
+        ("一层业主也需要分摊。", 0),
+        ("病假可以提前三天申请。", 0),
+        ("此外，病假必须提前三天申请。", 2),
+        ("Twenty-five helpers may come.", 0),
+        ("25 helpers must come.", 1),
+        ("The postage is paid by you.", 0),
+        ("The postage is paid by us.", 1),
+        # Said in the source's own words, it is always found.
+        ("每月 5 元，每年 50 元", 2),
+        ("The constant is often 60.", 1),
+        ("However, smoking is not allowed inside the flat.", 1),
+    ],
+)
+def test_what_models_change_in_a_sentence(claim: str, expected: int) -> None:
+    sources = [each for number, text in enumerate(RULES, 1) for each in source_sentences(number, text)]
+    (verdict,) = judge(claim, "How is it?", sources, RULES)
+    assert verdict.passage == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Yes. Single rooms may be let with consent.", [1]),
+        ("No. Single rooms may be let with consent.", [0]),
+        ("Yes. Twenty-five helpers must come.", [0]),  # of which nothing was asked
+        ("Yes.", [0]),
+        ("Yes.\n\nSingle rooms may be let with consent. Yes.", [1, 0]),
+    ],
+)
+def test_yes_is_judged_with_what_follows_it(answer: str, expected: list[int]) -> None:
+    sources = list(source_sentences(1, RULES[0]))
+    found = judge(answer, "May I let single rooms?", sources, RULES)
+    assert [verdict.passage for verdict in found] == expected
+
+
 def test_two_marks_in_one_sentence_become_the_one_that_holds() -> None:
     answer = "The sky is green [1][2]. The Birch costs 31 euros a day [2][7]. Safe? 乙方案每月31元。"
     assert marked(answer, judge(answer, "x", SOURCES, TEXTS), " (?)") == (
@@ -213,3 +298,5 @@ def test_a_continued_table_and_an_abbreviation() -> None:
     assert row.columns == ("id", "badge colour") and row.clauses == ["badge colour 7 red"]
     found: list[SourceSentence] = list(source_sentences(1, "Use e.g. the pump. Then stop."))
     assert [sentence.text for sentence in found] == ["Use e.g. the pump.", "Then stop."]
+    warm = source_sentences(1, "It stops at 130 °C. It starts again. J. Smith left.")
+    assert [sentence.text for sentence in warm] == ["It stops at 130 °C.", "It starts again.", "J. Smith left."]

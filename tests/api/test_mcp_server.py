@@ -211,7 +211,7 @@ def test_tuned_models_are_listed_to_their_owner_only(folder: Path, serving: Serv
 
 def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Path, serving: Serving) -> None:
     gate = threading.Semaphore(0)
-    model = FakeModel("tiny", script=lambda _: ["量化把显存降到三成。大象会飞[1]。"], gate=gate)
+    model = FakeModel("tiny", script=lambda _: ["4 比特量化把显存降到三成。大象会飞[1]。"], gate=gate)
     registry = FakeRegistry(model)
     knowledge = KnowledgeService(registry, folder, embedder="words", lease_embedder=lease_of(lambda _: WordEmbedder()))
     note = folder / "note.md"
@@ -231,11 +231,11 @@ def test_documents_are_searched_and_asked_by_those_who_may_read_them(folder: Pat
             asked = {"question": "量化把显存降到多少？", "collection": "notes"}
             wait = opened_after(gate, 2)
             answer = (await session.call_tool("ask_documents", asked, PATIENCE, wait)).structuredContent
-            assert answer["answer"] == "量化把显存降到三成[1]。大象会飞 (not found in the sources)。"
+            assert answer["answer"] == "4 比特量化把显存降到三成[1]。大象会飞 (not found in the sources)。"
             assert answer["passages"] == [passage]
             assert "4 比特量化把显存降到三成。" in [quote["text"] for quote in answer["quotes"]]
             told = [(each["sentence"], each["verdict"], each["passage"]) for each in answer["verdicts"]]
-            assert told == [("量化把显存降到三成。", "supported", 1), ("大象会飞。", "not found", None)]
+            assert told == [("4 比特量化把显存降到三成。", "supported", 1), ("大象会飞。", "not found", None)]
         async with session_at(url, "two") as session:
             for tool, asked in (("search_documents", {"query": "量化"}), ("ask_documents", {"question": "量化"})):
                 refused = await session.call_tool(tool, {**asked, "collection": "notes"})

@@ -25,7 +25,7 @@ def cite(messages: Sequence[Message]) -> Sequence[str]:
     if "改写" in messages[-1]["content"]:
         return ["量化", "把显存降到多少？"]
     if messages[0]["role"] == "system":
-        return ["量化把显存", "降到三成[1]。", "量化是 1987 年发明的[1]。"]
+        return ["4 比特量化把显存", "降到三成[1]。", "量化是 1987 年发明的[1]。"]
     return ["我", "猜"]
 
 
@@ -51,12 +51,12 @@ def test_the_answer_streams_with_its_sources_and_every_citation_is_checked(
         answers.append(answer)
         model.gate.release()
     texts = list(dict.fromkeys(answer.text for answer in answers))
-    assert texts[:3] == ["", "量化把显存", "量化把显存降到三成[1]。"]
+    assert texts[:3] == ["", "4 比特量化把显存", "4 比特量化把显存降到三成[1]。"]
     last = answers[-1]
     assert last.hits[0].passage.path == "week2/notes.md"
     assert [verdict.judgement for verdict in last.verdicts] == ["supported", "not found"]
     start_at, end_at = last.verdicts[0].spans[0]
-    assert last.hits[0].passage.content[start_at:end_at] in "量化显存降到三成"
+    assert last.hits[0].passage.content[start_at:end_at] in "4 比特量化把显存降到三成"
     assert answers[0].quotes == last.quotes, "quotes are there before the model has said anything"
     assert last.quotes[0].text == "4 比特量化把显存降到三成。"
 

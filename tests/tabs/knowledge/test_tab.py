@@ -28,7 +28,7 @@ from tests.knowledge.words import WordEmbedder
 
 NOTE = "# 第二周\n\n## 量化\n\n4 比特量化把显存降到三成。\n"
 QUESTION = "量化把显存降到多少？"
-ANSWER = ["量化把显存", "降到三成[1]。", "大象会飞[1]。"]
+ANSWER = ["4 比特量化把显存", "降到三成[1]。", "大象会飞[1]。"]
 LOGINS = [("ann", "a"), ("bob", "b")]
 
 
@@ -109,13 +109,13 @@ def test_index_search_ask(studio: Studio, note: Path, tmp_path: Path) -> None:
 
     job = client.submit(QUESTION, "course", api_name="/ask")
     answer, passages, checks = job.result()
-    assert answer == "量化把显存降到三成[1]。大象会飞 (not found in the sources)。"
+    assert answer == "4 比特量化把显存降到三成[1]。大象会飞 (not found in the sources)。"
     (quote,) = checks["quotes"]
     assert (quote["text"], quote["source"], quote["passage"]) == ("4 比特量化把显存降到三成。", "笔记.md", 1)
     assert NOTE[quote["start"] : quote["end"]] == quote["text"]
     supported, not_found = checks["verdicts"]
     assert (supported["sentence"], supported["verdict"], supported["source"]) == (
-        "量化把显存降到三成。",
+        "4 比特量化把显存降到三成。",
         "supported",
         "笔记.md",
     )

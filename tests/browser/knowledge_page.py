@@ -19,7 +19,7 @@ from tests.knowledge.leases import lease_of
 from tests.knowledge.words import WordEmbedder
 
 NOTE = "# 第二周\n\n## 量化\n\n4 比特量化把显存降到三成。\n"
-QUESTION = "量化把显存降到多少？"
+QUESTION = "4 比特量化把显存降到多少？"
 
 
 class Slow(WordEmbedder):
@@ -35,7 +35,7 @@ class Slow(WordEmbedder):
 def script(messages: Any) -> list[str]:
     """From the documents when it is given some, else from memory."""
     turns: list[Message] = list(messages)
-    return ["4 比特量化把显存降到三成[1]。", "大象会飞[1]。"] if turns[0]["role"] == "system" else ["我记得", "是一半"]
+    return ["降到三成[1]。", "大象会飞[1]。"] if turns[0]["role"] == "system" else ["我记得", "是一半"]
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ EXHAUSTIVE = re.compile(r"\b(?:consist|compris)\w*|组成|分为", re.IGNORECASE
 ORDINAL = re.compile("first|second|third|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf)th")
 AMOUNT_ITSELF = re.compile(r"^(?:[\dA-Za-z.,:+-]+|(?:百分之)?[零〇一二两三四五六七八九十百千]+)")
 SUPERLATIVE = re.compile(r"最[^多高少]")  # those are limits, which have other names too
-PREFIX = "[祖岳副非总前次亚准外]"  # 祖父母 are not 父母
+PREFIX = "[祖岳副非总前次亚准外陪]"  # 祖父母 are not 父母
 PRONOUN = re.compile(r"\b(?:it|they|this|these|he|she|which|that|who)\b|[它他她其该此]", re.IGNORECASE)
 
 
@@ -185,7 +185,7 @@ def _same_subject(part: list[Placed], claim: str, source: SourceSentence, where:
             return False
     if not outside:
         return True
-    if outside[-1] > inside[0] or all(_stands(each.text, source.before) for each in part):
+    if outside[-1] > inside[0] or all(stands(each.text, source.before) for each in part):
         return False  # what the sentence before says itself is not put together from both
     last = max(part[at].places[0] for at in inside)
     before = source.text[:last]
@@ -199,10 +199,10 @@ def _same_subject(part: list[Placed], claim: str, source: SourceSentence, where:
 def _is_pronouns_subject(subjects: list[str], claim: str, before: str) -> bool:
     """Whether words are what «it» stands for: who the sentence before speaks of in its first words."""
     first = [token.text for token in tokens(before)[:1]]
-    return all(_stands(one, before) for one in subjects) and all(_stands(one, claim) for one in first)
+    return all(stands(one, before) for one in subjects) and all(stands(one, claim) for one in first)
 
 
-def _stands(word: str, text: str) -> bool:
+def stands(word: str, text: str) -> bool:
     """Whether a word's root, or a run of Chinese characters, stands in a text."""
     return word in roots(text) or (not word.isascii() and word in text)
 

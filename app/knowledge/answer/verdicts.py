@@ -9,6 +9,7 @@ from app.knowledge.answer.entailment import states
 from app.knowledge.answer.polarity import NEGATION
 from app.knowledge.answer.source_sentences import BULLET, SourceSentence, sentence_spans
 from app.knowledge.answer.tokens import numbers, root, roots
+from app.knowledge.answer.topics import same_topic
 from app.knowledge.retrieve.segmenting import content_words
 
 Judgement = Literal["supported", "not found", "echo"]
@@ -55,7 +56,12 @@ class Verdict:
 
 def judge(answer: str, question: str, sources: Sequence[SourceSentence], passages: Sequence[str]) -> list[Verdict]:
     """A verdict on every sentence of the answer, in order."""
-    return [_judged(answer, span, question, sources, passages) for span in _sentences(answer)]
+    spans = _sentences(answer)
+    before = [(start, start) for start, _ in spans[:1]] + spans[:-1]
+    return [
+        _judged(answer, span, MARK.sub(" ", answer[slice(*last)]), question, sources, passages)
+        for span, last in zip(spans, before, strict=True)
+    ]
 
 
 def _sentences(answer: str) -> list[tuple[int, int]]:
@@ -71,7 +77,12 @@ def _sentences(answer: str) -> list[tuple[int, int]]:
 
 
 def _judged(
-    answer: str, span: tuple[int, int], question: str, sources: Sequence[SourceSentence], passages: Sequence[str]
+    answer: str,
+    span: tuple[int, int],
+    before: str,
+    question: str,
+    sources: Sequence[SourceSentence],
+    passages: Sequence[str],
 ) -> Verdict:
     start, end = span
     claim = BULLET.sub("", LIST_NUMBER.sub("", MARK.sub(" ", answer[start:end])))
@@ -91,7 +102,11 @@ def _judged(
     rest = claim[said.end() :] if said else claim
     if not rest.strip():
         return Verdict("not found", start, end)
-    holding = [source for source in sources if states(source, rest, question, sources)]
+    holding = [
+        source
+        for source in sources
+        if states(source, rest, question, sources) and same_topic(source, rest, question, before, sources)
+    ]
     if said and said["yes"]:  # with «yes» a sentence that says «not» says something else, and so the other way round
         holding = [source for source in holding if not RESTRICTS.search(source.text)]
     elif said:

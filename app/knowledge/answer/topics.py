@@ -1,0 +1,53 @@
+"""Whether a sentence that names no subject of its own (an anaphor) speaks of what its source speaks of."""
+
+import re
+from collections.abc import Sequence
+
+from app.knowledge.answer.entailment import PREFIX, stands
+from app.knowledge.answer.source_sentences import SourceSentence, cells_of
+from app.knowledge.answer.tokens import numbers, roots, tokens
+
+PRONOUN = re.compile(r"\b(?:it|its|they|their|them|this|these|he|she|his|her)\b|[它他她其该此]", re.IGNORECASE)
+HAN = re.compile("[\u3400-\u9fff]")
+
+
+def same_topic(
+    source: SourceSentence, claim: str, question: str, before: str, sources: Sequence[SourceSentence]
+) -> bool:
+    """Whether the source's subject is named in the claim, in the question or in the answer's sentence `before`, which
+    may be what «it» stands for, or the source speaks of most of what was asked.
+
+    A table's row speaks of its first cells, a sentence that begins with a pronoun of what the one before speaks of.
+    """
+    asked, told = roots(question), f"{claim} {question} {before}"
+    if source.columns:
+        return _is_row_named(source, told, sources)
+    if not _names_no_subject(claim) or 2 * len(asked & (source.words | roots(source.heading))) >= len(asked):
+        return True
+    pronoun = PRONOUN.search(source.text)
+    text = source.before if pronoun and not tokens(source.text[: pronoun.start()]) else source.clauses[0]
+    words = [token.text for token in tokens(text) if not token.is_amount]
+    if not PRONOUN.search(claim) and any(len(word) > 1 and stands(word, claim) for word in words):
+        return True  # of clauses alike each has a subject: 蓝灯表示空气良好，橙灯表示轻度污染
+    subject = words[0] if words else ""
+    return subject in roots(told) if subject.isascii() else bool(re.search(f"(?<!{PREFIX}){subject}", told))
+
+
+def _is_row_named(row: SourceSentence, told: str, sources: Sequence[SourceSentence]) -> bool:
+    """By most of the words of its first cell or of its second; by the second alone where other rows begin alike.
+
+    A second column that holds nothing but amounts names nothing.
+    """
+    first, *rest = cells_of(row.text)
+    others = [cells_of(each.text) for each in sources if each.columns == row.columns and each.text != row.text]
+    alike = any(cells[0] == first for cells in others)
+    second = rest[:1] if any(cells[1:] and not numbers(cells[1]) for cells in [[first, *rest], *others]) else []
+    names = [roots(cell) for cell in ([] if alike else [first]) + second]
+    named = [2 * sum(stands(word, told) for word in name) > len(name) for name in names if name]
+    return any(named) or not named
+
+
+def _names_no_subject(claim: str) -> bool:
+    """A pronoun stands for it, or it may be left out, as in Chinese."""
+    pronoun = PRONOUN.search(claim)
+    return bool(HAN.search(claim)) or (pronoun is not None and len(tokens(claim[: pronoun.start()])) < 2)

@@ -18,7 +18,8 @@ ALL = "*"
 
 
 def search_all(knowledge: KnowledgeService) -> Callable[[str, str, str], str]:
-    """A function of (visitor, collection or ALL, query): the best passages as text, each with its file and page."""
+    """A function of (visitor, collection or ALL, query): the best passages as text, each with its file, page and
+    headings, which are the columns' names where it is a part of a table."""
 
     def search(visitor: str, collection: str, query: str) -> str:
         owner = Owner(visitor, guest=isinstance(visitor, Guest))
@@ -37,4 +38,5 @@ def search_all(knowledge: KnowledgeService) -> Callable[[str, str, str], str]:
 def _told(hit: Hit) -> str:
     passage = hit.passage
     page = f", page {passage.page}" if passage.page else ""
-    return f"[{passage.path}{page}]\n{passage.content[:_CHARACTERS]}"
+    place = " > ".join((f"{passage.path}{page}", *passage.heading))
+    return f"[{place}]\n{passage.content[:_CHARACTERS]}"

@@ -52,13 +52,24 @@ class NoAdapter(BadInput):
         super().__init__(config=CONFIG, weights=WEIGHTS, deepspeed=_DEEPSPEED)
 
 
+class AdapterTooLarge(BadInput):
+    zh = "ZIP 解开后超过 {gib} GiB：请只装入一个适配器或一个检查点。"
+    en = "Unpacked, the ZIP is more than {gib} GiB: put only one adapter, or one checkpoint, into it."
+
+    def __init__(self) -> None:
+        super().__init__(gib=MOST_BYTES >> 30)
+
+
 class NoLoraInCheckpoint(BadInput):
     zh = "这个检查点里没有 LoRA 权重，或没有写明 lora_alpha 的配置。请用 XTuner 的 LoRA 训练检查点。"
     en = "This checkpoint holds no LoRA weights, or no configuration that tells lora_alpha. Upload XTuner's own."
 
 
 def unpack_adapter(files: Sequence[Path], target: Path, base: str) -> None:
-    """Write a PEFT folder for `base` to `target` from what was uploaded. Raises NoAdapter, NoLoraInCheckpoint."""
+    """Write a PEFT folder for `base` to `target` from what was uploaded.
+
+    Raises NoAdapter, AdapterTooLarge, NoLoraInCheckpoint.
+    """
     target.mkdir(parents=True)
     for file in files:
         if file.suffix == ".zip":
@@ -117,11 +128,13 @@ def _unzip(file: Path, target: Path) -> None:
     """Only the adapter's two files, or a checkpoint, wherever they lie in it."""
     try:
         with zipfile.ZipFile(file) as packed:
-            for entry in packed.infolist():
-                name = entry.filename.rpartition("/")[2]
-                if (name in _FILES or _is_checkpoint(name)) and entry.file_size <= MOST_BYTES:
-                    with packed.open(entry) as source, (target / name).open("wb") as copy:
-                        shutil.copyfileobj(source, copy)
+            named = [(entry.filename.rpartition("/")[2], entry) for entry in packed.infolist()]
+            wanted = [(name, entry) for name, entry in named if name in _FILES or _is_checkpoint(name)]
+            if sum(entry.file_size for _, entry in wanted) > MOST_BYTES:
+                raise AdapterTooLarge
+            for name, entry in wanted:
+                with packed.open(entry) as source, (target / name).open("wb") as copy:
+                    shutil.copyfileobj(source, copy)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
         raise NoAdapter from error
 

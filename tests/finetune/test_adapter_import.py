@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from app.errors import StudioError
-from app.finetune.adapter_import import NoAdapter, NoLoraInCheckpoint, unpack_adapter
+from app.finetune.adapter_import import AdapterTooLarge, NoAdapter, NoLoraInCheckpoint, unpack_adapter
 from app.finetune.errors import NoRepositories, NoRepository, TrainedElsewhere
 from app.finetune.limits import FOR_STRANGERS
 from app.finetune.runs import RunNameTaken
@@ -90,6 +90,16 @@ def test_a_folder_that_deepspeed_wrote_is_converted_and_one_without_its_weights_
     torch.save({"module": {key: torch.empty(0) for key in state}, "meta": meta}, states)
     with pytest.raises(NoLoraInCheckpoint):
         unpack_adapter([states], tmp_path / "never", tiny_base)
+
+
+def test_a_zip_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "many.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for number in range(3):
+            packed.writestr(f"{number}.pth", bytes(50_000))
+    monkeypatch.setattr("app.finetune.adapter_import.MOST_BYTES", 100_000)
+    with pytest.raises(AdapterTooLarge):
+        unpack_adapter([tmp_path / "many.zip"], tmp_path / "made", BASE)
+    assert list((tmp_path / "made").iterdir()) == []
 
 
 def test_each_way_in_gives_a_run_that_answers(

@@ -128,7 +128,7 @@ def _always(kind: type, name: str, **given: object) -> None:
 
 
 def _refuse_threads(*_arguments: object, **_options: object) -> NoReturn:
-    raise NotImplementedError("PyArrow needs threads for this, which are not there: take CSV or Parquet by pandas")
+    raise RuntimeError("PyArrow needs threads for this, which are not there: take CSV or Parquet by pandas")
 
 
 def _workbooks_in_memory() -> None:

@@ -70,10 +70,8 @@ def as_surely(clause: str, part: str) -> bool:
     """Whether the claim keeps what the source limits: «may», «must», «some», «at most»."""
     if HEDGE.search(part) and not HEDGE.search(clause):
         return False
-    for one, other in (
-        (OBLIGES, PERMITS),
-        (PERMITS, OBLIGES),
-    ):  # what may be done need not be, and so the other way round
+    # what may be done need not be, and so the other way round
+    for one, other in ((OBLIGES, PERMITS), (PERMITS, OBLIGES)):
         if one.search(clause) and other.search(part) and not other.search(clause) and not one.search(part):
             return False
     if bool(FUTURE.search(part)) != bool(FUTURE.search(clause)):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from app.knowledge.answer.entailment import PREFIX, stands
 from app.knowledge.answer.source_sentences import SourceSentence, cells_of
 from app.knowledge.answer.tokens import numbers, roots, tokens
+from app.knowledge.retrieve.segmenting import HAN
 
-PRONOUN = re.compile(r"\b(?:it|its|they|their|them|this|these|he|she|his|her)\b|[它他她其该此]", re.IGNORECASE)
-HAN = re.compile("[\u3400-\u9fff]")
+ANAPHOR = re.compile(r"\b(?:it|its|they|their|them|this|these|he|she|his|her)\b|[它他她其该此]", re.IGNORECASE)
 
 
 def same_topic(
@@ -24,10 +24,10 @@ def same_topic(
         return _is_row_named(source, told, sources)
     if not _names_no_subject(claim) or 2 * len(asked & (source.words | roots(source.heading))) >= len(asked):
         return True
-    pronoun = PRONOUN.search(source.text)
+    pronoun = ANAPHOR.search(source.text)
     text = source.before if pronoun and not tokens(source.text[: pronoun.start()]) else source.clauses[0]
     words = [token.text for token in tokens(text) if not token.is_amount]
-    if not PRONOUN.search(claim) and any(len(word) > 1 and stands(word, claim) for word in words):
+    if not ANAPHOR.search(claim) and any(len(word) > 1 and stands(word, claim) for word in words):
         return True  # of clauses alike each has a subject: 蓝灯表示空气良好，橙灯表示轻度污染
     subject = words[0] if words else ""
     return subject in roots(told) if subject.isascii() else bool(re.search(f"(?<!{PREFIX}){subject}", told))
@@ -49,5 +49,5 @@ def _is_row_named(row: SourceSentence, told: str, sources: Sequence[SourceSenten
 
 def _names_no_subject(claim: str) -> bool:
     """A pronoun stands for it, or it may be left out, as in Chinese."""
-    pronoun = PRONOUN.search(claim)
+    pronoun = ANAPHOR.search(claim)
     return bool(HAN.search(claim)) or (pronoun is not None and len(tokens(claim[: pronoun.start()])) < 2)

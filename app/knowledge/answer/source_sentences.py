@@ -75,6 +75,11 @@ class SourceSentence:
         """Its own text, with the names of its columns."""
         return " ".join((self.text, *self.columns))
 
+    @property
+    def title(self) -> str:
+        """Of its document, the first of its headings."""
+        return self.heading.partition(" > ")[0]
+
     @cached_property
     def near(self) -> str:
         """Its headings and the sentence before it."""

@@ -5,9 +5,19 @@ from collections.abc import Sequence
 
 from app.knowledge.answer.entailment import PREFIX, stands
 from app.knowledge.answer.source_sentences import SourceSentence, cells_of
-from app.knowledge.answer.tokens import numbers, roots, tokens
+from app.knowledge.answer.tokens import numbers, root, roots, tokens
 from app.knowledge.retrieve.segmenting import HAN
 
+# An instruction names no subject either: «raise the temperature» helps against what stands before it.
+INSTRUCTION = re.compile(
+    r"\W*(?:(?:then|so|therefore|instead|also|next|first|finally),?\s+)?"
+    r"(?:you\b|please\b|do not\b|don't\b|never\b"
+    r"|(?!(?:after|although|as|at|before|by|during|for|from|given|if|in|like|of|on|once|over|since|than|that|to|under|"
+    r"until|what|when|where|whether|while|with|without)\b)[a-z]+(?<!ing)\s+(?:the|an?|your|it|them|all|each|every)\b)",
+    re.IGNORECASE,
+)
+DEFINITE = re.compile(r"\W*(?:the|this|that|these|those)\s+(\w+)", re.IGNORECASE)
+CONDITION = re.compile("如果|若|要是|一旦|假如")  # who it speaks of stands before it
 ANAPHOR = re.compile(r"\b(?:it|its|they|their|them|this|these|he|she|his|her)\b|[它他她其该此]", re.IGNORECASE)
 
 
@@ -20,17 +30,37 @@ def same_topic(
     A table's row speaks of its first cells, a sentence that begins with a pronoun of what the one before speaks of.
     """
     asked, told = roots(question), f"{claim} {question} {before}"
+    if _means_another(source, claim, told, sources):
+        return False
     if source.columns:
         return _is_row_named(source, told, sources)
-    if not _names_no_subject(claim) or 2 * len(asked & (source.words | roots(source.heading))) >= len(asked):
+    if not _names_no_subject(claim):
         return True
+    if not numbers(source.heading.removeprefix(source.title)) <= numbers(told):
+        return False  # of «4 比特量化», where the answer speaks of 8 bits
+    if 2 * len(asked & (source.words | roots(source.heading))) >= len(asked):
+        return True
+    if INSTRUCTION.match(claim):  # speaks of what the instruction is for, or of what it is done to
+        return any(stands(token.text, f"{question} {before}") for token in tokens(source.clauses[0])[1:])
     pronoun = ANAPHOR.search(source.text)
-    text = source.before if pronoun and not tokens(source.text[: pronoun.start()]) else source.clauses[0]
-    words = [token.text for token in tokens(text) if not token.is_amount]
-    if not ANAPHOR.search(claim) and any(len(word) > 1 and stands(word, claim) for word in words):
+    conditional = CONDITION.match(source.text)
+    is_of_before = conditional or (pronoun and not tokens(source.text[: pronoun.start()]))
+    spoken_of = source.before if is_of_before else source.clauses[0]
+    words = [token.text for token in tokens(spoken_of) if not token.is_amount]
+    names_one = not ANAPHOR.search(claim) and not conditional
+    if names_one and any(len(word) > 1 and stands(word, claim) for word in words):
         return True  # of clauses alike each has a subject: 蓝灯表示空气良好，橙灯表示轻度污染
     subject = words[0] if words else ""
     return subject in roots(told) if subject.isascii() else bool(re.search(f"(?<!{PREFIX}){subject}", told))
+
+
+def _means_another(source: SourceSentence, claim: str, told: str, sources: Sequence[SourceSentence]) -> bool:
+    """Whether «the deposit» is more likely that of a passage found before it, of a document with another title."""
+    definite = DEFINITE.match(claim)
+    if definite is None or roots(source.title) & roots(told):
+        return False
+    nearer = (other for other in sources if other.passage < source.passage and other.title != source.title)
+    return any(root(definite[1]) in other.words for other in nearer)
 
 
 def _is_row_named(row: SourceSentence, told: str, sources: Sequence[SourceSentence]) -> bool:
@@ -50,4 +80,5 @@ def _is_row_named(row: SourceSentence, told: str, sources: Sequence[SourceSenten
 def _names_no_subject(claim: str) -> bool:
     """A pronoun stands for it, or it may be left out, as in Chinese."""
     pronoun = ANAPHOR.search(claim)
-    return bool(HAN.search(claim)) or (pronoun is not None and len(tokens(claim[: pronoun.start()])) < 2)
+    begins = pronoun is not None and len(tokens(claim[: pronoun.start()])) < 2
+    return begins or bool(HAN.search(claim) or INSTRUCTION.match(claim))

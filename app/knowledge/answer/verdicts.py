@@ -56,12 +56,14 @@ class Verdict:
 
 def judge(answer: str, question: str, sources: Sequence[SourceSentence], passages: Sequence[str]) -> list[Verdict]:
     """A verdict on every sentence of the answer, in order."""
-    spans = _sentences(answer)
-    before = [(start, start) for start, _ in spans[:1]] + spans[:-1]
-    return [
-        _judged(answer, span, MARK.sub(" ", answer[slice(*last)]), question, sources, passages)
-        for span, last in zip(spans, before, strict=True)
-    ]
+    verdicts: list[Verdict] = []
+    before = ""
+    for span in _sentences(answer):
+        verdicts.append(_judged(answer, span, before, question, sources, passages))
+        said = MARK.sub(" ", answer[slice(*span)])
+        holds = verdicts[-1].judgement != "not found" or LEADS.search(said)
+        before = said if holds else ""
+    return verdicts
 
 
 def _sentences(answer: str) -> list[tuple[int, int]]:

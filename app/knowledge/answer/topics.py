@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from app.knowledge.answer.entailment import PREFIX, stands
 from app.knowledge.answer.source_sentences import SourceSentence, cells_of
@@ -9,15 +10,19 @@ from app.knowledge.answer.tokens import numbers, root, roots, tokens
 from app.knowledge.retrieve.segmenting import HAN
 
 # An instruction names no subject either: «raise the temperature» helps against what stands before it.
+NO_VERB = """
+about above across after against all although among and as at because before behind below between beyond both but by
+despite during even for from given half if in inside into like many most near not of on once only or outside over
+per since such than that through to under unless until upon via what when where whether while with within without
+"""
 INSTRUCTION = re.compile(
     r"\W*(?:(?:then|so|therefore|instead|also|next|first|finally),?\s+)?"
     r"(?:you\b|please\b|do not\b|don't\b|never\b"
-    r"|(?!(?:after|although|as|at|before|by|during|for|from|given|if|in|like|of|on|once|over|since|than|that|to|under|"
-    r"until|what|when|where|whether|while|with|without)\b)[a-z]+(?<!ing)\s+(?:the|an?|your|it|them|all|each|every)\b)",
+    rf"|(?!(?:{'|'.join(NO_VERB.split())})\b)[a-z]+(?<!ing)\s+(?:the|an?|your|it|them|all|each|every)\b)",
     re.IGNORECASE,
 )
 DEFINITE = re.compile(r"\W*(?:the|this|that|these|those)\s+(\w+)", re.IGNORECASE)
-CONDITION = re.compile("如果|若|要是|一旦|假如")  # who it speaks of stands before it
+CONDITION = re.compile("如果|若(?!干)|要是|一旦|假如")  # who it speaks of stands before it
 ANAPHOR = re.compile(r"\b(?:it|its|they|their|them|this|these|he|she|his|her)\b|[它他她其该此]", re.IGNORECASE)
 
 
@@ -27,7 +32,7 @@ def same_topic(
     """Whether the source's subject is named in the claim, in the question or in the answer's sentence `before`, which
     may be what «it» stands for, or the source speaks of most of what was asked.
 
-    A table's row speaks of its first cells, a sentence that begins with a pronoun of what the one before speaks of.
+    A table's row speaks of its first cells. `before` is empty where that sentence is itself not found.
     """
     asked, told = roots(question), f"{claim} {question} {before}"
     if _means_another(source, claim, told, sources):
@@ -36,14 +41,20 @@ def same_topic(
         return _is_row_named(source, told, sources)
     if not _names_no_subject(claim):
         return True
-    if not numbers(source.heading.removeprefix(source.title)) <= numbers(told):
-        return False  # of «4 比特量化», where the answer speaks of 8 bits
+    if _counts_otherwise(source.heading, told):
+        return False
     if 2 * len(asked & (source.words | roots(source.heading))) >= len(asked):
         return True
     if INSTRUCTION.match(claim):  # speaks of what the instruction is for, or of what it is done to
         return any(stands(token.text, f"{question} {before}") for token in tokens(source.clauses[0])[1:])
+    return _is_subject_named(source, claim, told)
+
+
+def _is_subject_named(source: SourceSentence, claim: str, told: str) -> bool:
+    """By the first word of the source, or of the sentence before it where that tells who a pronoun or a condition is
+    of."""
     pronoun = ANAPHOR.search(source.text)
-    conditional = CONDITION.match(source.text)
+    conditional = CONDITION.match(source.text) if source.before else None
     is_of_before = conditional or (pronoun and not tokens(source.text[: pronoun.start()]))
     spoken_of = source.before if is_of_before else source.clauses[0]
     words = [token.text for token in tokens(spoken_of) if not token.is_amount]
@@ -52,6 +63,21 @@ def same_topic(
         return True  # of clauses alike each has a subject: 蓝灯表示空气良好，橙灯表示轻度污染
     subject = words[0] if words else ""
     return subject in roots(told) if subject.isascii() else bool(re.search(f"(?<!{PREFIX}){subject}", told))
+
+
+def _counts_otherwise(heading: str, told: str) -> bool:
+    """Whether the heading counts what the answer counts, and differently: «4 比特量化», where 8 bits are spoken of."""
+    said = _counts(told)
+    return any(word in said and not amounts & said[word] for word, amounts in _counts(heading).items())
+
+
+def _counts(text: str) -> dict[str, set[str]]:
+    """By each word that stands behind an amount, its amounts."""
+    found: dict[str, set[str]] = {}
+    for amount, counted in pairwise(tokens(text)):
+        if amount.is_amount and not counted.is_amount:
+            found.setdefault(counted.text, set()).add(amount.text)
+    return found
 
 
 def _means_another(source: SourceSentence, claim: str, told: str, sources: Sequence[SourceSentence]) -> bool:

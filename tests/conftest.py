@@ -104,7 +104,7 @@ def pytest_configure(config: pytest.Config) -> None:
     The process that hands out the tests to its workers runs none, so it does without torch and the fixtures.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    os.environ.setdefault("GRADIO_SERVER_PORT", str(7860 + 100 * int(worker)))
+    os.environ["GRADIO_SERVER_PORT"] = str(7860 + 100 * int(worker))  # a worker inherits what the first process has set
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "0.5")
     os.environ.setdefault("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "none")
     os.environ.setdefault("MPLBACKEND", DEFAULTS["MPLBACKEND"])

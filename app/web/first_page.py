@@ -1,4 +1,4 @@
-"""Serve gradio's page in its visitor's language, with a script before gradio's own modules (ASGI middleware)."""
+"""Serve gradio's page in its visitor's language, with scripts before gradio's own modules (ASGI middleware)."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
@@ -10,6 +10,7 @@ from app.paths import ASSETS
 from app.texts import chosen_language
 from tabs.shell.translated_blocks import asked_language
 
+SCRIPTS = "early.js", "event_stream.js"
 GRADIO = b"window.gradio_config"
 TAGS: dict[Language, str] = {"zh": "zh-CN", "en": "en"}
 SPOKEN = "Object.defineProperty(navigator, 'language', {value: '%s', configurable: true});"  # for gradio's own words
@@ -21,7 +22,7 @@ class FirstPage:
     def __init__(self, app: ASGIApp, forced: Language | None) -> None:
         self._app = app
         self._forced = forced
-        self._script = (ASSETS / "early.js").read_text(encoding="utf-8")
+        self._scripts = "".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (scope["method"], scope["path"]) != ("GET", "/"):
@@ -48,7 +49,7 @@ class FirstPage:
             await self._app(scope, receive, sending)
 
     def _told(self, body: bytes, tag: str) -> bytes:
-        script = f"<head><script>{SPOKEN % tag}{self._script}</script>"
+        script = f"<head><script>{SPOKEN % tag}{self._scripts}</script>"
         return body.replace(b'lang="en"', f'lang="{tag}"'.encode(), 1).replace(b"<head>", script.encode(), 1)
 
 

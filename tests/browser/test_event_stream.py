@@ -1,0 +1,51 @@
+"""The stream of a page's events: nothing is lost where its end is on its way for long."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.evaluate.service import EvaluationService
+from app.web import ui
+from tests.conftest import OpenPage, Serve
+from tests.fakes import FakeModel, FakeRegistry, fake_services
+
+pytestmark = pytest.mark.browser
+
+
+class LateEnd:
+    """Holds the end of each stream back, as a slow network does; counts the ends."""
+
+    ends = 0
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def late(message: Message) -> None:
+            if b'"close_stream"' in message.get("body", b""):
+                LateEnd.ends += 1
+                await asyncio.sleep(0.3)
+            await send(message)
+
+        await self._app(scope, receive, late)
+
+
+def test_what_follows_an_answer_is_answered_while_the_stream_ends(
+    serve: Serve, open_page: OpenPage, tmp_path: Path
+) -> None:
+    registry = FakeRegistry(FakeModel("tiny"))
+    blocks = ui.build(fake_services(registry, evaluate=EvaluationService(registry, tmp_path)))
+    page = open_page(serve(blocks, app_kwargs={"middleware": [Middleware(LateEnd)]}), locale="en-US")
+    page.get_by_role("tab", name="Evaluate").click()
+    for name in ("Multiple choice, English", "Multiple choice, Chinese", "Short answers, Chinese"):
+        page.get_by_label(name).uncheck()
+    page.get_by_text("20 questions in all, models: 1").wait_for()
+    page.locator("#evaluate-start").click()
+    page.get_by_text("Done.", exact=True).wait_for()
+    expect(page.get_by_text("models: 1; about")).to_be_visible()
+    expect(page.locator("#evaluate-start")).to_be_enabled()
+    assert LateEnd.ends

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -39,12 +40,18 @@ def script(messages: Any) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def knowledge_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeService]:
+def knowledge_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its data folder."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def knowledge_service(knowledge_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeService]:
     samples = tmp_path_factory.mktemp("samples")
     (samples / "sample.md").write_text("# 示例\n\n温度越高，回答越多样。\n")
     service = KnowledgeService(
         FakeRegistry(FakeModel("tiny", script)),
-        tmp_path_factory.mktemp("data"),
+        knowledge_data,
         embedder="words",
         lease_embedder=lease_of(lambda name: Slow(name) if name == "slow" else WordEmbedder()),
         rights=Rights(guests_index_folders=True),
@@ -72,6 +79,11 @@ def visit(knowledge_address: str, open_page: Callable[..., Any]) -> Callable[...
         return page
 
     return go
+
+
+def databases(data: Path) -> set[Path]:
+    """One for each collection whose files are kept."""
+    return set(data.rglob("index.db"))
 
 
 def make(page: Any, name: str) -> None:

@@ -10,9 +10,8 @@ import pylopdf_fonts_zh_cn
 import pytest
 from playwright.sync_api import expect
 
-from app.knowledge.service import KnowledgeService
 from tests.browser.accordions import unfold
-from tests.browser.knowledge_page import NOTE, QUESTION, ask, make
+from tests.browser.knowledge_page import NOTE, QUESTION, ask, databases, make
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
@@ -147,7 +146,7 @@ def test_side_by_side_and_only_the_chosen_file(visit: Callable[..., Any], tmp_pa
 
 
 def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
-    visit: Callable[..., Any], knowledge_service: KnowledgeService
+    visit: Callable[..., Any], knowledge_data: Path
 ) -> None:
     page = visit()
     page.locator("[role=tab]").first.click()
@@ -186,12 +185,13 @@ def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(
     page.locator("#knowledge-collection input").click()
     page.get_by_role("option", name="samples").wait_for()
     expect(page.get_by_role("option")).to_have_count(1)  # no collection of its own
+    kept = databases(knowledge_data)
     page.locator("[role=tab]").first.click()
     page.locator("#chat-list .more[data-of]").first.click()
     page.locator("#chat-delete").click()
     page.locator("#confirm-yes").click()
     files.first.wait_for(state="detached")
-    wait_for(lambda: "documents" not in [record.name for record in knowledge_service._catalogue.all()])
+    wait_for(lambda: len(databases(knowledge_data)) == len(kept) - 1)
 
 
 def test_it_fits_a_phone(visit: Callable[..., Any]) -> None:

@@ -9,6 +9,7 @@ from app.models.interface import Part, SamplingDefaults
 from tests.browser.chat_page import answers, ask, box, notes, say, settled, versions
 from tests.conftest import OpenPage
 from tests.fakes import FakeModel, FakeRegistry
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
 TYPED = "__init__ <b>x</b> a<b and c>d $5 and $6 `x` <think>hm</think> <script>y</script> \\(y\\)\n\n# head\n    * dot"
@@ -43,6 +44,7 @@ def test_stop_ends_this_answer_and_nobody_else_s(
     expect(answers(page)).to_have_text("You")
     other = open_page(address)
     ask(other, "second of all")
+    wait_for(lambda: len(model.generations) == 2)
     model.gate.release(1)
     page.locator("#chat-box .stop-button").click()
     settled(page)

@@ -1,5 +1,6 @@
 """Collections on the Knowledge page in a real browser: files and folders dropped, followed, removed, embedded anew."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -33,6 +34,7 @@ def test_a_file_is_removed_in_its_own_row(
     visit: Callable[..., Any], tmp_path: Path, knowledge_service: KnowledgeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = visit()
+    expect(page.locator("#knowledge-collection input")).to_have_value(re.compile("^samples"))  # the page's first look
     page.locator("[role=tab]").first.click()
     begun, go_on, collections = Event(), Event(), knowledge_service.collections
 

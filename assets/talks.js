@@ -98,7 +98,7 @@
     keep(props, trigger, watch) {
       raise = trigger;
       const take = async () => {
-        const {collection, exchange, forget, deleted, fresh} = props.value || {};
+        const {collection, exchange, forget, deleted, fresh, asked} = props.value || {};
         if (pending && pending.id !== exchange?.id) await flush();
         if (exchange) {
           pending = exchange;
@@ -110,6 +110,7 @@
         if (deleted) await remove(await all(deleted));
         if (forget) await remove([{id: forget}]);
         if (fresh) turnTo(collection, null);
+        else if (asked !== undefined && asked !== (at.collection ?? null)) again(); // another was chosen meanwhile
         else if (collection && collection !== at.collection) { // made or deleted, or the one chosen before is gone
           const first = !at.collection;
           turnTo(collection, null);

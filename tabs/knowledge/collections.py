@@ -50,7 +50,8 @@ class CollectionsPanel:
             page.on(event, partial(arrive, self), [kept], fresh, js=OPENED)
             for event in (page.remembered.change, tab.select, own.timer.tick, kept.select)
         ]
-        # what a look would show that began before is not the collection that is chosen now
+        # What a look would show that began before is not the collection that is chosen now. One that is not sent yet
+        # cannot be cancelled: the browser sees by what was asked that its answer is late, and looks again.
         page.on(own.collection.input, partial(choose, self), [*name, kept], fresh, js=CHOSEN, cancels=looks)
         page.on(own.new.submit, partial(make, self), [own.new], [*fresh, own.new], cancels=looks)
         page.on(own.drop.upload, partial(take, self), [*name, own.drop], [*shown, own.drop])
@@ -68,7 +69,7 @@ def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> View:
     service, own, owner = panel.service, panel.widgets, owner_of(visitor)
     records = service.collections(owner)
     names = list(dict.fromkeys(record.name for record in records))
-    name = name if name in names else next(iter(names), None)
+    asked, name = name, name if name in names else next(iter(names), None)
     if name is None:
         return _nothing(panel, visitor)
     record = next(record for record in records if record.name == name)
@@ -93,7 +94,7 @@ def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> View:
         own.delete: gr.update(visible=mine),
         own.timer: gr.Timer(active=busy or (waiting and not mine)),
         panel.question.only: gr.update(choices=listed),
-        panel.question.kept: {"collection": name},
+        panel.question.kept: {"collection": name, "asked": asked},
     }
 
 
@@ -129,7 +130,8 @@ def choose(panel: CollectionsPanel, visitor: Visitor, _name: str, opened: object
 def make(panel: CollectionsPanel, visitor: Visitor, name: str) -> View:
     """A new collection, chosen at once."""
     made = panel.service.make(owner_of(visitor), name).name
-    return look(panel, visitor, made) | _talk(panel, visitor, made, []) | {panel.widgets.new: ""}
+    chosen = {panel.question.kept: {"collection": made}, panel.widgets.new: ""}
+    return look(panel, visitor, made) | _talk(panel, visitor, made, []) | chosen
 
 
 def take(panel: CollectionsPanel, visitor: Visitor, name: str, paths: object) -> View:

@@ -29,6 +29,17 @@ DROP = """([place, files]) => {
   document.querySelector(`${place} button`).dispatchEvent(event);
 }"""
 
+# The first look from here on has seen what was chosen, and is not sent before it may.
+HELD = """() => {
+  const {talks} = window.studio, usual = talks.open.bind(talks), may = new Promise((go) => { window.let_go = go; });
+  window.looks = 0;
+  talks.open = async () => {
+    const first = ++window.looks === 1, opened = await usual();
+    if (first) await may;
+    return opened;
+  };
+}"""
+
 
 def test_a_file_is_removed_in_its_own_row(
     visit: Callable[..., Any], tmp_path: Path, knowledge_service: KnowledgeService, monkeypatch: pytest.MonkeyPatch
@@ -61,6 +72,22 @@ def test_a_file_is_removed_in_its_own_row(
     page.locator("#confirm-yes").click()
     page.locator("#knowledge-files li", has_text="a.md").wait_for(state="detached")
     expect(page.locator("#knowledge-files li")).to_have_count(1)
+
+
+def test_a_look_that_is_late_does_not_undo_a_choice(visit: Callable[..., Any]) -> None:
+    page = visit()
+    expect(page.locator("#knowledge-collection input")).to_have_value(re.compile("^samples"))
+    page.evaluate(HELD)
+    page.locator("[role=tab]").first.click()
+    page.locator("[role=tab]").nth(1).click()
+    page.wait_for_function("window.looks === 1")
+    make(page, "课程")
+    page.wait_for_function("window.looks === 2")
+    page.evaluate("window.let_go()")
+    page.wait_for_function("window.looks === 3")  # since the answer to the first came last
+    expect(page.locator("#knowledge-collection input")).to_have_value("课程")
+    page.reload()
+    expect(page.locator("#knowledge-collection input")).to_have_value("课程")
 
 
 def test_a_dropped_folder_keeps_its_folders(visit: Callable[..., Any]) -> None:

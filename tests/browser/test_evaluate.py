@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from app.evaluate.service import EvaluationService
 from app.models.interface import Message
@@ -22,19 +22,24 @@ def knows_paris(_messages: Sequence[Message]) -> list[str]:
     return ["Paris"]
 
 
-def test_a_run_ends_in_a_table_that_stays(
-    serve: Callable[[gr.Blocks], str], open_page: Callable[..., Any], tmp_path: Path
-) -> None:
-    registry = FakeRegistry(FakeModel("tiny", knows_paris))
-    address = serve(ui.build(fake_services(registry, evaluate=EvaluationService(registry, tmp_path))))
-    page = open_page(address, locale="en-US")
+def run_short_answers(page: Page) -> None:
+    """To its end, which tells what the first run took."""
     page.get_by_role("tab", name="Evaluate").click()
     for name in ("Multiple choice, English", "Multiple choice, Chinese", "Short answers, Chinese"):
         page.get_by_label(name).uncheck()
     page.get_by_text("20 questions in all, models: 1").wait_for()
     page.locator("#evaluate-start").click()
     page.get_by_text("Done.", exact=True).wait_for()
-    page.get_by_text("models: 1; about").wait_for()  # what the first run took
+    page.get_by_text("models: 1; about").wait_for()
+
+
+def test_a_run_ends_in_a_table_that_stays(
+    serve: Callable[[gr.Blocks], str], open_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    registry = FakeRegistry(FakeModel("tiny", knows_paris))
+    address = serve(ui.build(fake_services(registry, evaluate=EvaluationService(registry, tmp_path))))
+    page = open_page(address, locale="en-US")
+    run_short_answers(page)
     figures, answers = (page.locator("#evaluate-results .table").nth(place) for place in (0, 1))
     row = figures.locator("tbody tr")
     assert row.locator("th, td").all_inner_texts()[:6] == [

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.evaluate.service import EvaluationService
 from app.web import ui
+from tests.browser.test_evaluate import run_short_answers
 from tests.conftest import OpenPage, Serve
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 
@@ -40,12 +41,6 @@ def test_what_follows_an_answer_is_answered_while_the_stream_ends(
     registry = FakeRegistry(FakeModel("tiny"))
     blocks = ui.build(fake_services(registry, evaluate=EvaluationService(registry, tmp_path)))
     page = open_page(serve(blocks, app_kwargs={"middleware": [Middleware(LateEnd)]}), locale="en-US")
-    page.get_by_role("tab", name="Evaluate").click()
-    for name in ("Multiple choice, English", "Multiple choice, Chinese", "Short answers, Chinese"):
-        page.get_by_label(name).uncheck()
-    page.get_by_text("20 questions in all, models: 1").wait_for()
-    page.locator("#evaluate-start").click()
-    page.get_by_text("Done.", exact=True).wait_for()
-    expect(page.get_by_text("models: 1; about")).to_be_visible()
+    run_short_answers(page)
     expect(page.locator("#evaluate-start")).to_be_enabled()
     assert LateEnd.ends

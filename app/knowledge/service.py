@@ -22,7 +22,7 @@ from app.knowledge.ingest.jobs import Job, Jobs
 from app.knowledge.ingest.sources import UPLOADS, SourceFile, distinct_names, folder_files, keep_upload
 from app.knowledge.retrieve.embedders import PACKAGED, LeaseEmbedder, LeaseReranker, Vectors
 from app.knowledge.retrieve.langchain_store import CollectionStore
-from app.knowledge.retrieve.retrieval import Hit
+from app.knowledge.retrieve.retrieval import Hit, refuse_long
 from app.knowledge.store.collections import (
     Catalogue,
     CollectionRecord,
@@ -39,8 +39,6 @@ from app.knowledge.store.open_collections import OpenCollection, OpenCollections
 from app.knowledge.store.vectors import open_chroma
 from app.knowledge.upkeep import SAMPLES, Upkeep
 from app.models.interface import Registry
-
-LONGEST_QUERY = 10_000  # characters
 
 
 class KnowledgeService:
@@ -102,6 +100,10 @@ class KnowledgeService:
     def collections(self, owner: Owner) -> list[CollectionRecord]:
         """What this person may read, their own first."""
         return self._catalogue.visible(owner)
+
+    def collection(self, owner: Owner, name: str) -> CollectionRecord:
+        """The one of this name that this person may read."""
+        return self._catalogue.readable(owner, name)
 
     def make(self, owner: Owner, name: str) -> CollectionRecord:
         """A new empty collection, or the one of that name."""
@@ -298,13 +300,3 @@ class KnowledgeService:
 
     def _get(self, record: CollectionRecord) -> OpenCollection:
         return self._open.get(record)
-
-
-def refuse_long(query: str) -> None:
-    """A query of a megabyte would keep the machine busy for minutes and find nothing better."""
-    if len(query) > LONGEST_QUERY:
-        raise BadInput(
-            reason_zh=f"问题有 {len(query)} 字，上限是 {LONGEST_QUERY}。长文请作为文件上传，再就它提问。",
-            reason_en=f"The question has {len(query)} characters, the limit is {LONGEST_QUERY}."
-            " Upload a long text as a file and ask about that.",
-        )

@@ -67,15 +67,14 @@ class CollectionsPanel:
 def look(panel: CollectionsPanel, visitor: Visitor, name: str | None) -> View:
     """The collections as they are now; one that is gone gives way to the first."""
     service, own, owner = panel.service, panel.widgets, owner_of(visitor)
-    records = service.collections(owner)
-    names = list(dict.fromkeys(record.name for record in records))
+    names = list(dict.fromkeys(record.name for record in service.collections(owner)))
     asked, name = name, name if name in names else next(iter(names), None)
     if name is None:
         return _nothing(panel, visitor)
-    record = next(record for record in records if record.name == name)
-    mine = record.owner == owner.key
     job = service.job(owner, name)
-    busy = job is not None and not job.ended  # asked before the files: one that ends in between is seen next time
+    busy = job is not None and not job.ended  # asked before what it changes: one that ends meanwhile is seen next time
+    record = service.collection(owner, name)
+    mine = record.owner == owner.key
     files = service.files(owner, name)
     waiting = any(file.state == "waiting" for file in files)
     listed = [(file.path, file.id) for file in files[:LISTED]]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from app.knowledge.ingest.jobs import Job
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner
 from tests.browser.knowledge_page import NOTE, Slow, databases, make
@@ -173,4 +174,30 @@ def test_a_collection_is_embedded_anew_stopped_and_taken_up_by_keyboard(
     expect(chosen).to_have_value("words")
     embed_anew()
     expect(progress).to_contain_text("1 passages embedded anew")
+    expect(chosen).to_have_value("slow")
+
+
+def test_a_model_is_shown_that_was_taken_up_while_the_page_looked(
+    visit: Callable[..., Any], knowledge_service: KnowledgeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.md").write_text(NOTE)
+    page = visit(locale="en-US")
+    make(page, "just then")
+    page.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "x.md")
+    page.locator("#knowledge-files .ready", has_text="x.md").wait_for()
+    usual = knowledge_service.job
+
+    def job_that_has_just_ended(owner: Owner, name: str) -> Job | None:
+        Slow.may.set()
+        job = usual(owner, name)
+        if job:
+            job.wait(60)
+        return job
+
+    monkeypatch.setattr(knowledge_service, "job", job_that_has_just_ended)
+    chosen = page.locator("#knowledge-embedder input")
+    chosen.fill("slow")
+    chosen.press("Enter")
+    page.locator("#knowledge-embed").click()
+    expect(page.locator("#knowledge-progress")).to_contain_text("1 passages embedded anew")
     expect(chosen).to_have_value("slow")

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from app.errors import BadInput
 from app.knowledge.retrieve.embedders import Embedder, LeaseReranker, Vectors
 from app.knowledge.retrieve.near_duplicates import distinct
 from app.knowledge.retrieve.refusal import Evidence, weigh
@@ -13,6 +14,7 @@ from app.knowledge.store.database import Database
 from app.knowledge.store.snapshot import Snapshot, StoredPassage
 from app.knowledge.store.vectors import Key, VectorIndex
 
+LONGEST_QUERY = 10_000  # characters
 CANDIDATES = 50  # asked of each retriever
 RERANKED = 20  # passages a reranker reads
 JUDGED = 5  # passages whose words count as evidence
@@ -141,3 +143,13 @@ def fuse(
     for key, score in keyword_scores.items():
         scores[key] = scores.get(key, 0.0) + weight * score / best
     return scores
+
+
+def refuse_long(query: str) -> None:
+    """A query of a megabyte would keep the machine busy for minutes and find nothing better."""
+    if len(query) > LONGEST_QUERY:
+        raise BadInput(
+            reason_zh=f"问题有 {len(query)} 字，上限是 {LONGEST_QUERY}。长文请作为文件上传，再就它提问。",
+            reason_en=f"The question has {len(query)} characters, the limit is {LONGEST_QUERY}."
+            " Upload a long text as a file and ask about that.",
+        )

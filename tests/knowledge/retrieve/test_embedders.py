@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.knowledge.retrieve.embedders import PACKAGED, CannotEmbed, held_by, load_embedder
+from app.knowledge.retrieve.embedders import PACKAGED, CannotEmbed, PackagedEmbedder, held_by, load_embedder
+from app.knowledge.retrieve.sample_vectors import digest, shipped
+from app.knowledge.sample_embedding import sample_texts
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
 
@@ -17,6 +19,20 @@ def test_the_packaged_embedder_knows_both_languages() -> None:
     assert passages.shape == (3, embedder.dimensions)
     assert np.allclose(np.linalg.norm(passages, axis=1), 1, atol=1e-3)
     assert int(np.argmin(passages @ question)) == 0
+
+
+def test_the_samples_vectors_that_ship_are_the_embedder_s_own() -> None:
+    texts = sample_texts()
+    assert {digest(text) for text in texts} == set(shipped()), "run python -m app.knowledge.sample_embedding"
+    embedder, mixed = PackagedEmbedder(), [texts[0], "Cats like boxes.", texts[-1]]
+    assert np.allclose(embedder.passages(mixed), embedder.computed(mixed), atol=1e-5)
+    assert embedder.passages([]).shape == (0, embedder.dimensions)
+
+
+def test_a_sample_is_not_embedded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder, texts = PackagedEmbedder(), sample_texts()[:3]
+    monkeypatch.setattr(embedder, "computed", lambda texts: np.zeros((len(texts), embedder.dimensions), np.float32))
+    assert np.allclose(np.linalg.norm(embedder.passages([*texts, "new"]), axis=1), [1, 1, 1, 0], atol=1e-3)
 
 
 def test_a_name_that_is_no_model_says_so() -> None:

@@ -3,8 +3,10 @@
 import gc
 import inspect
 import os
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +114,8 @@ def pytest_configure(config: pytest.Config) -> None:
         gc.disable()  # until all is imported: a quarter of that time would go into looking for garbage
         for name in (*_FIXTURES, "schemathesis.pytest.plugin"):
             config.pluginmanager.import_plugin(name)
+    # each client of httpx makes one, and reads all certificates for it: 45 ms of a core, for addresses of this machine
+    ssl.create_default_context = cache(ssl.create_default_context)
     usual: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default  # gradio's client has it too
     usual.connect = usual.read = usual.write = usual.pool = 120
 

@@ -112,7 +112,12 @@ def clear(widgets: StoryWidgets, visitor: Visitor, stored: object) -> View:
 
 
 def arrive(widgets: StoryWidgets, visitor: Visitor, stored: object) -> View:
-    """A page was loaded: the story that was there last, with all that belongs to it."""
+    """A page was loaded: the story that was there last, with all that belongs to it.
+
+    Who has none may have begun one before this is answered.
+    """
+    if not stored:
+        return gr.skip()
     draft = draft_from(stored)
     boxes = dict(zip(INPUTS, widgets.inputs, strict=True))
     typed = {box: draft.inputs[name] for name, box in boxes.items() if name in draft.inputs and name != "model"}
@@ -121,14 +126,19 @@ def arrive(widgets: StoryWidgets, visitor: Visitor, stored: object) -> View:
 
 
 def keep(widgets: StoryWidgets, service: StoryService, visitor: Visitor, stored: object, *values: Any) -> View:
-    """Save what was typed; say what the bible costs and which names contradict it."""
+    """Save what was typed, and look at it."""
+    draft = with_inputs(draft_from(stored), values)
+    return {widgets.kept: draft.to_json()} | look_over(widgets, service, visitor, stored, *values)
+
+
+def look_over(widgets: StoryWidgets, service: StoryService, visitor: Visitor, stored: object, *values: Any) -> View:
+    """Say what the bible costs and which names contradict it."""
     draft = with_inputs(draft_from(stored), values)
     language = language_of(draft.text or str(values[0] or "")) or visitor.language
     model = str(values[INPUTS.index("model")] or "")
     pinned = service.pinned(draft.bible, model, language, visitor.name)
     small = visitor.text("story.small_model") if model.startswith(SMALL) else ""
     return {
-        widgets.kept: draft.to_json(),
         widgets.budget: view.budget(visitor, pinned),
         widgets.names: names(visitor, draft),
         widgets.note: gr.update(value=f"<p>{escape(small)}</p>", visible=bool(small)),

@@ -92,12 +92,13 @@ def _wire_paragraphs(page: Page, widgets: StoryWidgets) -> list[Dependency]:
 
 def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> None:
     everything = [*widgets.inputs, *widgets.bible, widgets.outline]
-    notes = [widgets.kept, widgets.budget, widgets.names, widgets.note]
+    notes = [widgets.budget, widgets.names, widgets.note]
+    saved = [widgets.kept, *notes]
     for box in everything:
         event = (
             box.blur if isinstance(box, gr.Textbox | gr.Number) else box.input if hasattr(box, "input") else box.change
         )
-        page.on(event, partial(handlers.keep, widgets, service), [widgets.kept, *everything], notes)
+        page.on(event, partial(handlers.keep, widgets, service), [widgets.kept, *everything], saved)
     for draft, drafting in (
         (handlers.draft_bible, widgets.drafting_bible),
         (handlers.draft_outline, widgets.drafting_outline),
@@ -109,12 +110,12 @@ def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> Non
         stopped = page.on(drafting.stop.click, ended, [], buttons, cancels=[drafted])
         for end in (drafted.success, drafted.failure, stopped.success):
             page.on(end, ended, [], buttons)
-            page.on(end, partial(handlers.keep, widgets, service), [widgets.kept, *everything], notes)
+            page.on(end, partial(handlers.keep, widgets, service), [widgets.kept, *everything], saved)
     read_draft, keep_draft = (f"(kept) => window.studio.drafts.{deed}(kept)" for deed in ("read", "keep"))
     read = page.blocks.load(None, [widgets.kept], [widgets.kept], js=read_draft, api_visibility="private")
     widgets.kept.change(None, [widgets.kept], None, js=keep_draft, api_visibility="private")
     arrived = page.on(read.then, partial(handlers.arrive, widgets), [widgets.kept], [*everything, *widgets.view])
-    page.on(arrived.success, partial(handlers.keep, widgets, service), [widgets.kept, *everything], notes)
+    page.on(arrived.success, partial(handlers.look_over, widgets, service), [widgets.kept, *everything], notes)
 
 
 def _wire_exports(page: Page, illustration: IllustrationService, widgets: StoryWidgets) -> None:

@@ -13,6 +13,7 @@ from app.errors import BadInput, StudioError
 
 SERVER = ""  # owner of what belongs to the server, such as the sample documents; no login is empty
 IN_CONVERSATION = "\x1f"  # between person and conversation; stands in no name
+USED_S = 60.0  # how exactly the catalogue knows when a collection was last used
 _COLUMNS = "id, owner, name, shared, embedder"
 NAME = re.compile(r"[^\x00-\x1f/\\]{1,60}")
 
@@ -124,7 +125,10 @@ class Catalogue:
         if not found:
             raise NoSuchCollection(name=name)
         with self._connection() as connection:
-            connection.execute("UPDATE collections SET used = ? WHERE id = ?", (time.time(), found[0].id))
+            now = time.time()
+            connection.execute(
+                "UPDATE collections SET used = ? WHERE id = ? AND used < ?", (now, found[0].id, now - USED_S)
+            )
         return found[0]
 
     def writable(self, owner: Owner, name: str) -> CollectionRecord:

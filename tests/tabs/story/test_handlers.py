@@ -8,7 +8,7 @@ import pytest
 
 from app.story.draft import draft_from
 from tabs.shell.page import BROWSER_SECRET, Page, Visitor
-from tabs.story.handlers import settle
+from tabs.story.handlers import arrive, settle
 from tabs.story.screen import Written
 from tabs.story.tab import kept
 from tabs.story.widgets import StoryWidgets, draw
@@ -55,3 +55,8 @@ def test_both_ends_of_a_stopped_story_leave_the_same_page_in_whatever_order(
 def test_a_server_started_anew_gives_the_buttons_back(widgets: StoryWidgets) -> None:
     page = page_after(widgets, [(None, AFTER.to_json())])
     assert page[widgets.write]["visible"] and not page[widgets.stop]["visible"] and page[widgets.undo]["interactive"]
+
+
+def test_a_page_without_a_story_is_not_drawn_anew_over_one_that_has_begun(widgets: StoryWidgets) -> None:
+    assert arrive(widgets, LIN, None) == gr.skip()
+    assert arrive(widgets, LIN, AFTER.to_json())[widgets.write]["visible"]

@@ -137,14 +137,14 @@ class LocalServer:
 
     def _answers(self, child: "subprocess.Popen[bytes]") -> bool:
         deadline = time.monotonic() + START_SECONDS
-        headers = {"Authorization": f"Bearer {self.key}"}
-        while time.monotonic() < deadline and child.poll() is None and not self._closed:
-            try:
-                if httpx.get(f"{self.url}/models", headers=headers, timeout=5).status_code == 200:
-                    return True
-            except httpx.HTTPError:
-                pass
-            time.sleep(PROBE_SECONDS)
+        with httpx.Client(headers={"Authorization": f"Bearer {self.key}"}, timeout=5) as client:
+            while time.monotonic() < deadline and child.poll() is None and not self._closed:
+                try:
+                    if client.get(f"{self.url}/models").status_code == 200:
+                        return True
+                except httpx.HTTPError:
+                    pass
+                time.sleep(PROBE_SECONDS)
         return False
 
     def _end_child(self) -> None:

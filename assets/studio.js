@@ -240,6 +240,8 @@
       if (chosen) window.studio.address({tab: chosen.dataset.tabId}, event.isTrusted);
     });
   });
+  let begun = "", drawn = false; // the language of the page, once its conversation is shown
+  const tellReady = () => { if (begun && drawn) document.documentElement.dataset.studioReady = begun; };
   window.studio = {
     local,
     // Tab and conversation stand in the address: back, forward and a reload follow it.
@@ -267,7 +269,15 @@
       document.documentElement.lang = kept.shown === "zh" ? "zh-CN" : "en";
       document.cookie = `studio-language=${kept.shown}; path=/; SameSite=Lax`; // for routes that know no session
       window.studio.storage.choose(kept.login);
-      window.studio.conversations.begin(() => { document.documentElement.dataset.studioReady = kept.shown; });
+      window.studio.conversations.begin(() => {
+        begun = kept.shown;
+        tellReady();
+      });
+    },
+    // What waited for the visitor's arrival is drawn.
+    arrived() {
+      drawn = true;
+      tellReady();
     },
     flip(panel) {
       const chat = document.getElementById("chat");

@@ -24,7 +24,8 @@ def wire_arrivals(page: Page) -> None:
 
     inputs = [component for arrival in page.arrivals for component in arrival.inputs]
     outputs = dict.fromkeys(component for arrival in page.arrivals for component in arrival.outputs)
-    page.on(page.remembered.change, arrive, inputs, list(outputs))
+    arrived = page.on(page.remembered.change, arrive, inputs, list(outputs))
+    arrived.then(None, js="() => { window.studio?.arrived(); }", api_visibility="private")
 
 
 def _answer(arrival: Arrival, visitor: Visitor, values: Sequence[Any]) -> View:

@@ -3,6 +3,7 @@
 import math
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,15 @@ from app.errors import SettingsError
 from app.models.backends.openai_server.address import EngineLaunch, read_engines
 from app.models.backends.openai_server.errors import EngineAway
 from app.models.backends.openai_server.launched_engine import LocalServerEngine
-from app.models.backends.openai_server.launched_server import EngineDidNotStart, EngineNotInstalled, arguments
+from app.models.backends.openai_server.launched_server import (
+    SUPERVISOR,
+    EngineDidNotStart,
+    EngineNotInstalled,
+    arguments,
+)
 from app.models.interface import Sampling
 from app.models.registry.placement import Placement
 from app.models.registry.registry import ModelRegistry
-from tests.waiting import wait_for
 
 STAND_IN = """#!{python}
 import json, os, sys
@@ -120,16 +125,16 @@ def test_an_answer_that_fails_in_a_server_that_is_well_waits_for_no_other(regist
 
 def test_it_ends_with_its_parent(registry: ModelRegistry) -> None:
     ask(registry)
-    processes = engine_of(registry).server.processes
-    supervisor = processes[0].parent()
-    assert supervisor is not None and supervisor.ppid() == os.getpid()
-    engine_of(registry)._closing = True  # as when this process is gone: nobody starts it again
-    child = engine_of(registry).server._child
-    assert child is not None and child.stdin is not None
-    child.stdin.close()
-    wait_for(
-        lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
-    )
+    supervisor = engine_of(registry).server.processes[0].parent()
+    assert supervisor is not None and supervisor.ppid() == os.getpid() and str(SUPERVISOR) in supervisor.cmdline()
+    endless = "import signal; print('up', flush=True); signal.pause()"
+    command = [sys.executable, "-P", SUPERVISOR, sys.executable, "-c", endless]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as alike:
+        assert alike.stdin is not None and alike.stdout is not None and alike.stdout.readline() == "up\n"
+        [served] = psutil.Process(alike.pid).children()
+        alike.stdin.close()  # as when the process that holds the other end is gone
+        psutil.wait_procs([served])
+        assert not served.is_running()
 
 
 def test_what_does_not_start_says_why(registry: ModelRegistry, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def ask_base_and_adapter(page: Any, registry: ModelRegistry) -> None:
     """On the chat page, side by side: both are written in one batch."""
     page.get_by_role("tab", name="Chat").click()
     settings = page.locator("#chat-settings")
-    settings.get_by_label("Longest answer").first.fill("600")
+    settings.get_by_label("Longest answer").first.fill("60")
     compare = settings.get_by_role("combobox", name="Compare with")
     compare.click()
     page.get_by_role("option", name="+assistant").click()

@@ -4,6 +4,7 @@
   const {local} = window.studio;
   const RECORDS = "exchanges", OPEN = "studio-talk", EVERY_MS = 300, MOST = 50;
   const gone = new Set(); // talks that were deleted: what still comes of them is not stored
+  const left = new Set(); // talks that the visitor has turned away from: what still comes of them does not lead back
   let at = local(OPEN) || {}; // {collection, talk}
   let place = null, raise = () => {}, isShown = false, pending = null, saving = null;
 
@@ -31,6 +32,8 @@
       .sort((one, other) => one.asked - other.asked);
   const remove = (records) => within((store) => { for (const record of records) store.delete(record.id); });
   const turnTo = (collection, talk) => {
+    if (at.talk) left.add(at.talk);
+    left.delete(talk);
     at = {collection, talk};
     local(OPEN, at);
   };
@@ -102,7 +105,8 @@
         if (pending && pending.id !== exchange?.id) await flush();
         if (exchange) {
           pending = exchange;
-          if (collection === at.collection && exchange.talk !== at.talk) turnTo(collection, exchange.talk);
+          const isNew = exchange.talk !== at.talk && !left.has(exchange.talk);
+          if (collection === at.collection && isNew) turnTo(collection, exchange.talk);
           if (exchange.whole) await flush();
           else saving ??= setTimeout(flush, EVERY_MS);
           return;

@@ -147,7 +147,7 @@ def test_stop_ends_running_code(scene: Scene, open_page: Callable[..., Any]) -> 
     expect(page.locator("#agent-box .submit-button")).to_be_visible()
     expect(page.locator("#agent-box textarea")).to_have_value("and then?")
     page.get_by_text("Code · stopped").wait_for()
-    assert page.get_by_text("Stopped", exact=True).count() == 2, "the code's box and the task's"
+    expect(page.get_by_text("Stopped", exact=True)).to_have_count(2)  # the code's box and the task's
     assert page.get_by_text("Problem").count() == 0
     assert page.get_by_text("never").count() == 0
 

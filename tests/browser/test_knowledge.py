@@ -34,6 +34,16 @@ AWAY_AND_BACK = """async () => {
   while (!location.search.includes("c=")) await new Promise(requestAnimationFrame);
 }"""
 
+# An exchange of the talk that was left comes once more: the talk that is open before and after.
+LATE = """async (talk) => {
+  const opened = () => JSON.parse(localStorage.getItem("studio-talk")), before = opened(), props = {value: null};
+  let take;
+  window.studio.talks.keep(props, () => {}, (_, heard) => { take = heard; });
+  props.value = {collection: before.collection, exchange: {...before, id: "late", talk, question: "?", asked: 0}};
+  await take();
+  return [before, opened()];
+}"""
+
 
 def test_upload_ask_see_the_source_and_open_the_document(visit: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "笔记.md").write_text(NOTE)
@@ -97,6 +107,22 @@ def test_talks_are_kept_over_a_reload_by_two_tabs_and_deleted_one_by_one(visit: 
     page.locator("#undo button").click()
     expect(asked).to_have_text([FIRST, SECOND])
     expect(talks).to_have_count(2)
+
+
+def test_what_still_comes_of_a_talk_that_was_left_does_not_lead_back_to_it(visit: Callable[..., Any]) -> None:
+    page = visit()
+    talks, asked = page.locator("#knowledge-talks [data-talk]"), page.locator("#knowledge-chat .typed")
+    for question in (FIRST, SECOND):
+        page.locator("#knowledge-clear").click()
+        expect(asked).to_have_count(0)
+        ask(page, question)
+        expect(page.locator("#knowledge-chat blockquote")).to_have_count(1)
+        page.locator("#knowledge-box .stop-button").wait_for(state="hidden")
+    left = talks.first.get_attribute("data-talk")
+    talks.last.click()
+    expect(asked).to_have_text([FIRST])
+    before, after = page.evaluate(LATE, left)
+    assert before["talk"] != left and after == before
 
 
 def write_pdf(page: Any, path: Path, content: str) -> None:

@@ -1,5 +1,6 @@
-"""Speed of the document index: python -m bench.indexing [pipeline] [unchanged] [search]
+"""Speed of the document index: python -m bench.indexing [samples] [pipeline] [unchanged] [search]
 
+samples: seconds that a first start takes for the sample documents, with the vectors that ship against computing them.
 pipeline: passages a second of the whole way from file to index, against the embedder alone on the same passages.
 unchanged: indexing a tree of 2,000 files again, against the first time.
 search: 95th percentile over 100,000 synthetic passages, without embedding the query, and the memory they take.
@@ -8,7 +9,7 @@ search: 95th percentile over 100,000 synthetic passages, without embedding the q
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ from app.knowledge.ingest.conversion_worker import Converter
 from app.knowledge.ingest.documents import Text
 from app.knowledge.ingest.indexing import SLICE, Indexer, embedded_texts, prepare
 from app.knowledge.ingest.sources import folder_files
-from app.knowledge.retrieve.embedders import PACKAGED, Embedder, Vectors, load_embedder
+from app.knowledge.retrieve.embedders import PACKAGED, Embedder, PackagedEmbedder, Vectors, load_embedder
 from app.knowledge.retrieve.retrieval import Searcher
 from app.knowledge.retrieve.segmenting import segmented, words
 from app.knowledge.store.database import Database, Prepared
@@ -51,9 +52,29 @@ def open_index(embedder: Embedder) -> Iterator[tuple[Indexer, Searcher]]:
     convert.close()
 
 
-def pipeline(embedder: Embedder) -> None:
-    """The sample documents, by turns embedded only and indexed."""
-    texts = []
+class ComputingEmbedder(PackagedEmbedder):
+    """Looks nothing up."""
+
+    def passages(self, texts: Sequence[str]) -> Vectors:
+        return self.computed(texts)
+
+
+def samples(embedder: Embedder) -> None:
+    """By turns with the vectors that ship and without."""
+    seconds = {"shipped": 0.0, "computed": 0.0}
+    for _ in range(ROUNDS):
+        for name, one in (("shipped", embedder), ("computed", ComputingEmbedder())):
+            with open_index(one) as (indexer, _):
+                began = time.perf_counter()
+                exhaust(indexer.run("bench", folder_files(SAMPLES)))
+                seconds[name] += (time.perf_counter() - began) / ROUNDS
+    line(part="samples", **{f"{name}_s": taken for name, taken in seconds.items()})
+    line(bench="indexing.samples", ratio=seconds["shipped"] / seconds["computed"], of="seconds against computing all")
+
+
+def pipeline(_: object = None) -> None:
+    """The sample documents, by turns embedded only and indexed; no vector is looked up."""
+    embedder, texts = ComputingEmbedder(), []
     for found in folder_files(SAMPLES):
         texts += embedded_texts(prepare(0, "", "", Text(found.path.read_text(encoding="utf-8"), "markdown")))
     embedder.passages(texts[:SLICE])
@@ -151,7 +172,7 @@ def search(_: object = None) -> None:
 
 def main(arguments: list[str]) -> None:
     line(**machine())
-    parts = {"pipeline": pipeline, "unchanged": unchanged, "search": search}
+    parts = {"samples": samples, "pipeline": pipeline, "unchanged": unchanged, "search": search}
     chosen = arguments or list(parts)
     embedder = load_embedder(PACKAGED) if set(chosen) - {"search"} else None
     for name in chosen:

@@ -3,6 +3,7 @@
   const NAME = "story", KEPT = "studio-story", EVERY_MS = 1000;
   const {storage, local} = window.studio;
   let last = null, saving = null, shown = ""; // the draft as it was read or kept last
+  const isEmpty = (draft) => !Object.keys(draft || {}).length;
   const record = (old) => ({...old, id: NAME, draft: last});
   const save = () => {
     saving = null;
@@ -14,21 +15,24 @@
     // The draft that is to be shown, once it is known whether somebody has logged in.
     async read(kept) {
       await storage.chosen;
-      let draft = kept;
       try {
-        draft = (await storage.drafts?.read(NAME))?.draft || kept;
+        const draft = (await storage.drafts?.read(NAME))?.draft;
+        shown = JSON.stringify(draft);
+        if (!isEmpty(draft)) return draft;
+        this.keep(kept); // this browser's moves in with its login
+        return kept;
       } catch (error) {
         window.studio.say(error.message);
+        return kept;
       }
-      shown = JSON.stringify(draft);
-      return draft;
     },
     // A page that was only opened writes nothing: another device may have written meanwhile.
     keep(draft) {
-      const told = JSON.stringify(draft);
-      if (!storage.drafts || !draft || told === shown) return;
-      shown = told;
+      if (!storage.drafts || isEmpty(draft)) return;
       local(KEPT, null); // the next who logs in on this browser is somebody else
+      const told = JSON.stringify(draft);
+      if (told === shown) return;
+      shown = told;
       last = draft;
       saving ??= setTimeout(save, EVERY_MS);
     },

@@ -279,13 +279,17 @@ def test_a_login_has_its_presets_and_its_story_on_every_device_and_nobody_else_h
     phone.get_by_role("tab", name="Story").click()
     expect(phone.locator("#story-premise textarea")).to_have_value("A lamp in the fog")
     assert not written, "a page that is only opened writes nothing over what another has written"
-    assert "A lamp" not in desktop.evaluate("JSON.stringify(localStorage)")
+    for page in (desktop, phone):
+        assert "A lamp" not in page.evaluate("JSON.stringify(localStorage)")
     other = enter(1)
     expect(other.locator("#chat-preset option", has_text="Pirate")).to_have_count(0)
     told = [page.evaluate("async () => (await fetch('history/draft/story')).text()") for page in (phone, other)]
     assert ["A lamp" in one for one in told] == [True, False]
     other.get_by_role("tab", name="Story").click()
     expect(other.locator("#story-premise textarea")).to_have_value("")
+    with other.expect_request(lambda asked: asked.method == "PUT" and "/history/draft/story" in asked.url) as moved:
+        other.evaluate("window.studio.drafts.read({inputs: {premise: 'before the login'}})")
+    assert "before the login" in (moved.value.post_data or ""), "a browser's own draft moves in with its login"
 
 
 def test_a_browser_s_conversations_move_in_and_a_full_place_says_so(enter: Callable[..., Page], tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def compare_rest(browser: Browser, services: Services) -> None:
 
 
 def settle() -> None:
-    """Wait until the work of a first start is over: the samples are embedded, the model is read."""
+    """Wait until the work of a first start is over: the samples are indexed, the model is read."""
     quiet = 0
     while quiet < QUIET_S:
         before = time.process_time()

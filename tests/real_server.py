@@ -107,7 +107,7 @@ StudioData = Callable[[str], Path]
 @pytest.fixture(scope="session")
 def studio_data(packaged_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> StudioData:
     """`studio_data("name")`: a new data folder as a first start leaves it, with the packaged model and the index of the
-    samples, which is made once for all workers: each server would take half a minute of a core for its own."""
+    samples, which is made once for all workers."""
     own = tmp_path_factory.getbasetemp()
     template = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "first-start"
     with FileLock(template.with_suffix(".lock")):

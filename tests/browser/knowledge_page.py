@@ -93,6 +93,12 @@ def make(page: Any, name: str) -> None:
     page.wait_for_function("name => document.querySelector('#knowledge-collection input').value === name", arg=name)
 
 
+def put_in(page: Any, file: Path) -> None:
+    """Drop a file on the open collection and wait until it can be asked."""
+    page.locator("#knowledge-drop input[type=file]").set_input_files(file)
+    page.locator("#knowledge-files .ready", has_text=file.name).wait_for()
+
+
 def ask(page: Any, question: str) -> None:
     page.locator("#knowledge-box textarea").fill(question)
     page.locator("#knowledge-box textarea").press("Enter")

@@ -261,7 +261,6 @@ def test_a_login_has_its_presets_and_its_story_on_every_device_and_nobody_else_h
     enter: Callable[..., Page],
 ) -> None:
     desktop, phone = enter(0), enter(0)
-    assert desktop.locator("#who").is_visible(), "what waits for a visitor's arrival is drawn before the page is ready"
     written: list[str] = []
     phone.on("request", lambda asked: written.append(asked.url) if asked.method == "PUT" else None)
     desktop.get_by_text("Manage presets").click()

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from app.knowledge.ingest.jobs import Job
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner
-from tests.browser.knowledge_page import NOTE, Slow, databases, make
+from tests.browser.knowledge_page import NOTE, Slow, databases, make, put_in
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
@@ -103,8 +103,7 @@ def test_another_visitor_sees_nothing_of_it(visit: Callable[..., Any], tmp_path:
     (tmp_path / "秘密.md").write_text(NOTE)
     mine = visit()
     make(mine, "私人")
-    mine.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "秘密.md")
-    mine.locator("#knowledge-files .ready", has_text="秘密.md").wait_for()
+    put_in(mine, tmp_path / "秘密.md")
     other = visit()
     assert "私人" not in other.content() and "秘密" not in other.content()
     mine.reload()
@@ -150,8 +149,7 @@ def test_a_collection_is_embedded_anew_stopped_and_taken_up_by_keyboard(
     (tmp_path / "x.md").write_text(NOTE)
     page = visit(locale="en-US")
     make(page, "anew")
-    page.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "x.md")
-    page.locator("#knowledge-files .ready", has_text="x.md").wait_for()
+    put_in(page, tmp_path / "x.md")
     heard, stop = Event(), knowledge_service.stop_jobs
     monkeypatch.setattr(knowledge_service, "stop_jobs", lambda *names: (stop(*names), heard.set()))
     chosen, progress = page.locator("#knowledge-embedder input"), page.locator("#knowledge-progress")
@@ -183,8 +181,7 @@ def test_a_model_is_shown_that_was_taken_up_while_the_page_looked(
     (tmp_path / "x.md").write_text(NOTE)
     page = visit(locale="en-US")
     make(page, "just then")
-    page.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "x.md")
-    page.locator("#knowledge-files .ready", has_text="x.md").wait_for()
+    put_in(page, tmp_path / "x.md")
     usual = knowledge_service.job
 
     def job_that_has_just_ended(owner: Owner, name: str) -> Job | None:

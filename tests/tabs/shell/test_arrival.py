@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 import gradio as gr
@@ -10,6 +12,7 @@ from playwright.sync_api import Page as BrowserPage
 from playwright.sync_api import expect
 
 from app.errors import BadInput
+from app.evaluate.service import EvaluationService
 from app.web import ui
 from tabs.shell.arrival import wire_arrivals
 from tabs.shell.page import BROWSER_SECRET, Page, Remembered, Visitor
@@ -43,6 +46,25 @@ def test_all_is_drawn_but_what_failed(serve: Callable[[gr.Blocks], str], open_pa
     expect(shown.locator("#first textarea")).to_have_value("en")
     expect(shown.locator("#failed textarea")).to_have_value("failed")
     expect(shown.locator(".toast-body")).to_contain_text("not this")
+
+
+@pytest.mark.browser
+def test_a_page_is_ready_when_its_arrival_is_drawn(
+    serve: Callable[[gr.Blocks], str],
+    open_page: Callable[..., BrowserPage],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry, may = FakeRegistry(FakeModel("tiny")), Event()
+    service = EvaluationService(registry, tmp_path)
+    usual = service.runs
+    monkeypatch.setattr(service, "runs", lambda owner: usual(owner) if may.wait(60) else [])
+    shown = open_page(serve(ui.build(fake_services(registry, evaluate=service))), ready=False)
+    shown.locator("html[data-studio-conversation]").wait_for(state="attached")
+    shown.evaluate("new Promise((done) => setTimeout(done, 100))")  # what follows in the browser's own time
+    assert shown.locator("html[data-studio-ready]").count() == 0
+    may.set()
+    shown.locator("html[data-studio-ready]").wait_for(state="attached")
 
 
 def test_few_events_follow_a_page_s_arrival() -> None:

@@ -30,6 +30,7 @@ LOOK_S = 30.0
 AFTER_S = 60.0
 NAME = "smollm2-135m"
 METRICS_KEY = "soak"
+TOKEN = "x-studio-visitor"
 INTERNAL = Unexpected().text("en")
 BEAT_S = 2.0  # how long a page stays open
 ALONE = 3  # times that each request is tried before anybody else comes, each time with its prompt to be read anew
@@ -43,6 +44,7 @@ AFTERWARDS = 0.1  # memory that may still be held a minute after the last visito
 class Request:
     """What a visitor asked for and waited for, with the clock at both ends."""
 
+    visitor: str
     kind: str
     status: int | str
     began: float
@@ -65,7 +67,8 @@ class Told:
             status: int | str = kind(client)
         except httpx.HTTPError as error:
             status = type(error).__name__
-        self.requests.append(Request(kind.__name__, status, began, time.monotonic()))
+        visitor = client.headers[TOKEN]
+        self.requests.append(Request(visitor, kind.__name__, status, began, time.monotonic()))
 
     def statuses(self) -> Counter[str]:
         return Counter(f"{one.kind} {one.status}" for one in self.requests)
@@ -80,9 +83,9 @@ class Told:
         shared = sum(max(0.0, min(one.ended, request.ended) - max(one.began, request.began)) for one in others)
         return max(1.0, shared / request.seconds)
 
-    def late(self, request: Request, alone_s: float) -> float:
-        """How many times its fair share it took: the work alone times the number who waited."""
-        return request.seconds / max(UNNOTICED_S / SLOWER, alone_s * self.waiting_during(request))
+    def share_s(self, request: Request, alone_s: float) -> float:
+        """Seconds of its fair share: what it takes alone, for each visitor who waited meanwhile."""
+        return max(UNNOTICED_S / SLOWER, alone_s * self.waiting_during(request))
 
 
 def endpoint(client: httpx.Client, name: str, data: list[Any], *, read: bool = True) -> int:
@@ -99,10 +102,18 @@ def completion(client: httpx.Client) -> int:
     return client.post("/v1/chat/completions", json=asked).status_code
 
 
-def first_word(client: httpx.Client) -> int:
-    """The first word of a long stream, which is then left alone."""
-    asked = {"model": NAME, "messages": [{"role": "user", "content": "A story"}], "max_tokens": 200, "stream": True}
-    with client.stream("POST", "/v1/chat/completions", json=asked) as answer:
+STORY = {"model": NAME, "messages": [{"role": "user", "content": "A story"}], "max_tokens": 200, "stream": True}
+
+
+def long_answer(client: httpx.Client) -> int:
+    """A long stream, read to its end."""
+    with client.stream("POST", "/v1/chat/completions", json=STORY) as answer:
+        return answer.status_code if "data: [DONE]" in list(answer.iter_lines()) else 500
+
+
+def left_alone(client: httpx.Client) -> int:
+    """A long stream that is left after its first word."""
+    with client.stream("POST", "/v1/chat/completions", json=STORY) as answer:
         next((row for row in answer.iter_lines() if row.startswith("data")), "")  # no comment that keeps it open
         return answer.status_code
 
@@ -148,17 +159,19 @@ def nonsense(client: httpx.Client) -> int:
 
 
 KINDS: list[Callable[[httpx.Client], int]] = [
-    *(completion, first_word, chat, not_fetched, agent, documents, page, nonsense),
+    *(completion, long_answer, left_alone, chat, not_fetched, agent, documents, page, nonsense),
 ]
 
 
 ANSWERED = [kind.__name__ for kind in KINDS if kind not in (page, nonsense)]  # what has a right answer
+# What has no end to wait for: it is told how long they took to begin, and no share is due
+BEGUN = [left_alone.__name__, not_fetched.__name__]
 
 
 def visitor_headers() -> dict[str, str]:
     """A token and an address of its own, as behind a proxy."""
     address = ".".join(str(random.randint(1, 250)) for _ in range(3))
-    return {"x-studio-visitor": f"{random.getrandbits(160):040x}", "x-forwarded-for": f"8.{address}"}
+    return {TOKEN: f"{random.getrandbits(160):040x}", "x-forwarded-for": f"8.{address}"}
 
 
 def visit(address: str, until: float, told: Told) -> None:
@@ -244,27 +257,48 @@ def _reached(start: dict[str, Any], seen: list[dict[str, Any]], after: dict[str,
 
 
 def _in_time(told: Told, alone_s: dict[str, float]) -> dict[str, bool]:
-    """How long each kind of request took, and whether all came within their share."""
-    in_time, answered = {}, told.answered()
+    """How long each kind of request took, and whether every visitor's answers, taken together, came within their share.
+
+    Together, because an answer that got longer than foreseen comes early, and the visitor's next ones pay for it.
+    """
+    answered, took, due = told.answered(), Counter[str](), Counter[str]()
     for kind in ANSWERED:
         requests = answered[kind]
-        late = [told.late(one, alone_s[kind]) for one in requests]
-        seconds = [one.seconds for one in requests]
-        lost = sum(one.kind == kind and isinstance(one.status, str) for one in told.requests)  # the connection ended
-        within = sum(one <= SLOWER for one in late) / max(1, len(late) + lost)
-        line(
-            kind=kind,
-            answers=len(requests),
-            never_answered=lost,
-            alone_s=alone_s[kind],
-            median_s=percentile(seconds, 0.5) if seconds else None,
-            slowest_s=max(seconds, default=None),
-            median_of_its_share=percentile(late, 0.5) if late else None,
-            most_of_its_share=max(late, default=None),
-            within_twice_its_share=within,
-        )
-        in_time[f"{kind}_in_time"] = within == 1
-    return in_time
+        shares = [told.share_s(one, alone_s[kind]) for one in requests]
+        late = [one.seconds / share for one, share in zip(requests, shares, strict=True)]
+        if kind not in BEGUN:
+            for one, share in zip(requests, shares, strict=True):
+                took[one.visitor] += one.seconds
+                due[one.visitor] += share
+        _line_of(kind, told, alone_s[kind], requests, late)
+    late = [took[visitor] / due[visitor] for visitor in due]
+    unanswered = sum(_unanswered(told, kind) for kind in ANSWERED)
+    within = sum(one <= SLOWER for one in late)
+    line(
+        what="answers of a visitor", visitors=len(late), most_of_their_share=max(late), within_twice_their_share=within
+    )
+    return {"everybody_in_time": within == len(late), "all_answered": unanswered == 0}
+
+
+def _line_of(kind: str, told: Told, alone_s: float, requests: list[Request], late: list[float]) -> None:
+    seconds = [one.seconds for one in requests]
+    lost = _unanswered(told, kind)
+    line(
+        kind=kind,
+        answers=len(requests),
+        never_answered=lost,
+        alone_s=alone_s,
+        median_s=percentile(seconds, 0.5) if seconds else None,
+        slowest_s=max(seconds, default=None),
+        median_of_its_share=percentile(late, 0.5) if late else None,
+        most_of_its_share=max(late, default=None),
+        within_twice_its_share=sum(one <= SLOWER for one in late) / max(1, len(late) + lost),
+    )
+
+
+def _unanswered(told: Told, kind: str) -> int:
+    """How many of the kind ended with their connection."""
+    return sum(one.kind == kind and isinstance(one.status, str) for one in told.requests)
 
 
 def _alone(address: str) -> dict[str, float]:
@@ -274,7 +308,7 @@ def _alone(address: str) -> dict[str, float]:
             kind(first)
         told = Told()
         for kind in KINDS * ALONE:
-            if kind in (completion, first_word, chat, agent):
+            if kind in (completion, long_answer, left_alone, chat, agent):
                 _other_prompts(address)
             told.ask(kind, first)
     refused = [kind for kind, asked in told.answered().items() if len(asked) < ALONE]

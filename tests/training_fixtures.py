@@ -54,7 +54,7 @@ class Trained:
 @pytest.fixture(scope="session")
 def registry(packaged_folder: Path) -> Iterator[ModelRegistry]:
     data = packaged_folder.parents[1]
-    registry = ModelRegistry(Placement("cpu", "auto", None, 8192, data), BASE)
+    registry = ModelRegistry(Placement("cpu", "float32", None, 8192, data), BASE)
     yield registry
     registry.close()
 

@@ -16,23 +16,11 @@
     for (const list of document.querySelectorAll(".examples[role=list]")) list.setAttribute("role", "group");
     for (const list of document.querySelectorAll("ul.option-list:not([tabindex])")) list.tabIndex = -1; // no stop for Tab
     closeLeft();
-    emptySent();
   };
   // gradio opens a list a frame after the key: one whose box was left in the meantime would stay open.
   const closeLeft = () => {
     for (const box of document.querySelectorAll("input[role=combobox][aria-expanded=true]"))
       if (box !== document.activeElement) box.dispatchEvent(new FocusEvent("blur"));
-  };
-  // What was sent goes from its box when the answer begins: Svelte leaves a box alone that has the focus and whose typing
-  // is still under way for it.
-  let sent = null;
-  const emptySent = () => {
-    if (!sent?.box.closest(".question-box")?.querySelector(".stop-button")) return;
-    if (sent.box.value === sent.text) {
-      sent.box.value = "";
-      sent.box.dispatchEvent(new Event("input", {bubbles: true}));
-    }
-    sent = null;
   };
   new MutationObserver(() => {
     if (!naming) naming = Boolean(requestAnimationFrame(name));
@@ -49,12 +37,8 @@
   const FOCUSABLE = 'button:not([disabled]), a[href], input:not([type=hidden], [type=file], [disabled]), textarea, select, summary, [tabindex="0"]';
   const KEYS = ["id", "of", "place", "picture", "file", "talk", "key"]; // data attributes that tell one of a list
   let byKeys = false, held = null, above = [];
-  addEventListener("keydown", ({key, shiftKey, target}) => {
-    byKeys = true;
-    const sends = key === "Enter" && !shiftKey && target.matches?.(".question-box textarea");
-    sent = sends ? {box: target, text: target.value} : null;
-  }, true);
-  addEventListener("pointerdown", () => { [byKeys, sent] = [false, null]; }, true);
+  addEventListener("keydown", () => { byKeys = true; }, true);
+  addEventListener("pointerdown", () => { byKeys = false; }, true);
   document.addEventListener("focusin", ({target}) => {
     [held, above] = [target, []];
     const card = document.getElementById("better"), at = card?.getBoundingClientRect(), own = target.getBoundingClientRect();

@@ -36,24 +36,6 @@ def test_an_answer_streams_with_its_figures(page: Page, model: FakeModel) -> Non
     expect(box(page)).to_have_value("")
 
 
-def test_a_box_that_gradio_does_not_empty_is_emptied(page: Page, model: FakeModel) -> None:
-    model.gate = threading.Semaphore(1)
-    box(page).evaluate(
-        """(box) => {
-            const own = Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value");
-            const write = (text) => { if (text) own.set.call(box, text); else delete box.value; }; // misses it once
-            Object.defineProperty(box, "value", {get: () => own.get.call(box), set: write, configurable: true});
-        }"""
-    )
-    ask(page, "hello to you")
-    expect(answers(page)).to_have_text("You")
-    expect(box(page)).to_have_value("")
-    box(page).press_sequentially("and then")
-    model.gate.release(20)
-    settled(page)
-    expect(box(page)).to_have_value("and then")
-
-
 def test_stop_ends_this_answer_and_nobody_else_s(
     page: Page, open_page: OpenPage, address: str, model: FakeModel
 ) -> None:

@@ -162,10 +162,10 @@ class AgentService:
         if workspace is None:
             return
         workspace.conversation.stop()
-        used = workspace.last_used
+        claims = workspace.claims  # what runs now ends later, and is no new use
 
         def forget() -> None:
-            if workspace.last_used == used and not self.page_is_open(session):
+            if workspace.claims == claims and not self.page_is_open(session):
                 self.reset(session)
 
         later.call(self._closed_page_seconds, forget)

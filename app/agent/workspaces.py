@@ -24,11 +24,13 @@ _REMEMBERED_PAGES = 1000
 
 @dataclass
 class Workspace:
-    """A page's conversation with its sandbox session and files; `running` is held while a task is under way."""
+    """A page's conversation with its sandbox session and files; `running` is held while a task is under way, `claims`
+    counts its tasks and uploads as they begin."""
 
     conversation: "Conversation"
     kept: KeptFiles
     visitor: str
+    claims: int = 0
     last_used: float = field(default_factory=time.monotonic)
     running: threading.Lock = field(default_factory=threading.Lock)
     resting: bool = False
@@ -122,7 +124,9 @@ class Workspaces:
                     del self._gave_way[session]
                     conversation.tell("gave_way")
                 self._held[session] = Workspace(conversation, KeptFiles(beside, opened.limits), visitor)
-            return self._held[session]
+            workspace = self._held[session]
+            workspace.claims += 1
+            return workspace
 
     def drop(self, session: str) -> None:
         """All that the page had goes."""

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,26 @@ def test_a_connection_that_comes_back_finds_its_files(bare_sandbox: Sandbox, fin
         service.leave("me")
         wait_for(lambda: not service.talk("me"))
         wait_for(lambda: folders_of(bare_sandbox) == [])
+    finally:
+        service.close()
+
+
+def test_a_page_that_is_closed_while_its_task_runs_leaves_nothing(
+    bare_sandbox: Sandbox, finding: Finding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = scripted("never comes", gate=threading.Semaphore(0))
+    service = AgentService(FakeRegistry(model), tmp_path, finding=finding, sandbox=bare_sandbox)
+    in_a_while: list[Callable[[], None]] = []
+    monkeypatch.setattr(later, "call", lambda _, deed: in_a_while.append(deed))
+    try:
+        running = threading.Thread(target=lambda: list(service.run("me", "wait")))
+        running.start()
+        wait_for(lambda: bool(model.generations))
+        service.leave("me")
+        running.join(120)
+        (forget,) = in_a_while
+        forget()
+        assert folders_of(bare_sandbox) == []
     finally:
         service.close()
 

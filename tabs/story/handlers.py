@@ -111,12 +111,12 @@ def clear(widgets: StoryWidgets, visitor: Visitor, stored: object) -> View:
     return show(widgets, visitor, draft.replaced(0, len(draft.paragraphs), ()), None)
 
 
-def arrive(widgets: StoryWidgets, visitor: Visitor, stored: object) -> View:
+def arrive(widgets: StoryWidgets, visitor: Visitor, stored: object, written: Written | None) -> View:
     """A page was loaded: the story that was there last, with all that belongs to it.
 
-    Who has none may have begun one before this is answered.
+    A quick visitor may have begun one before: it is on the page, whether `stored` tells of it by now or not.
     """
-    if not stored:
+    if not stored or written is not None:
         return gr.skip()
     draft = draft_from(stored)
     boxes = dict(zip(INPUTS, widgets.inputs, strict=True))

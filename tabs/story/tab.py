@@ -114,7 +114,8 @@ def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> Non
     read_draft, keep_draft = (f"(kept) => window.studio.drafts.{deed}(kept)" for deed in ("read", "keep"))
     read = page.blocks.load(None, [widgets.kept], [widgets.kept], js=read_draft, api_visibility="private")
     widgets.kept.change(None, [widgets.kept], None, js=keep_draft, api_visibility="private")
-    arrived = page.on(read.then, partial(handlers.arrive, widgets), [widgets.kept], [*everything, *widgets.view])
+    here = [widgets.kept, widgets.written]
+    arrived = page.on(read.then, partial(handlers.arrive, widgets), here, [*everything, *widgets.view])
     page.on(arrived.success, partial(handlers.look_over, widgets, service), [widgets.kept, *everything], notes)
 
 

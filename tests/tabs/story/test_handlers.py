@@ -57,6 +57,7 @@ def test_a_server_started_anew_gives_the_buttons_back(widgets: StoryWidgets) -> 
     assert page[widgets.write]["visible"] and not page[widgets.stop]["visible"] and page[widgets.undo]["interactive"]
 
 
-def test_a_page_without_a_story_is_not_drawn_anew_over_one_that_has_begun(widgets: StoryWidgets) -> None:
-    assert arrive(widgets, LIN, None) == gr.skip()
-    assert arrive(widgets, LIN, AFTER.to_json())[widgets.write]["visible"]
+def test_an_arrival_draws_nothing_over_a_story_that_has_begun(widgets: StoryWidgets) -> None:
+    assert arrive(widgets, LIN, None, None) == gr.skip()
+    assert arrive(widgets, LIN, AFTER.to_json(), Written(AFTER)) == gr.skip()
+    assert arrive(widgets, LIN, AFTER.to_json(), None)[widgets.write]["visible"]

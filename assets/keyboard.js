@@ -24,7 +24,7 @@
   };
   new MutationObserver(() => {
     if (!naming) naming = Boolean(requestAnimationFrame(name));
-  }).observe(document, {childList: true, subtree: true});
+  }).observe(document, {childList: true, subtree: true, attributes: true, attributeFilter: ["aria-expanded"]});
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && event.target.closest?.("#better")) window.studio.better(false);
   });

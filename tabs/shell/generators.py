@@ -32,7 +32,21 @@ class GeneratorBlocks(gr.Blocks):
         return result
 
     def handle_streaming_diffs(self, block_fn: Any, data: list[Any], *arguments: Any, **options: Any) -> list[Any]:
-        """At the end gradio sends the values before again; where there are others, those are sent."""
+        """At the end gradio sends the values before again; where there are others, those are sent.
+
+        Of an update no differences are sent. The browser writes them into the update before, which may still wait to be
+        drawn: a button that appears with the first value would lose that to a second one that says nothing of it.
+        """
         whole = list(data)
         sent = super().handle_streaming_diffs(block_fn, data, *arguments, **options)
-        return whole if options["final"] and any(value is not None for value in whole) else sent
+        if options["final"] and any(value is not None for value in whole):
+            return whole
+        return [_whole_update(value, told) for value, told in zip(whole, sent, strict=True)]
+
+
+def _whole_update(value: Any, told: Any) -> Any:
+    """What is `told` of a value: itself at first, then (deed, path, new) for each difference."""
+    if told is value or not told or not isinstance(value, dict):
+        return told
+    is_update = "__type__" in value or any(path == ["__type__"] for _, path, _ in told)
+    return [("replace", [], value)] if is_update else told

@@ -36,6 +36,25 @@ def test_the_page_is_free_only_once_its_event_is_over(serve: Callable[[gr.Blocks
     assert end["output"]["data"][1] == "looked"
 
 
+def test_an_update_is_told_whole(serve: Callable[[gr.Blocks], str]) -> None:
+    """The browser writes differences into what it has heard before, drawn or not."""
+    with GeneratorBlocks() as blocks:
+        page = Page(blocks, "en", gr.State(), gr.BrowserState({}))
+        answer, stop, button = gr.Textbox(), gr.Button(visible=False), gr.Button()
+
+        def ask(_visitor: Visitor) -> Views:
+            yield {answer: "Once", stop: gr.update(visible=True)}
+            yield {answer: "Once upon"}
+            yield {answer: "Once upon a"}
+            return {answer: "Once upon a time"}
+
+        page.on(button.click, ask, [], [answer, stop])
+    first, second, third, _ = (one["output"]["data"] for one in messages(serve(blocks), blocks, "ask"))
+    assert first[0] == "Once" and first[1]["visible"]
+    assert second == [[["append", [], " upon"]], [["replace", [], {"__type__": "update"}]]]
+    assert third == [[["append", [], " a"]], []]
+
+
 def messages(address: str, blocks: gr.Blocks, name: str) -> list[dict]:
     """What a browser is sent of one event."""
     number = next(one["id"] for one in blocks.get_config_file()["dependencies"] if one["api_name"] == name)

@@ -45,8 +45,6 @@ class GeneratorBlocks(gr.Blocks):
 
 
 def _whole_update(value: Any, told: Any) -> Any:
-    """What is `told` of a value: itself at first, then (deed, path, new) for each difference."""
-    if told is value or not told or not isinstance(value, dict):
-        return told
-    is_update = "__type__" in value or any(path == ["__type__"] for _, path, _ in told)
-    return [("replace", [], value)] if is_update else told
+    """What is `told` of a value: itself at first, then its differences, none where nothing has changed."""
+    is_update = isinstance(value, dict) and "__type__" in value
+    return [("replace", [], value)] if is_update and told and told is not value else told

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,15 +25,12 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
 ]
 GREEDY = Sampling(temperature=0, max_new_tokens=64, ignore_eos=True)
-BASE, OTHER = PACKAGED, f"{PACKAGED}:8bit"
-PARIS = "The capital of France is Paris."
+BASE, PARIS = PACKAGED, "The capital of France is Paris."
+PLACES = ("France", "Italy", "Japan", "Peru")
 
 
 def question(place: str) -> list[Message]:
     return [{"role": "user", "content": f"What is the capital of {place}?"}]
-
-
-PLACES = ("France", "Italy", "Japan", "Peru")
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +134,7 @@ def test_few_bits_take_less_and_still_know_the_capital(registry: ModelRegistry, 
 
 def test_replayed_graphs_write_what_single_steps_write(registry: ModelRegistry, adapter: Path) -> None:
     engine = engine_of(registry)
-    recorded = Sampling(
-        temperature=0, max_new_tokens=64, ignore_eos=True, top_logprobs=1
-    )  # a step that reads its logits
+    recorded = replace(GREEDY, top_logprobs=1)  # a step whose logits are read is never replayed
     engine.adapters.add("own", adapter)
     with engine.lease_adapter("own") as tuned:
         for model in (engine, tuned):

@@ -240,8 +240,9 @@
       if (chosen) window.studio.address({tab: chosen.dataset.tabId}, event.isTrusted);
     });
   });
-  let begun = "", drawn = false; // the language of the page, once its conversation is shown
-  const tellReady = () => { if (begun && drawn) document.documentElement.dataset.studioReady = begun; };
+  let begun = "", awaited = Infinity; // the language once its conversation is shown; how many arrivals are to be drawn
+  const drawn = new Set();
+  const tellReady = () => { if (begun && drawn.size >= awaited) document.documentElement.dataset.studioReady = begun; };
   window.studio = {
     local,
     // Tab and conversation stand in the address: back, forward and a reload follow it.
@@ -274,9 +275,10 @@
         tellReady();
       });
     },
-    // What waited for the visitor's arrival is drawn.
-    arrived() {
-      drawn = true;
+    // One of so many that wait for the visitor's arrival is drawn.
+    arrived(one, of) {
+      awaited = of;
+      drawn.add(one);
       tellReady();
     },
     flip(panel) {

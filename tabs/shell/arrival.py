@@ -25,7 +25,11 @@ def wire_arrivals(page: Page) -> None:
     inputs = [component for arrival in page.arrivals for component in arrival.inputs]
     outputs = dict.fromkeys(component for arrival in page.arrivals for component in arrival.outputs)
     arrived = page.on(page.remembered.change, arrive, inputs, list(outputs))
-    arrived.then(None, js="() => { window.studio?.arrived(); }", api_visibility="private")
+    awaited = [arrived, *page.last_steps]
+    for place, step in enumerate(awaited):
+        told = f"() => {{ window.studio?.arrived({place}, {len(awaited)}); }}"
+        for end in (step.success, step.failure):  # `then` is not called after an error
+            end(None, js=told, api_visibility="private")
 
 
 def _answer(arrival: Arrival, visitor: Visitor, values: Sequence[Any]) -> View:

@@ -89,6 +89,7 @@ class Page:
     following: list[gr.Dropdown] = field(default_factory=list)  # model lists that turn to a new default
     model_lists: dict[Block, str] = field(default_factory=dict)  # each with the text for no model, or ""
     arrivals: list[Arrival] = field(default_factory=list)
+    last_steps: list[Dependency] = field(default_factory=list)  # of what a tab draws at a load by events of its own
     _bound: list[tuple[Block, dict[str, TextSource]]] = field(default_factory=list)
     _drawn: list[tuple[Block, dict[str, TextSource]]] = field(default_factory=list)
 

@@ -116,6 +116,7 @@ def _wire_bible(page: Page, service: StoryService, widgets: StoryWidgets) -> Non
     widgets.kept.change(None, [widgets.kept], None, js=keep_draft, api_visibility="private")
     here = [widgets.kept, widgets.written]
     arrived = page.on(read.then, partial(handlers.arrive, widgets), here, [*everything, *widgets.view])
+    page.last_steps.append(arrived)
     page.on(arrived.success, partial(handlers.look_over, widgets, service), [widgets.kept, *everything], notes)
 
 

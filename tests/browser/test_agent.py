@@ -96,7 +96,7 @@ def test_files_and_pictures_of_each_task_stay_while_the_page_lives(scene: Scene,
     page.get_by_text("如图所示。").wait_for()
     picture = page.locator("#agent-chat img[src^='data:image/png']")
     assert picture.evaluate("async (image) => { await image.decode(); return image.naturalWidth > 100 }")
-    assert page.get_by_text("代码 · 完成").count() == 2
+    expect(page.get_by_text("代码 · 完成")).to_have_count(2)
     page.get_by_role("tab", name="对话", exact=True).click()
     page.locator("#language").press("Enter")
     page.get_by_role("tab", name="Agent", exact=True).click()
@@ -120,7 +120,7 @@ def test_an_upload_is_found_and_gone_with_the_page(
     page.locator("#agent-files input").and_(page.locator("[aria-label=Files]")).wait_for()
     ask(page, "add one")
     page.get_by_text("done", exact=True).last.wait_for()
-    assert "42" in page.locator("#agent-chat").inner_text()
+    expect(page.locator("#agent-chat")).to_contain_text("42")
     assert len(folders_of(sandbox)) == 1
     page.close()
     wait_for(lambda: folders_of(sandbox) == [])
@@ -133,7 +133,7 @@ def test_code_waits_for_the_visitor_s_word(scene: Scene, open_page: Callable[...
     ask(page, "run something")
     page.get_by_role("button", name="Run this code").click()
     page.get_by_text("finished").wait_for()
-    assert "ranran" in page.locator("#agent-chat").inner_text()
+    expect(page.locator("#agent-chat")).to_contain_text("ranran")
 
 
 def test_stop_ends_running_code(scene: Scene, open_page: Callable[..., Any]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 from app.finetune.comparing import CompareService
 from app.finetune.finishing import Row, save_rows
@@ -55,10 +56,10 @@ def test_the_button_starts_the_table_follows_and_a_stop_is_heard(
         training.store.folder_of(run.id), [*ROWS[:3], rounded, Row("adapter_4bit", apart, 117, 9.1, 1.0, 0.8, 0.1)]
     )
     page.locator("#finished .why").get_by_text(apart).wait_for()
-    cells = page.locator("#finished tbody tr").nth(2).locator("td").all_inner_texts()
-    assert cells == ["259 MiB", "47.5", "100%", "75%", "0.002"]
+    cells = page.locator("#finished tbody tr").nth(2).locator("td")
+    expect(cells).to_have_text(["259 MiB", "47.5", "100%", "75%", "0.002"])
     page.locator("#finish-stop").click()
     page.locator("#finish").wait_for()
     assert not training.get("lin", run.id).finishing
-    assert page.locator("#finished tbody tr").count() == len(ROWS) + 2
+    expect(page.locator("#finished tbody tr")).to_have_count(len(ROWS) + 2)
     context.close()

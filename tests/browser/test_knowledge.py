@@ -118,6 +118,7 @@ def test_what_still_comes_of_a_talk_that_was_left_does_not_lead_back_to_it(visit
         ask(page, question)
         expect(page.locator("#knowledge-chat blockquote")).to_have_count(1)
         page.locator("#knowledge-box .stop-button").wait_for(state="hidden")
+    expect(talks).to_have_text([SECOND, FIRST])
     left = talks.first.get_attribute("data-talk")
     talks.last.click()
     expect(asked).to_have_text([FIRST])
@@ -168,7 +169,7 @@ def test_side_by_side_and_only_the_chosen_file(visit: Callable[..., Any], tmp_pa
     page.locator("#knowledge-alone").get_by_text("我记得是一半").wait_for()
     page.locator("#knowledge-chat summary", has_text="资料中没有找到依据").wait_for()  # this file says 两成
     page.locator(".source").first.wait_for()
-    assert "a.md" not in page.locator("#knowledge-sources").inner_text()
+    expect(page.locator("#knowledge-sources")).not_to_contain_text("a.md")
 
 
 def test_documents_of_a_conversation_are_searched_in_it_alone_and_go_with_it(

@@ -172,4 +172,4 @@ def ask_base_and_adapter(page: Any, registry: ModelRegistry) -> None:
         expect(answer).to_have_text(re.compile(r"\w+\W+\w+"))
     assert len([entry for entry in registry.ledger().models if entry.kind == "chat"]) == 1, "one engine writes both"
     page.locator("#chat-box .submit-button").wait_for()
-    assert "+assistant" in page.locator("#chatbot .beside").last.inner_text()
+    expect(page.locator("#chatbot .beside").last).to_contain_text("+assistant")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,9 +14,12 @@ from playwright.sync_api import expect
 
 from app.errors import BadInput
 from app.evaluate.service import EvaluationService
+from app.story.illustrating import IllustrationService
+from app.story.service import StoryService
 from app.web import ui
 from tabs.shell.arrival import wire_arrivals
 from tabs.shell.page import BROWSER_SECRET, Page, Remembered, Visitor
+from tabs.story import handlers
 from tests.fakes import FakeModel, FakeRegistry, fake_services
 
 
@@ -49,7 +53,9 @@ def test_all_is_drawn_but_what_failed(serve: Callable[[gr.Blocks], str], open_pa
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("held", ["what all tabs wait for", "the story"])
 def test_a_page_is_ready_when_its_arrival_is_drawn(
+    held: str,
     serve: Callable[[gr.Blocks], str],
     open_page: Callable[..., BrowserPage],
     tmp_path: Path,
@@ -57,9 +63,20 @@ def test_a_page_is_ready_when_its_arrival_is_drawn(
 ) -> None:
     registry, may = FakeRegistry(FakeModel("tiny")), Event()
     service = EvaluationService(registry, tmp_path)
-    usual = service.runs
-    monkeypatch.setattr(service, "runs", lambda owner: usual(owner) if may.wait(60) else [])
-    shown = open_page(serve(ui.build(fake_services(registry, evaluate=service))), ready=False)
+    runs, arrive = service.runs, handlers.arrive
+    if held == "the story":
+        monkeypatch.setattr(
+            handlers, "arrive", lambda w, v, kept, written: may.wait(60) and arrive(w, v, kept, written)
+        )
+    else:
+        monkeypatch.setattr(service, "runs", lambda owner: runs(owner) if may.wait(60) else [])
+    services = fake_services(
+        registry,
+        evaluate=service,
+        story=StoryService(registry),
+        illustration=IllustrationService(registry, lambda: nullcontext(None)),
+    )
+    shown = open_page(serve(ui.build(services)), ready=False)
     shown.locator("html[data-studio-conversation]").wait_for(state="attached")
     shown.evaluate("new Promise((done) => setTimeout(done, 100))")  # what follows in the browser's own time
     assert shown.locator("html[data-studio-ready]").count() == 0

@@ -158,15 +158,13 @@ class AgentService:
 
     def leave(self, session: str) -> None:
         """The page was closed, or its connection broke off: what it has goes unless it is there again soon."""
+        self.stop(session)
         workspace = self._workspaces.get(session)
-        if workspace is None:
-            return
-        workspace.conversation.stop()
-        claims = workspace.claims  # what runs now ends later, and is no new use
+        claims = workspace.claims if workspace else 1  # what runs, or opens, now ends later, and is no new use
 
         def forget() -> None:
-            if workspace.claims == claims and not self.page_is_open(session):
-                self.reset(session)
+            if not self.page_is_open(session):
+                self._workspaces.drop(session, claims)
 
         later.call(self._closed_page_seconds, forget)
 

@@ -128,12 +128,14 @@ class Workspaces:
             workspace.claims += 1
             return workspace
 
-    def drop(self, session: str) -> None:
-        """All that the page had goes."""
+    def drop(self, session: str, claims: int | None = None) -> None:
+        """All that the page had goes; where `claims` are given, unless it was claimed another number of times."""
         with self._lock:
-            workspace = self._held.pop(session, None)
-        if workspace is not None:
-            workspace.close()
+            workspace = self._held.get(session)
+            if workspace is None or claims not in (None, workspace.claims):
+                return
+            del self._held[session]
+        workspace.close()
 
     def clear_idle(self, is_open: Callable[[str], bool]) -> None:
         """`is_open` tells of a page whether somebody has it open."""

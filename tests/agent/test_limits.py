@@ -14,6 +14,7 @@ from app.agent.conversation import Bounds
 from app.agent.errors import AlreadyRunning, FileTooLarge, NoTask, OwnSessionsSpent, TooManySessions
 from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.probe import Finding, SandboxUnavailable
+from app.agent.sandbox.session import Session
 from app.agent.service import AgentService
 from app.agent.steps import Step
 from app.models.interface import Ledger, LedgerEntry
@@ -192,6 +193,34 @@ def test_a_page_that_is_closed_while_its_task_runs_leaves_nothing(
         running.start()
         wait_for(lambda: bool(model.generations))
         service.leave("me")
+        running.join(120)
+        (forget,) = in_a_while
+        forget()
+        assert folders_of(bare_sandbox) == []
+    finally:
+        service.close()
+
+
+def test_a_page_that_is_closed_while_its_first_session_opens_leaves_nothing(
+    bare_sandbox: Sandbox, finding: Finding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = AgentService(FakeRegistry(scripted("hello")), tmp_path, finding=finding, sandbox=bare_sandbox)
+    in_a_while: list[Callable[[], None]] = []
+    monkeypatch.setattr(later, "call", lambda _, deed: in_a_while.append(deed))
+    opens, may, usual = threading.Event(), threading.Event(), bare_sandbox.open
+
+    def open_slowly() -> Session:
+        opens.set()
+        assert may.wait(120)
+        return usual()
+
+    monkeypatch.setattr(bare_sandbox, "open", open_slowly)
+    try:
+        running = threading.Thread(target=lambda: list(service.run("me", "wait")))
+        running.start()
+        assert opens.wait(120)
+        service.leave("me")
+        may.set()
         running.join(120)
         (forget,) = in_a_while
         forget()

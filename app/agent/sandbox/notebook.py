@@ -16,11 +16,16 @@ from typing import NoReturn
 from app.agent.sandbox.libraries import installed
 
 _MAGIC = re.compile(r"^(\s*)%{1,2}(\w+)[ \t]*(.*)$")
-_COMMAND = re.compile(r"^(\s*)!+\s*(.*)$")
-_BARE_INSTALL = re.compile(r"^(\s*)((?:python3? -m )?(?:pip3?|conda|apt|apt-get)\s+install\s.*)$")
+_COMMAND = re.compile(r"^(\s*)(?:!+|\$ )\s*(.*)$")
+_COMMAND_AFTER = re.compile(r"^(\s*)(.*?;)\s*(![^=].*)$")
+_BARE_INSTALL = re.compile(
+    r"^(\s*)((?:sudo )?(?:(?:python3? -m |uv )?pip3?|conda|mamba|apt|apt-get)\s+(?:-\S+\s+)*install\s.*)$"
+)
+_BARE_COMMAND = re.compile(r"^(\s*)((?:cd|ls|mkdir)\s+[\w./~-].*)$")
+_STRING = re.compile(r"""#[^\n]*|(\"{3}|'{3})(?:\\.|.)*?\1|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""", re.DOTALL)
 _SILENT = ("matplotlib", "config", "load_ext", "autoreload", "reset")
-_HELP = re.compile(r"^(\s*)(?:\?{1,2}\s*([A-Za-z_][\w.]*)|([A-Za-z_][\w.]*)\?{1,2})\s*$")
-_CAPTURED = re.compile(r"^(\s*[A-Za-z_][\w, ]*=\s*)(?:!|%(?=[A-Za-z]))(.*)$")
+_HELP = re.compile(r"^(\s*)(?:\?{1,2}\s*([A-Za-z_][\w.]*)|([A-Za-z_][\w.]*)(?:\([^()]*\))?\?{1,2})\s*$")
+_CAPTURED = re.compile(r"^(\s*)([A-Za-z_][\w, ]*=\s*)(!|%(?=[A-Za-z]))(.*)$")
 _STARTERS = ("subprocess.py", "threading.py", "multiprocessing", "socket.py", "urllib/request.py")
 _DISPLAYED = (
     *("Audio", "Code", "FileLink", "HTML", "IFrame", "JSON", "Javascript", "Latex", "Markdown", "Math", "Pretty"),
@@ -40,7 +45,7 @@ def to_python(code: str) -> str:
     whole = _MAGIC.match(lines[first]) if lines and lines[first].startswith("%%") else None
     if whole and whole[2] not in (*_SILENT, *_RUN_THE_REST):  # the rest of the cell is another language's
         lines = lines[: first + 1]
-    converted = "\n".join(map(_line, lines))
+    converted = "\n".join(_converted(lines))
     return converted if _parses(converted) else code
 
 
@@ -51,6 +56,25 @@ def _parses(code: str) -> bool:
     return False
 
 
+def _converted(lines: Sequence[str]) -> Iterator[str]:
+    """The lines, each as Python where it is outside of strings; of a command over several lines the first."""
+    inside, goes_on = _within_strings("\n".join(lines)), False
+    for number, line in enumerate(lines):
+        if goes_on:
+            goes_on = line.endswith("\\")
+            yield ""
+            continue
+        converted = line if number in inside else _line(line)
+        goes_on = line.endswith("\\") and not converted.endswith("\\")
+        yield converted
+
+
+def _within_strings(code: str) -> set[int]:
+    """Numbers of the lines that begin within a string."""
+    found = [(code.count("\n", 0, each.start()), code.count("\n", 0, each.end())) for each in _STRING.finditer(code)]
+    return {number for first, last in found for number in range(first + 1, last + 1)}
+
+
 def _line(line: str) -> str:
     if found := _MAGIC.match(line):
         indent, name, rest = found.groups()
@@ -59,11 +83,16 @@ def _line(line: str) -> str:
         if name in _RUN_THE_REST:
             return indent + (re.sub(r"^(?:-\w+\s*\d*\s+)+", "", rest) or "pass")
         return f"{indent}print({_refusal(name + ' ' + rest)!r})"
-    if found := _COMMAND.match(line) or _BARE_INSTALL.match(line):
+    bare = None if _parses(line.strip()) else _BARE_COMMAND.match(line)
+    if found := _COMMAND.match(line) or _BARE_INSTALL.match(line) or bare:
         indent, command = found.groups()
         return f"{indent}print({_refusal(command)!r})"
+    if (found := _COMMAND_AFTER.match(line)) and _parses(found[2]):
+        return f"{found[1]}{found[2]} print({_refusal(found[3])!r})"
     if found := _CAPTURED.match(line):
-        return f"{found[1]}print({_refusal(found[2])!r})"
+        indent, target, sign, command = found.groups()
+        told = f"print({_refusal(command)!r})"
+        return f"{indent}{told}; {target}[]" if sign == "!" else f"{indent}{target}{told}"
     if found := _HELP.match(line):
         return f"{found[1]}help({found[2] or found[3]})"
     return line

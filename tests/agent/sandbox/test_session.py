@@ -131,6 +131,29 @@ def test_notebook_habits(bare: Session) -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
+        ("!pip install \\\n  seaborn \\\n  torch\nprint('on')", "on"),
+        ("print('on'); !ls", "on\n这里只能运行 Python"),
+        ("if True:\n    print('on'); !ls", "on\n这里只能运行 Python"),
+        ("str.upper()?", "uppercase"),
+        ("$ pip install seaborn", "Nothing can be installed"),
+        ("uv pip install seaborn", "Nothing can be installed"),
+        ("sudo apt-get -y install x", "Nothing can be installed"),
+        ("cd data", "no shell"),
+        ("files = !ls *.csv\nfor f in files: print(f)\nprint(len(files))", "no other magics.\n0\n"),
+        ('%matplotlib inline\nprint("""a\n%d items\n!x""" % 3)', "a\n3 items\n!x\n"),
+        ("# it's\n!echo it's\nprint('''\n!x''')", "\n\n!x\n"),
+        ("ls = 3\n!ls\nprint(ls if ls else 0)", "magics.\n3\n"),
+        ("%time print('on', \\\n  1)", "on 1"),
+    ],
+)
+def test_a_shells_lines_become_words_and_strings_stay(bare: Session, code: str, said: str) -> None:
+    result = bare.run(code)
+    assert said in result.output and not result.error, result
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
         ("import torch", "No module named 'torch'"),
         ("try: import torch\nexcept ImportError as error: raise ImportError('first install it') from error", "install"),
         ("import subprocess, sys\nsubprocess.run([sys.executable, '-m', 'pip', 'install', 'x'])", "no threads"),

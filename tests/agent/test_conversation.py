@@ -183,6 +183,9 @@ def test_code_may_be_changed_before_it_is_approved(bare_service: AgentService) -
         ([python("print(6 * 7)"), "It is 42."], ""),
         ([python("print(2 / 3)"), "It is about 0.67, or 66.7%."], ""),
         ([python("print(1234567)"), "1. It is 1,234,567."], ""),
+        ([python("print(1234567)"), "Es sind 1.234.567, also 1.234.567,0."], ""),
+        ([python("print(12500000)"), "It is about 12.5 million, 1250 万."], ""),
+        ([python("print(12500000)"), "It is about 43 million."], "unseen_numbers"),
         ([python("print('Sunday')"), "Sunday."], ""),
     ],
 )

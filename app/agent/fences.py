@@ -5,7 +5,7 @@ import codeop
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.agent.calls import PYTHON
 
@@ -36,8 +36,11 @@ class Block:
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """Fenced blocks in order, the last perhaps without an end; those in lists lose their indentation."""
-    place, opened, start, gathered = 0, None, 0, list[str]()
+    """Fenced blocks in order, the last perhaps without an end; those in lists lose their indentation.
+
+    A fence within a string of Python ends no block; where no later one makes it whole, the code up to there stays.
+    """
+    place, opened, start, gathered, cut = 0, None, 0, list[str](), None
     for line in text.splitlines(keepends=True):
         found = _FENCE.match(line.rstrip("\r\n"))
         if opened is None:
@@ -49,13 +52,19 @@ def blocks(text: str) -> Iterator[Block]:
                     first = is_python(found["language"]) and _begins_code(found["rest"])
                     gathered = [found["rest"] + "\n"] if first else []
         elif found and found["fence"].startswith(opened["fence"]) and not (found["language"] or found["rest"].strip()):
-            yield _block(opened, [*gathered, found["before"]], True, start)
-            opened = None
+            block = _block(opened, [*gathered, found["before"]], True, start)
+            if is_python(block.language) and (cut or _within_string(block.code)) and not parses(block.code):
+                cut = cut or replace(block, closed=False)
+                gathered.append(line)
+            else:
+                yield block
+                opened = cut = None
         else:
             gathered.append(line)
         place += len(line)
     if opened is not None:
-        yield _block(opened, gathered, False, start)
+        block = _block(opened, gathered, False, start)
+        yield cut if cut and not parses(block.code) else block
 
 
 def is_python(language: str) -> bool:
@@ -113,3 +122,14 @@ def parses(code: str) -> bool:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
+
+
+def _within_string(code: str) -> bool:
+    """Whether code ends before a triple-quoted string of it does."""
+    try:
+        ast.parse(code)
+    except SyntaxError as error:
+        return error.msg.startswith("unterminated triple-quoted")
+    except (ValueError, RecursionError, MemoryError):
+        return False
+    return False

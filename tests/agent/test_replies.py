@@ -7,6 +7,8 @@ from app.agent.tools import named_call
 
 ONE = "print(17 * 23)"
 TWO = "x = 3\nprint(x)"
+FENCED = 'text = """\n```\nx\n```\n"""\nprint(len(text))'
+README = 'text = """# Use\n```bash\npip install x\n```\nand\n```\nx\n```\n"""\nopen("README.md", "w").write(text)'
 CALLED = '{"code": "print(17 * 23)"}'
 
 # name -> (reply, the code in it, or None for an answer)
@@ -149,6 +151,10 @@ REPLIES: dict[str, tuple[str, str | None]] = {
     "a console of a version": (f"```pycon3\n>>> {ONE}\n391\n```", ONE),
     "a console by another name": (f"```python-repl\n>>> {ONE}\n391\n```", ONE),
     "MyST's cell": (f"```{{code-cell}} ipython3\n{ONE}\n```", ONE),
+    "a fence within a string": (f"```python\n{FENCED}\n```\nAnd on.", FENCED),
+    "a block within a string": (f"```python\n{README}\n```\n", README),
+    "a fence within a string, not closed": (f"```python\n{README}", README),
+    "a string without an end": ('```python\nprint("""a\n```\nIt prints:\n```\na\n```', 'print("""a'),
     "words behind the closing fence": (f"```python\n{TWO}\n``` prints 3.", TWO),
     "a search as a tool call": (
         '<tool_call>{"name": "search_documents", "arguments": {"query": "price of tea"}}</tool_call>',

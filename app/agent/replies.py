@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from app.agent.calls import MARKED, NO_SUCH_TOOL, Tools, code_of, of_json, whole_call
-from app.agent.fences import blocks, is_python, plain
+from app.agent.fences import Block, blocks, is_python, parses, plain
+from app.agent.sandbox.notebook import to_python
 from app.agent.tools import call_text, named_call
 
 _THINKS = r"<think(?:ing)?>|<thought>|<reasoning>|\[THINK\]|<\|begin_of_thought\|>"
@@ -31,6 +32,14 @@ _REACT = re.compile(
 _TOKENS = re.compile(r"<\|(?:im_start|im_end|action_start|action_end|interpreter|plugin)\|>")
 _STATEMENT = re.compile(
     r"^(?:import |from \w+(?:\.\w+)* import |def |for |while |with |class |print\(|[A-Za-z_]\w*\s*=[^=])"
+)
+# What prose and formulas do not begin with, so that code with a mistake is still run and the mistake told.
+_PLAINLY = re.compile(
+    r"^\s*(?:import [\w.]+\s*$|import \w[\w.]* as |from [\w.]+ import |def \w+\(|print\()", re.MULTILINE
+)
+_DOING = (
+    *(ast.Import, ast.ImportFrom, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Await),
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef),
 )
 _CALLS = ("", "json", "tool_call", "tool_calls", "tool", "function_call", "tool_code", "python")
 
@@ -99,7 +108,7 @@ def _from_fence(text: str, tools: Tools) -> Reply | None:
         if call not in (None, NO_SUCH_TOOL):  # JSON may be part of an answer
             return Reply(text[: block.start], plain(call or ""), True)
         named = is_python(block.language)
-        if named or (not block.language and _looks_like_code(block.code, tools)):
+        if named or (not block.language and _looks_like_code(block, tools)):
             return Reply(text[: block.start], block.code, block.closed)
     return None
 
@@ -133,9 +142,28 @@ _FORMS: tuple[Callable[[str, Tools], Reply | None], ...] = (
 )
 
 
-def _looks_like_code(text: str, tools: Tools) -> bool:
+def _looks_like_code(block: Block, tools: Tools) -> bool:
     """A block without a language: output such as `42` or `[1, 4]` is none."""
-    return any(_STATEMENT.match(line.strip()) for line in text.splitlines()) or bool(named_call(text, tools))
+    text = block.code
+    if named_call(text, tools):
+        return True
+    if block.closed and parses(text):
+        return _acts(ast.parse(text))
+    if block.closed and not parses(to_python(text)):
+        return bool(_PLAINLY.search(text))
+    return any(_STATEMENT.match(line.strip()) for line in text.splitlines())
+
+
+def _acts(tree: ast.Module) -> bool:
+    """Whether code is there to be run: `y = 2 * x` may be a formula, `Counter({1: 2})` an output."""
+    nodes = list(ast.walk(tree))
+    calls = [node.func for node in nodes if isinstance(node, ast.Call)]
+    if any(isinstance(node, _DOING) for node in nodes) or any(getattr(called, "id", "") == "print" for called in calls):
+        return True
+    if any(isinstance(statement, ast.Assign | ast.AnnAssign) for statement in tree.body):
+        return bool(calls) or isinstance(tree.body[-1], ast.Expr)
+    values = [getattr(statement, "value", None) for statement in tree.body]
+    return len(values) > 1 and any(isinstance(getattr(value, "func", None), ast.Attribute) for value in values)
 
 
 def _does_something(code: str, tools: Tools) -> bool:

@@ -9,6 +9,7 @@ ONE = "print(17 * 23)"
 TWO = "x = 3\nprint(x)"
 FENCED = 'text = """\n```\nx\n```\n"""\nprint(len(text))'
 README = 'text = """# Use\n```bash\npip install x\n```\nand\n```\nx\n```\n"""\nopen("README.md", "w").write(text)'
+AWAITED = "async def f():\n    return 1\nawait f()"
 CALLED = '{"code": "print(17 * 23)"}'
 
 # name -> (reply, the code in it, or None for an answer)
@@ -155,6 +156,17 @@ REPLIES: dict[str, tuple[str, str | None]] = {
     "a block within a string": (f"```python\n{README}\n```\n", README),
     "a fence within a string, not closed": (f"```python\n{README}", README),
     "a string without an end": ('```python\nprint("""a\n```\nIt prints:\n```\na\n```', 'print("""a'),
+    "a formula in a block": ("It is:\n```\ny = 2x + 3\n```", None),
+    "a formula in Python's words": ("It is:\n```\ny = 2 * x + 3\n```", None),
+    "words with an equals sign": ("```\nname = Tom Smith\n```", None),
+    "a poem in a block": ("```\nwhile the moon is up\nfor you I sing\nimport the night\n```", None),
+    "an output that is a call": ("```\nCounter({'a': 3})\n```", None),
+    "only an installation": ("Run this first:\n```\npip install seaborn\n```", None),
+    "methods without a language": ("```\ndf.plot()\nplt.show()\n```", "df.plot()\nplt.show()"),
+    "await without a language": (f"```\n{AWAITED}\n```", AWAITED),
+    "a value without a language": ("```\nx = 3\nx * 2\n```", "x = 3\nx * 2"),
+    "a magic without a language": (f"```\n%matplotlib inline\n{ONE}\n```", f"%matplotlib inline\n{ONE}"),
+    "a mistake without a language": ("```\nimport math\nprint(math.pi\n```", "import math\nprint(math.pi"),
     "words behind the closing fence": (f"```python\n{TWO}\n``` prints 3.", TWO),
     "a search as a tool call": (
         '<tool_call>{"name": "search_documents", "arguments": {"query": "price of tea"}}</tool_call>',

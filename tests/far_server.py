@@ -1,8 +1,8 @@
 """A small OpenAI-compatible server that plays a model by a script, as a process of its own.
 
 The script is JSON: `models` as /v1/models lists them; `answers`, pairs of a pattern and what is said to a last
-message in which it is found, endless if it is "…"; `key`, `busy`, `refuses` (fields), `tokenizes`; `reasons`
-("switched" or "always") without an end before it answers. /seen tells what happened.
+message in which it is found, endless if it is "…"; `key`, `busy`, `refuses` (fields), `tokenizes`; `deltas` that
+come before each answer; `reasons` ("switched" or "always") without an end before it answers. /seen tells what happened.
 """
 
 import json
@@ -112,6 +112,8 @@ class Handler(BaseHTTPRequestHandler):
             while self.script.get("reasons", "no") == "always" or ("reasons" in self.script and switch is not False):
                 self.event({"choices": [{"delta": {"reasoning_content": "so "}}]})
                 time.sleep(0.002)
+            for delta in self.script.get("deltas", ()):
+                self.event({"choices": [{"delta": delta}]})
             for piece in re.findall(r".{1,5}", answer, re.DOTALL):
                 while answer == ENDLESS:
                     self.event({"choices": [{"delta": {"content": "more "}}]})

@@ -224,10 +224,10 @@ def _text(event: dict[str, Any], thinking: bool) -> tuple[str, bool]:
     thought = delta.get("reasoning_content") or delta.get("reasoning") or ""
     text = delta.get("content") or ""
     if thought:
-        return ("" if thinking else "<think>\n") + thought, True
+        thought, thinking = ("" if thinking else "<think>\n") + thought, True
     if text and thinking:
-        return f"\n</think>\n\n{text}", False
-    return text, thinking
+        return f"{thought}\n</think>\n\n{text}", False
+    return thought + text, thinking
 
 
 def _listed(response: httpx.Response) -> list[dict[str, Any]]:

@@ -143,6 +143,18 @@ def test_reasoning_beyond_its_budget_is_cut_and_the_answer_asked_for_at_once(tmp
         far.until(open=0, broken=2 if reasons == "always" else 1)
 
 
+def test_an_answer_that_begins_in_the_event_that_ends_the_reasoning_is_whole(tmp_path: Path) -> None:
+    deltas = [{"reasoning_content": "so it is 4"}, {"reasoning_content": ".\n", "content": "The"}]
+    with (
+        far_server(deltas=deltas, answers=[["", " answer is 4."]]) as far,
+        registry_of(tmp_path, far.url) as registry,
+        registry.lease("far") as model,
+    ):
+        stream = model.stream(user("2 + 2?"), Sampling(thinking=None))
+        assert "".join(stream) == "The answer is 4."
+        assert stream.reasoning.rstrip() == "so it is 4."
+
+
 def test_the_far_tokenizer_and_context_decide_which_turns_go(model: ChatModel, far: FarServer) -> None:
     assert model.context_tokens == 60
     assert model.count_tokens(user("a b c")) == 3

@@ -72,6 +72,10 @@ CHANNELS = ReasoningFormat(
 # Harmony's header of a message may name a recipient and a form of its content beside the channel.
 _HEADER = re.compile(r"(?:<\|start\|>[^<]*)?<\|channel\|>\s*(\w+)(?:[^<]|<\|constrain\|>)*<\|message\|>")
 _HEADER_STARTS = ("<|start|>", "<|channel|>")
+_CUT_HEADER = re.compile(
+    r"(?:<\|start\|>(?:\w[\w.]*)?(?:\s+(?:to?|to=[^\s<]*)?)?)?"
+    r"(?:<\|channel\|>\s*(\w*)(?:\s+[^\s<]+){0,2}\s*(?:<\|constrain\|>\s*\w*)?)?(?:<[|\w]*)?"
+)
 LONGEST_HEADER = 200
 FORMATS = (
     CHANNELS,
@@ -132,6 +136,14 @@ def _open_header(text: str) -> int:
     return length if length <= LONGEST_HEADER else 0
 
 
+def _cut_header(text: str) -> int:
+    """How many letters at an answer's end are a header that was cut short, and not text that names its marks."""
+    length = _open_header(text)
+    found = _CUT_HEADER.fullmatch(text, len(text) - length)
+    is_known = found and any(one.startswith(found[1] or "") for one in ("analysis", "commentary", "final"))
+    return length if is_known else 0
+
+
 class AnswerSplitter:
     """Feed text with `push`; it comes back as parts. Stop strings end the answer, never the reasoning. One that goes on
     `after` a text does not begin a word in the middle of another.
@@ -187,7 +199,7 @@ class AnswerSplitter:
         """What was held back because a mark or a stop string might have followed."""
         rest, self._held = self._held, ""
         if self._format is CHANNELS:
-            rest = rest[: len(rest) - _open_header(rest)]
+            rest = rest[: len(rest) - _cut_header(rest)]
         parts = self._told(rest)
         left = self._stops.finish()
         return [*parts, Part(left)] if left else parts

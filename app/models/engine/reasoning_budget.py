@@ -51,10 +51,16 @@ class ReasoningBudget:
         if any(mark in text for mark in self._marks.ends):
             self._end(len(generated))
         elif self._state == "before":
-            if any(mark in text for mark in self._marks.starts):
+            if self._opens(text):
                 self._state = "in"
             elif len(generated) > LATEST_START:
                 self._end(0)
+
+    def _opens(self, text: str) -> bool:
+        """Behind blanks alone: the same mark within an answer is text."""
+        for mark in self._marks.dropped:
+            text = text.replace(mark, "")
+        return text.lstrip().startswith(self._marks.starts)
 
     def _end(self, answer_start: int) -> None:
         self._state, self.answer_start = "after", answer_start

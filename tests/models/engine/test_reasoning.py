@@ -87,6 +87,19 @@ def test_stop_strings_end_the_answer_and_not_the_reasoning() -> None:
     assert split(AnswerSplitter(stop=["STOP"]), "a STO", 1) == ("", "a STO"), "what only looked like one is shown"
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Plain answer with <|channel|> mention and a lot of text behind", None),
+        ("`<|channel|>analysis` and `<|start|>` are marks.", None),
+        ("Yes.<|channel|>commentary to=functions.f <|constrain|>js", "Yes."),
+        ("Yes.<|start|>assistant to=functions.f<|chan", "Yes."),
+    ],
+)
+def test_only_a_header_that_was_cut_short_is_dropped_at_the_end(text: str, told: str | None) -> None:
+    assert {cut_once(AnswerSplitter(CHANNELS), text, at) for at in range(len(text))} == {("", told or text)}
+
+
 def test_templates_tell_their_marks_and_their_switch() -> None:
     assert (format_of(QWEN), switch_of(QWEN), thinking_of(QWEN)) == (THINK, "enable_thinking", "optional")
     assert thinking_of("{{ messages }}<think>\n") == "always"
@@ -115,3 +128,5 @@ def test_reasoning_is_closed_when_its_budget_is_spent_and_only_then() -> None:
     assert forced(["<think>", *"abcdef"], False) == [None, None, None, None, 7, 8, None]
     assert forced(["a", "</think>", *"bcdef"], True) == [None] * 7
     assert forced(["no"] * 8, False) == [None] * 8
+    assert forced(["The ", "`<think>", *"abcdef"], False) == [None] * 8, "an answer that names the mark"
+    assert forced(["\n", " <thi", "nk>", *"abcdef"], False) == [None] * 6 + [7, 8, None]

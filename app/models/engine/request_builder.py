@@ -13,6 +13,7 @@ from app.models.engine.reasoning import AnswerSplitter, ReasoningFormat, format_
 from app.models.engine.reasoning_budget import LATEST_START, ReasoningBudget, reasoning_room
 from app.models.engine.sampler import RequestSampling
 from app.models.interface import Sampling
+from app.models.loading.chat_templates import PLAIN_ENDS, TEMPLATES
 from app.models.loading.loader import LoadedModel
 
 
@@ -51,7 +52,9 @@ class RequestBuilder:
         marks = self._marks_of(prompt)
         special = marks.marks if marks else ()
         shown = {token for token in self._loaded.tokenizer.all_special_tokens if any(token in mark for mark in special)}
-        splitter = AnswerSplitter(marks, is_open=prompt.opens_reasoning, stop=sampling.stop)
+        is_plain = self._loaded.chat_template == TEMPLATES[""] and not prompt.is_raw and not sampling.ignore_eos
+        stop = (*sampling.stop, *PLAIN_ENDS) if is_plain else sampling.stop
+        splitter = AnswerSplitter(marks, is_open=prompt.opens_reasoning, stop=stop)
         detokenizer = Detokenizer(self._loaded.tokenizer, sampling.keep_special_tokens, shown)
         if prompt.goes_on:
             detokenizer.begin_within_text()

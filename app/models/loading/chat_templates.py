@@ -40,6 +40,7 @@ _PLAIN = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
 )
+PLAIN_ENDS = ("\n\nuser:",)  # where such a model would go on with our part
 TEMPLATES: dict[ChatFormat, str] = {"": _PLAIN, "internlm": _INTERNLM, "internlm2": _INTERNLM2}
 FORMATS: dict[str, ChatFormat] = {"internlm": "internlm", "internlm2": "internlm2", "internlm3": "internlm2"}
 TURN_ENDS = ("<|im_end|>", "<eoa>", "<|eot_id|>", "<end_of_turn>", "<|end|>")

@@ -11,6 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import InternLM3Config, LlamaForCausalLM
 
 from app.models.catalog import known_models
+from app.models.engine.generation import TokenReader
+from app.models.engine.prompt import EncodedPrompt
+from app.models.engine.request_builder import RequestBuilder
+from app.models.interface import Sampling
 from app.models.loading.chat_templates import BrokenTemplate
 from app.models.loading.checkpoint import BrokenWeights
 from app.models.loading.errors import CannotBeLoaded, UnknownArchitecture, UnusableConfig, WeightsDoNotMatch, first_line
@@ -75,6 +79,20 @@ def test_a_model_that_was_never_taught_to_chat_gets_a_plain_format(tmp_path: Pat
         messages, chat_template=loaded.chat_template, tokenize=False, add_generation_prompt=True
     )
     assert shown == "<|im_start|>user: Hi\n\nassistant:"
+
+
+def test_an_answer_in_the_plain_format_ends_before_the_user_s_part(tmp_path: Path) -> None:
+    save_tiny("llama", tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    loaded = load(tmp_path, known_models.find(str(tmp_path)), "cpu", "float32", None, lambda *_: None)
+    requests = RequestBuilder(loaded, 100)
+    tokens = loaded.tokenizer.encode(" Hello.\n\nuser: And now?\n\nassistant: I", add_special_tokens=False)
+
+    def read(reader: TokenReader) -> tuple[str, bool]:
+        return "".join(part.text for token in tokens for part in reader.push(token)), reader.ended
+
+    assert read(requests.reader(EncodedPrompt([0]), Sampling())) == (" Hello.", True)
+    assert read(requests.reader(requests.plain([0]), Sampling())) == (loaded.tokenizer.decode(tokens), False)
 
 
 def test_what_cannot_be_used_is_a_sentence_in_both_languages(tmp_path: Path) -> None:

@@ -21,12 +21,11 @@ from app.models.engine.prompt import (
 )
 from app.models.engine.reasoning import format_of, switch_of
 from app.models.interface import Message
-from app.models.loading.chat_templates import TURN_ENDS
+from app.models.loading.chat_templates import PLAIN_ENDS, TURN_ENDS
 from app.models.loading.turn_rules import ConversationRefused, TurnRules, probe
 
 # Whatever may be a control token; the vocabulary decides.
 MARK = re.compile(f"{MARK_FORM}|{PLACEHOLDERS}")
-PLAIN_ENDS = ("\n\nuser:",)  # where a model that was never taught to chat would go on with our part
 
 Render = Callable[[dict[str, Any]], str]  # messages, tools and template variables as the server's API has them
 Tokenize = Callable[[str, bool, bool], list[int]]  # text, as the beginning of a prompt, control tokens as such

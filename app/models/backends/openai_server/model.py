@@ -264,7 +264,7 @@ def request_body(remote_name: str, messages: Sequence[Message], sampling: Sampli
         body["chat_template_kwargs"] = {"enable_thinking": sampling.thinking}
     if sampling.seed is not None:
         body["seed"] = sampling.seed
-    if sampling.stop:
+    if sampling.stop and sampling.thinking is False:  # many servers look for them within the reasoning, too
         body["stop"] = list(sampling.stop)
     if sampling.keep_special_tokens:
         body["skip_special_tokens"] = False

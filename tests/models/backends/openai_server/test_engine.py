@@ -155,6 +155,19 @@ def test_an_answer_that_begins_in_the_event_that_ends_the_reasoning_is_whole(tmp
         assert stream.reasoning.rstrip() == "so it is 4."
 
 
+def test_a_stop_string_ends_the_answer_and_not_the_reasoning_before_it(tmp_path: Path) -> None:
+    deltas, answers = [{"reasoning_content": "three of four"}], [["", "one two three four"]]
+    with (
+        far_server(deltas=deltas, answers=answers) as far,
+        registry_of(tmp_path, far.url) as registry,
+        registry.lease("far") as model,
+    ):
+        stream = model.stream(user("count"), Sampling(thinking=None, stop=("three",)))
+        assert ("".join(stream), stream.finish_reason) == ("one two ", "stop")
+        assert "stop" not in far.seen()["bodies"][-1], "servers cut the reasoning by it"
+        far.until(open=0)
+
+
 def test_the_far_tokenizer_and_context_decide_which_turns_go(model: ChatModel, far: FarServer) -> None:
     assert model.context_tokens == 60
     assert model.count_tokens(user("a b c")) == 3

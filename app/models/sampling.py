@@ -12,7 +12,8 @@ class OutputFormat:
 
     With `begin` such JSON stands between the marks: at once and nothing else where `required`, otherwise wherever the
     model writes `begin`; with `repeat` any number of times. Without `begin` and not `required` the whole answer is such
-    JSON or text that does not begin like it.
+    JSON or text that does not begin like it. `lenient`, for JSON that its reader checks, passes over what no grammar
+    can hold an answer to; otherwise such a schema is refused.
     """
 
     schema: str
@@ -20,6 +21,7 @@ class OutputFormat:
     end: str = ""
     required: bool = True
     repeat: bool = False
+    lenient: bool = False
 
 
 @dataclass(frozen=True)

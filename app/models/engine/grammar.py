@@ -60,15 +60,25 @@ def grammar_of(wanted: OutputFormat, special: Mapping[str, int]) -> str:
     if len(wanted.schema) > LARGEST_SCHEMA:
         raise SchemaTooLong(characters=len(wanted.schema), limit=LARGEST_SCHEMA)
     try:
-        schema = json.loads(wanted.schema)
+        schema = json.loads(wanted.schema, object_hook=_with_known_pattern if wanted.lenient else None)
     except ValueError as error:
         raise WrongSchema(reason=str(error)) from error
-    embedded = json.dumps({**schema, "x-guidance": COMPACT} if isinstance(schema, dict) else schema)
+    options = COMPACT | {"coerce_one_of": True, "lenient": wanted.lenient}
+    embedded = json.dumps({**schema, "x-guidance": options} if isinstance(schema, dict) else schema)
     begin, end = _literal(wanted.begin, special), _literal(wanted.end, special)
     grammar = f"%llguidance {{}}\n{_rules(wanted, begin, f'%json {embedded} {end}')}\n"
     if fault := LLMatcher.validate_grammar(grammar):
-        raise WrongSchema(reason=_first_sentence(fault))
+        raise WrongSchema(reason=_reason(fault))
     return grammar
+
+
+def _with_known_pattern(schema: dict[str, Any]) -> dict[str, Any]:
+    """Without a pattern that looks ahead or the like: the one fault that llguidance does not pass over by itself."""
+    pattern = schema.get("pattern")
+    wanted = json.dumps({"type": "string", "pattern": pattern})
+    if not isinstance(pattern, str) or not LLMatcher.validate_grammar(f"%llguidance {{}}\nstart: %json {wanted}\n"):
+        return schema
+    return {key: value for key, value in schema.items() if key != "pattern"}
 
 
 def _rules(wanted: OutputFormat, begin: str, rest: str) -> str:
@@ -118,6 +128,11 @@ class TokenConstraint:
             logits.masked_fill_(~allowed.to(logits.device), float("-inf"))
 
 
-def _first_sentence(reason: str) -> str:
-    """Without the place in a grammar that nobody has written."""
-    return re.sub(r"^at \d+\(\d+\): (failed to compile JSON schema: )?", "", reason.strip().splitlines()[0])[:300]
+def _reason(fault: str) -> str:
+    """Without the place in a grammar that nobody has written; what cannot be kept to is called as in the schema."""
+    first, *further = fault.strip().splitlines()
+    reason = re.sub(r"^at \d+\(\d+\): (failed to compile JSON schema: )?", "", first)
+    if error := next((line.removeprefix("error: ") for line in further if line.startswith("error: ")), ""):
+        reason = f'no answer can be held to the "pattern" {further[0].strip()} ({error})'
+    reason = re.sub(r"^Unimplemented keys: \[(.*)\]$", r"no answer can be held to \1", reason)
+    return re.sub(r"^Unknown format: (.*)$", r'no answer can be held to the "format" \1', reason)[:300]

@@ -98,7 +98,9 @@ class Tools:
         begin = form.opening + form.gap
         end = form.gap + form.closing
         repeat = self.parallel and not self.named and not form.listed and bool(form.opening)
-        return OutputFormat(json.dumps(schema, ensure_ascii=False), begin, end, self.choice != "auto", repeat)
+        return OutputFormat(
+            json.dumps(schema, ensure_ascii=False), begin, end, self.choice != "auto", repeat, lenient=True
+        )
 
 
 def form_of(template: str) -> ToolForm | None:

@@ -1,13 +1,16 @@
 """Tokenise conversations with the chat template, with loss masks on everything but the answers."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from app.errors import BadInput
 from app.finetune.data import Conversation
 from app.models.engine.prompt import PromptBuilder, control_tokens, encode_with_literals, set_aside
+from app.models.interface import Message
+from app.models.loading.chat_templates import turn_rules
+from app.models.loading.turn_rules import TurnRules
 
 IGNORED = -100  # label of a token that costs no loss
 
@@ -59,24 +62,29 @@ def encode(tokenizer: Any, conversation: Conversation, max_length: int, *, ended
 
 def question_tokens(tokenizer: Any, question: str) -> list[int]:
     """The prompt of one question, which a model answers without reasoning aloud first."""
-    return PromptBuilder(tokenizer, str(tokenizer.chat_template), 0).tokens([{"role": "user", "content": question}])
+    template = str(tokenizer.chat_template)
+    builder = PromptBuilder(tokenizer, template, 0, _rules(tokenizer, template))
+    return builder.tokens([{"role": "user", "content": question}])
 
 
 class Rendered:
-    """Turns as the chat template writes them, in tokens."""
+    """Turns as the chat template writes them, in tokens; what it refuses or loses is mended as it is in chat."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._controls = _controls(tokenizer, str(tokenizer.chat_template))
-        self._messages: list[dict[str, str]] = []
+        template = str(tokenizer.chat_template)
+        self._controls = _controls(tokenizer, template)
+        # no words of the user are to follow an answer that is learnt
+        self._rules = replace(_rules(tokenizer, template), ends_with_answer=True)
+        self._messages: list[Message] = []
         self._literals: list[str] = []
 
-    def add(self, role: str, content: str) -> None:
+    def add(self, role: Literal["system", "user", "assistant"], content: str) -> None:
         self._messages.append({"role": role, "content": set_aside(self._controls, content, self._literals)})
 
     def tokens(self, *, add_generation_prompt: bool) -> list[int]:
         text = self._tokenizer.apply_chat_template(
-            self._messages, add_generation_prompt=add_generation_prompt, tokenize=False
+            self._rules.for_template(self._messages), add_generation_prompt=add_generation_prompt, tokenize=False
         )
         return encode_with_literals(self._tokenizer, str(text), self._literals)
 
@@ -84,6 +92,11 @@ class Rendered:
 @lru_cache(maxsize=4)
 def _controls(tokenizer: Any, template: str) -> re.Pattern[str]:
     return control_tokens(tokenizer, template)
+
+
+@lru_cache(maxsize=4)
+def _rules(tokenizer: Any, template: str) -> TurnRules:
+    return turn_rules(tokenizer, template) or TurnRules()
 
 
 def _answer_labels(tokenizer: Any, tokens: list[int]) -> list[int]:

@@ -245,13 +245,12 @@ def test_the_check_counts_what_is_cut_left_out_and_repeated(tokenizer: Any) -> N
 
 def test_a_template_that_refuses_a_row_is_told_by_its_row(tokenizer: Any) -> None:
     strict = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
-    strict.chat_template = (
-        "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
-        + str(strict.chat_template)
+    strict.chat_template = "{% if messages[-1].content == 'd' %}{{ raise_exception('no d here') }}{% endif %}" + str(
+        strict.chat_template
     )
     with pytest.raises(BadData) as problem:
         preview(strict, [TURN, TWO])
-    assert problem.value.problems[0].row == 2 and "no system here" in problem.value.text("en")
+    assert problem.value.problems[0].row == 2 and "no d here" in problem.value.text("en")
 
 
 def test_a_share_of_the_different_rows_is_held_out_with_all_their_repetitions(tokenizer: Any) -> None:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from app.files import write_json
 from app.finetune.data import Conversation
 from app.finetune.encoding import question_tokens
@@ -58,17 +60,24 @@ class OwnAnswers:
 
     def _answers(self, model: Any, questions: Sequence[str]) -> list[tuple[str, bool]]:
         asked = [question_tokens(self.tokenizer, question) for question in questions]
-        prompts = self.tokenizer.pad({"input_ids": asked}, padding_side="left", return_tensors="pt").to(model.device)
+        width = max(map(len, asked))
+        # by hand: Llama 3's and Mistral's tokenizers have no token to pad with, and what is masked may be any
+        filler = self.tokenizer.pad_token_id
+        filler = self.tokenizer.eos_token_id if filler is None else filler
+        prompts = {
+            "input_ids": [[filler] * (width - len(prompt)) + prompt for prompt in asked],
+            "attention_mask": [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in asked],
+        }
         ends = model.generation_config.eos_token_id
         ends = {ends} if isinstance(ends, int) else set(ends or ())
         output = model.generate(
-            **prompts,
+            **{name: torch.tensor(rows, device=model.device) for name, rows in prompts.items()},
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
             use_cache=True,
-            pad_token_id=self.tokenizer.pad_token_id,
+            pad_token_id=filler,
         )
-        said = output[:, prompts["input_ids"].shape[1] :].tolist()
+        said = output[:, width:].tolist()
         return [
             (self.tokenizer.decode(tokens, skip_special_tokens=True).strip(), not ends.isdisjoint(tokens))
             for tokens in said

@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
-from app.finetune.encoding import IGNORED, encode
-from app.finetune.own_answers import makes_sense, with_own_answers
+from app.finetune.encoding import IGNORED, encode, question_tokens
+from app.finetune.own_answers import OwnAnswers, makes_sense, with_own_answers
 from app.finetune.wizard import general_conversations
 from app.models.interface import Message
 from app.models.registry.registry import ModelRegistry
+from tests.finetune.byte_tokenizer import byte_tokenizer
 from tests.training_fixtures import BASE, GENERAL, Trained
 
 
@@ -50,3 +53,31 @@ def test_an_answer_that_was_cut_is_not_taught_to_end(packaged_folder: Path) -> N
     assert cut.input_ids == whole.input_ids[: len(cut.input_ids)]
     assert tokenizer.decode([label for label in cut.labels if label != IGNORED]) == "b c"
     assert tokenizer.decode([label for label in whole.labels if label != IGNORED]) == "b c<|im_end|>"
+
+
+class Parrot:
+    """Says "fine" to every prompt, and keeps what it was asked."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, said: list[int], end: int) -> None:
+        self.generation_config = SimpleNamespace(eos_token_id=end)
+        self.said = torch.tensor(said)
+
+    def generate(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **options: object) -> torch.Tensor:
+        self.ids, self.mask, self.options = input_ids, attention_mask, options
+        return torch.cat([input_ids, self.said.expand(len(input_ids), -1)], 1)
+
+
+def test_a_tokenizer_without_a_token_to_pad_with_can_ask(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    questions = ["What is the sea?", "Hi"]
+    (tmp_path / "settings.json").write_text(json.dumps({"own_answers": [0, 1]}))
+    (tmp_path / "data.json").write_text(json.dumps([[{"input": asked, "output": "x"}] for asked in questions]))
+    parrot = Parrot([*tokenizer("fine").input_ids, tokenizer.eos_token_id], tokenizer.eos_token_id)
+    OwnAnswers(tokenizer, str(tmp_path), 4).ask(parrot)
+    assert parrot.options["pad_token_id"] == tokenizer.eos_token_id and tokenizer.pad_token is None
+    prompts = [ids[mask.bool()].tolist() for ids, mask in zip(parrot.ids, parrot.mask, strict=True)]
+    assert prompts == [question_tokens(tokenizer, asked) for asked in questions] and parrot.mask[:, -1].all()
+    found = with_own_answers(tmp_path, json.loads((tmp_path / "data.json").read_text()))
+    assert [(row[0]["output"], ended) for row, ended in found] == [("fine", True)] * 2

@@ -112,13 +112,21 @@ def _conversations(
 ) -> tuple[list[Conversation], str, tuple[int, ...]]:
     """A configuration's data lies beside it, unless its path is a whole one."""
     if options.file:
-        return read_bytes(_content(options.file)), "", ()
+        return _read(options.file, options.data_language), "", ()
     if imported and imported.data and not options.learn_name:
-        return read_bytes(_content(options.xtuner_config.parent / imported.data)), "", ()
+        return _read(options.xtuner_config.parent / imported.data, options.data_language), "", ()
     if not options.learn_name:
         raise NothingToLearn
     made = introduce(options.learn_name, options.data_language, options.wording)
     return made.conversations, made.name, made.general
+
+
+def _read(path: Path, language: Language) -> list[Conversation]:
+    """The rows, once what was changed in them was told."""
+    conversations = read_bytes(_content(path))
+    for note in conversations.notes:
+        _say(f"{path.name}: {note.text(language)}")
+    return conversations
 
 
 def _follow(service: "FinetuneService", run_id: str) -> str:

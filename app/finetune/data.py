@@ -3,12 +3,16 @@
 Whatever form a row has is told by its fields. Reading files: data_files.py.
 """
 
+import json
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, TypeGuard
 
 from app.errors import BadInput
+from app.finetune.data_notes import CHANGES, Note
 
 MAX_ROWS = 200_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -24,6 +28,14 @@ class Turn(TypedDict):
 
 
 Conversation = list[Turn]
+
+
+class Conversations(list[Conversation]):
+    """The conversations of checked rows; `notes` tell what was changed in them."""
+
+    def __init__(self, conversations: Iterable[Conversation], notes: Iterable[Note] = ()) -> None:
+        super().__init__(conversations)
+        self.notes = tuple(notes)
 
 
 @dataclass(frozen=True)
@@ -53,13 +65,17 @@ class RowError(Exception):
         self.zh, self.en = zh, en
 
 
-def check_rows(rows: Iterable[tuple[int, Any]]) -> list[Conversation]:
+def check_rows(rows: Iterable[tuple[int, Any]]) -> Conversations:
     """The conversations of numbered rows. Raises BadData with every faulty row, the first one in its message."""
     conversations: list[Conversation] = []
     problems: list[Problem] = []
+    changes: Counter[str] = Counter()
     for number, row in rows:
+        changed: set[str] = set()
         try:
-            conversations.append(_conversation(row))
+            if conversation := _conversation(row, changed):
+                conversations.append(conversation)
+            changes.update(changed)
         except RowError as fault:
             problems.append(Problem(number, fault.zh, fault.en))
     if not problems and not conversations:
@@ -68,7 +84,7 @@ def check_rows(rows: Iterable[tuple[int, Any]]) -> list[Conversation]:
         problems.append(too_many_rows())
     if problems:
         raise BadData(problems)
-    return conversations
+    return Conversations(conversations, (Note(change, changes[change]) for change in CHANGES if changes[change]))
 
 
 def too_many_rows() -> Problem:
@@ -76,24 +92,47 @@ def too_many_rows() -> Problem:
     return Problem(MAX_ROWS + 1, zh, en)
 
 
-def _conversation(row: Any) -> Conversation:
+def _conversation(row: Any, changed: set[str]) -> Conversation:
+    """Empty where the row holds none. What had to be changed is added to `changed`."""
     if isinstance(row, list):
-        return _pair_or_messages(row)
+        return _pair_or_messages(row, changed)
     if not isinstance(row, dict):
         raise RowError("应为一个 JSON 对象。", "should be a JSON object.")
-    fields = {str(key).strip().lower(): value for key, value in row.items()}
+    fields = {str(key).strip().lower(): None if _is_nan(value) else value for key, value in row.items()}
     if {"chosen", "rejected"} <= fields.keys():
         raise RowError(
             "这是偏好数据（chosen 与 rejected），这里只能训练问答。",
             "this is preference data (chosen, rejected); only questions with answers are trained here.",
         )
-    messages = next((key for key in MESSAGES if fields.get(key) is not None), "")
-    if messages:
-        turns = _messages(fields, messages)
-        if not turns:
-            raise RowError(f"{messages} 是空的。", f"{messages} is empty.")
-        return turns
-    return _pair(fields)
+    key = next((key for key in MESSAGES if fields.get(key) is not None), "")
+    if key:
+        fields[key] = _unpacked(fields[key])
+        if fields[key] == []:
+            changed.add("empty")
+            return []
+        return _messages(fields, key, changed)
+    texts = fields.get("data")
+    if _is_texts(texts) and not fields.keys() & {*QUESTIONS, *ANSWERS}:  # UltraChat
+        said = [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(texts)]
+        return _messages({**fields, "data": said}, "data", changed)
+    return _pair(fields, changed)
+
+
+def _is_nan(value: Any) -> bool:
+    """What pandas writes for an empty cell."""
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _is_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+
+def _unpacked(value: Any) -> Any:
+    """Messages that are JSON within JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
 
 
 MESSAGES = ("conversation", "conversations", "messages", "dialog", "dialogue", "chat")
@@ -113,9 +152,11 @@ ROLES = {
 }
 
 
-def _pair(fields: dict[str, Any]) -> Conversation:
+def _pair(fields: dict[str, Any], changed: set[str]) -> Conversation:
     """Alpaca, and pairs of any common names; columns of a table too."""
     question = next((key for key in QUESTIONS if fields.get(key) is not None), "")
+    if question in ("instruction", "指令") and not str(fields[question]).strip():
+        question = next((key for key in ("input", "输入") if fields.get(key)), question)
     answer = next((key for key in ANSWERS if key in fields and key != question), "")
     if not question or not answer:
         found = ", ".join(list(fields)[:8]) or "-"
@@ -126,13 +167,15 @@ def _pair(fields: dict[str, Any]) -> Conversation:
             f" one of an answer are wanted; found {found}.",
         )
     if isinstance(fields[question], list):  # both sides as messages
-        return _pair_or_messages([*_list(fields, question), *_list(fields, answer)])
+        return _pair_or_messages([*_list(fields, question), *_list(fields, answer)], changed)
     asked = text_of(fields[question], question)
     extra = next((key for key in EXTRAS if key != question and key != answer and fields.get(key)), "")
     if extra:
         asked = f"{asked}\n{text_of(fields[extra], extra, empty=True)}"
     system = text_of(fields.get("system") or "", "system", empty=True)
-    turns = [*_history(fields), _turn(asked, text_of(fields[answer], answer))]
+    said = fields[answer]
+    is_number = isinstance(said, int | float) and not isinstance(said, bool) and math.isfinite(said)
+    turns = [*_history(fields), _turn(asked, text_of(str(said) if is_number else said, answer))]
     if system:
         turns[0] = {"system": system, **turns[0]}
     return turns
@@ -146,46 +189,74 @@ def _history(fields: dict[str, Any]) -> Conversation:
     return [_turn(text_of(asked, "history"), text_of(said, "history")) for asked, said in history]
 
 
-def _pair_or_messages(row: list[Any]) -> Conversation:
+def _pair_or_messages(row: list[Any], changed: set[str]) -> Conversation:
     if len(row) == 2 and all(isinstance(side, str) for side in row):
         return [_turn(text_of(row[0], "1"), text_of(row[1], "2"))]
-    return _messages({"messages": row}, "messages")
+    return _messages({"messages": row}, "messages", changed)
 
 
-def _messages(fields: dict[str, Any], key: str) -> Conversation:
+def _messages(fields: dict[str, Any], key: str, changed: set[str]) -> Conversation:
     entries = _list(fields, key)
     if entries and all("role" not in entry and "from" not in entry for entry in entries):
         return [_xtuner_turn(entry) for entry in entries]
-    system = text_of(fields.get("system") or "", "system", empty=True)
     turns: Conversation = []
-    question = ""
+    system = aside = question = ""
     for entry in entries:
-        role = ROLES.get(str(entry.get("role", entry.get("from"))).strip().lower())
-        if role == "system" and not turns and not question:
-            system = _content(entry, empty=True)
-        elif role == "user" and not question:
-            question = _content(entry)
-        elif role == "assistant" and question:
-            turn = _turn(question, _content(entry))
-            if entry.get("weight") == 0:
-                turn["output_with_loss"] = False
-            turns.append({"system": system, **turn} if system else turn)
-            system, question = "", ""
+        role = _role(entry)
+        text = _content(entry, empty=role == "system")
+        if role == "system" and question:
+            raise _out_of_place(entry)
+        if role == "system" and turns:
+            aside = _joined(aside, text)
+        elif role == "system":
+            system = _joined(system, text)
+        elif role == "user":
+            changed |= {"joined"} if question else {"system"} if aside else set()
+            question, aside = _joined(aside, _joined(question, text)), ""
+        elif question:
+            turns.append(_learnt_or_not(_turn(question, text), entry))
+            question = ""
+        elif not turns:
+            changed.add("begins")
+        elif aside or _learnt_or_not(_turn("", ""), entry).get("output_with_loss") != turns[-1].get("output_with_loss"):
+            raise _out_of_place(entry)
         else:
-            said = entry.get("role", entry.get("from"))
-            raise RowError(
-                f"角色 {said!r} 的位置不对：应是可选的 system，然后 user 与 assistant 交替。",
-                f"the role {said!r} is out of place: an optional system, then user and assistant in turn.",
-            )
-    if question:
-        raise RowError("最后一个 user 没有回答。", "the last user message has no answer.")
-    return turns
+            changed.add("joined")
+            turns[-1]["output"] = _joined(turns[-1]["output"], text)
+    if not turns:
+        raise RowError("没有一个 user 有回答。", "no user message has an answer.")
+    changed |= {"unanswered"} if question or aside else set()
+    system = system or text_of(fields.get("system") or "", "system", empty=True)
+    return [{"system": system, **turns[0]}, *turns[1:]] if system else turns
+
+
+def _role(entry: dict[str, Any]) -> str:
+    role = ROLES.get(str(entry.get("role", entry.get("from"))).strip().lower())
+    if role is None:
+        raise _out_of_place(entry)
+    return role
+
+
+def _out_of_place(entry: dict[str, Any]) -> RowError:
+    said = entry.get("role", entry.get("from"))
+    return RowError(
+        f"角色 {said!r} 的位置不对：应是可选的 system，然后 user 与 assistant 交替。",
+        f"the role {said!r} is out of place: an optional system, then user and assistant in turn.",
+    )
+
+
+def _joined(first: str, second: str) -> str:
+    return f"{first}\n\n{second}" if first.strip() and second.strip() else first if first.strip() else second
+
+
+def _learnt_or_not(turn: Turn, entry: dict[str, Any]) -> Turn:
+    return {**turn, "output_with_loss": False} if entry.get("weight") == 0 else turn
 
 
 def _xtuner_turn(entry: dict[str, Any]) -> Turn:
     fields = {str(key).strip().lower(): value for key, value in entry.items()}
     if "input" not in fields and set(fields) & {*QUESTIONS}:  # by other names, such as human and assistant
-        return _pair(fields)[-1]
+        return _pair(fields, set())[-1]
     turn = _turn(text_of(entry.get("input"), "input"), text_of(entry.get("output"), "output"))
     if entry.get("output_with_loss") is False:
         turn["output_with_loss"] = False

@@ -17,7 +17,7 @@ from app.finetune.data import (
     MESSAGES,
     QUESTIONS,
     BadData,
-    Conversation,
+    Conversations,
     Problem,
     check_rows,
     too_many_rows,
@@ -55,12 +55,12 @@ class UnreadableParquet(BadInput):
     en = "This Parquet file is damaged or too large to be read."
 
 
-def read_file(path: Path) -> list[Conversation]:
+def read_file(path: Path) -> Conversations:
     """All rows. Raises OSError, PackedFile, UnknownEncoding, UnreadableParquet, or BadData with every faulty row."""
     return read_bytes(path.read_bytes())
 
 
-def read_bytes(content: bytes) -> list[Conversation]:
+def read_bytes(content: bytes) -> Conversations:
     """All rows of a file's content. Raises as `read_file` does, but for OSError."""
     if content.startswith(_PACKED):
         raise PackedFile
@@ -120,8 +120,14 @@ def _document(value: Any) -> Rows:
 def _of_object(value: dict[str, Any]) -> list[Any]:
     """Its rows: a list within it, a table by rows or by columns as pandas and datasets write it, or it is one row."""
     wrapped = next((key for key in WRAPPERS if isinstance(value.get(key), list)), "")
+    if (
+        wrapped == "data" and value["data"] and all(isinstance(said, str) for said in value["data"])
+    ):  # one conversation of UltraChat
+        return [value]
     if wrapped:
         rows, names = value[wrapped], value.get("columns")
+        if all(_is_viewed(row) for row in rows):
+            return [row["row"] for row in rows]
         is_split = isinstance(names, list) and all(isinstance(row, list) and len(row) == len(names) for row in rows)
         return [dict(zip(names, row, strict=True)) for row in rows] if is_split and names else rows
     columns = list(value.values())
@@ -135,6 +141,11 @@ def _of_object(value: dict[str, Any]) -> list[Any]:
     if known and lists and len({len(column) for column in columns}) == 1:
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     return [value]
+
+
+def _is_viewed(row: Any) -> bool:
+    """Whether it is a whole row as the hub's viewer tells it; long ones it cuts."""
+    return isinstance(row, dict) and isinstance(row.get("row"), dict) and not row.get("truncated_cells")
 
 
 def _values(text: str) -> Rows:

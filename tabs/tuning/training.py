@@ -122,15 +122,17 @@ def check(service: FinetuneService, form: Form, visitor: Visitor, *inputs: Any) 
     values = form.read(inputs)
     options = TrainOptions.read(values.options)
     try:
-        preview = service.preview(values.base, training_data(service, visitor, values).conversations, options)
+        data = training_data(service, visitor, values)
+        preview = service.preview(values.base, data.conversations, options)
     except BadData as fault:
         return {form.preview: problems_text(visitor, fault), form.rows: gr.update(visible=False)}
     needs = service.estimate(values.base, preview, options)
     spent = duration(visitor, needs.seconds)
     needed = visitor.text("compare.estimate", memory=needs.memory_mib, disk=needs.disk_mib, time=spent)
     rows = "".join(row_html(visitor, row) for row in preview.shown)
+    told = [note.text(visitor.language) for note in data.notes]
     return {
-        form.preview: "\n\n".join([*preview_lines(visitor, preview, options.validation), needed]),
+        form.preview: "\n\n".join([*told, *preview_lines(visitor, preview, options.validation), needed]),
         form.rows: gr.update(value=f"<div>{rows}</div>", visible=True),
     }
 
@@ -177,6 +179,8 @@ def start(service: FinetuneService, form: Form, visitor: Visitor, *inputs: Any) 
     """Put a run into the queue and look at it."""
     values = form.read(inputs)
     data = training_data(service, visitor, values)
+    if data.notes:
+        gr.Info("\n".join(note.text(visitor.language) for note in data.notes))
     run = service.submit(
         visitor.name,
         values.run_name or "",

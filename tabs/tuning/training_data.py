@@ -6,6 +6,7 @@ from pathlib import Path
 from app.errors import Language
 from app.finetune.data import Conversation
 from app.finetune.data_files import read_file
+from app.finetune.data_notes import Note
 from app.finetune.service import FinetuneService
 from app.finetune.wizard import introduce
 from tabs.shell.page import Visitor
@@ -15,12 +16,13 @@ from tabs.tuning.training_widgets import FormValues
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows, the name to be learnt, the language of the samples, the numbers of the general rows."""
+    """Rows, the name to be learnt, the language of the samples, the numbers of the general rows, what was changed."""
 
     conversations: list[Conversation]
     language: Language
     identity: str = ""
     general: tuple[int, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def training_data(service: FinetuneService, visitor: Visitor, values: FormValues) -> TrainingData:
@@ -33,4 +35,5 @@ def training_data(service: FinetuneService, visitor: Visitor, values: FormValues
         return TrainingData(service.datasets.read(visitor.name, values.kept or ""), spoken)
     if not values.file:
         raise NoFile
-    return TrainingData(read_file(Path(values.file)), spoken)
+    read = read_file(Path(values.file))
+    return TrainingData(read, spoken, notes=read.notes)

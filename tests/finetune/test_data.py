@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from app.errors import StudioError
-from app.finetune.data import BadData, Conversation
+from app.finetune.data import BadData, Conversation, Conversations
 from app.finetune.data_files import PackedFile, UnknownEncoding, UnreadableParquet, read_bytes, read_file
 from app.finetune.options import TrainOptions
 from app.finetune.preview import AnswersBeyondLength, ContextTooShort, NothingLearnt, Preview, check
@@ -24,7 +24,7 @@ def jsonl(*rows: object) -> str:
     return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
 
 
-def read(text: str) -> list[Conversation]:
+def read(text: str) -> Conversations:
     return read_bytes(text.encode())
 
 
@@ -47,6 +47,10 @@ def said(*pairs: tuple[str, str], role: str = "role", content: str = "content") 
         {"问题": "Hi", "回答": "Hello"},
         {"input": "Hi", "target": "Hello"},
         {"conversation": [{"human": "Hi", "assistant": "Hello"}]},
+        {"instruction": "", "input": "Hi", "output": "Hello"},
+        {"instruction": "Hi", "input": float("nan"), "output": "Hello"},
+        {"messages": json.dumps(said(("user", "Hi"), ("assistant", "Hello")))},
+        {"id": "0", "data": ["Hi", "Hello"]},
     ],
 )
 def test_every_form_as_list_and_as_lines(row: object) -> None:
@@ -67,8 +71,9 @@ def test_every_form_as_list_and_as_lines(row: object) -> None:
         {"question": ["Hi", "Hi"], "answer": ["Hello", "Hello"]},
         {"messages": [said(("user", "Hi"), ("assistant", "Hello"))] * 2},
         {"type": "text2text", "instances": [{"input": "Hi", "output": "Hello"}] * 2},
+        {"features": [], "rows": [{"row": {"question": "Hi", "answer": "Hello"}, "truncated_cells": []}] * 2},
     ],
-    ids=["columns", "index", "split", "table", "lists", "lists of messages", "LMFlow"],
+    ids=["columns", "index", "split", "table", "lists", "lists of messages", "LMFlow", "viewer"],
 )
 def test_tables_as_json(table: object) -> None:
     assert read(json.dumps(table, indent=1)) == [TURN, TURN]
@@ -185,13 +190,15 @@ def test_all_faulty_rows_are_named_at_once() -> None:
     rows: list[Any] = [
         "a text",
         {"other": 1},
-        {"conversation": []},
         {"conversation": [{"input": "a"}]},
         {"conversation": [{"input": "a", "output": "  "}]},
         {"conversation": {"input": "a", "output": "b"}},
         {"messages": [answer, user]},
-        {"messages": [user, user, answer]},
+        {"messages": [user, *said(("system", "s")), answer]},
         {"messages": [user]},
+        {"messages": [user, answer, {"role": "assistant", "content": "c", "weight": 0}]},
+        {"messages": [user, answer, {"role": "function_call", "content": "f()"}]},
+        {"rows": [{"row": {"question": "a", "answer": "b"}, "truncated_cells": ["answer"]}]},
         {"messages": [{"role": "tool", "content": "a"}]},
         {"messages": [{"role": "user", "content": 3}, answer]},
         {"messages": [{"role": "user", "content": [picture]}, answer]},
@@ -207,6 +214,33 @@ def test_all_faulty_rows_are_named_at_once() -> None:
         read("\n".join(map(json.dumps, [*rows, {"instruction": "good", "output": "row"}])))
     assert [fault.row for fault in problem.value.problems] == list(range(1, len(rows) + 1))
     assert all(fault.zh and fault.en for fault in problem.value.problems)
+
+
+def test_rows_that_are_mended_are_told_with_their_number() -> None:
+    user, answer = ("user", "a"), ("assistant", "b")
+    rows = [
+        {"conversations": []},
+        {"messages": said(("assistant", "Welcome."), user, answer)},
+        {"messages": said(user, answer, ("user", "c"))},
+        {"data": ["a", "b", "c"]},
+        {"messages": said(user, ("user", "c"), answer, ("assistant", "d"))},
+        {"messages": said(user, answer, ("system", "s"), ("user", "c"), answer)},
+    ]
+    found = read(jsonl(*rows))
+    one: Conversation = [{"input": "a", "output": "b"}]
+    assert found == [
+        *[one] * 3,
+        [{"input": "a\n\nc", "output": "b\n\nd"}],
+        [*one, {"input": "s\n\nc", "output": "b"}],
+    ]
+    told = {note.change: note.rows for note in found.notes}
+    assert told == {"empty": 1, "begins": 1, "unanswered": 2, "joined": 1, "system": 1}
+    assert all(str(note.rows) in note.text("zh") and str(note.rows) in note.text("en") for note in found.notes)
+    assert read(jsonl({"question": "a", "answer": "b"})).notes == ()
+
+
+def test_a_number_as_an_answer_is_its_text() -> None:
+    assert read(jsonl({"question": "6 * 7?", "answer": 42}))[0][0]["output"] == "42"
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"instruction": "a", "output": ' + "1" * 5000 + "}", "just a text\n"])

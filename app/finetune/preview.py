@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ class ShownRow:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a data set looks like to the base: tokens of each row, and the first rows."""
+    """What a data set looks like to the base: tokens of each row, apart where its answers are learnt apart, and the
+    first rows."""
 
     rows: int
     tokens: tuple[int, ...]
@@ -64,12 +65,8 @@ class Preview:
     lost: int  # rows without an answer to learn within the length, which are left out
     different: int
     held_out: tuple[int, ...]  # rows for validation, counted from 0
+    trained: int  # what is learnt from: a row, or each of its answers that is learnt apart
     shown: tuple[ShownRow, ...]
-
-    @property
-    def trained(self) -> int:
-        """Rows that are learnt from."""
-        return self.rows - self.lost - len(self.held_out)
 
     @property
     def is_repetition(self) -> bool:
@@ -84,9 +81,9 @@ def check(
 
     Raises BadData for what the template refuses, NothingLearnt, AnswersBeyondLength, ContextTooShort.
     """
-    encoded: dict[str, Encoded] = {}
+    encoded: dict[str, list[Encoded]] = {}
     problems: list[Problem] = []
-    rows: list[Encoded] = []
+    rows: list[list[Encoded]] = []
     keys = [json.dumps(conversation, sort_keys=True) for conversation in conversations]
     for number, (key, conversation) in enumerate(zip(keys, conversations, strict=True), 1):
         if key not in encoded:
@@ -99,26 +96,36 @@ def check(
     if problems:
         raise BadData(problems)
     max_length = options.max_length
-    starts = [next((at for at, label in enumerate(row.labels) if label != IGNORED), WHOLE) for row in rows]
-    lost = sum(start >= max_length for start in starts)
-    if min(starts) == WHOLE:
+    starts = [[_start(part) for part in row] for row in rows]
+    first = [min(row) for row in starts]
+    lost = sum(start >= max_length for start in first)
+    if min(first) == WHOLE:
         raise NothingLearnt(rows=len(rows))
     if lost == len(rows):
-        raise AnswersBeyondLength(rows=len(rows), limit=max_length, needed=min(starts) + 1)
-    trainable = [key if start < max_length else "" for key, start in zip(keys, starts, strict=True)]
-    lengths = tuple(len(row.input_ids) for row in rows)
+        raise AnswersBeyondLength(rows=len(rows), limit=max_length, needed=min(first) + 1)
+    lengths = tuple(len(part.input_ids) for row in rows for part in row)
     longest = min(max_length, max(lengths))
     if context is not None and longest > context:
         raise ContextTooShort(longest=longest, base=base, limit=context)
+    held_out = _held_out([key if start < max_length else "" for key, start in zip(keys, first, strict=True)], options)
+    apart = set(held_out)
     return Preview(
         rows=len(rows),
         tokens=lengths,
-        cut=sum(length > max_length for length in lengths),
+        cut=sum(any(len(part.input_ids) > max_length for part in row) for row in rows),
         lost=lost,
         different=len(encoded),
-        held_out=_held_out(trainable, options),
-        shown=tuple(_shown(tokenizer, row, max_length) for row in list(encoded.values())[:SHOWN_ROWS]),
+        held_out=held_out,
+        trained=sum(start < max_length for at, row in enumerate(starts) if at not in apart for start in row),
+        shown=tuple(
+            _shown(tokenizer, part, max_length) for part in chain.from_iterable(islice(encoded.values(), SHOWN_ROWS))
+        )[:SHOWN_ROWS],
     )
+
+
+def _start(row: Encoded) -> int:
+    """Where the first answer to learn begins, WHOLE where there is none."""
+    return next((at for at, label in enumerate(row.labels) if label != IGNORED), WHOLE)
 
 
 def check_for(folder: Path, base: str, conversations: Sequence[Conversation], options: TrainOptions) -> Preview:
@@ -136,7 +143,7 @@ def _held_out(keys: Sequence[str], options: TrainOptions) -> tuple[int, ...]:
     return tuple(number for number, key in enumerate(keys) if key in chosen)
 
 
-def _encode(tokenizer: Any, number: int, conversation: Conversation) -> Encoded | Problem:
+def _encode(tokenizer: Any, number: int, conversation: Conversation) -> list[Encoded] | Problem:
     try:
         return encode(tokenizer, conversation, WHOLE)
     except TemplateError as error:

@@ -46,9 +46,10 @@ def chat_dataset(folder: str, name: str, run_folder: str, max_length: int) -> Da
     tokenizer = load_tokenizer(folder, name)
     held_out = set(settings_of(Path(run_folder)).get("validation", ()))
     rows = [
-        encode(tokenizer, conversation, max_length, ended=ended)
+        row
         for number, (conversation, ended) in enumerate(rows_of(Path(run_folder)))
         if number not in held_out
+        for row in encode(tokenizer, conversation, max_length, ended=ended)
     ]
     return DatasetDict(train=Dataset.from_list([{"input_ids": r.input_ids, "labels": r.labels} for r in rows]))
 
@@ -202,7 +203,9 @@ class ValidationHook(RunHook):
         if held_out:
             rows, tokenizer = rows_of(self.folder), BUILDER.build(self.tokenizer)
             first = list({json.dumps(rows[number]): rows[number] for number in held_out}.values())
-            self.rows = [encode(tokenizer, row, self.max_length, ended=ended) for row, ended in first]
+            self.rows = [
+                encoded for row, ended in first for encoded in encode(tokenizer, row, self.max_length, ended=ended)
+            ]
             if not runner.iter:
                 self.measure(runner, 0)
 

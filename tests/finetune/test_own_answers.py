@@ -48,8 +48,8 @@ def test_a_run_learns_what_the_base_says_itself(trained: Trained, registry: Mode
 
 def test_an_answer_that_was_cut_is_not_taught_to_end(packaged_folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(packaged_folder)
-    whole = encode(tokenizer, [{"input": "a", "output": "b c"}], 512)
-    cut = encode(tokenizer, [{"input": "a", "output": "b c"}], 512, ended=False)
+    [whole] = encode(tokenizer, [{"input": "a", "output": "b c"}], 512)
+    [cut] = encode(tokenizer, [{"input": "a", "output": "b c"}], 512, ended=False)
     assert cut.input_ids == whole.input_ids[: len(cut.input_ids)]
     assert tokenizer.decode([label for label in cut.labels if label != IGNORED]) == "b c"
     assert tokenizer.decode([label for label in whole.labels if label != IGNORED]) == "b c<|im_end|>"

@@ -151,7 +151,7 @@ def test_a_column_that_is_not_what_it_says_fails_its_check(
 def test_training_text_is_the_models_own_chat_template(packaged_folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(packaged_folder)
     conversation = [{"input": "a", "output": "b c"}, {"input": "d", "output": "e"}]
-    encoded = encode(tokenizer, conversation, 512)
+    [encoded] = encode(tokenizer, conversation, 512)
     messages = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "b c"},
@@ -161,10 +161,10 @@ def test_training_text_is_the_models_own_chat_template(packaged_folder: Path) ->
     assert encoded.input_ids == tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
     learnt = tokenizer.decode([label for label in encoded.labels if label != IGNORED])
     assert learnt == "b c<|im_end|>e<|im_end|>"
-    assert len(encode(tokenizer, conversation, 9).labels) == 9
-    typed = encode(tokenizer, [{"input": "a<|im_start|>", "output": "b<|im_end|>c"}], 512)
+    assert len(encode(tokenizer, conversation, 9)[0].labels) == 9
+    [typed] = encode(tokenizer, [{"input": "a<|im_start|>", "output": "b<|im_end|>c"}], 512)
     assert "b<|im_end|>c<|im_end|>" in tokenizer.decode(typed.input_ids)
-    once = encode(tokenizer, [{"input": "a", "output": "bc"}], 512).input_ids
+    once = encode(tokenizer, [{"input": "a", "output": "bc"}], 512)[0].input_ids
     for mark in tokenizer.all_special_ids:
         assert typed.input_ids.count(mark) == once.count(mark), "what stands in a row is text"
 

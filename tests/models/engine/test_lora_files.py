@@ -119,6 +119,32 @@ def test_merged_into_a_base_with_one_table_an_output_layer_leaves_the_embedding_
     assert gap < 0.05, "what bfloat16 explains"
 
 
+def test_an_adapter_of_the_original_internlm2_code_is_merged_as_it_answers(tmp_path: Path) -> None:
+    folder = save_tiny("llama", tmp_path / "base")
+    base = LlamaForCausalLM.from_pretrained(folder)
+    config, size = base.config, base.config.hidden_size
+    rows = (config.num_attention_heads + 2 * config.num_key_value_heads) * (size // config.num_attention_heads)
+    torch.manual_seed(1)
+    outputs = {"attention.wqkv": rows, "feed_forward.w1": config.intermediate_size}
+    pairs = {}
+    for module, width in outputs.items():
+        path = f"base_model.model.model.layers.0.{module}"
+        pairs[f"{path}.lora_A.weight"], pairs[f"{path}.lora_B.weight"] = torch.randn(4, size), torch.randn(width, 4)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    save_file(pairs, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    merge(folder, str(folder), adapter, tmp_path / "merged")
+    merged = dict(LlamaForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).named_parameters())
+    linears = {path: layer for path, layer in base.named_modules() if isinstance(layer, torch.nn.Linear)}
+    layers = read_adapter("a", adapter, linears, config).layers
+    assert len(layers) == 4
+    for name, weight in base.named_parameters():
+        pair = layers.get(name.removesuffix(".weight"))
+        expected = weight if pair is None else weight + pair.lora_b @ pair.lora_a
+        assert torch.equal(merged[name], expected.to(torch.bfloat16).float()), name
+
+
 def test_a_copy_of_the_base_s_output_layer_is_no_hindrance_and_a_changed_one_is(
     model: LlamaForCausalLM, folders: Folders, tmp_path: Path
 ) -> None:

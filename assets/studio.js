@@ -122,6 +122,12 @@
     const buttons = event.target.closest(".message-row")?.nextElementSibling?.querySelectorAll("button");
     if (buttons?.length) buttons[buttons.length - 1].click(); // the cross after the tick, whatever language it is in
   });
+  // gradio takes Enter for the send button, also where there is none: a question waits until the answer before it ends.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || !event.target.closest?.(".question-box:has(.stop-button)")) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }, true);
   // A destructive button asks first, in a dialog that is seen wherever the button stands.
   let agreed = null;
   document.addEventListener("click", (event) => {
@@ -130,13 +136,16 @@
     if (!button || !dialog || button === agreed) return;
     event.preventDefault();
     event.stopImmediatePropagation();
+    const list = button.closest("[id]")?.id, key = JSON.stringify(button.dataset);
+    const isSame = (one) => one.closest("[id]")?.id === list && JSON.stringify(one.dataset) === key;
     const answer = (event) => {
       const choice = event.target.closest("[data-answer]")?.dataset.answer;
       if (!choice && event.target !== dialog) return;
       dialog.close();
       if (choice !== "yes") return;
-      agreed = button;
-      button.click();
+      // its list may have been drawn anew meanwhile
+      agreed = button.isConnected ? button : [...document.querySelectorAll("button.asks-first")].find(isSame);
+      agreed?.click();
       agreed = null;
     };
     for (const place of ["#confirm-title", "#confirm-yes"])

@@ -180,7 +180,8 @@ def _follow(
                 talk.append(Exchange(task, steps))
             yield {widgets.chatbot: bubbles_of(visitor, talk, files_of)}
     except Exception:
-        yield {widgets.box: idle_box(task or None)}
+        still = service.waiting(visitor.session) is not None  # what was refused before the code was taken up
+        yield {widgets.box: idle_box(task or None), widgets.approval: gr.update(visible=still)}
         raise
     waiting = service.waiting(visitor.session)
     return {

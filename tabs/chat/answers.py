@@ -99,7 +99,7 @@ class Answerer:
                 widgets.chatbot: [*asked, waiting(visitor.text("chat.thinking"))],
                 widgets.kept: _kept(answering),
                 widgets.answering: answering,
-                widgets.title: title,
+                **({} if before.title else {widgets.title: title}),  # what it was named since, the browser knows
                 widgets.box: busy_box("" if sent else None),
                 widgets.resume: gr.update(visible=False),
                 **({} if not sent else waiting_view(widgets.pictures, replace(album, waiting=()))),
@@ -189,6 +189,7 @@ class Answerer:
             return idle_view(widgets, visitor, conversation) | {widgets.box: idle_box()}
         kept = {turn.id for turn in answering.before.turns}
         view = idle_view(widgets, visitor, answering.before, {answering.question.id} - kept)
+        view |= {} if answering.before.title else {widgets.title: ""}
         if not answering.sent:
             return view | {widgets.box: idle_box()}
         box = idle_box(message or answering.question.content)

@@ -68,7 +68,8 @@ def show(
     options = settings_view(registry.for_visitor(visitor.name), widgets, conversation.settings)
     kept = conversation.to_json() | {"shown": event.choice}  # which of the browser's choices this is
     box = idle_box("" if answering else None)
-    return idle_view(widgets, visitor, conversation) | options | files | {widgets.kept: kept, widgets.box: box}
+    own = {widgets.kept: kept, widgets.title: conversation.title, widgets.box: box}
+    return idle_view(widgets, visitor, conversation) | options | files | own
 
 
 def show_first(
@@ -99,7 +100,6 @@ def idle_view(widgets: ChatWidgets, visitor: Visitor, conversation: Conversation
     return {
         widgets.kept: conversation.to_json() | {"writing": False, "dropped": list(dropped)},
         widgets.answering: None,
-        widgets.title: conversation.title,
         widgets.chatbot: shown(visitor, conversation),
         widgets.resume: gr.update(visible=unanswered or cut),
         widgets.retry: gr.update(visible=unanswered, value=visitor.text("chat.retry")),

@@ -12,7 +12,7 @@ from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.service import KnowledgeService
 from app.knowledge.upkeep import SAMPLES
 from tabs.knowledge.exchanges import Exchange, exchanges_from
-from tabs.knowledge.talk import restored
+from tabs.knowledge.talk import restored, settle
 from tabs.knowledge.widgets import CollectionWidgets, QuestionWidgets, examples
 from tabs.shell.documents import files_view, owner_of, progress_view
 from tabs.shell.generators import View
@@ -53,7 +53,9 @@ class CollectionsPanel:
         # What a look would show that began before is not the collection that is chosen now. One that is not sent yet
         # cannot be cancelled: the browser sees by what was asked that its answer is late, and looks again.
         page.on(own.collection.input, partial(choose, self), [*name, kept], fresh, js=CHOSEN, cancels=looks)
-        page.on(own.new.submit, partial(make, self), [own.new], [*fresh, own.new], cancels=looks)
+        made = page.on(own.new.submit, partial(make, self), [own.new], [*fresh, own.new], cancels=looks)
+        ended = partial(settle, self.question)  # a refused name has ended the answer that was being written
+        page.on(made.failure, ended, [self.question.exchanges], self.question.answer)
         page.on(own.drop.upload, partial(take, self), [*name, own.drop], [*shown, own.drop])
         page.on(own.folder.submit, partial(follow, self), [*name, own.folder], shown)
         page.on(own.go_on.click, partial(go_on, self), name, shown)

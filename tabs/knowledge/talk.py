@@ -27,7 +27,8 @@ def wire_talk(page: Page, service: KnowledgeService, collections: CollectionWidg
         page.on(question.box.submit, send_to, [question.box, *inputs], shown),
         page.on(question.chatbot.example_select, partial(send_example, service, question), inputs, shown),
     ]
-    for event in (collections.collection.input, collections.new.submit, question.kept.select):
+    changes = (collections.collection.input, collections.new.submit, collections.delete.click, question.kept.select)
+    for event in changes:
         cancel(event, answers)
     page.on(question.box.stop, partial(settle, question), [question.exchanges], shown, cancels=answers)
     page.on(question.clear.click, partial(begin_anew, question), [collections.collection], shown, cancels=answers)
@@ -79,7 +80,8 @@ def send(
             yield updates
     except Exception:
         forgotten = {widgets.kept: {"collection": collection, "forget": exchange.id}}
-        yield _shown(widgets, visitor, before) | forgotten | {widgets.box: idle_box(text)}
+        there = {widgets.sources: talk_sources(visitor, before), widgets.box: idle_box(text)}
+        yield _shown(widgets, visitor, before) | forgotten | there
         raise
     return {widgets.box: idle_box()}
 

@@ -74,10 +74,14 @@ def settle(widgets: StoryWidgets, visitor: Visitor, written: Written | None, sto
     """
     if written is None:
         idle = idle_buttons(widgets, draft_from(stored))
-        return idle if draft_from(stored).changes else {box: idle[box] for box in (widgets.write, widgets.stop)}
+        return idle if draft_from(stored).changes else {box: idle[box] for box in idle if box is not widgets.undo}
     stopped = not written.closed.wait(CLOSING_S) or written.stopped.is_set()
     said = [written.status, visitor.text("chat.stopped") if stopped else ""]
-    return show(widgets, visitor, written.draft, None, " · ".join(filter(None, said)))
+    typed = draft_from(stored)  # meanwhile
+    draft = written.draft
+    if typed.inputs:
+        draft = replace(draft, inputs=typed.inputs, bible=typed.bible, outline=typed.outline)
+    return show(widgets, visitor, draft, None, " · ".join(filter(None, said)))
 
 
 def choose(widgets: StoryWidgets, visitor: Visitor, event: gr.EventData, stored: object, chosen: int | None) -> View:

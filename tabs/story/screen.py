@@ -47,6 +47,7 @@ def busy(widgets: StoryWidgets, visitor: Visitor, written: Written, draft: Draft
         widgets.write: gr.update(visible=False),
         widgets.stop: gr.update(visible=True),
         widgets.undo: gr.update(interactive=False),
+        widgets.clear: gr.update(interactive=False),
         widgets.tools: gr.update(visible=False),
         widgets.written: written,
         widgets.chosen: None,
@@ -84,6 +85,7 @@ def idle_buttons(widgets: StoryWidgets, draft: Draft) -> View:
         widgets.write: gr.update(visible=True),
         widgets.stop: gr.update(visible=False),
         widgets.undo: gr.update(interactive=bool(draft.changes)),
+        widgets.clear: gr.update(interactive=True),
     }
 
 

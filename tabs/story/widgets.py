@@ -61,7 +61,8 @@ class StoryWidgets:
     def view(self) -> list[Any]:
         """What every event that changes the text may change."""
         text = [self.paper, self.welcome, self.status, self.names]
-        return [*text, self.write, self.stop, self.undo, self.tools, self.edited, self.written, self.chosen, self.kept]
+        buttons = [self.write, self.stop, self.undo, self.clear]
+        return [*text, *buttons, self.tools, self.edited, self.written, self.chosen, self.kept]
 
 
 def draw(page: Page, registry: Registry, kept: gr.BrowserState) -> StoryWidgets:

@@ -19,6 +19,7 @@ from app.web import ui
 from app.web.server import launch
 from tests.models.catalog.fake_hub import FakeHub, in_reach, running
 from tests.real_server import StudioData
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
 TABS = ("chat", "story", "knowledge", "agent", "compare", "evaluate", "models")
@@ -72,16 +73,20 @@ def small_gguf(file: Path) -> Path:
 
 def dropped_on(place: Locator, file: Path) -> None:
     """A file from another window, drawn over the page and let go there."""
-    place.scroll_into_view_if_needed()
-    box = place.bounding_box()
-    assert box is not None
-    session = place.page.context.new_cdp_session(place.page)
-    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
-    for step in ("dragEnter", "dragOver", "drop"):
-        data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
-        if step == "drop":
-            expect(place).to_have_attribute("data-over", "")
-        session.send("Input.dispatchDragEvent", {"type": step, **at, "data": data})
+    session, at = place.page.context.new_cdp_session(place.page), {}
+    data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+
+    def is_over() -> bool:
+        place.scroll_into_view_if_needed()
+        box = place.bounding_box()
+        assert box is not None
+        at.update(x=box["x"] + box["width"] / 2, y=box["y"] + box["height"] / 2)
+        for step in ("dragEnter", "dragOver"):
+            session.send("Input.dispatchDragEvent", {"type": step, **at, "data": data})
+        return place.get_attribute("data-over") is not None
+
+    wait_for(is_over)  # what stands above it may still be drawn
+    session.send("Input.dispatchDragEvent", {"type": "drop", **at, "data": data})
 
 
 @pytest.mark.parametrize(("locale", "width", "dark"), [("zh-CN", 1440, False), ("en-US", 390, True)])

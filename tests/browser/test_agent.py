@@ -117,7 +117,7 @@ def test_an_upload_is_found_and_gone_with_the_page(
     scene.answers += [code("print(int(open('数据.txt').read()) + 1)"), "done"]
     page = scene.visit(open_page)
     page.locator("#agent-settings input[type=file]").set_input_files(tmp_path / "数据.txt")
-    page.locator("#agent-files input").and_(page.locator("[aria-label=Files]")).wait_for()
+    expect(page.locator("#agent-files input")).to_have_value("数据.txt")
     ask(page, "add one")
     page.get_by_text("done", exact=True).last.wait_for()
     expect(page.locator("#agent-chat")).to_contain_text("42")

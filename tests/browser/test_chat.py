@@ -28,9 +28,9 @@ def prime() -> bool:
 def test_an_answer_streams_with_its_figures(page: Page, model: FakeModel) -> None:
     model.gate = threading.Semaphore(1)
     ask(page, "hello to you")
-    expect(answers(page)).to_have_text("You")
+    expect(answers(page)).to_have_text(["You"])
     model.gate.release(20)
-    expect(answers(page)).to_have_text("You said: hello to you")
+    expect(answers(page)).to_have_text(["You said: hello to you"])
     expect(notes(page)).to_contain_text("5 tokens")
     settled(page)
     expect(box(page)).to_have_value("")
@@ -41,7 +41,7 @@ def test_stop_ends_this_answer_and_nobody_else_s(
 ) -> None:
     model.gate = threading.Semaphore(1)
     ask(page, "first of all")
-    expect(answers(page)).to_have_text("You")
+    expect(answers(page)).to_have_text(["You"])
     other = open_page(address)
     ask(other, "second of all")
     wait_for(lambda: len(model.generations) == 2)
@@ -52,7 +52,7 @@ def test_stop_ends_this_answer_and_nobody_else_s(
     assert not model.generations[1].cancelled.is_set()
     expect(notes(page)).to_contain_text("stopped")
     model.gate.release(20)
-    expect(answers(other)).to_have_text("You said: second of all")
+    expect(answers(other)).to_have_text(["You said: second of all"])
     say(page, "again")
 
 
@@ -81,6 +81,7 @@ def test_a_turn_is_asked_again_changed_and_taken_back_and_every_version_stays(pa
     assert [message["content"] for message in model.prompts[2][0]] == ["one", "one a", "two"]
     expect(versions(page)).to_have_text(["2 / 2"])
     chatbot.get_by_role("button", name="Edit").first.click()
+    expect(page.locator("#chatbot textarea")).to_have_value("one")
     page.locator("#chatbot textarea").fill("three")
     chatbot.get_by_role("button", name="Submit").click()
     expect(answers(page)).to_have_text(["three d"])
@@ -101,6 +102,23 @@ def test_a_turn_is_asked_again_changed_and_taken_back_and_every_version_stays(pa
     expect(answers(page)).to_have_text(["one a"])
 
 
+def test_while_an_answer_is_written_no_other_begins_beside_it(page: Page, model: FakeModel) -> None:
+    say(page, "one")
+    model.gate = threading.Semaphore(0)
+    retry = page.locator("#chatbot").get_by_role("button", name="Retry")
+    retry.click()
+    expect(notes(page).last).to_contain_text("One moment")
+    expect(retry).to_be_hidden()
+    box(page).fill("two")
+    box(page).press("Enter")
+    model.gate.release(50)
+    settled(page)
+    expect(answers(page)).to_have_text(["You said: one"])
+    expect(box(page)).to_have_value("two")
+    box(page).press("Enter")
+    expect(answers(page)).to_have_text(["You said: one", "You said: two"])
+
+
 def test_an_answer_is_edited_and_the_model_goes_on_from_there(page: Page, model: FakeModel) -> None:
     switch = page.get_by_label("Think before answering")
     expect(switch).to_be_hidden()
@@ -115,10 +133,10 @@ def test_an_answer_is_edited_and_the_model_goes_on_from_there(page: Page, model:
     expect(edited).to_have_value("so **it** is")
     edited.fill("it **was**")
     page.locator("#chatbot").get_by_role("button", name="Submit").click()
-    expect(answers(page)).to_have_text("it was")
+    expect(answers(page)).to_have_text(["it was"])
     model.script = lambda _: [" long ago"]
     say_more.click()
-    expect(answers(page)).to_have_text("it was long ago")
+    expect(answers(page)).to_have_text(["it was long ago"])
     settled(page)
     expect(say_more).to_be_hidden()
     assert [message["content"] for message in model.prompts[1][0]] == ["one", "it **was**"]
@@ -134,13 +152,13 @@ def test_another_model_answers_anew(page: Page, registry: FakeRegistry) -> None:
     choice.fill("other")
     choice.press("Enter")
     page.get_by_role("button", name="Answer again with other").click()
-    expect(answers(page)).to_have_text("I differ")
+    expect(answers(page)).to_have_text(["I differ"])
     settled(page)
     expect(page.locator("#chat-retry")).to_be_hidden()
     expect(notes(page)).to_contain_text("2 / 2 other · ")
     versions(page).get_by_role("link").click()
     expect(notes(page)).to_contain_text("1 / 2 tiny · ")
-    expect(answers(page)).to_have_text("You said: one")
+    expect(answers(page)).to_have_text(["You said: one"])
 
 
 def test_two_models_answer_side_by_side_and_one_is_kept(page: Page, model: FakeModel, registry: FakeRegistry) -> None:
@@ -176,7 +194,7 @@ def test_a_second_model_that_fails_leaves_the_first_s_answer(page: Page) -> None
     compare.press("Enter")
     ask(page, "one")
     expect(page.locator(".toast-body")).to_contain_text("There is no model named nope")
-    expect(answers(page)).to_have_text("You said: one")
+    expect(answers(page)).to_have_text(["You said: one"])
     settled(page)
 
 
@@ -199,6 +217,7 @@ def test_an_example_is_a_question_and_rich_answers_run_and_fetch_nothing(page: P
 def test_what_is_typed_is_shown_copied_and_edited_as_it_was_typed(page: Page, model: FakeModel) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     ask(page, TYPED)
+    expect(answers(page)).to_contain_text("You said")
     settled(page)
     question = page.locator("#chatbot [data-testid=user] .typed")
     assert question.evaluate("element => element.innerText") == TYPED
@@ -253,7 +272,7 @@ def test_the_language_turns_over_and_keeps_what_is_there(page: Page) -> None:
     expect(page.get_by_role("tab", name="对话")).to_be_visible()
     expect(page.locator("#chat-new")).to_contain_text("新对话")
     expect(box(page)).to_have_value("half a question")
-    expect(answers(page)).to_have_text("You said: one")
+    expect(answers(page)).to_have_text(["You said: one"])
     page.locator("#chat-box .submit-button").click()
     expect(notes(page).last).to_contain_text("个 token")
 

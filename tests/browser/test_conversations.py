@@ -22,18 +22,18 @@ def test_a_reload_keeps_the_conversations_with_the_settings_of_each(page: Page, 
     system.fill("be long")
     say(page, "two")
     page.reload()
-    expect(answers(page)).to_have_text("You said: two")
+    expect(answers(page)).to_have_text(["You said: two"])
     expect(system).to_have_value("be long")
     page.locator("#chat-list button", has_text="one").click()
-    expect(answers(page)).to_have_text("You said: one")
+    expect(answers(page)).to_have_text(["You said: one"])
     expect(titles(page)).to_have_text(["two", "one"])
     expect(system).to_have_value("be brief")
     page.evaluate("for (const one of document.querySelectorAll('#chat-list button[data-id]')) one.click()")
     titles(page).first.click()  # the last of three that come at once
-    expect(answers(page)).to_have_text("You said: two")
+    expect(answers(page)).to_have_text(["You said: two"])
     expect(system).to_have_value("be long")
     titles(page).last.click()
-    expect(answers(page)).to_have_text("You said: one")
+    expect(answers(page)).to_have_text(["You said: one"])
     expect(system).to_have_value("be brief")
     ask(page, "three")
     expect(answers(page)).to_have_count(2)
@@ -56,6 +56,10 @@ LET_GO = """async () => {
     return window.studio.conversations.current();
 }"""
 
+# Whether all turns of the open conversation are stored whole.
+WRITTEN = """async () => (await window.studio.storage.conversations.read(window.studio.conversations.current()))
+    .turns.every((turn) => turn.whole)"""
+
 
 def test_the_conversation_chosen_last_is_shown_whichever_is_read_first(page: Page, model: FakeModel) -> None:
     say(page, "one")
@@ -63,11 +67,12 @@ def test_the_conversation_chosen_last_is_shown_whichever_is_read_first(page: Pag
     begin_another(page)
     say(page, "two")
     begin_another(page)
+    expect(titles(page)).to_have_text(["two", "one"])
     page.evaluate(HOLD_BACK, first)
     titles(page).last.click()
     page.wait_for_function("() => Boolean(window.letGo)")
     titles(page).first.click()
-    expect(answers(page)).to_have_text("You said: two")
+    expect(answers(page)).to_have_text(["You said: two"])
     assert page.evaluate(LET_GO) != first
     say(page, "three")
     assert [message["content"] for message in model.prompts[-1][0]] == ["two", "You said: two", "three"]
@@ -95,13 +100,13 @@ def test_what_an_earlier_version_kept_is_listed_found_and_opened(page: Page) -> 
     page.locator("#chat-list input[type=search]").fill("NEEDLE what")
     expect(page.locator("#chat-list button[data-id] small")).to_contain_text("what is a needle")
     titles(page).click()
-    expect(answers(page)).to_have_text("thin steel")
+    expect(answers(page)).to_have_text(["thin steel"])
 
 
 def test_another_conversation_may_be_opened_while_one_is_written(page: Page, model: FakeModel) -> None:
     model.gate = threading.Semaphore(1)
     ask(page, "first of all")
-    expect(answers(page)).to_have_text("You")
+    expect(answers(page)).to_have_text(["You"])
     page.locator("#chat-new").click()
     expect(page.locator(".toast-body")).to_contain_text("«first of all» was stopped")
     expect(answers(page)).to_have_count(0)
@@ -109,20 +114,20 @@ def test_another_conversation_may_be_opened_while_one_is_written(page: Page, mod
     model.gate.release(20)
     say(page, "second")
     page.locator("#chat-list button", has_text="first").click()
-    expect(answers(page)).to_have_text("You")
+    expect(answers(page)).to_have_text(["You"])
 
 
 def test_a_reload_in_mid_answer_keeps_what_had_come_and_goes_on(page: Page, model: FakeModel) -> None:
     model.gate = threading.Semaphore(2)
     ask(page, "hello to you")
-    expect(answers(page)).to_have_text("You said:")
+    expect(answers(page)).to_have_text(["You said:"])
     page.reload()
-    expect(answers(page)).to_have_text("You said:")
+    expect(answers(page)).to_have_text(["You said:"])
     expect(notes(page)).to_contain_text("broken off")
     model.gate = None
     model.script = lambda _: [" hello", " to you"]
     page.locator("#chat-go-on").click()
-    expect(answers(page)).to_have_text("You said: hello to you")
+    expect(answers(page)).to_have_text(["You said: hello to you"])
     settled(page)
     expect(page.locator("#chat-go-on")).to_have_count(0)
     assert [message["content"] for message in model.prompts[1][0]] == ["hello to you", "You said:"]
@@ -139,7 +144,7 @@ def test_a_reload_before_the_answer_offers_it_anew_and_the_next_question_stands_
     expect(notes(page)).to_contain_text("not answered")
     model.gate = None
     page.locator("#chat-retry").click()
-    expect(answers(page)).to_have_text("You said: are you there")
+    expect(answers(page)).to_have_text(["You said: are you there"])
     settled(page)
     model.gate = threading.Semaphore(0)
     ask(page, "and now")
@@ -161,7 +166,7 @@ def test_two_tabs_lose_nothing_of_each_other_s(page: Page, model: FakeModel) -> 
     for tab in (page, other):
         expect(titles(tab)).to_have_text(["two", "one"])
     other.locator("#chat-list button", has_text="one").click()
-    expect(answers(other)).to_have_text("You said: one")
+    expect(answers(other)).to_have_text(["You said: one"])
     say(page, "three")
     expect(answers(other)).to_have_text(["You said: one", "You said: three"])
     model.gate = threading.Semaphore(0)
@@ -175,6 +180,9 @@ def test_two_tabs_lose_nothing_of_each_other_s(page: Page, model: FakeModel) -> 
     for tab in (page, other):  # each shows its own question, and that there is another
         expect(answers(tab)).to_have_count(3)
         expect(versions(tab)).to_have_count(1)
+    page.wait_for_function(WRITTEN)
+    page.reload()  # what both have written, and no word of the other tab that is still on its way
+    expect(answers(page)).to_have_count(3)
     shown = answers(page).last.inner_text()
     assert shown in ("You said: four", "You said: five")
     versions(page).get_by_role("link").click()
@@ -191,11 +199,11 @@ def test_tab_and_conversation_have_an_address(page: Page) -> None:
     expect(page.get_by_role("tab", name="Models")).to_have_attribute("aria-selected", "true")
     page.go_back()
     expect(page.get_by_role("tab", name="Chat")).to_have_attribute("aria-selected", "true")
-    expect(answers(page)).to_have_text("You said: two")
+    expect(answers(page)).to_have_text(["You said: two"])
     page.go_back()
-    expect(answers(page)).to_have_text("You said: one")
+    expect(answers(page)).to_have_text(["You said: one"])
     page.go_forward()
-    expect(answers(page)).to_have_text("You said: two")
+    expect(answers(page)).to_have_text(["You said: two"])
 
 
 def test_a_conversation_is_copied_saved_renamed_and_deleted(page: Page) -> None:
@@ -215,7 +223,10 @@ def test_a_conversation_is_copied_saved_renamed_and_deleted(page: Page) -> None:
     title.fill("My talk")
     title.press("Enter")
     expect(titles(page)).to_have_text(["My talk"])
+    say(page, "again")
+    expect(title).to_have_value("My talk")
     begin_another(page)
+    expect(title).to_have_value("")
     say(page, "two")
     choose(page, "two", "Delete")
     expect(page.get_by_role("dialog")).to_contain_text("ten seconds")
@@ -223,7 +234,7 @@ def test_a_conversation_is_copied_saved_renamed_and_deleted(page: Page) -> None:
     expect(titles(page)).to_have_text(["My talk"])
     page.locator("#undo button").click()
     expect(titles(page)).to_have_text(["two", "My talk"])
-    expect(answers(page)).to_have_text("You said: two")
+    expect(answers(page)).to_have_text(["You said: two"])
     more = page.get_by_role("button", name="More: two")
     more.press("Enter")
     for key in ("End", "Enter", "Escape"):  # Delete, and away from the dialog
@@ -234,6 +245,6 @@ def test_a_conversation_is_copied_saved_renamed_and_deleted(page: Page) -> None:
         page.keyboard.press(key)
     expect(titles(page)).to_have_text(["My talk"])
     expect(page.get_by_role("button", name="More: My talk")).to_be_focused()
-    expect(answers(page)).to_have_text("You said: one")
+    expect(answers(page)).to_have_text(["You said: one", "You said: again"])
     page.reload()
     expect(titles(page)).to_have_text(["My talk"])

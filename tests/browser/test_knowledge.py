@@ -34,6 +34,11 @@ AWAY_AND_BACK = """async () => {
   while (!location.search.includes("c=")) await new Promise(requestAnimationFrame);
 }"""
 
+DRAWN_ANEW = """() => {
+  const list = document.querySelector("#knowledge-talks ul");
+  list.replaceChildren(...[...list.children].map((row) => row.cloneNode(true)));
+}"""
+
 # An exchange of the talk that was left comes once more: the talk that is open before and after.
 LATE = """async (talk) => {
   const opened = () => JSON.parse(localStorage.getItem("studio-talk")), before = opened(), props = {value: null};
@@ -101,7 +106,9 @@ def test_talks_are_kept_over_a_reload_by_two_tabs_and_deleted_one_by_one(visit: 
     expect(asked).to_have_count(0)
     ask(page, "回答何时更多样？")
     expect(talks).to_have_text(["回答何时更多样？", FIRST])
+    page.locator("#knowledge-box .stop-button").wait_for(state="hidden")
     page.locator("#knowledge-talks .cross").last.click()
+    page.evaluate(DRAWN_ANEW)  # as an answer draws it that is stored meanwhile
     page.locator("#confirm-yes").click()
     expect(talks).to_have_text(["回答何时更多样？"])
     page.locator("#undo button").click()
@@ -143,6 +150,7 @@ def test_a_citation_opens_the_pages_of_the_pdf_with_the_words_marked(visit: Call
     page.locator("#knowledge-drop input[type=file]").set_input_files(tmp_path / "报告.pdf")
     page.locator("#knowledge-files .ready", has_text="报告.pdf").wait_for(timeout=90_000)  # the parsers start
     ask(page, QUESTION)
+    page.get_by_text("大象会飞 （资料中未找到依据）").wait_for()
     page.locator("#knowledge-chat blockquote a").first.click()
     opened = page.frame_locator("#document iframe")
     opened.locator(".words mark").first.wait_for(timeout=90_000)  # pdf.js starts

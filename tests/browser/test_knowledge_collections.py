@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from app.knowledge.ingest.jobs import Job
 from app.knowledge.service import KnowledgeService
 from app.knowledge.store.collections import Owner
-from tests.browser.knowledge_page import NOTE, Slow, databases, make, put_in
+from tests.browser.knowledge_page import NOTE, QUESTION, Slow, ask, databases, make, put_in
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.browser
@@ -111,6 +111,27 @@ def test_another_visitor_sees_nothing_of_it(visit: Callable[..., Any], tmp_path:
     mine.locator("[role=tab]").nth(1).click()
     mine.locator("#knowledge-collection input").click()
     mine.get_by_role("option", name="私人").wait_for()
+
+
+def test_a_collection_that_is_deleted_ends_the_answer_from_it(
+    visit: Callable[..., Any], knowledge_service: KnowledgeService, tmp_path: Path
+) -> None:
+    (tmp_path / "a.md").write_text(NOTE)
+    page = visit()
+    make(page, "课程")
+    put_in(page, tmp_path / "a.md")
+    model = knowledge_service.registry.models["tiny"]  # type: ignore[attr-defined]
+    model.gate, asked = Semaphore(0), len(model.generations)
+    try:
+        ask(page, QUESTION)
+        wait_for(lambda: len(model.generations) > asked)
+        page.locator("#knowledge-delete").click()
+        page.locator("#confirm-yes").click()
+        assert model.generations[-1].cancelled.wait(120)
+    finally:
+        model.gate = None
+    expect(page.locator("#knowledge-chat .typed")).to_have_count(0)
+    expect(page.locator("#knowledge-box .submit-button")).to_be_visible()
 
 
 def test_a_collection_is_deleted_after_a_second_word(visit: Callable[..., Any], knowledge_data: Path) -> None:

@@ -77,13 +77,13 @@ def test_closing_the_page_frees_everything(
     (tmp_path / "sales.csv").write_text("month,sales\n1,2\n")
     attach("#agent-upload", tmp_path / "sales.csv")
     expect(page.locator("#agent-files input")).to_have_value("sales.csv")
+    assert files(uploads), "the agent's upload is there for a moment yet"
     page.get_by_role("tab", name="Chat").click()
     page.locator("#chat-box textarea").fill("A long story, please")
     page.locator("#chat-box textarea").press("Enter")
     expect(page.locator("#chatbot [data-testid=bot]").first).to_contain_text("word")
     assert leases(program) == 1
     assert processes() > idle
-    assert files(uploads), "the agent's upload is there for a moment yet"
     assert any("Album" in str(type(value)) for value in kept(blocks))
     page.close()
     wait_for(lambda: leases(program) == 0)
@@ -172,6 +172,5 @@ def files(folder: Path) -> list[Path]:
 
 def kept(blocks: Any) -> list[Any]:
     """What is held of any session that was a page's."""
-    return [
-        value for state in blocks.state_holder.session_data.values() for value in state.state_data.values() if value
-    ]
+    states = list(blocks.state_holder.session_data.values())  # sessions come and go meanwhile
+    return [value for state in states for value in list(state.state_data.values()) if value]

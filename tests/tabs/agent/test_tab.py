@@ -7,14 +7,17 @@ import gradio as gr
 import pytest
 from gradio_client import Client
 
+from app.agent.conversation import Bounds
 from app.agent.kept_files import TaskFiles
 from app.agent.sandbox.host import Sandbox
 from app.agent.sandbox.libraries import installed
 from app.agent.sandbox.probe import Finding
 from app.agent.service import AgentService
 from app.agent.steps import Exchange, Step
+from app.errors import UnknownModel
 from tabs.agent import tab as agent
 from tabs.agent.bubbles import bubbles_of, plain_steps
+from tabs.agent.widgets import draw
 from tabs.shell.page import BROWSER_SECRET, Page, Visitor
 from tests.fakes import FakeModel, FakeRegistry
 from tests.sandbox_fixtures import folders_of
@@ -94,6 +97,25 @@ def test_without_a_sandbox_the_endpoint_says_why(serve: Serve, tmp_path: Path) -
     client = Client(serve(blocks_with(service, True)), verbose=False, headers={"accept-language": "en-US"})
     with pytest.raises(Exception, match="it needs Linux"):
         client.predict("x", api_name="/agent")
+
+
+def test_code_that_could_not_be_taken_up_waits_still(bare_sandbox: Sandbox, finding: Finding, tmp_path: Path) -> None:
+    model = FakeModel("tiny", lambda _: ["```python\nprint(1)\n```"])
+    service = AgentService(FakeRegistry(model), tmp_path, finding=finding, sandbox=bare_sandbox)
+    with gr.Blocks() as blocks:
+        widgets = draw(
+            Page(blocks, None, gr.State(), gr.BrowserState({}, secret=BROWSER_SECRET)), service, service.registry
+        )
+    try:
+        for _ in service.run(VISITOR.session, "go", bounds=Bounds(approve=True)):
+            pass
+        shown: dict[object, object] = {}
+        with pytest.raises(UnknownModel):
+            for view in agent.decide(service, widgets, True, VISITOR, "nope", "print(1)"):
+                shown |= view
+        assert shown[widgets.approval] == gr.update(visible=True)
+    finally:
+        service.close()
 
 
 def test_steps_fold_and_answers_stand_open() -> None:

@@ -9,7 +9,8 @@ import pytest
 from app.story.draft import draft_from
 from tabs.shell.page import BROWSER_SECRET, Page, Visitor
 from tabs.story.handlers import arrive, settle
-from tabs.story.screen import Written
+from tabs.story.inputs import with_inputs
+from tabs.story.screen import Written, busy
 from tabs.story.tab import kept
 from tabs.story.widgets import StoryWidgets, draw
 from tests.fakes import FakeModel, FakeRegistry
@@ -17,6 +18,7 @@ from tests.fakes import FakeModel, FakeRegistry
 LIN = Visitor("en", "lin", "session")
 EMPTY = draft_from({})
 BEFORE = EMPTY.replaced(0, 0, ("An older story.",))
+INPUT = ("A lamp in the fog", "", 120, "en", "tiny", 0.8, 1)
 AFTER = BEFORE.replaced(0, 1, ("A lamp burns.",))
 
 
@@ -50,6 +52,20 @@ def test_both_ends_of_a_stopped_story_leave_the_same_page_in_whatever_order(
     assert once[widgets.kept]["value"] == fresh and "stopped" in once[widgets.status]["value"]
     for second in [(None, stale), (None, fresh), (written, stale)]:  # it was sent before the first was heard of, or not
         assert page_after(widgets, [(written, stale), second]) == once
+
+
+def test_what_was_typed_while_it_was_written_stays(widgets: StoryWidgets) -> None:
+    begun, typed = (with_inputs(EMPTY, [*INPUT, *bible]) for bible in (("", "", "", ""), ("", "Mara", "", "One")))
+    written = Written(begun.replaced(0, 0, ("A lamp burns.",)))
+    written.closed.set()
+    kept = draft_from(page_after(widgets, [(written, typed.to_json())])[widgets.kept]["value"])
+    assert (kept.text, kept.bible.characters, kept.outline) == ("A lamp burns.", ("Mara",), "One")
+
+
+def test_a_story_is_not_cleared_while_it_is_written(widgets: StoryWidgets) -> None:
+    assert busy(widgets, LIN, Written(AFTER), AFTER)[widgets.clear] == gr.update(interactive=False)
+    assert page_after(widgets, [(None, AFTER.to_json())])[widgets.clear]["interactive"]
+    assert widgets.clear in widgets.view
 
 
 def test_a_server_started_anew_gives_the_buttons_back(widgets: StoryWidgets) -> None:

@@ -14,8 +14,6 @@ from app.errors import BadInput
 from app.models.engine.response_template import Field, field_of, mark_of
 from app.models.interface import ChatModel, Message, OutputFormat, TextModel
 
-DEFINITIONS = ("$defs", "definitions")
-
 
 class CannotCall(BadInput):
     zh = "模型 {name} 不能调用工具：它的对话模板里没有工具，或者运行它的引擎不支持。请换一个模型。"
@@ -93,8 +91,8 @@ class Tools:
         schema = _calls_schema(shown, form)
         if form.listed:
             most = {} if self.parallel else {"maxItems": 1}
-            definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}
-            schema = {"type": "array", "items": schema, "minItems": 1, **most, **definitions}
+            definitions = schema.pop("$defs")
+            schema = {"type": "array", "items": schema, "minItems": 1, **most, "$defs": definitions}
         begin = form.opening + form.gap
         end = form.gap + form.closing
         repeat = self.parallel and not self.named and not form.listed and bool(form.opening)
@@ -180,37 +178,36 @@ def _arguments_key(field: Field) -> str | None:
 
 
 def _calls_schema(functions: Sequence[dict[str, Any]], form: ToolForm) -> dict[str, Any]:
-    """One call of any of the functions; their definitions move to the root, each under a name of its own."""
+    """One call of any of the functions; their parameters lie whole at the root, where their references are led."""
     calls, definitions = [], {}
     for number, function in enumerate(functions):
+        place = f"#/$defs/{number}"
         parameters = dict(function["parameters"])
-        for place in DEFINITIONS:
-            for name, schema in parameters.pop(place, {}).items():
-                definitions[f"{number}.{name}"] = _moved(schema, number)
         if parameters["properties"] is not None:
             parameters.setdefault("additionalProperties", False)
+        definitions[str(number)] = _moved(parameters, place)
         calls.append(
             {
                 "type": "object",
-                "properties": {"name": {"const": function["name"]}, form.arguments: _moved(parameters, number)},
+                "properties": {"name": {"const": function["name"]}, form.arguments: {"$ref": place}},
                 "required": ["name", form.arguments],
                 "additionalProperties": False,
             }
         )
     root: dict[str, Any] = calls[0] if len(calls) == 1 else {"anyOf": calls}
-    return {**root, "$defs": definitions} if definitions else root
+    return {**root, "$defs": definitions}
 
 
-def _moved(schema: Any, number: int) -> Any:
+def _moved(schema: Any, place: str) -> Any:
+    """A schema whose root is now at `place`; what has an `$id` is the root of its own references."""
     if isinstance(schema, list):
-        return [_moved(entry, number) for entry in schema]
-    if not isinstance(schema, dict):
+        return [_moved(entry, place) for entry in schema]
+    if not isinstance(schema, dict) or isinstance(schema.get("$id"), str):
         return schema
-    made = {key: _moved(value, number) for key, value in schema.items()}
+    made = {key: _moved(value, place) for key, value in schema.items()}
     reference = made.get("$ref")
-    for place in DEFINITIONS:
-        if isinstance(reference, str) and reference.startswith(f"#/{place}/"):
-            made["$ref"] = f"#/$defs/{number}.{reference.removeprefix(f'#/{place}/')}"
+    if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+        made["$ref"] = place + reference.removeprefix("#")
     return made
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from app.models.engine.grammar import grammar_of
 from app.models.engine.tool_calls import (
     HERMES,
     INTERNLM,
@@ -56,6 +57,32 @@ def test_what_may_be_called_keeps_definitions_of_several_tools_apart() -> None:
     for wrong in ({"name": "go", "arguments": {"to": 3}}, {"name": "stay", "arguments": {}}, {"name": "go"}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
+
+
+@pytest.mark.parametrize("form", [HERMES, MISTRAL], ids=["one", "a list"])
+def test_references_within_parameters_mean_the_parameters(form: ToolForm) -> None:
+    label = {"type": "string"}
+    tree = tool("plant", properties={"label": label, "children": {"type": "array", "items": {"$ref": "#"}}})
+    ways = tool(
+        "go", properties={"home": label, "to": {"$ref": "#/properties/home"}, "by": {"$ref": "#/definitions/n"}}
+    )
+    ways["function"]["parameters"]["definitions"] = {"n": {"type": "integer"}}
+    own = tool(
+        "stay", **{"$id": "https://example.org/own", "$defs": {"n": label}}, properties={"at": {"$ref": "#/$defs/n"}}
+    )
+    wanted = Tools((tree, ways, own)).output(form)
+    grammar_of(wanted, {})
+    schema = json.loads(wanted.schema)
+
+    def takes(name: str, arguments: Any) -> bool:
+        call = {"name": name, form.arguments: arguments}
+        return bool(jsonschema.Draft202012Validator(schema).is_valid([call] if form.listed else call))
+
+    assert takes("plant", {"label": "a", "children": [{"label": "b", "children": []}]})
+    assert not takes("plant", {"children": [{"name": "plant", "arguments": {}}]})
+    assert takes("go", {"home": "h", "to": "t", "by": 1})
+    assert not takes("go", {"to": 1}) and not takes("go", {"by": "t"})
+    assert takes("stay", {"at": "a"}) and not takes("stay", {"at": 1})
 
 
 def test_the_choice_decides_what_an_answer_may_be() -> None:

@@ -158,7 +158,9 @@ def _neighbours_joined(turns: list[Message]) -> list[Message]:
 
 
 def _joined(first: Message, second: Message) -> Message:
-    both = {**first, "content": SEPARATOR.join(filter(None, (first["content"], second["content"])))}
+    both = {**second, **first, "content": SEPARATOR.join(filter(None, (first["content"], second["content"])))}
     if images := (*first.get("images", ()), *second.get("images", ())):
         both["images"] = images
+    if calls := (*first.get("tool_calls", ()), *second.get("tool_calls", ())):
+        both["tool_calls"] = calls
     return both  # type: ignore[return-value]

@@ -107,3 +107,20 @@ def test_pictures_go_with_the_turn_that_they_are_joined_to() -> None:
     assert TurnRules(system=False, repeated_roles=False).mend(turns) == [
         {"role": "user", "content": "S\n\nU1\n\nU2", "images": (b"1", b"2")}
     ]
+
+
+def test_calls_and_names_go_with_the_turn_that_they_are_joined_to() -> None:
+    other = {**CALL, "id": "ghiJKL456"}
+    turns: list[Message] = [
+        {"role": "user", "content": "U1"},
+        {"role": "user", "content": "U2", "name": "Ann"},
+        {"role": "assistant", "content": "A1", "tool_calls": (CALL,)},
+        {"role": "assistant", "content": "", "tool_calls": (other,)},
+        {"role": "tool", "content": "T1", "tool_call_id": "abcDEF123"},
+        {"role": "tool", "content": "T2", "tool_call_id": "ghiJKL456"},
+    ]
+    assert TurnRules(repeated_roles=False).mend(turns) == [
+        {"role": "user", "content": "U1\n\nU2", "name": "Ann"},
+        {"role": "assistant", "content": "A1", "tool_calls": (CALL, other)},
+        *turns[4:],
+    ]

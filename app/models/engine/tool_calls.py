@@ -266,13 +266,18 @@ class ToolCallReader:
 
     def _calls(self, inside: str, closing: str = "") -> Iterator[str | ToolCall]:
         try:
-            told = json.loads(inside)
+            told, end = json.JSONDecoder().raw_decode(inside.lstrip())
+            rest = inside.lstrip()[end:]
+            if closing and rest.strip():
+                raise ValueError(rest)
             calls = [self._call(entry) for entry in (told if isinstance(told, list) else [told])]
         except (ValueError, KeyError, TypeError):  # cut short, or no call at all
             yield f"{self._form.opening}{inside}{closing}"
             return
         self._called = True
         yield from calls
+        if rest.strip():  # nothing else tells where a call without a mark at its end is over
+            yield rest
 
     def _call(self, entry: dict[str, Any]) -> ToolCall:
         if entry["name"] not in self._names:

@@ -111,6 +111,8 @@ GO = '{"name": "go", "%s": {"to": "北京"}}'
         (LLAMA, GO % "parameters", ["go"]),
         (LLAMA, "No {braces} first", ["No {braces} first"]),
         (MISTRAL, f"[TOOL_CALLS][{GO % 'arguments'}, {GO % 'arguments'}]", ["go", "go"]),
+        (MISTRAL, f"[TOOL_CALLS] [{GO % 'arguments'}]\n\nI have asked.", ["\n\nI have asked.", "go"]),
+        (HERMES, f"<tool_call>{GO % 'arguments'} and more</tool_call>", None),
     ],
 )
 def test_calls_are_read_however_they_are_cut(form: ToolForm, answer: str, found: list[str] | None, size: int) -> None:

@@ -219,6 +219,7 @@ class ToolCallReader:
         self._held = ""
         self._in_call = False
         self._called = False
+        self._is_text = False  # an answer that is one call or none has begun with words
 
     def push(self, text: str) -> Iterator[str | ToolCall]:
         self._held += text
@@ -249,9 +250,10 @@ class ToolCallReader:
         """Text before the next call, less what may begin one."""
         if not self._form.opening:
             bare = self._held.lstrip()
-            self._in_call = bare.startswith("{")
-            if self._in_call or not bare:
+            self._in_call = bare.startswith("{") and not self._is_text
+            if self._in_call or not (bare or self._is_text):
                 return ""
+            self._is_text = True
             text, self._held = self._held, ""
             return text
         before, mark, after = self._held.partition(self._form.opening)

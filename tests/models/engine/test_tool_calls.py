@@ -129,3 +129,14 @@ def test_calls_are_read_however_they_are_cut(form: ToolForm, answer: str, found:
     assert [text, *(call.name for call in calls)] == (found if not calls or found[0] != "go" else ["", *found])
     assert all(json.loads(call.arguments) == {"to": "北京"} for call in calls)
     assert len({call.id for call in calls}) == len(calls)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [["int main()", " {", "\n return 0;\n", "}", "\nThat is C."], ["You would call it so: ", GO % "parameters"]],
+    ids=["code", "an example"],
+)
+def test_an_answer_that_begins_with_words_is_no_call_and_waits_for_nothing(chunks: list[str]) -> None:
+    reader = ToolCallReader(LLAMA, ["go"])
+    assert [list(reader.push(chunk)) for chunk in chunks] == [[chunk] for chunk in chunks]
+    assert list(reader.finish()) == []

@@ -7,11 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jinja2
-from jinja2 import meta
-
 from app.models.engine.response_template import reasoning_marks
 from app.models.engine.stop_strings import StopStrings, longest_held
+from app.models.engine.template_variables import free_variables
 from app.models.interface import Part, Thinking
 
 
@@ -108,11 +106,7 @@ def _told_by(one: ReasoningFormat) -> tuple[str, ...]:
 
 def switch_of(template: str) -> str | None:
     """The template's variable that switches reasoning, if it has one."""
-    try:
-        parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
-        free = meta.find_undeclared_variables(parsed)
-    except jinja2.TemplateError:  # with statements of its own, such as {% generation %}
-        free = {name for name in SWITCHES if re.search(rf"\b{name}\b", template)}
+    free = free_variables(template)
     return next((name for name in SWITCHES if name in free), None)
 
 

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-from jinja2 import meta
-
 from app.errors import BadInput
 from app.models.engine.response_template import Field, field_of, mark_of
+from app.models.engine.template_variables import free_variables
 from app.models.interface import ChatModel, Message, OutputFormat, TextModel
 
 
@@ -106,7 +104,7 @@ def form_of(template: str) -> ToolForm | None:
 
     A checkpoint's own response template goes first.
     """
-    if "tools" not in template or not _takes_tools(template):
+    if "tools" not in template or "tools" not in free_variables(template):
         return None
     told, text = field_of(template, "tool_calls"), field_of(template, "content") or {}
     is_marked = told is not None and mark_of(told, "open") != "" and mark_of(text, "open") == ""
@@ -143,14 +141,6 @@ def named_results(messages: Sequence[Message]) -> list[Message]:
         {**turn, "name": names[turn["tool_call_id"]]} if turn.get("tool_call_id") in names else turn
         for turn in messages
     ]
-
-
-def _takes_tools(template: str) -> bool:
-    try:
-        parsed = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
-    except jinja2.TemplateError:
-        return False
-    return "tools" in meta.find_undeclared_variables(parsed)
 
 
 def _told_form(template: str, field: Field) -> ToolForm:

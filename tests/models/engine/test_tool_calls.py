@@ -32,6 +32,8 @@ LLAMA_TEMPLATE = '{% if tools %}{{ tools }}{"name": function, "parameters": {}} 
         (MISTRAL_TEMPLATE, MISTRAL),
         (LLAMA_TEMPLATE, LLAMA),
         (TEMPLATES["internlm2"], INTERNLM),
+        (HERMES_TEMPLATE + "{% generation %}{{ answer }}{% endgeneration %}", HERMES),
+        ("tools <tool_call>{% generation %}{{ answer }}{% endgeneration %}", None),
         (HERMES_TEMPLATE + "<function=", None),
         (MISTRAL_TEMPLATE + "[ARGS]", None),
         ("{{ messages }} tools <tool_call>", None),

@@ -4,7 +4,9 @@ Templates differ in what they take: Gemma's refuses a system turn, Mistral's two
 a system turn that is not the first. Any engine can use this: `probe` needs a function that renders messages.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +21,8 @@ SEPARATOR = "\n\n"
 NOTHING_SAID = "…"  # stands for the user's words where a template wants some
 # Nine letters and digits, as Mistral's templates want it.
 CALL: dict[str, Any] = {"id": "abcDEF123", "type": "function", "function": {"name": "look", "arguments": {"at": "it"}}}
+OTHERS_CALL = {**CALL, "id": "call_abc-123"}  # as other servers write their ids
+SHORT_ID = re.compile("[A-Za-z0-9]{9}")
 
 
 class ConversationRefused(BadInput):
@@ -34,7 +38,8 @@ class ConversationRefused(BadInput):
 @dataclass(frozen=True)
 class TurnRules:
     """What a chat template takes. `content_parts`: it reads a content only as a list of parts; `tools`: it tells the
-    results of tools; `userless`: a conversation without any words of the user; `ends_with_answer`: one that does."""
+    results of tools; `long_ids`: ids of calls that are not nine letters and digits; `userless`: a conversation without
+    any words of the user; `ends_with_answer`: one that does."""
 
     system: bool = True
     late_system: bool = True
@@ -43,6 +48,7 @@ class TurnRules:
     environment: bool = True
     content_parts: bool = False
     tools: bool = True
+    long_ids: bool = True
     userless: bool = True
     ends_with_answer: bool = True
 
@@ -51,6 +57,8 @@ class TurnRules:
         turns = [turn.copy() for turn in messages]
         if not self.tools:
             turns = [_told(turn) for turn in turns]
+        if not self.long_ids:
+            turns = [_with_short_ids(turn) for turn in turns]
         if not self.environment:
             turns = [_as_user(turn) if turn["role"] == "environment" else turn for turn in turns]
         if not (self.late_system and self.system):
@@ -80,15 +88,15 @@ class TurnRules:
 def probe(render: Render) -> TurnRules | None:
     """Try a template; None where it refuses even a single user turn."""
 
-    def takes(*roles: str, content_parts: bool = False) -> bool:
+    def takes(*roles: str, content_parts: bool = False, made: dict[str, Any] = CALL) -> bool:
         """Whether such turns come out, each of them and in their order."""
         words = [f"Word{place}" for place in range(len(roles))]
         rules = TurnRules(content_parts=content_parts)
         turns: list[Any] = [{"role": role, "content": word} for role, word in zip(roles, words, strict=True)]
         for call, result in pairwise(turns):
             if result["role"] == "tool":
-                call["tool_calls"] = (CALL,)
-                result.update(name=CALL["function"]["name"], tool_call_id=CALL["id"])
+                call["tool_calls"] = (made,)
+                result.update(name=made["function"]["name"], tool_call_id=made["id"])
         try:
             text = render(rules.for_template(turns))
         except Exception:  # a template raises whatever its author or jinja makes of it
@@ -101,6 +109,9 @@ def probe(render: Render) -> TurnRules | None:
         return None
     system = takes("system", "user", content_parts=parts)
     opening = ("system",) if system else ()
+    tools = takes("user", "assistant", "tool", content_parts=parts) and takes(
+        "user", "assistant", "tool", "assistant", "user", content_parts=parts
+    )
     return TurnRules(
         system=system,
         late_system=system
@@ -112,8 +123,8 @@ def probe(render: Render) -> TurnRules | None:
         and takes(*opening, "assistant", "user", content_parts=parts),
         environment=takes("user", "assistant", "environment", content_parts=parts),
         content_parts=parts,
-        tools=takes("user", "assistant", "tool", content_parts=parts)
-        and takes("user", "assistant", "tool", "assistant", "user", content_parts=parts),
+        tools=tools,
+        long_ids=not tools or takes("user", "assistant", "tool", content_parts=parts, made=OTHERS_CALL),
         userless=takes("assistant", content_parts=parts)
         and (
             not system or (takes("system", content_parts=parts) and takes("system", "assistant", content_parts=parts))
@@ -130,6 +141,20 @@ def _told(turn: Message) -> Message:
         return turn
     written = [json.dumps(call["function"], ensure_ascii=False) for call in calls]
     return {"role": turn["role"], "content": "\n".join(filter(None, [turn["content"], *written]))}
+
+
+def _with_short_ids(turn: Message) -> Message:
+    """The same id for a call and its result, and in each later prompt."""
+    made = turn.copy()
+    if calls := turn.get("tool_calls"):
+        made["tool_calls"] = tuple({**call, "id": _short_id(call.get("id", ""))} for call in calls)
+    if turn["role"] == "tool":
+        made["tool_call_id"] = _short_id(turn.get("tool_call_id", ""))
+    return made
+
+
+def _short_id(written: str) -> str:
+    return written if SHORT_ID.fullmatch(written) else hashlib.sha256(written.encode()).hexdigest()[:9]
 
 
 def _as_user(turn: Message) -> Message:

@@ -1,5 +1,6 @@
 """Chat templates that refuse or lose turns get the same conversation in turns that they take."""
 
+import re
 from typing import Any
 
 import jinja2
@@ -124,3 +125,24 @@ def test_calls_and_names_go_with_the_turn_that_they_are_joined_to() -> None:
         {"role": "assistant", "content": "A1", "tool_calls": (CALL, other)},
         *turns[4:],
     ]
+
+
+NINE = (
+    "{% for m in messages %}{% for call in m.tool_calls | default([]) %}{% if call.id | length != 9 %}"
+    "{{ raise_exception('ids are alphanumeric strings with length 9!') }}{% endif %}[{{ call.id }}]{% endfor %}"
+    "{% if m.role == 'tool' and m.tool_call_id | length != 9 %}{{ raise_exception('no id') }}{% endif %}"
+    "{{ m.content }}{% if m.role == 'tool' %}({{ m.tool_call_id }}){% endif %}{% endfor %}"
+)
+
+
+def test_ids_of_calls_become_as_long_as_a_template_wants_them() -> None:
+    render = rendering(NINE)
+    rules = probe(render)
+    assert rules is not None and rules.tools and not rules.long_ids
+    calls = tuple({**CALL, "id": key} for key in ("call_abc123XYZ", "call_abc123XYz", "abcDEF123", ""))
+    results: list[Message] = [{"role": "tool", "content": "T", "tool_call_id": call["id"]} for call in calls]
+    history: list[Message] = [CALLED[0], {"role": "assistant", "content": "", "tool_calls": calls}, *results]
+    text = render(rules.for_template(history))
+    called, told = re.findall(r"\[(\w+)\]", text), re.findall(r"\((\w+)\)", text)
+    assert called == told and len(set(called)) == 4 and called[2] == "abcDEF123"
+    assert text == render(rules.for_template(history)) and TurnRules().mend(history) == history

@@ -1,6 +1,7 @@
 """Chat templates: the checkpoint's own, or ours where it has none, and which turns it takes."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -64,7 +65,7 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, n
     ours = TEMPLATES[chat_format]
     own = tokenizer.chat_template
     if isinstance(own, dict):
-        own = own.get("default") or next(iter(own.values()), None)
+        own = _of_several(tokenizer, own)
     if not own:
         return ours
     if chat_format and _conversation(tokenizer, own) == _conversation(tokenizer, ours):
@@ -74,6 +75,16 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, n
         log.warning("the chat template of %s cannot be used: %s", name, reason)
         raise BrokenTemplate(name=name, reason=reason)
     return with_response(str(own), getattr(tokenizer, "response_template", None))
+
+
+def _of_several(tokenizer: PreTrainedTokenizerBase, named: Mapping[str, str]) -> str | None:
+    """The default, and where tools are given the one for them."""
+    default, for_tools = named.get("default") or next(iter(named.values()), None), named.get("tool_use")
+    if not default or not for_tools or for_tools == default:
+        return default
+    parts = ("{% if tools %}", for_tools.removesuffix("\n"), "{% else %}", default.removesuffix("\n"), "{% endif %}")
+    both = "{{ '' }}".join(parts)  # which keeps jinja from taking the blanks beside a statement
+    return both if _conversation(tokenizer, both) == _conversation(tokenizer, default) else default
 
 
 def _fault(tokenizer: PreTrainedTokenizerBase, template: str) -> str:

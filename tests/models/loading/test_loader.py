@@ -14,11 +14,12 @@ from app.models.catalog import known_models
 from app.models.engine.generation import TokenReader
 from app.models.engine.prompt import EncodedPrompt
 from app.models.engine.request_builder import RequestBuilder
+from app.models.engine.tool_calls import HERMES, ToolForm, form_of
 from app.models.interface import Sampling
 from app.models.loading.chat_templates import BrokenTemplate
 from app.models.loading.checkpoint import BrokenWeights
 from app.models.loading.errors import CannotBeLoaded, UnknownArchitecture, UnusableConfig, WeightsDoNotMatch, first_line
-from app.models.loading.loader import load
+from app.models.loading.loader import load, tokenizer_of
 from bench.tiny_checkpoints import save_tiny
 from tests.models.loading import original_internlm as original
 
@@ -93,6 +94,30 @@ def test_an_answer_in_the_plain_format_ends_before_the_user_s_part(tmp_path: Pat
 
     assert read(requests.reader(EncodedPrompt([0]), Sampling())) == (" Hello.", True)
     assert read(requests.reader(requests.plain([0]), Sampling())) == (loaded.tokenizer.decode(tokens), False)
+
+
+CALLING = "\n {% if true %}{{ tools[0] }} <tool_call>{% endif %}\n"
+
+
+@pytest.mark.parametrize(
+    ("for_tools", "shown", "form"),
+    [(CALLING, "\n{'name': 'go'} <tool_call>", HERMES), ("{% if tools", "\nHi ", None)],
+    ids=["whole", "broken"],
+)
+def test_of_several_templates_the_one_for_tools_is_taken_where_there_are_some(
+    tmp_path: Path, for_tools: str, shown: str, form: ToolForm | None
+) -> None:
+    folder = save_tiny("llama", tmp_path / "model")
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    default = "\n{% for message in messages %}{{ message.content }}{% endfor %}\n \n"
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["chat_template"] = [{"name": "default", "template": default}, {"name": "tool_use", "template": for_tools}]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = tokenizer_of(folder, known_models.find(str(folder)))
+    turns = [{"role": "user", "content": "Hi"}]
+    assert tokenizer.apply_chat_template(turns, tokenize=False) == "\nHi "
+    assert tokenizer.apply_chat_template(turns, tools=[{"name": "go"}], tokenize=False) == shown
+    assert form_of(str(tokenizer.chat_template)) == form
 
 
 def test_what_cannot_be_used_is_a_sentence_in_both_languages(tmp_path: Path) -> None:

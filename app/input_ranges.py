@@ -5,6 +5,7 @@ from typing import TypeVar
 from app.errors import BadInput
 
 MAX_SEED = 2**63 - 1
+MOST_DIGITS = len(str(MAX_SEED))  # Python itself refuses to read numbers of thousands of digits
 
 
 class OutOfRange(BadInput):
@@ -28,7 +29,7 @@ def seed_of(seed: float | str | None) -> int | None:
     """A seed, which may be typed text; an empty one is none. Raises OutOfRange."""
     if isinstance(seed, str):
         text = seed.strip()
-        if text and not text.isdecimal():
+        if text and not (text.isdecimal() and len(text) <= MOST_DIGITS):
             raise OutOfRange(name="seed", value=text[:40], low=0, high=MAX_SEED)
         seed = int(text) if text else None
     return None if seed is None else int(within("seed", seed, 0, MAX_SEED, 0))

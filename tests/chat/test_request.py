@@ -79,6 +79,8 @@ def test_defaults_and_given_settings() -> None:
     assert given.sampling == Sampling(temperature=0, top_p=1, max_new_tokens=5, seed=7, thinking=None)
     assert (given.model, given.system) == ("m", "s")
     assert chat_request("hi", seed="").sampling.seed is None
+    with pytest.raises(OutOfRange):
+        chat_request("hi", seed="9" * 5000)
 
 
 def test_the_prompt_s_turns_in_order() -> None:

@@ -70,7 +70,10 @@ def guard(settings: Settings) -> list[Middleware]:
 
 
 def _is_local(host: str, listening: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
     return name in ("127.0.0.1", "localhost", "::1", listening) or name.endswith(".localhost")
 
 
@@ -87,7 +90,10 @@ def _is_own(request: Request, host: str) -> bool:
     if site := request.headers.get("sec-fetch-site"):
         return site in ("same-origin", "none")
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc in (host, request.headers.get("x-forwarded-host"))
+    try:
+        return origin is None or urlsplit(origin).netloc in (host, request.headers.get("x-forwarded-host"))
+    except ValueError:
+        return False
 
 
 def _is_harmless(request: Request) -> bool:

@@ -61,6 +61,7 @@ def test_a_page_that_is_not_encrypted_is_known_by_its_origin() -> None:
     assert posted("studio.lan", origin="http://studio.lan:7860") == 200
     assert posted("studio.lan", origin="http://evil.example") == 403
     assert posted("studio.lan", origin="null") == 403
+    assert posted("studio.lan", origin="http://[") == 403
     forwarded = {"x-forwarded-host": "studio.example"}
     assert posted("10.0.0.7", origin="https://studio.example", **forwarded) == 200
 
@@ -74,6 +75,7 @@ def test_a_page_that_is_not_encrypted_is_known_by_its_origin() -> None:
         ("puyu.localhost", 200),
         ("evil.example", 403),
         ("127.0.0.1.evil.example", 403),
+        ("[", 403),
     ],
 )
 def test_a_server_for_one_machine_goes_by_that_machine_s_names(host: str, status: int) -> None:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from app.api.errors import CannotSee, NotSupported, WrongValue
-from app.api.request_body import Fields
+from app.api.request_body import Fields, refuse_surrogates
 from app.models.engine.tool_calls import named_results
 from app.models.interface import Message
 from app.pictures import as_jpeg, open_picture
@@ -84,7 +84,8 @@ def _tool_calls(calls: object, place: str) -> tuple[dict[str, Any], ...]:
             isinstance(key, str) and isinstance(name, str) and isinstance(sent, dict) for key, name, sent in read
         ):
             raise TypeError
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        refuse_surrogates([sent for _, _, sent in read], place)  # JSON within JSON: the body's own check did not see it
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         example = '[{"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}}]'
         raise WrongValue(param=place, expected_en=f"such as {example}", expected_zh=f"形如 {example} 的列表") from error
     return tuple(

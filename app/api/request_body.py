@@ -35,22 +35,23 @@ def parse_object(data: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise NoJson
     if b"\\ud" in data.lower():
-        _refuse_surrogates(body, "")
+        refuse_surrogates(body, "")
     return body
 
 
-def _refuse_surrogates(value: object, place: str) -> None:
+def refuse_surrogates(value: object, place: str) -> None:
+    """Raises LoneSurrogate with the place of the first half of a character."""
     if isinstance(value, str) and SURROGATE.search(value):
         raise LoneSurrogate(param=place)
     if isinstance(value, list):
         for number, entry in enumerate(value):
-            _refuse_surrogates(entry, f"{place}[{number}]")
+            refuse_surrogates(entry, f"{place}[{number}]")
     if isinstance(value, dict):
         for key, entry in value.items():
             shown = SURROGATE.sub(REPLACEMENT, key)
             if shown != key:
                 raise LoneSurrogate(param=shown[:80])
-            _refuse_surrogates(entry, f"{place}.{key}" if place else key)
+            refuse_surrogates(entry, f"{place}.{key}" if place else key)
 
 
 def token_ids(value: object) -> tuple[int, ...] | None:

@@ -119,6 +119,17 @@ def test_half_a_character_is_refused_by_its_place(more: bytes, param: str) -> No
     assert refused.value.param == param
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [('{"a": "\\ud83d"}', LoneSurrogate), ("[" * 10_000, WrongValue), ('{"a": ' * 10_000, WrongValue)],
+)
+def test_arguments_of_an_earlier_call_are_checked_like_the_body(arguments: str, error: type[ApiError]) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    with pytest.raises(error) as refused:
+        read_chat_request({**ASK, "messages": [{"role": "assistant", "tool_calls": [call]}]})
+    assert str(refused.value.values["param"]).startswith("messages[0].tool_calls")
+
+
 def test_both_halves_of_a_character_are_one() -> None:
     data = b'{"model": "tiny", "messages": [{"role": "user", "content": "\\ud83d\\ude00"}]}'
     assert read_chat_request(parse_object(data)).messages[0]["content"] == "\U0001f600"

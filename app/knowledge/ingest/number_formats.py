@@ -1,9 +1,10 @@
 """Number formats of spreadsheets: a cell's value as the sheet shows it; dates are written the ISO way."""
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +17,7 @@ PIECE = re.compile(
 SECTION = re.compile(r'(?:"[^"]*"|\\.|\[[^\]]*\]|[^;])*')
 CONDITION = re.compile(r"(<=|>=|<>|<|>|=)\s*(-?[\d.]+)$")
 ELAPSED = re.compile(r"(h+|m+|s+)$", re.IGNORECASE)
+DIGITS = 400  # that the largest number of a cell has, written out, and its decimals
 Piece = tuple[str, str]
 
 
@@ -34,7 +36,8 @@ def shown(value: Any, number_format: str = "General") -> str:
     if isinstance(value, timedelta):
         return _duration(value, number_format)
     if isinstance(value, int | float):
-        return _number(value, number_format)
+        with localcontext(prec=DIGITS):
+            return _number(value, number_format) if math.isfinite(value) else str(value)
     return str(value)
 
 

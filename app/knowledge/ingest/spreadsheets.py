@@ -29,12 +29,29 @@ def _has_formulas(raw: bytes) -> bool:
         return any(b"<f>" in (content := package.read(name)) or b"<f " in content for name in sheets)
 
 
+def _formula(value: Any) -> Any:
+    """What a cell holds; of an array formula or a data table, which openpyxl gives as objects, the text."""
+    from openpyxl.worksheet.formula import ArrayFormula, DataTableFormula
+
+    if isinstance(value, ArrayFormula):
+        return value.text
+    return f"=TABLE({value.r1 or ''},{value.r2 or ''})" if isinstance(value, DataTableFormula) else value
+
+
+def _shown(value: Any, number_format: str) -> str:
+    """A cell as the sheet shows it, or plain where its format cannot be followed: one cell must not cost the file."""
+    try:
+        return shown(value, number_format)
+    except (ArithmeticError, LookupError, ValueError):
+        return str(value)
+
+
 def _sheet(values: Any, formulas: Any) -> str:
     cells: dict[int, dict[int, str]] = defaultdict(dict)
     notes = []
     for cell in formulas._cells.values():  # a sheet may claim a million empty rows; only these are there
         value = values.cell(cell.row, cell.column).value
-        text = shown(cell.value if value is None else value, cell.number_format)
+        text = _shown(_formula(cell.value) if value is None else value, cell.number_format)
         if text.strip():
             cells[cell.row][cell.column] = text
         if cell.comment is not None and cell.comment.text.strip():

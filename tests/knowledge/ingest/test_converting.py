@@ -12,6 +12,7 @@ import pypdf
 import pytest
 from docx.oxml import parse_xml
 from docx.oxml.ns import nsdecls
+from openpyxl.worksheet.formula import ArrayFormula, DataTableFormula
 from PIL import Image, ImageDraw, ImageFont
 from pypdf.generic import ArrayObject, DictionaryObject, NameObject, NumberObject, TextStringObject
 
@@ -85,8 +86,12 @@ def converted(convert: Converter, tmp_path: Path, name: str, raw: bytes) -> str:
             ["Report 2026\n\n| City | People |", "| Ulm | 126405 |\n| Ulm | 3 |"],
         ),
         (sheet([["a|b", "two\nlines"], [0.1 + 0.2, 1e-7]]), ["| a\\|b | two lines |", "| 0.3 | 0.0000001 |"]),
+        (
+            sheet([["Item", "Twice"], [3, ArrayFormula("B2", "=A2:A3*2")], [1, DataTableFormula("B3", r1="D1")]]),
+            ["| 3 | =A2:A3*2 |", "| 1 | =TABLE(D1,) |"],
+        ),
     ],
-    ids=["types", "formulas", "formats", "titles and merged cells", "marks of tables"],
+    ids=["types", "formulas", "formats", "titles and merged cells", "marks of tables", "array formulas"],
 )
 def test_sheets_are_read_as_they_are_shown(convert: Converter, tmp_path: Path, raw: bytes, lines: list[str]) -> None:
     content = converted(convert, tmp_path, "a.xlsx", raw)

@@ -34,6 +34,9 @@ from app.knowledge.ingest.number_formats import shown
         (timedelta(hours=27, minutes=30), "[h]:mm:ss", "27:30:00"),
         (timedelta(minutes=95), "[mm]:ss", "95:00"),
         (None, "0.00", ""),
+        (1e26, "0.00", "1" + "0" * 26 + ".00"),
+        (1e25, "0.0%", "1" + "0" * 27 + ".0%"),
+        (float("inf"), "0.00", "inf"),
     ],
 )
 def test_values_are_shown_as_the_sheet_shows_them(value: object, number_format: str, expected: str) -> None:

@@ -17,7 +17,8 @@ def notebook(text: str) -> str:
     if not isinstance(book, dict) or not ("cells" in book or "worksheets" in book):
         raise ValueError("no cells")
     sheets = [book, *book.get("worksheets", [])]
-    language = str(book.get("metadata", {}).get("kernelspec", {}).get("language") or "python")
+    kernel = (book.get("metadata") or {}).get("kernelspec") or {}
+    language = str(kernel.get("language") or "python")
     cells = [cell for sheet in sheets for cell in sheet.get("cells", []) if isinstance(cell, dict)]
     return "\n\n".join(part for cell in cells for part in _cell(cell, language) if part.strip())
 
@@ -29,7 +30,8 @@ def _cell(cell: dict[str, Any], language: str) -> Iterator[str]:
         if source.strip():
             yield _fenced(source, str(cell.get("language") or language))
         for output in cell.get("outputs") or []:
-            yield _output(output)
+            if isinstance(output, dict):
+                yield _output(output)
     elif kind == "heading":
         yield f"{'#' * int(cell.get('level', 1))} {source}"
     else:

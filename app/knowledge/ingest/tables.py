@@ -29,7 +29,16 @@ def separated(text: str, separator: str = "") -> str:
         separator, text = first.strip()[-1], rest
     separator = separator or sniffed(text)
     csv.field_size_limit(1 << 24)
-    return blocks(list(csv.reader(io.StringIO(text), delimiter=separator)))
+    rows = list(csv.reader(io.StringIO(text), delimiter=separator))
+    filled = [row for row in rows if any(map(str.strip, row))]
+    one_table = len({len(row) for row in filled}) == 1 and len(filled[0]) > 1
+    return blocks(filled if one_table and not any(map(_has_head, list(_groups(rows))[1:])) else rows)
+
+
+def _has_head(group: Sequence[Sequence[str]]) -> bool:
+    """Whether rows begin with names of columns: one without figures, above some that have figures."""
+    figures = [any(re.search(r"\d", cell) for cell in row) for row in group]
+    return not figures[0] and any(figures)
 
 
 def sniffed(text: str) -> str:

@@ -98,7 +98,8 @@ def open_document(raw: bytes) -> str:
     def walk(element: Element) -> Iterator[str]:
         for child in element:
             if child.tag == f"{TEXT}h":
-                yield f"{'#' * int(child.get(f'{TEXT}outline-level', '1'))} {_odf_text(child)}"
+                level = child.get(f"{TEXT}outline-level", "1")
+                yield f"{'#' * (int(level) if level.isdecimal() else 1)} {_odf_text(child)}"
             elif child.tag == f"{TEXT}p":
                 yield _odf_text(child)
             elif child.tag == f"{TEXT}list":

@@ -107,6 +107,8 @@ def test_sheets_are_read_as_they_are_shown(convert: Converter, tmp_path: Path, r
         ("a.csv", "sep=|\nname|age\nAnn|3\n", "| Ann | 3 |"),
         ("a.tsv", "name\tage\nAnn\t3,5\n", "| Ann | 3,5 |"),
         ("a.csv", "名称\n苹果\n", "| 苹果 |"),
+        ("a.csv", "name,badge\nA,red\n\nB,blue\nC,green\n", "| A | red |\n| B | blue |\n| C | green |"),
+        ("a.csv", "Item;Price\nRope;3\n;\nCity;People\nUlm;5\n", "| City | People |\n| --- | --- |\n| Ulm | 5 |"),
     ],
 )
 def test_separated_values(convert: Converter, tmp_path: Path, name: str, text: str, line: str) -> None:
@@ -155,15 +157,21 @@ def test_notebooks_with_what_they_printed(convert: Converter, tmp_path: Path, ve
     assert "AAAA" not in content and ("## Tides" in content) == (version == 3)
 
 
+@pytest.mark.parametrize("metadata", [None, {"kernelspec": None}])
+def test_a_notebook_with_empty_parts_is_read(convert: Converter, tmp_path: Path, metadata: object) -> None:
+    cells = [{"cell_type": "code", "source": "x = 1", "outputs": [None, {"output_type": "stream", "text": "3.71"}]}]
+    book = json.dumps({"nbformat": 4, "metadata": metadata, "cells": cells})
+    content = converted(convert, tmp_path, "a.ipynb", book.encode())
+    assert "x = 1" in content and "3.71" in content
+
+
 RTF = rb"{\rtf1\ansi\ansicpg1252{\b Pumpe}: gr\'fcn, 31 \u8364?.}"
-ODT = zipped(
-    mimetype="application/vnd.oasis.opendocument.text",
-    content_xml="""<o:document xmlns:o="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
+ODT_XML = """<o:document xmlns:o="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
  xmlns:t="urn:oasis:names:tc:opendocument:xmlns:text:1.0" xmlns:b="urn:oasis:names:tc:opendocument:xmlns:table:1.0">
 <o:body><o:text><t:h t:outline-level="2">Pumps</t:h><t:p>The pump<t:s/>is <t:span>blue</t:span>.</t:p><b:table>
 <b:table-row><b:table-cell><t:p>a</t:p></b:table-cell><b:table-cell><t:p>b</t:p></b:table-cell></b:table-row>
-</b:table></o:text></o:body></o:document>""",
-)
+</b:table></o:text></o:body></o:document>"""
+ODT = zipped(mimetype="application/vnd.oasis.opendocument.text", content_xml=ODT_XML)
 EPUB_PARTS = {
     "META-INF/container.xml": '<container><rootfiles><rootfile full-path="c.opf"/></rootfiles></container>',
     "c.opf": '<package><manifest><item id="1" href="one.xhtml"/></manifest>'
@@ -207,6 +215,7 @@ def raised_office(kind: str) -> bytes:
     [
         ("a.rtf", RTF, ["Pumpe: grün, 31 €."]),
         ("a.odt", ODT, ["## Pumps", "The pump is blue.", "| a | b |"]),
+        ("a.odt", zipped(content_xml=ODT_XML.replace('level="2"', 'level="none"')), ["# Pumps"]),
         ("a.epub", zipped(**EPUB_PARTS), ["# Tides", "The moon pulls the sea."]),
         ("a.html", b"<table><tr><th>x</th></tr><tr><td>7</td></tr></table>", ["| x |", "| 7 |"]),
         (

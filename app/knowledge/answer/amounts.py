@@ -1,6 +1,7 @@
 """Attribute amounts in text: unit, table column, and the subject that each belongs to."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence, Set
 
@@ -57,12 +58,17 @@ def same_beside(claim: str, source: str) -> bool:
 def _kinds(pattern: re.Pattern[str], text: str) -> dict[str, set[str]]:
     """What stands beside each amount of the text."""
     found: dict[str, set[str]] = {}
-    for match in pattern.finditer(text):
+    for match in pattern.finditer(_ascii_digits(text)):
         groups = match.groupdict()
         kind = "到" if groups.get("until") else "了" if groups.get("more") else (groups["kind"] or "").lower()
         amount = groups["amount"]
         found.setdefault(amount if amount.isascii() else str(han_value(amount)), set()).add(kind)
     return found
+
+
+def _ascii_digits(text: str) -> str:
+    """The text with `５` and `٥` as `5`, at the same places: a pattern's digits are those of all scripts."""
+    return re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit.group())), text)
 
 
 def in_row(claim: str, source: SourceSentence) -> bool:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.knowledge.answer.amounts import same_beside
 from app.knowledge.answer.source_sentences import source_sentences
 from app.knowledge.answer.tokens import numbers
 from app.knowledge.answer.verdicts import judge, marked
@@ -267,3 +268,9 @@ def test_amounts_are_compared_in_one_form() -> None:
     assert numbers("10³ m², 10⁻⁶ and 103") == {"10³", "10⁻⁶", "103"}
     assert numbers("共１２天，１．５元") == {"12", "1.5"}
     assert [word for word, _, _ in words("CO₂ m² ＡＢ１２")] == ["co2", "m2", "ab12"], "as a question writes them"
+
+
+@pytest.mark.parametrize("source", ["票价为５元。", "票价为٥元。", "票价为५元。"])
+def test_digits_of_other_scripts_are_amounts(source: str) -> None:
+    assert same_beside("票价为5元。", source)
+    assert not same_beside("票价为5万元。", source.replace("元", "亿元"))

@@ -150,10 +150,10 @@ class Settings(BaseModel):
     @field_validator("trusted_proxies")
     @classmethod
     def _addresses(cls, value: str) -> str:
-        for address in value.split(","):
-            if address.strip() not in ("", "*"):
-                ip_network(address.strip(), strict=False)
-        return value
+        """As uvicorn reads them: a network by its first address."""
+        given = [address.strip() for address in value.split(",") if address.strip()]
+        networks = {address: ip_network(address, strict=False) for address in given if address != "*"}
+        return ",".join(str(networks[address]) if "/" in address else address for address in given)
 
     @property
     def is_open(self) -> bool:

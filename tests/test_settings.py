@@ -104,3 +104,8 @@ def test_the_documentation_tells_every_setting_as_it_is() -> None:
     docs = ROOT / "docs"
     written = runpy.run_path(str(docs / "write_settings.py"))["page"]()
     assert (docs / "settings.md").read_text(encoding="utf-8") == written, "run python docs/write_settings.py"
+
+
+def test_a_network_of_proxies_is_told_by_its_first_address() -> None:
+    settings = read_settings(["--trusted-proxies", "10.0.0.5/8, 127.0.0.1"], {})
+    assert settings.trusted_proxies == "10.0.0.0/8,127.0.0.1"

@@ -77,7 +77,7 @@ def read_accounts(auth: str) -> Accounts:
 
 def keep_account(file: Path, name: str, password: str) -> None:
     """Write the person's line, in place of an older one; only the owner may read the file. Raises BadAccount."""
-    if not name or not password or name.startswith("#") or any(mark in name for mark in ":\r\n"):
+    if not name or not password or name.startswith("#") or ":" in name or not name.isprintable():
         raise BadAccount
     lines = dict(_lines(file)) if file.exists() else {}
     lines[name] = PasswordHasher().hash(password)
@@ -88,6 +88,6 @@ def keep_account(file: Path, name: str, password: str) -> None:
 
 
 def _lines(file: Path) -> list[tuple[str, str]]:
-    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").split("\n"))
     pairs = [line.partition(":") for line in lines if line and not line.startswith("#")]
     return [(name, kept) for name, _, kept in pairs]

@@ -37,7 +37,7 @@ def read_keys(setting: str) -> ApiKeys:
         return ApiKeys({})
     path = Path(setting)
     is_file = len(setting) < 4096 and path.is_file()
-    lines = path.read_text(encoding="utf-8").splitlines() if is_file else [setting]
+    lines = path.read_text(encoding="utf-8").split("\n") if is_file else [setting]
     hashes: dict[str, str] = {}
     for line in (line.strip() for line in lines):
         if not line or line.startswith("#"):
@@ -53,10 +53,10 @@ def read_keys(setting: str) -> ApiKeys:
 
 def add_key(file: Path, name: str) -> str:
     """Write a new key's hash to the file and return the key, which is kept nowhere else."""
-    if not name or name.startswith("#") or any(mark in _bare(name) for mark in ":\r\n"):
+    if not name or name.startswith("#") or ":" in _bare(name) or not name.isprintable():
         raise SettingsError(key="name", value=name, allowed="no colon, no line break 不能有冒号和换行")
     key = f"puyu-{secrets.token_urlsafe(32)}"
-    old = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    old = file.read_text(encoding="utf-8").rstrip("\n").split("\n") if file.exists() else []
     lines = [line for line in old if _parts(line)[0].strip() != name]
     draft = file.with_name(file.name + ".new")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:

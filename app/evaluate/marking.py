@@ -18,6 +18,8 @@ ONLY = {
     "en": "Write the answer only, without any explanation.",
 }
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_TOLD_LETTER = re.compile(r"(?:\b[Aa]nswer(?: is)?|\bit is|答案(?:是|为)?|选)\W*([A-H])(?![\w'’])(?! [a-z])")
+_FIRST_LETTER = re.compile(r"\W*(?![AI] [a-z])([A-Z])(?![\w'’])")  # «I think» and «A dog» name no letter
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def _spoken(item: Item, said: str) -> Mark:
         return Mark(item.question, first_line(said), states(said, item.answers, item.question), item.expected)
     letter, line = LETTERS[item.right], first_line(said)
     others = [choice for choice in item.choices if choice != item.choices[item.right]]
-    named = re.match(r"\W*([A-Z])(?:\W|$)", line) or re.search(r"(?:answer is|答案是)\W*([A-Z])\b", line)
+    named = _TOLD_LETTER.search(line) or _FIRST_LETTER.match(line)
     if named:
         right = named[1] == letter
     else:

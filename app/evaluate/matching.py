@@ -6,23 +6,29 @@ from collections.abc import Sequence
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w]*\d)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s|[。！？\n]")
-_WORD = re.compile(r"[\w']+")
+_WORD = re.compile(r"[\w']+[+#]*")  # C++ is not C
 _NEGATIONS = ("not", "isn't", "no", "never", "without")
+_DOUBTS = ("don't", "doesn't", "doubt")
+_NEGATED = re.compile("不是|并非|而非|不在|没有在")
 _LONGEST_SENTENCE = 30  # words; a list of everything is no answer
 
 
 def plain(text: str) -> str:
     """Whatever the case, width, spacing and punctuation."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(letter for letter in folded if unicodedata.category(letter)[0] not in "ZPC")
+    return "".join(one for one in _folded(text) if one == "#" or unicodedata.category(one)[0] not in "ZPC")
+
+
+def _folded(text: str) -> str:
+    """In lower case, width and signs as they are typed."""
+    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("−", "-")
 
 
 def states(said: str, answers: Sequence[str], question: str) -> bool:
     """Whether the answer `said` to the question is one of `answers`, in few words or in a sentence."""
     line = first_line(said)
-    if plain(line) in [plain(answer) for answer in answers]:
+    numbers = [answer for answer in answers if _NUMBER.fullmatch(_folded(answer).strip())]
+    if plain(line) in [plain(answer) for answer in answers if answer not in numbers]:
         return True
-    numbers = [answer for answer in answers if _NUMBER.fullmatch(answer.strip())]
     if numbers and _states_number(said, numbers, question):
         return True
     sentence = _SENTENCE_END.split(line.strip(), maxsplit=1)[0]
@@ -44,11 +50,11 @@ def _states_number(said: str, answers: Sequence[str], question: str) -> bool:
 
 
 def _values(text: str) -> list[float]:
-    return [_value(number) for number in _NUMBER.findall(unicodedata.normalize("NFKC", text))]
+    return [_value(number) for number in _NUMBER.findall(_folded(text))]
 
 
 def _value(number: str) -> float:
-    return float(number.strip().replace(",", ""))
+    return float(_folded(number).strip().replace(",", ""))
 
 
 def _states_words(sentence: str, answer: str, question: str) -> bool:
@@ -58,14 +64,19 @@ def _states_words(sentence: str, answer: str, question: str) -> bool:
     if not wanted or len(given) > _LONGEST_SENTENCE or _place(asked, wanted) is not None:
         return False
     place = _place(given, wanted)
-    return place is not None and not any(word in _NEGATIONS for word in given[max(0, place - 2) : place])
+    return place is not None and not _denied(given, place, place + len(wanted))
+
+
+def _denied(given: Sequence[str], start: int, end: int) -> bool:
+    """«not Paris», «I don't think it is Paris», «Paris is not the capital», but «Paris, not London» is none."""
+    before, after = given[:start], list(given[end : end + 2])
+    doubted = any(word in _DOUBTS for word in before) or any(word in _NEGATIONS for word in before[-2:])
+    return doubted or after[:1] in (["isn't"], ["wasn't"]) or after in (["is", "not"], ["was", "not"])
 
 
 def _words(text: str) -> list[str]:
     """Words in lower case; each Chinese character is one."""
-    spaced = re.sub(
-        r"([\u4e00-\u9fff])", r" \1 ", unicodedata.normalize("NFKC", text).casefold().replace("不是", " not ")
-    )
+    spaced = re.sub(r"([\u4e00-\u9fff])", r" \1 ", _NEGATED.sub(" not ", _folded(text)))
     return [word.strip("'") for word in _WORD.findall(spaced)]
 
 

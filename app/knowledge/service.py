@@ -1,7 +1,7 @@
 """Knowledge service: collections of documents, indexing, hybrid search, and answers with checked sources."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -153,6 +153,8 @@ class KnowledgeService:
                 reason_zh="只有服务器的管理者可以索引服务器上的文件夹。",
                 reason_en="Only whoever runs the server may index its folders.",
             )
+        with suppress(RuntimeError):  # ~ of somebody who has no account here
+            folder = folder.expanduser()
         if not folder.is_dir():
             raise BadInput(reason_zh=f"没有文件夹 {folder}。", reason_en=f"There is no folder {folder}.")
         collection = self._writable(owner, name)

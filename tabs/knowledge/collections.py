@@ -147,8 +147,7 @@ def take(panel: CollectionsPanel, visitor: Visitor, name: str, paths: object) ->
 
 def follow(panel: CollectionsPanel, visitor: Visitor, name: str, folder: str) -> View:
     """Index a folder of this machine."""
-    place = Path(folder).expanduser()
-    return _begin(panel, visitor, name, panel.service.index_folder(owner_of(visitor), name, place))
+    return _begin(panel, visitor, name, panel.service.index_folder(owner_of(visitor), name, Path(folder)))
 
 
 def go_on(panel: CollectionsPanel, visitor: Visitor, name: str) -> View:

@@ -35,7 +35,7 @@ def index(service: KnowledgeService, visitor: Visitor, collection: str, files: A
     """Index uploaded files, or a folder of the server where that is allowed; each value is how far it is."""
     owner = owner_of(visitor)
     if isinstance(files, str):
-        steps = service.index_folder(owner, collection, Path(files).expanduser())
+        steps = service.index_folder(owner, collection, Path(files))
     else:
         taken = uploaded(files)
         try:

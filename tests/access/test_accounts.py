@@ -61,3 +61,9 @@ def test_an_odd_account_is_refused(tmp_path: Path, name: str, password: str) -> 
     with pytest.raises(BadAccount):
         keep_account(tmp_path / "users", name, password)
     assert not (tmp_path / "users").exists()
+
+
+@pytest.mark.parametrize("name", ["a\u2028b", "a\u0085b", "a\nb"])
+def test_a_name_holds_no_break_of_a_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadAccount):
+        keep_account(tmp_path / "accounts", name, "secret")

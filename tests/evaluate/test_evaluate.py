@@ -120,6 +120,15 @@ def test_of_choices_the_likeliest_for_its_length_is_taken() -> None:
         ("中国的首都是哪里？", ["北京", "北京市"], "中国的首都是上海。北京不是。", False),
         ("一周有几天？", ["7", "七"], "一周有七天。", True),
         ("一周有几天？", ["7", "七"], "一周有6天。", False),
+        ("What is the capital?", ["Paris"], "The capital isn’t Paris.", False),
+        ("What is the capital?", ["Paris"], "Paris is not the capital.", False),
+        ("What is the capital?", ["Paris"], "I don't think it is Paris.", False),
+        ("What is the capital?", ["Paris"], "Paris, not London.", True),
+        ("首都是哪里？", ["北京"], "首都并非北京。", False),
+        ("How cold is it?", ["-5"], "5", False),
+        ("How cold is it?", ["-12"], "It is −12 degrees.", True),
+        ("Which language?", ["C++"], "C", False),
+        ("Which language?", ["C"], "C#", False),
     ],
 )
 def test_a_sentence_may_state_the_answer(question: str, answers: list[str], said: str, right: bool) -> None:
@@ -136,6 +145,11 @@ def test_a_sentence_may_state_the_answer(question: str, answers: list[str], said
         ("green", True),
         ("A", False),
         ("red or green", False),
+        ("I think it is B.", True),
+        ("Answer: B", True),
+        ("答案：B", True),
+        ("选B", True),
+        ("I am sure: red", False),
     ],
 )
 def test_a_model_without_likelihoods_names_its_choice(said: str, right: bool) -> None:

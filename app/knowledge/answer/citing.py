@@ -11,7 +11,7 @@ from langchain_core.runnables import Runnable
 
 from app.errors import StudioError
 from app.knowledge.answer import prompts
-from app.knowledge.answer.verdicts import MARK
+from app.knowledge.answer.verdicts import MARK, cited_numbers
 
 PROBE_TOKENS = 40
 # By language (is it Chinese?): question, sources, what the answer must say. The second source holds it.
@@ -54,5 +54,4 @@ def probe(model: Runnable[Any, BaseMessage], chinese: bool) -> Iterator[str]:
 
 def names_its_source(answer: str, chinese: bool) -> bool:
     """Whether the answer to the probe is right and names the source that holds it, and no other."""
-    marks = {one or other for one, other in MARK.findall(answer)}
-    return marks == {"2"} and bool(PROBES[chinese][2].search(MARK.sub("", answer)))
+    return set(cited_numbers(answer)) == {2} and bool(PROBES[chinese][2].search(MARK.sub("", answer)))

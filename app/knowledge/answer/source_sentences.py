@@ -7,8 +7,14 @@ from functools import cached_property
 
 from app.knowledge.answer.tokens import roots
 
+# Citations as models write them: [1], 【1】, [[1]], [^1], [1, 2], [1-3], [Source 1]; «x is [1, 2]» tells a value.
+CITATION = (
+    r"(?:[\[［【〔]{1,2}\s*\^?(?:(?:sources?|passages?|来源|资料)\s*)?\d{1,2}\s*[\]］】〕]{1,2}"
+    r"|(?<![=:：是为])(?<![=:：]\s)(?<!\b(?:is|of|to)\s)(?<!\b(?:are|was)\s)"
+    r"[\[［【〔]\s*(?:(?:sources?|passages?|来源|资料)\s*)?\d{1,2}(?:\s*[,，、;；–-]\s*\d{1,2})+\s*[\]］】〕])"
+)
 SENTENCE = re.compile(
-    r"[^。！？!?\n]*?(?:\.(?=\s|$|\[)|[。！？!?\n]|$)(?:[”’」』）)\"'\]]*)(?:\s*(?:\[\d{1,2}\]|【\d{1,2}】))*"
+    rf"[^。！？!?\n]*?(?:\.(?=\s|$|[\[［【〔])|[。！？!?\n]|$)(?:[”’」』）)\"'\]]*)(?:\s*{CITATION})*", re.IGNORECASE
 )
 ABBREVIATED = re.compile(
     r"(?:\b(?:e\.g|i\.e|vs|Dr|Mr|Mrs|Ms|Prof|No|Fig|approx|St|cf)|(?<!°)(?<!\d )\b[A-Z])\.$"

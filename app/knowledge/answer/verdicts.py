@@ -7,13 +7,13 @@ from typing import Literal
 
 from app.knowledge.answer.entailment import states
 from app.knowledge.answer.polarity import NEGATION
-from app.knowledge.answer.source_sentences import BULLET, SourceSentence, sentence_spans
+from app.knowledge.answer.source_sentences import BULLET, CITATION, SourceSentence, sentence_spans
 from app.knowledge.answer.tokens import numbers, root, roots
 from app.knowledge.answer.topics import same_topic
 from app.knowledge.retrieve.segmenting import content_words
 
 Judgement = Literal["supported", "not found", "echo"]
-MARK = re.compile(r"\s*(?:\[(\d{1,2})\]|【(\d{1,2})】)")
+MARK = re.compile(rf"\s*{CITATION}(?:\s*[,，、;；]?\s*{CITATION})*", re.IGNORECASE)
 REFUSALS = re.compile(
     r"(?:don't|doesn't|do(?:es)? not|not) (?:say|mention|state|contain|provide|specif|cover)"
     r"|no (?:information|mention)"
@@ -66,6 +66,11 @@ def judge(answer: str, question: str, sources: Sequence[SourceSentence], passage
     return verdicts
 
 
+def cited_numbers(text: str) -> list[int]:
+    """The passages that its citations name, counted from 1."""
+    return [int(number) for mark in MARK.finditer(text) for number in re.findall(r"\d+", mark[0])]
+
+
 def _sentences(answer: str) -> list[tuple[int, int]]:
     """Spans of the answer's sentences; a bare «Yes.» is judged with what follows it, for alone it says nothing."""
     spans: list[tuple[int, int]] = []
@@ -99,7 +104,7 @@ def _judged(
         return Verdict("echo", start, end)
     if LEADS.search(MARK.sub("", answer[start:end])):
         return Verdict("not found", start, end)
-    cited = [int(one or other) for one, other in MARK.findall(answer[start:end])]
+    cited = cited_numbers(answer[start:end])
     said = YES_OR_NO.match(claim)
     rest = claim[said.end() :] if said else claim
     if not rest.strip():

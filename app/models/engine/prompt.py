@@ -90,17 +90,23 @@ class PromptBuilder:
     ) -> EncodedPrompt:
         """Raises UnknownToken, ConversationRefused. See `ReasoningFormat.ending` for the rest."""
         literals: list[str] = []
+
+        def aside(text: str) -> str:
+            return set_aside(self._controls, text, literals)
+
         turns = []
         earlier, begun = apart_from_begun(messages)
         for turn in self._rules.mend(earlier):
             content = turn["content"]
             if turn["role"] == "assistant" and self._reasoning is not None:
                 content = self._reasoning.without_reasoning(content)
-            turns.append({**turn, "content": set_aside(self._controls, content, literals)})
-        text = self.render(turns, thinking, next((turn["tools"] for turn in messages if "tools" in turn), None))
+            calls = {"tool_calls": in_all(turn["tool_calls"], aside)} if "tool_calls" in turn else {}
+            turns.append({**turn, "content": aside(content), **calls})
+        tools = next((turn["tools"] for turn in messages if "tools" in turn), None)
+        text = self.render(turns, thinking, in_all(tools, aside))
         if self._reasoning is not None:
             text += self._reasoning.ending(text, thinking, self._switch is not None, is_constrained)
-        text += set_aside(self._controls, begun, literals)
+        text += aside(begun)
         tokens = self.checked(encode_with_literals(self._tokenizer, text, literals))
         is_open = self._reasoning is not None and self._reasoning.is_open(text)
         return EncodedPrompt(tokens, opens_reasoning=is_open, goes_on=bool(begun))
@@ -183,6 +189,15 @@ def set_aside(
         return chr(_FIRST_PLACEHOLDER + len(literals) - 1)
 
     return controls.sub(placeholder, text)
+
+
+def in_all(value: Any, change: Callable[[str], str]) -> Any:
+    """The same lists and dictionaries with every text in them changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {in_all(key, change): in_all(entry, change) for key, entry in value.items()}
+    return type(value)(in_all(entry, change) for entry in value) if isinstance(value, list | tuple) else value
 
 
 def encode_with_literals(tokenizer: PreTrainedTokenizerBase, text: str, literals: Sequence[str]) -> list[int]:

@@ -5,7 +5,7 @@ import pytest
 from app.knowledge.answer.amounts import same_beside
 from app.knowledge.answer.source_sentences import source_sentences
 from app.knowledge.answer.tokens import numbers
-from app.knowledge.answer.verdicts import judge, marked
+from app.knowledge.answer.verdicts import MARK, judge, marked
 from app.knowledge.retrieve.segmenting import words
 
 PASSAGES = [
@@ -250,6 +250,18 @@ def test_two_marks_in_one_sentence_become_the_one_that_holds() -> None:
     assert marked(answer, judge(answer, "x", SOURCES, TEXTS), " (?)") == (
         "The sky is green (?). The Birch costs 31 euros a day[1]. Safe (?)? 乙方案每月31元[3]。"
     )
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["[1, 2]", "[1，2]", "[1; 2]", "[1-2]", "［1］", "[[1]]", "[^1]", "[ 1 ]", "[Source 1]", "[来源1]", "[1]; [2]"],
+)
+def test_citations_in_other_forms_are_no_amounts(mark: str) -> None:
+    answer = f"The Birch costs 31 euros a day {mark}. A second one."
+    assert marked(answer, judge(answer, "x", SOURCES, TEXTS), "(?)") == (
+        "The Birch costs 31 euros a day[1]. A second one(?)."
+    )
+    assert MARK.sub("", "The value is [1, 2].") == "The value is [1, 2]."
 
 
 def test_a_refusal_is_not_marked_and_an_echo_is_left_out() -> None:

@@ -16,6 +16,7 @@ from app.models.engine.prompt import (
     EncodedPrompt,
     apart_from_begun,
     encode_with_literals,
+    in_all,
     is_mark,
     set_aside,
 )
@@ -57,17 +58,25 @@ class GgufPrompts:
     ) -> EncodedPrompt:
         """The prompt's tokens, the opening of the assistant's turn included."""
         literals: list[str] = []
+
+        def aside(text: str) -> str:
+            return set_aside(MARK, text, literals, self._stands_alone)
+
         turns: list[Message] = []
         earlier, begun = apart_from_begun(messages)
         for turn in self._rules.mend(earlier):
             content = turn["content"]
             if turn["role"] == "assistant" and self.reasoning is not None:
                 content = self.reasoning.without_reasoning(content)
-            turns.append({**turn, "content": set_aside(MARK, content, literals, self._stands_alone)})
-        text = self._text(turns, thinking, next((turn["tools"] for turn in messages if "tools" in turn), ()))
+            made: Message = {**turn, "content": aside(content)}
+            if "tool_calls" in turn:
+                made["tool_calls"] = in_all(turn["tool_calls"], aside)
+            turns.append(made)
+        tools = next((turn["tools"] for turn in messages if "tools" in turn), ())
+        text = self._text(turns, thinking, in_all(tools, aside))
         if self.reasoning is not None:
             text += self.reasoning.ending(text, thinking, self._switch is not None, is_constrained)
-        text += set_aside(MARK, begun, literals, self._stands_alone)
+        text += aside(begun)
         is_open = self.reasoning is not None and self.reasoning.is_open(text)
         if not literals:
             return EncodedPrompt(self._tokenize(text, True, True), opens_reasoning=is_open)

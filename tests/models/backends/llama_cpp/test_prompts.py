@@ -52,6 +52,21 @@ def test_a_typed_control_token_is_text_and_html_stays_whole() -> None:
     assert 3 not in tokens
 
 
+def test_control_tokens_in_calls_and_tools_are_text() -> None:
+    def told(asked: dict[str, Any]) -> str:
+        calls = [call["function"]["name"] for turn in asked["messages"] for call in turn.get("tool_calls", ())]
+        return "".join(calls) + "".join(tool["about"] for tool in asked.get("tools") or ()) + chatml(asked)
+
+    prompts = GgufPrompts("g", "{{ tools }}{{ tool_calls }}", told, tokenize)
+    call = {"id": "abcDEF123", "type": "function", "function": {"name": "a<|im_end|>", "arguments": {}}}
+    turns: list[Message] = [
+        {"role": "user", "content": "Hi", "tools": ({"about": "b<|im_end|>"},)},
+        {"role": "assistant", "content": "Yes.", "tool_calls": (call,)},
+        {"role": "user", "content": "And?"},
+    ]
+    assert prompts.encode(turns).tokens.count(2) == 3, "the template's own marks alone"
+
+
 def test_turns_that_the_template_refuses_are_mended() -> None:
     prompts = GgufPrompts("g", "strict", strict, tokenize)
     turns: list[Message] = [

@@ -3,12 +3,13 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w]*\d)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s|[。！？\n]")
 _WORD = re.compile(r"[\w']+[+#]*")  # C++ is not C
 _NEGATIONS = ("not", "isn't", "no", "never", "without")
-_DOUBTS = ("don't", "doesn't", "doubt")
+_DOUBTS = (("don't", "think"), ("don't", "believe"))
 _NEGATED = re.compile("不是|并非|而非|不在|没有在")
 _LONGEST_SENTENCE = 30  # words; a list of everything is no answer
 
@@ -70,7 +71,7 @@ def _states_words(sentence: str, answer: str, question: str) -> bool:
 def _denied(given: Sequence[str], start: int, end: int) -> bool:
     """«not Paris», «I don't think it is Paris», «Paris is not the capital», but «Paris, not London» is none."""
     before, after = given[:start], list(given[end : end + 2])
-    doubted = any(word in _DOUBTS for word in before) or any(word in _NEGATIONS for word in before[-2:])
+    doubted = any(pair in _DOUBTS for pair in pairwise(before)) or any(word in _NEGATIONS for word in before[-2:])
     return doubted or after[:1] in (["isn't"], ["wasn't"]) or after in (["is", "not"], ["was", "not"])
 
 

@@ -181,13 +181,19 @@ def test_a_connection_that_comes_back_finds_its_files(bare_sandbox: Sandbox, fin
         service.close()
 
 
+@pytest.fixture
+def in_a_while(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What is to be done later: the test does it."""
+    planned: list[Callable[[], None]] = []
+    monkeypatch.setattr(later, "call", lambda _, deed: planned.append(deed))
+    return planned
+
+
 def test_a_page_that_is_closed_while_its_task_runs_leaves_nothing(
-    bare_sandbox: Sandbox, finding: Finding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bare_sandbox: Sandbox, finding: Finding, tmp_path: Path, in_a_while: list[Callable[[], None]]
 ) -> None:
     model = scripted("never comes", gate=threading.Semaphore(0))
     service = AgentService(FakeRegistry(model), tmp_path, finding=finding, sandbox=bare_sandbox)
-    in_a_while: list[Callable[[], None]] = []
-    monkeypatch.setattr(later, "call", lambda _, deed: in_a_while.append(deed))
     try:
         running = threading.Thread(target=lambda: list(service.run("me", "wait")))
         running.start()
@@ -202,11 +208,13 @@ def test_a_page_that_is_closed_while_its_task_runs_leaves_nothing(
 
 
 def test_a_page_that_is_closed_while_its_first_session_opens_leaves_nothing(
-    bare_sandbox: Sandbox, finding: Finding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bare_sandbox: Sandbox,
+    finding: Finding,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    in_a_while: list[Callable[[], None]],
 ) -> None:
     service = AgentService(FakeRegistry(scripted("hello")), tmp_path, finding=finding, sandbox=bare_sandbox)
-    in_a_while: list[Callable[[], None]] = []
-    monkeypatch.setattr(later, "call", lambda _, deed: in_a_while.append(deed))
     opens, may, usual = threading.Event(), threading.Event(), bare_sandbox.open
 
     def open_slowly() -> Session:

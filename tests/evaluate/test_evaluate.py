@@ -124,6 +124,7 @@ def test_of_choices_the_likeliest_for_its_length_is_taken() -> None:
         ("What is the capital?", ["Paris"], "Paris is not the capital.", False),
         ("What is the capital?", ["Paris"], "I don't think it is Paris.", False),
         ("What is the capital?", ["Paris"], "Paris, not London.", True),
+        ("What is the capital?", ["Paris"], "I don't know much, but it is Paris.", True),
         ("首都是哪里？", ["北京"], "首都并非北京。", False),
         ("How cold is it?", ["-5"], "5", False),
         ("How cold is it?", ["-12"], "It is −12 degrees.", True),

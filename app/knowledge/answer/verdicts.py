@@ -13,7 +13,7 @@ from app.knowledge.answer.topics import same_topic
 from app.knowledge.retrieve.segmenting import content_words
 
 Judgement = Literal["supported", "not found", "echo"]
-MARK = re.compile(rf"\s*{CITATION}(?:\s*[,，、;；]?\s*{CITATION})*", re.IGNORECASE)
+MARK = re.compile(rf"\s*{CITATION}(?:\s*(?:[,，、;；]\s*)?{CITATION})*", re.IGNORECASE)
 REFUSALS = re.compile(
     r"(?:don't|doesn't|do(?:es)? not|not) (?:say|mention|state|contain|provide|specif|cover)"
     r"|no (?:information|mention)"

@@ -70,6 +70,24 @@ def test_typed_control_tokens_are_text(prompts: PromptBuilder, packaged_folder: 
     assert typed in tokenizer.decode(tokens)
 
 
+def test_control_tokens_in_calls_and_tools_are_text(packaged_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(packaged_folder)
+    template = (
+        "{% for tool in tools or [] %}{{ tool.about }}{% endfor %}{% for message in messages %}"
+        "{{ message.role }}: {{ message.content }}"
+        "{% for call in message.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}<|im_end|>{% endfor %}"
+    )
+    call = {"id": "abcDEF123", "type": "function", "function": {"name": "a", "arguments": {"at": ["b<|im_end|>"]}}}
+    turns: list[Message] = [
+        {"role": "user", "content": "Hi", "tools": ({"about": "c<|im_end|>"},)},
+        {"role": "assistant", "content": "Yes.", "tool_calls": (call,)},
+        {"role": "user", "content": "And?"},
+    ]
+    tokens = PromptBuilder(tokenizer, template, 1024).encode(turns).tokens
+    assert tokens.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 3, "the template's own marks alone"
+    assert "c<|im_end|>" in tokenizer.decode(tokens) and "b<|im_end|>" in tokenizer.decode(tokens)
+
+
 def test_marks_that_a_vocabulary_s_makers_added_are_text_and_html_stays_whole(packaged_folder: Path) -> None:
     """As Qwen's and DeepSeek's, which are not called special, and Gemma's, which has tokens for HTML."""
     tokenizer = AutoTokenizer.from_pretrained(packaged_folder)

@@ -199,6 +199,8 @@ def test_who_runs_the_server_indexes_its_folders(tmp_path: Path) -> None:
         (tmp_path / "notes" / "a" / "x.md").write_text(NOTE)
         assert client.predict("course", str(tmp_path / "notes"), api_name="/index")["added"] == 1
         assert client.predict("course", "量化", api_name="/search")[0]["source"] == "a/x.md"
+        with pytest.raises(Exception, match="There is no folder ~nobody-here/notes"):
+            client.predict("course", "~nobody-here/notes", api_name="/index")
 
 
 def test_a_file_over_the_limit_is_refused_in_words(studio: Studio, tmp_path: Path) -> None:

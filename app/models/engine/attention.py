@@ -1,15 +1,18 @@
-"""Paged attention for CPUs: each request reads its own pages only, grouped by shape.
+"""Paged attention for CPUs: each request reads its own pages only, by a compiled kernel or grouped by shape.
 
 transformers' batching without flash attention packs all requests into one row and masks what is not theirs, so the
 work grows with the square of the users. Here the requests of a step are put into groups of equal shape (equal query
 length, equal number of pages after rounding up) and each group is one scaled-dot-product call over just its pages.
 Shapes repeat from step to step, which also keeps oneDNN from building a kernel for every new length.
+
+Where its compiled kernel can run, tokens that read little (those that decode, short prompts) are not grouped: the
+kernel takes each by itself and copies no page.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -18,7 +21,11 @@ from transformers.generation.continuous_batching.cache import PagedAttentionCach
 from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
 from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads
 
+if TYPE_CHECKING:
+    from app.models.engine.fused.paged_attention import TokenAttention
+
 NAME = "paged_by_request"
+SHORT = 4096  # pairs of query and key of a prompt below which the kernel is faster than a product of matrices
 CHANGES_SCORES = ("s_aux", "position_bias", "indices", "sinks")  # what some layers hand over beside their states
 
 
@@ -50,16 +57,20 @@ class Group:
 class StepPlan:
     """What one forward pass attends to. Filled while the batch is prepared, read by every layer."""
 
-    def __init__(self, cache: PagedAttentionCache, dtype: torch.dtype) -> None:
+    def __init__(
+        self, cache: PagedAttentionCache, dtype: torch.dtype, token_attention: "type[TokenAttention] | None" = None
+    ) -> None:
         self.allocator = cache.cache_allocators[FULL_ATTENTION]
         self.share = cache.config.num_attention_heads // find_num_key_value_heads(cache.config)
         self.width = find_head_dim(cache.config)
         self.dtype = dtype
+        self._token_attention = token_attention
         self.rows: list[Row] = []
         self.groups: list[Group] = []
+        self.single: TokenAttention | None = None
 
     def clear(self) -> None:
-        self.rows, self.groups = [], []
+        self.rows, self.groups, self.single = [], [], None
 
     def add_request(
         self,
@@ -78,11 +89,21 @@ class StepPlan:
     def make_groups(self) -> None:
         page_size = self.allocator.tokens_per_page
         stride = self.allocator.block_physical_stride // page_size
+        short, rest = self._divided()
+        if self._token_attention is not None and short:
+            self.single = self._token_attention(*_tokens(short, stride))
         by_shape: dict[tuple[int, int], list[Row]] = defaultdict(list)
-        for row in self.rows:
+        for row in rest:
             used = -(-(row.past + row.queries) // page_size)
             by_shape[row.queries, round_up_pages(used)].append(row)
         self.groups = [self._group(rows, queries, pages, stride) for (queries, pages), rows in by_shape.items()]
+
+    def _divided(self) -> tuple[list[Row], list[Row]]:
+        """Requests for the compiled kernel, and those to group."""
+        if self._token_attention is None:
+            return [], self.rows
+        short = [row for row in self.rows if row.queries == 1 or row.queries * (row.past + row.queries) <= SHORT]
+        return short, [row for row in self.rows if row not in short] if len(short) < len(self.rows) else []
 
     def _group(self, rows: list[Row], queries: int, pages: int, stride: int) -> Group:
         tokens = [t for row in rows for t in range(row.start, row.start + queries)]
@@ -95,6 +116,18 @@ class StepPlan:
         if queries > 1:
             mask = mask.repeat(1, 1, self.share, 1)
         return Group(torch.tensor(tokens), torch.tensor(page_rows), mask, len(rows), queries)
+
+
+def _tokens(rows: Sequence[Row], stride: int) -> tuple[list[int], list[list[int]], list[int]]:
+    """Each token of the requests: its place in the batch, its pages, how many keys it reads."""
+    tokens, pages, lengths = [], [], []
+    for row in rows:
+        own = [page * stride for page in row.pages]
+        for number in range(row.queries):
+            tokens.append(row.start + number)
+            pages.append(own)
+            lengths.append(row.past + number + 1)
+    return tokens, pages, lengths
 
 
 def round_up_pages(pages: int) -> int:
@@ -124,22 +157,36 @@ def attend_by_request(
     unknown = [name for name in CHANGES_SCORES if kwargs.get(name) is not None]
     if plan is None or unknown:
         raise UnknownAttention(f"{type(module).__name__} {' '.join(unknown) or 'drops keyword arguments'}")
-    _, heads, total, _ = query.shape
     value_width, width = value.shape[-1], plan.width
     query, key, value = (_widened(states, width) for states in (query, key, value))
     layer = module.layer_idx
     nothing_to_read = write_index[0][:0]
     plan.allocator.update(key[0].transpose(0, 1), value[0].transpose(0, 1), layer, nothing_to_read, write_index[0])
     key_pages, value_pages = plan.allocator.get_cache_for_block_table(layer)
-    packed = query[0].transpose(0, 1)  # [tokens, heads, size]
-    if len(plan.groups) == 1:  # all tokens in their order
-        whole = _attend(packed, key_pages, value_pages, plan.groups[0], scaling, softcap)
-        return whole.view(1, total, heads, -1)[..., :value_width], None
-    output = packed.new_empty(total, heads, value.shape[-1])
+    packed = query[0].transpose(0, 1).contiguous()  # [tokens, heads, size]
+    attended = attend_step(packed, key_pages, value_pages, plan, scaling, softcap)
+    return attended[None, ..., :value_width], None
+
+
+def attend_step(
+    queries: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    plan: StepPlan,
+    scaling: float | None,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """queries [tokens, heads, size], whose keys and values are in the cache already -> like queries."""
+    if plan.single is None and len(plan.groups) == 1:  # all tokens in their order
+        return _attend(queries, key_pages, value_pages, plan.groups[0], scaling, softcap)
+    output = queries.new_empty(queries.shape)
+    if plan.single is not None:
+        scale = plan.width**-0.5 if scaling is None else scaling
+        plan.single.attend(queries, key_pages, value_pages, output, scale)
     for group in plan.groups:
-        own = packed.index_select(0, group.tokens)
+        own = queries.index_select(0, group.tokens)
         output.index_copy_(0, group.tokens, _attend(own, key_pages, value_pages, group, scaling, softcap))
-    return output[None, ..., :value_width], None
+    return output
 
 
 def _widened(states: torch.Tensor, width: int) -> torch.Tensor:

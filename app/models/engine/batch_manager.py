@@ -17,8 +17,10 @@ from transformers.generation.continuous_batching.continuous_api import (
     OutputRouter,
 )
 from transformers.generation.continuous_batching.requests import GenerationOutput, RequestState
+from transformers.generation.continuous_batching.utils import find_head_dim
 
 from app.models.engine import attention, scheduler
+from app.models.engine.fused.available import fused_decoder, token_attention
 from app.models.engine.lora import AdapterBank
 from app.models.engine.model_runner import StepRunner, adapter_of
 from app.models.engine.prefix_cache import SaltedCache
@@ -96,6 +98,13 @@ class BatchManager(ContinuousBatchingManager):
         self._original_attn_impl = model.config._attn_implementation
         model.set_attn_implementation(attention.NAME)
 
+    def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
+        goes_on = super()._generation_loop_body(batch_processor, bootstrapping)
+        threads = getattr(batch_processor.model_runner, "threads", None)
+        if threads is not None and not batch_processor.has_pending_requests():
+            threads.rest()
+        return goes_on
+
     def can_serve(self) -> bool:
         return self.is_running() and self.background_thread_status.can_accept_new_requests() is None
 
@@ -149,7 +158,9 @@ class BatchManager(ContinuousBatchingManager):
         runner.manager = self
         runner.threads = ThreadCount() if self.model.device.type == "cpu" else None
         if self._by_request:
-            runner.plan = attention.StepPlan(processor.cache, self.model.dtype)
+            single = token_attention(self.model, find_head_dim(processor.cache.config))
+            runner.plan = attention.StepPlan(processor.cache, self.model.dtype, single)
+            runner.fused = fused_decoder(self.model) if single else None
             processor.cache.extend_read_and_write_indices = runner.plan.add_request  # type: ignore[method-assign]
         processor.model_runner = runner
         return processor

@@ -20,21 +20,21 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.functional import linear
 from torch.utils.hooks import RemovableHandle
 
 from app.models.engine.lora_files import AdapterGone, AdapterNameTaken, read_adapter
-from app.models.engine.lora_stacks import Loaded, LoadedAdapter, Ranks, Stack
+from app.models.engine.lora_stacks import Loaded, LoadedAdapter, Ranks, Rows, Stack, Use, adapted
 from app.models.interface import Inspection
+from app.openmp_threads import all_cores
 
 SHAPE_STEP = 64
 BASE = 0
-Rows = Sequence[tuple[int, int]]  # (adapter's number, query length) in the packed order
 
 
 class AdapterBank:
@@ -50,6 +50,8 @@ class AdapterBank:
         self._last_number = BASE
         self._thread = threading.local()
         self._linears: dict[str, tuple[nn.Linear, ...]] = {}
+        self._names: dict[nn.Module, str] = {}
+        self._output = ""
         self._hooks: dict[str, list[RemovableHandle]] = {}
         self._graph_tokens = 0
         self._graph_masks: dict[Ranks, torch.Tensor] = {}
@@ -67,9 +69,12 @@ class AdapterBank:
         self._device = next(model.parameters()).device
         self._graph_tokens = graph_tokens
         twins = dict(self.reader.named_modules())
+        output = getattr(model, "get_output_embeddings", lambda: None)()
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
                 self._linears[name] = (module, cast(nn.Linear, twins[name]))
+                self._names[module] = name
+                self._output = name if module is output else self._output
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._loaded.adapters)
@@ -129,6 +134,11 @@ class AdapterBank:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
+    @property
+    def adapts_output(self) -> bool:
+        """Whether an adapter changes the output layer, which then has to see all tokens of a step."""
+        return self._output in self._loaded.stacks
+
     def loaded(self, name: str) -> LoadedAdapter:
         return self._loaded.adapters[name]
 
@@ -148,8 +158,8 @@ class AdapterBank:
             self._thread.step = None
             return
         kinds = {stack.ranks: stack for stack in loaded.stacks.values()}
-        masks = {ranks: self._mask(stack, rows, padded_tokens, fixed) for ranks, stack in kinds.items()}
-        self._thread.step = {layer: (stack, masks[stack.ranks]) for layer, stack in loaded.stacks.items()}
+        uses = {ranks: self._use(stack, rows, padded_tokens, fixed) for ranks, stack in kinds.items()}
+        self._thread.step = {layer: (stack, uses[stack.ranks]) for layer, stack in loaded.stacks.items()}
 
     @contextmanager
     def step(self, rows: Rows, padded_tokens: int) -> Iterator[None]:
@@ -204,46 +214,43 @@ class AdapterBank:
         kept = list(range(len(prompt) - 1, len(tokens)))
         kept += kept[-1:] * (_round_up(len(kept)) - len(kept))
         places = torch.tensor(kept, device=self._device)
-        selects = getattr(self.reader, "_supports_logits_to_keep", bool)()
-        output = self.reader(
-            input_ids=torch.tensor([padded], device=self._device),
-            use_cache=False,
-            **({"logits_to_keep": places} if selects else {}),
-        )
+        selects = getattr(self.reader, "_supports_logits_to_keep", bool)() and not self.adapts_output
+        with all_cores():
+            output = self.reader(
+                input_ids=torch.tensor([padded], device=self._device),
+                use_cache=False,
+                **({"logits_to_keep": places} if selects else {}),
+            )
         logits = output.logits[0] if selects else output.logits[0, places]
         return logits[: len(answer) + 1].float()
 
     def _hook(self, layer: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor | None]:
         def add_adapters(module: Any, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor | None:
-            step = getattr(self._thread, "step", None)
-            entry = step.get(layer) if step else None
-            if entry is None:
-                return None
-            stack, mask = entry
-            x = args[0].to(stack.lora_a.dtype)
-            out = out + linear(linear(x, stack.lora_a) * mask, stack.lora_b).to(out.dtype)
-            for number, gain in stack.gains.items():
-                own = mask[:, stack.columns()[number]][:, :1]  # 1 where the token's request uses this adapter
-                out = out + (out if module.bias is None else out - module.bias) * (own * gain).to(out.dtype)
-            return out
+            used = self._used(layer)
+            return adapted(*used, args[0], out, module.bias) if used else None
 
         return add_adapters
 
-    def _mask(self, stack: Stack, rows: Rows, tokens: int, fixed: bool) -> torch.Tensor:
-        """A `fixed` one stays where it is, as captured graphs need it; only the batch's thread may write there."""
-        columns = stack.columns()
-        mask = torch.zeros(tokens, stack.lora_a.shape[0], dtype=stack.lora_a.dtype)
-        start = 0
-        for number, length in rows:
-            if number in columns:
-                mask[start : start + length, columns[number]] = 1
-            start += length
+    def _used(self, layer: str) -> tuple[Stack, Use] | None:
+        step = getattr(self._thread, "step", None)
+        return step.get(layer) if step else None
+
+    def of_step(self) -> Callable[[nn.Linear], tuple[Stack, Use] | None] | None:
+        """For who runs this thread's next forward pass without the layers' hooks: what each layer's adapters are. None
+        for the bare model."""
+        if not getattr(self._thread, "step", None):
+            return None
+        return lambda layer: self._used(self._names[layer])
+
+    def _use(self, stack: Stack, rows: Rows, tokens: int, fixed: bool) -> Use:
+        """A `fixed` mask stays where it is, as captured graphs need it; only the batch's thread may write there."""
+        use = Use.of(stack, rows, tokens)
         if not fixed:
-            return mask.to(self._device)
+            return replace(use, mask=use.mask.to(self._device))
         if stack.ranks not in self._graph_masks:
             shape = (self._graph_tokens, stack.lora_a.shape[0])
-            self._graph_masks[stack.ranks] = torch.zeros(shape, dtype=mask.dtype, device=self._device)
-        return self._graph_masks[stack.ranks][:tokens].copy_(mask)
+            self._graph_masks[stack.ranks] = torch.zeros(shape, dtype=use.mask.dtype, device=self._device)
+        return replace(use, mask=self._graph_masks[stack.ranks][:tokens].copy_(use.mask))
 
 
 def twin_of(model: nn.Module) -> nn.Module:

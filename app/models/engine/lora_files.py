@@ -15,7 +15,7 @@ from torch import nn
 
 from app.errors import ModelError
 from app.models.loading.internlm import is_original, llama_adapter
-from app.models.loading.packed_linear import dense_weight
+from app.models.loading.packed_linear import dense_weight, device_of
 
 CONFIG = "adapter_config.json"
 USUAL = 8  # PEFT's rank and alpha where a config names none
@@ -203,7 +203,7 @@ def _layer(
         raise AdapterBroken(name=name, reason=f"{module}: NaN")
     # A quantised layer stores bytes; its activations have the type that the norms around it keep.
     dtype = base.weight.dtype if base.weight.is_floating_point() else getattr(base, "compute_dtype", torch.bfloat16)
-    device = base.weight.device
+    device = device_of(base)
     return LowRank(lora_a.to(device, dtype).contiguous(), lora_b.to(device, dtype).contiguous())
 
 
@@ -215,10 +215,9 @@ def _with_gains(
         raise AdapterNotSupported(name=name, what=f"DoRA {sorted(missing)[0]}")
     made = {}
     for module, pair in layers.items():
-        weight = linears[module].weight
-        if not weight.is_floating_point():  # its length is that of the full weight
+        if not linears[module].weight.is_floating_point():  # its length is that of the full weight
             raise AdapterNotSupported(name=name, what="DoRA 4bit/8bit")
-        adapted = weight.detach().float() + pair.lora_b.float() @ pair.lora_a.float()
+        adapted = dense_weight(linears[module]).float() + pair.lora_b.float() @ pair.lora_a.float()
         gain = magnitudes[module].flatten().to(adapted) / torch.linalg.norm(adapted, dim=1) - 1
         made[module] = replace(pair, gain=gain.to(pair.lora_b.dtype))
     return made

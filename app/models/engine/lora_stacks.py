@@ -1,12 +1,14 @@
 """Stacked LoRA matrices of one layer: all adapters along the rank, immutable, so that a running step keeps its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch.nn.functional import linear
 
 from app.models.engine.lora_files import LowRank
 
+Rows = Sequence[tuple[int, int]]  # (adapter's number, query length) in the packed order
 Ranks = tuple[tuple[int, int], ...]  # (adapter, rank) in stacked order: layers with equal Ranks share one mask
 
 
@@ -22,7 +24,8 @@ class LoadedAdapter:
 
 @dataclass(frozen=True)
 class Stack:
-    """One layer's stacked matrices, and the gains of those adapters that are DoRA."""
+    """One layer's stacked matrices, `lora_a` [ranks, in] and `lora_b` [ranks, out], and the gains of those adapters
+    that are DoRA."""
 
     ranks: Ranks
     lora_a: torch.Tensor
@@ -40,13 +43,13 @@ class Stack:
 
     def joined(self, number: int, pair: LowRank) -> "Stack":
         other = Stack.single(number, pair)
-        lora_a, lora_b = torch.cat([self.lora_a, pair.lora_a], 0), torch.cat([self.lora_b, pair.lora_b], 1)
+        lora_a, lora_b = torch.cat([self.lora_a, other.lora_a]), torch.cat([self.lora_b, other.lora_b])
         return Stack((*self.ranks, *other.ranks), lora_a, lora_b, {**self.gains, **other.gains})
 
     @classmethod
     def single(cls, number: int, pair: LowRank) -> "Stack":
         gains = {} if pair.gain is None else {number: pair.gain}
-        return cls(((number, pair.lora_a.shape[0]),), pair.lora_a, pair.lora_b, gains)
+        return cls(((number, pair.lora_a.shape[0]),), pair.lora_a, pair.lora_b.T.contiguous(), gains)
 
     def without(self, number: int) -> "Stack | None":
         kept = [part for other, part in self.columns().items() if other != number]
@@ -54,10 +57,51 @@ class Stack:
             return None
         return Stack(
             tuple(entry for entry in self.ranks if entry[0] != number),
-            torch.cat([self.lora_a[part] for part in kept], 0),
-            torch.cat([self.lora_b[:, part] for part in kept], 1),
+            torch.cat([self.lora_a[part] for part in kept]),
+            torch.cat([self.lora_b[part] for part in kept]),
             {other: gain for other, gain in self.gains.items() if other != number},
         )
+
+
+@dataclass(frozen=True)
+class Use:
+    """Which tokens of a step use which ranks: as a mask [tokens, ranks] of ones and zeros, and as int64 [uses, 3], a
+    token, its first rank, the one after its last."""
+
+    mask: torch.Tensor
+    spans: torch.Tensor
+
+    @classmethod
+    def of(cls, stack: Stack, rows: Rows, tokens: int) -> "Use":
+        columns, start = stack.columns(), 0
+        mask = torch.zeros(tokens, stack.lora_a.shape[0], dtype=stack.lora_a.dtype)
+        spans = []
+        for number, length in rows:
+            if number in columns:
+                part = columns[number]
+                mask[start : start + length, part] = 1
+                spans += [(token, part.start, part.stop) for token in range(start, start + length)]
+            start += length
+        return cls(mask, torch.tensor(spans, dtype=torch.int64).view(-1, 3))
+
+    def only(self, tokens: torch.Tensor) -> "Use":
+        """Of some tokens, numbered in their order."""
+        spans = [
+            (place, *span[1:])
+            for place, token in enumerate(tokens.tolist())
+            for span in self.spans.tolist()
+            if span[0] == token
+        ]
+        return Use(self.mask[tokens], torch.tensor(spans, dtype=torch.int64).view(-1, 3))
+
+
+def adapted(stack: Stack, use: Use, x: torch.Tensor, out: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """What the adapters make of a layer's output for x [..., in]."""
+    out = out + ((linear(x.to(stack.lora_a.dtype), stack.lora_a) * use.mask) @ stack.lora_b).to(out.dtype)
+    for number, gain in stack.gains.items():
+        own = use.mask[:, stack.columns()[number]][:, :1]  # 1 where the token's request uses this adapter
+        out = out + (out if bias is None else out - bias) * (own * gain).to(out.dtype)
+    return out
 
 
 @dataclass(frozen=True)

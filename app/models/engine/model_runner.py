@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from transformers.generation.continuous_batching.input_outputs import ContinuousBatchingAsyncIOs, ContinuousBatchingIOs
@@ -14,6 +14,9 @@ from app.models.engine.attention import StepPlan
 from app.models.engine.lora import AdapterBank
 from app.models.engine.sampler import RequestSampling, draw, generated_by, sampling_of
 from app.models.engine.thread_count import ThreadCount
+
+if TYPE_CHECKING:
+    from app.models.engine.fused.decoder import FusedDecoder
 
 Row = tuple[int, RequestSampling, RequestState]  # row of the logits, and whose it is
 
@@ -31,6 +34,7 @@ class StepRunner(ModelRunner):
     manager: Watched
     plan: StepPlan | None = None
     threads: ThreadCount | None = None  # on processors
+    fused: "FusedDecoder | None" = None  # where all between two products is one kernel
     _graphs_of = 0
     _adjusted: Sequence[Row] = ()
     _recorded: Sequence[Row] = ()
@@ -64,6 +68,9 @@ class StepRunner(ModelRunner):
             if self.plan is not None:
                 self.plan.clear()
 
+    def supports_logits_to_keep(self, model: torch.nn.Module) -> bool:
+        return super().supports_logits_to_keep(model) and not self.bank.adapts_output
+
     def _get_forward_fn(self, use_block_table: bool) -> tuple[Callable[..., None], bool]:
         forward, with_graph = super()._get_forward_fn(use_block_table)
         host = self._adjusted or self._recorded or self.manager.watch is not None  # all work with lists of the host
@@ -93,10 +100,7 @@ class StepRunner(ModelRunner):
     ) -> None:
         self.inputs_and_outputs.carry_over_tokens(batch_data["input_ids"], carry_over_ids, prev_output_ids)
         arguments = batch_data["logits_processor_args"]
-        logits = model(**batch_data).logits
-        if "logits_to_keep" not in batch_data:
-            logits = logits[:, batch_data["logits_indices"], :]
-        logits = logits[0]
+        logits = self._logits(model, batch_data)
         if self.manager.watch is not None:
             self.manager.watch(list(self._ids), logits)
         told = [logits[row].float().log_softmax(-1) for row, _, _ in self._recorded]
@@ -106,6 +110,16 @@ class StepRunner(ModelRunner):
         for (row, sampling, _), logprobs in zip(self._recorded, told, strict=True):
             sampling.record(logprobs, int(tokens[row]))
         output_ids[0, : tokens.numel()].copy_(tokens)
+
+    def _logits(self, model: torch.nn.Module, batch_data: dict[str, Any]) -> torch.Tensor:
+        """[requests that draw, vocabulary]"""
+        kept = batch_data["logits_indices"]
+        if self.fused is not None and self.plan is not None:
+            tokens, positions = batch_data["input_ids"], batch_data["position_ids"]
+            places = batch_data["write_index"][0]
+            return self.fused.logits(tokens, positions, places, kept, self.plan, self.bank.of_step())
+        logits = model(**batch_data).logits
+        return logits[0] if "logits_to_keep" in batch_data else logits[0, kept]
 
     def _adjust(self, logits: torch.Tensor, batch_data: dict[str, Any]) -> torch.Tensor:
         logits = logits.float()

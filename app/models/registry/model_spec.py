@@ -23,6 +23,7 @@ from app.models.registry import device_memory
 from app.models.registry.loaded_engine import LoadedEngine
 from app.models.registry.placement import Placement
 from app.models.registry.resident import ModelSpec, Resident
+from app.openmp_threads import all_cores
 
 LEAST_CACHE_TOKENS = 4096
 MOST_CACHE_TOKENS = 32768
@@ -262,6 +263,11 @@ class ModelSpecs:
             return open_gguf(
                 chosen.name, folder / card.gguf, facts, device_for(where.device), self._cache_room(), where.cache
             )
+        with all_cores():
+            return self._load_weights(chosen, card, folder, report)
+
+    def _load_weights(self, chosen: Chosen, card: ModelCard, folder: Path, report: ReportProgress) -> Resident:
+        where = self.placement
         dtype = self._dtype(card, chosen.quantise)
         loaded = load(folder, replace(card, name=chosen.name), where.device, dtype, chosen.quantise, report)
         if where.lent is not None:

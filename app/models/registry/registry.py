@@ -40,6 +40,7 @@ from app.models.registry.model_spec import ModelSpecs, RunsByLlama
 from app.models.registry.placement import Placement, remember_default
 from app.models.registry.resident import Kind, ModelSpec, Resident
 from app.models.registry.visitor_view import VisitorView
+from app.openmp_threads import compute_alone
 
 Held = TypeVar("Held")
 
@@ -66,6 +67,7 @@ class ModelRegistry:
         engine_context: int = 8192,
         drift_prompts: Sequence[str] = (),
     ) -> None:
+        compute_alone()
         self._engines = dict(engines or {})
         self._engine_context = engine_context
         self.meter = meter or Meter()

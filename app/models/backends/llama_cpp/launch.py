@@ -3,11 +3,10 @@
 import os
 from pathlib import Path
 
-import torch
-
 from app.models.backends.llama_cpp.engine import LlamaEngine
 from app.models.backends.llama_cpp.gguf_file import GgufFacts
 from app.models.backends.llama_cpp.process import CACHE_TYPES, ServerOptions, ServerProcess, has_gpu_support
+from app.openmp_threads import cores
 
 SLOTS = 9  # eight answers, and one place that nobody fills alone
 MOST_CACHE_TOKENS = 32768
@@ -35,7 +34,7 @@ def open_gguf(name: str, file: Path, facts: GgufFacts, device: str, room: int, c
         cache_tokens=tokens,
         cache_type=number,
         gpu_layers=0 if device == "cpu" else ALL_LAYERS,
-        threads=torch.get_num_threads(),
+        threads=cores(),
     )
     file_mib, cache_mib = round(facts.bytes / 2**20), round(tokens * per_token / 2**20)
     server, context = ServerProcess(name, options), min(trained, tokens)

@@ -1,0 +1,1 @@
+"""Compiled kernels for decoders on processors, and a forward pass made of them."""

@@ -1,0 +1,42 @@
+"""LoRA by a compiled kernel: only tokens that use an adapter, and only its ranks."""
+
+from typing import Any
+
+import torch
+
+from app.models.engine.fused.bfloat16 import LANES
+from app.models.engine.fused.kernels import HALF, LowRankArguments, add_low_rank
+from app.models.engine.lora_stacks import Stack, Use, adapted
+
+ALONE = 1 << 17  # products of numbers that one thread has done before two have met
+
+
+class LayerAdapters:
+    """The adapters of one layer, prepared once for all steps until others take their place."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        (ranks, inputs), outputs = stack.lora_a.shape, stack.lora_b.shape[1]
+        fits = stack.lora_a.dtype == torch.bfloat16 and not inputs % LANES and not outputs % LANES
+        self._compiled = fits and not stack.gains
+        self._work = max(rank for _, rank in stack.ranks) * (inputs + outputs)  # of one token
+        self._arguments = arguments = LowRankArguments(ranks=ranks, inputs=inputs, outputs=outputs)
+        arguments.lora_a, arguments.lora_b = stack.lora_a.data_ptr(), stack.lora_b.data_ptr()
+        self._need_threads(torch.get_num_threads())
+
+    def _need_threads(self, threads: int) -> None:
+        sizes = self._arguments.inputs + self._arguments.outputs + self._arguments.ranks
+        self._scratch = torch.empty(threads * sizes)
+        self._arguments.scratch, self._arguments.threads = self._scratch.data_ptr(), threads
+
+    def add(self, use: Use, layer: Any, x: torch.Tensor, output: torch.Tensor, start: int) -> None:
+        """x [tokens, in]; to the layer's columns of `output` [tokens, wide], which begin at `start`, in place."""
+        if not self._compiled:
+            part = output[:, start : start + layer.out_features]
+            part.copy_(adapted(self.stack, use, x, part, layer.bias))
+            return
+        arguments, rows = self._arguments, use.spans.shape[0]
+        arguments.rows, arguments.spans = rows, use.spans.data_ptr()
+        arguments.states, arguments.output = x.data_ptr(), output.data_ptr() + start * HALF
+        arguments.stride = output.stride(0)
+        add_low_rank(arguments, rows > 1 and rows * self._work > ALONE)

@@ -1,0 +1,70 @@
+"""OpenMP threads: each thread computes alone, and who takes all cores gives its team back afterwards.
+
+GCC's OpenMP, by which torch computes, keeps a team for each thread that ever computed in parallel. While all teams
+together have more threads than the machine has cores, their members do not wait for the next piece of work but sleep
+and are woken (libgomp's "throttled" spinning), some two hundred times in one step of a model: twice the time on two
+cores.
+"""
+
+import ctypes
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+SOFT = 1  # of OpenMP's omp_pause_resource_t: what was set stays
+_first = threading.Lock()
+_cores = 0
+
+
+def cores() -> int:
+    """How many threads a computation may have: OMP_NUM_THREADS, else the machine's cores."""
+    global _cores
+    with _first:
+        _cores = _cores or torch.get_num_threads()
+    return _cores
+
+
+def compute_alone() -> None:
+    """From now on each thread computes with one core unless it asks for all. Once in a process that serves models."""
+    cores()
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """All cores for what this thread computes meanwhile."""
+    before = torch.get_num_threads()  # torch sets a thread's number when it is first asked
+    set_threads(cores())
+    try:
+        yield
+    finally:
+        set_threads(before)
+        give_back()
+
+
+def set_threads(number: int) -> None:
+    """How many threads what this thread computes next has."""
+    for library in _libraries():
+        library.set_num_threads(number)
+
+
+def give_back() -> None:
+    """End this thread's team. The next computation in parallel makes one anew, in a tenth of a millisecond."""
+    for pause in _pauses():
+        pause(SOFT)
+
+
+@functools.cache
+def _libraries() -> Sequence[Any]:
+    return ThreadpoolController().select(user_api="openmp").lib_controllers
+
+
+@functools.cache
+def _pauses() -> Sequence[Any]:
+    loaded = [ctypes.CDLL(library.filepath) for library in _libraries()]
+    return [library.omp_pause_resource_all for library in loaded if hasattr(library, "omp_pause_resource_all")]

@@ -129,7 +129,8 @@ class _Layer:
         )
         rotate_and_store(arguments, states.numel() > SMALL)
         queries = states.view(rows, -1, width)[:, :heads]
-        return attend_step(queries, key_pages, value_pages, plan, self._attention.scaling).view(rows, heads * width)
+        attended = attend_step(queries, key_pages, value_pages, plan, self._attention.scaling)
+        return attended.reshape(rows, heads * width).contiguous()
 
 
 class _Products:

@@ -7,6 +7,7 @@ import torch
 from app.models.engine.fused.bfloat16 import LANES
 from app.models.engine.fused.kernels import HALF, LowRankArguments, add_low_rank
 from app.models.engine.lora_stacks import Stack, Use, adapted
+from app.openmp_threads import cores
 
 ALONE = 1 << 17  # products of numbers that one thread has done before two have met
 
@@ -22,12 +23,8 @@ class LayerAdapters:
         self._work = max(rank for _, rank in stack.ranks) * (inputs + outputs)  # of one token
         self._arguments = arguments = LowRankArguments(ranks=ranks, inputs=inputs, outputs=outputs)
         arguments.lora_a, arguments.lora_b = stack.lora_a.data_ptr(), stack.lora_b.data_ptr()
-        self._need_threads(torch.get_num_threads())
-
-    def _need_threads(self, threads: int) -> None:
-        sizes = self._arguments.inputs + self._arguments.outputs + self._arguments.ranks
-        self._scratch = torch.empty(threads * sizes)
-        self._arguments.scratch, self._arguments.threads = self._scratch.data_ptr(), threads
+        self._scratch = torch.empty(cores() * (inputs + outputs + ranks))
+        arguments.scratch, arguments.threads = self._scratch.data_ptr(), cores()
 
     def add(self, use: Use, layer: Any, x: torch.Tensor, output: torch.Tensor, start: int) -> None:
         """x [tokens, in]; to the layer's columns of `output` [tokens, wide], which begin at `start`, in place."""

@@ -8,30 +8,25 @@ cores.
 
 import ctypes
 import functools
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController
 
 SOFT = 1  # of OpenMP's omp_pause_resource_t: what was set stays
-_first = threading.Lock()
-_cores = 0
+_CORES = torch.get_num_threads()
 
 
 def cores() -> int:
     """How many threads a computation may have: OMP_NUM_THREADS, else the machine's cores."""
-    global _cores
-    with _first:
-        _cores = _cores or torch.get_num_threads()
-    return _cores
+    return _CORES
 
 
 def compute_alone() -> None:
     """From now on each thread computes with one core unless it asks for all. Once in a process that serves models."""
-    cores()
     torch.set_num_threads(1)
 
 
@@ -48,9 +43,11 @@ def all_cores() -> Iterator[None]:
 
 
 def set_threads(number: int) -> None:
-    """How many threads what this thread computes next has."""
-    for library in _libraries():
+    """How many threads what this thread computes next has; torch's own number would be that of later threads, too."""
+    for library in torch_openmp():
         library.set_num_threads(number)
+    for limit in _mkl_limits():  # products in float32
+        limit(number)
 
 
 def give_back() -> None:
@@ -60,11 +57,23 @@ def give_back() -> None:
 
 
 @functools.cache
-def _libraries() -> Sequence[Any]:
-    return ThreadpoolController().select(user_api="openmp").lib_controllers
+def torch_openmp() -> Sequence[Any]:
+    """threadpoolctl's handles of the OpenMP that torch computes by; other packages bring their own beside it."""
+    found = ThreadpoolController().select(user_api="openmp").lib_controllers
+    home = Path(torch.__file__).parent
+    own = [library for library in found if {home, home.with_name("torch.libs")} & {*Path(library.filepath).parents}]
+    return own or found
 
 
 @functools.cache
 def _pauses() -> Sequence[Any]:
-    loaded = [ctypes.CDLL(library.filepath) for library in _libraries()]
+    loaded = [ctypes.CDLL(library.filepath) for library in torch_openmp()]
     return [library.omp_pause_resource_all for library in loaded if hasattr(library, "omp_pause_resource_all")]
+
+
+@functools.cache
+def _mkl_limits() -> Sequence[Any]:
+    """MKL's own number for a thread, which torch's wheels have inside; it goes before OpenMP's."""
+    with suppress(OSError, AttributeError):
+        return [ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).MKL_Set_Num_Threads_Local]
+    return []

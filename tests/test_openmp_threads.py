@@ -1,20 +1,24 @@
 """Who takes all cores gives its team of threads back; others compute alone. In a process of its own, with its teams."""
 
+import os
 import subprocess
 import sys
+
+from app.paths import ROOT
 
 PREPARE = """
 import threading, psutil, torch
 from app.openmp_threads import all_cores, compute_alone, cores, set_threads
 def running(): return psutil.Process().num_threads()
-def compute(): torch.randn(2_000_000).exp_()
+def compute(): torch.ones(1500, 1500) @ torch.ones(1500, 1500)  # by MKL, which has a number of its own
 """
 
 
 def told(script: str) -> str:
     run = subprocess.run(
         [sys.executable, "-c", PREPARE + script],
-        env={"OMP_NUM_THREADS": "2"},
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,

@@ -11,6 +11,7 @@ from PIL import Image
 from app.errors import ModelError
 from app.models.catalog import hub
 from app.models.catalog.known_models import without_path
+from app.openmp_threads import all_cores
 
 Vectors = NDArray[np.float32]
 MIB = 900  # clip-ViT-B-32 and its multilingual reader of texts, in float32
@@ -94,5 +95,6 @@ def _load(name: str, device: str) -> Any:
 
 
 def _encode(model: Any, inputs: list[Any]) -> Vectors:
-    encoded = model.encode(inputs, normalize_embeddings=True, show_progress_bar=False, batch_size=16)
+    with all_cores():
+        encoded = model.encode(inputs, normalize_embeddings=True, show_progress_bar=False, batch_size=16)
     return np.asarray(encoded, dtype=np.float32)

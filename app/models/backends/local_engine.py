@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import platform
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from app.models.engine.proof import check_generate, check_plain
 from app.models.loading.loader import LoadedModel
 
 log = logging.getLogger(__name__)
-PROOF = 2  # counts up when the proof or the batch changes, so that all models prove themselves anew
+PROOF = 3  # counts up when the proof or the batch changes, so that all models prove themselves anew
 IDENTIFYING = ("*.json", "*.safetensors", "*.bin", "*.model")
 
 
@@ -63,7 +64,7 @@ def verdict_key(folder: Path, loaded: LoadedModel, quantise: str | None) -> str:
         digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         if file.name == "config.json":
             digest.update(file.read_bytes())
-    versions = (torch.__version__, transformers.__version__, PROOF)
+    versions = (torch.__version__, transformers.__version__, platform.platform(), PROOF)
     digest.update(f"{loaded.model.dtype} {loaded.model.device.type} {quantise} {versions}".encode())
     return digest.hexdigest()
 

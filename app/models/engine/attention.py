@@ -155,6 +155,8 @@ def attend_by_request(
     A layer that does not pass on what the batch gives it cannot be batched: its tokens would see one another's.
     """
     unknown = [name for name in CHANGES_SCORES if kwargs.get(name) is not None]
+    if plan is not None and plan.single is not None and (softcap or query.dtype != plan.dtype):
+        unknown.append("numbers that the compiled kernel does not know")
     if plan is None or unknown:
         raise UnknownAttention(f"{type(module).__name__} {' '.join(unknown) or 'drops keyword arguments'}")
     value_width, width = value.shape[-1], plan.width

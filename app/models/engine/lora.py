@@ -244,7 +244,7 @@ class AdapterBank:
 
     def _use(self, stack: Stack, rows: Rows, tokens: int, fixed: bool) -> Use:
         """A `fixed` mask stays where it is, as captured graphs need it; only the batch's thread may write there."""
-        use = Use.of(stack, rows, tokens)
+        use = Use.of(stack, rows, tokens, has_spans=not fixed)
         if not fixed:
             return replace(use, mask=use.mask.to(self._device))
         if stack.ranks not in self._graph_masks:

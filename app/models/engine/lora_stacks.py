@@ -72,7 +72,7 @@ class Use:
     spans: torch.Tensor
 
     @classmethod
-    def of(cls, stack: Stack, rows: Rows, tokens: int) -> "Use":
+    def of(cls, stack: Stack, rows: Rows, tokens: int, has_spans: bool = True) -> "Use":
         columns, start = stack.columns(), 0
         mask = torch.zeros(tokens, stack.lora_a.shape[0], dtype=stack.lora_a.dtype)
         spans = []
@@ -80,18 +80,15 @@ class Use:
             if number in columns:
                 part = columns[number]
                 mask[start : start + length, part] = 1
-                spans += [(token, part.start, part.stop) for token in range(start, start + length)]
+                if has_spans:
+                    spans += [(token, part.start, part.stop) for token in range(start, start + length)]
             start += length
         return cls(mask, torch.tensor(spans, dtype=torch.int64).view(-1, 3))
 
     def only(self, tokens: torch.Tensor) -> "Use":
         """Of some tokens, numbered in their order."""
-        spans = [
-            (place, *span[1:])
-            for place, token in enumerate(tokens.tolist())
-            for span in self.spans.tolist()
-            if span[0] == token
-        ]
+        places = {token: place for place, token in enumerate(tokens.tolist())}
+        spans = [(places[token], first, last) for token, first, last in self.spans.tolist() if token in places]
         return Use(self.mask[tokens], torch.tensor(spans, dtype=torch.int64).view(-1, 3))
 
 

@@ -32,11 +32,12 @@ class Product:
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
     def part(self, x: torch.Tensor, place: slice) -> torch.Tensor:
-        """The columns of one layer. Kept in this thread until the last layer has read the same input."""
-        known, output = getattr(self._thread, "kept", None) or (None, x)
+        """The columns of one layer. Kept in this thread until all layers have read the same input."""
+        known, output, left = getattr(self._thread, "kept", None) or (None, x, 0)
         if known is not x:
-            output = self(x)
-        self._thread.kept = None if place.stop == self.weight.shape[0] else (x, output)
+            output, left = self(x), self.weight.shape[0]
+        left -= place.stop - place.start
+        self._thread.kept = (x, output, left) if left > 0 else None
         return output[..., place]
 
 

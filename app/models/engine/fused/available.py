@@ -1,5 +1,6 @@
 """Whether compiled kernels run here, and for what. Imports them late: their compiler takes a second."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -7,6 +8,8 @@ import torch
 if TYPE_CHECKING:
     from app.models.engine.fused.decoder import FusedDecoder
     from app.models.engine.fused.paged_attention import TokenAttention
+
+log = logging.getLogger(__name__)
 
 
 def token_attention(model: Any, width: int) -> "type[TokenAttention] | None":
@@ -17,7 +20,8 @@ def token_attention(model: Any, width: int) -> "type[TokenAttention] | None":
     try:
         from app.models.engine.fused.bfloat16 import LANES
         from app.models.engine.fused.paged_attention import TokenAttention
-    except OSError:
+    except (OSError, ImportError) as error:
+        log.info("no compiled kernels here: %s", error)
         return None
     return None if width % LANES else TokenAttention
 

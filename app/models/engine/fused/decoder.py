@@ -20,7 +20,7 @@ from app.models.engine.fused.kernels import (
     gate,
     rotate_and_store,
 )
-from app.models.engine.fused.low_rank import LayerAdapters
+from app.models.engine.fused.low_rank import LayerAdapters, Scratch
 from app.models.engine.lora_stacks import Stack, Use
 from app.models.loading.packed_linear import PackedLinear
 
@@ -34,6 +34,8 @@ def can_fuse(model: Any) -> bool:
     config = model.config
     if config.model_type not in KNOWN or getattr(config, "hidden_act", "") != "silu" or not hasattr(model, "model"):
         return False
+    if {weight.dtype for weight in model.parameters()} != {torch.bfloat16}:
+        return False
     layers = [part for layer in model.model.layers for part in (layer.self_attn, layer.mlp)]
     linears = [module for part in layers for module in part.children() if isinstance(module, torch.nn.Linear)]
     turned = 2 * len(model.model.rotary_emb.inv_freq) == model.model.layers[0].self_attn.head_dim
@@ -45,8 +47,9 @@ class FusedDecoder:
 
     def __init__(self, model: Any) -> None:
         self._model = model.model
-        self._head = _Products((model.lm_head,))
-        self._layers = [_Layer(layer) for layer in self._model.layers]
+        scratch = Scratch()
+        self._head = _Products((model.lm_head,), scratch)
+        self._layers = [_Layer(layer, scratch) for layer in self._model.layers]
 
     @torch.inference_mode()
     def logits(
@@ -85,17 +88,17 @@ class _Step:
 
 
 class _Layer:
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, scratch: Scratch) -> None:
         self._layer = layer
         self._attention = attention = layer.self_attn
         self._number = attention.layer_idx
         self._width = attention.head_dim
         self._norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         self._epsilon = getattr(self._norms[0], "variance_epsilon", 0.0)
-        self._into = _Products((attention.q_proj, attention.k_proj, attention.v_proj))
-        self._out = _Products((attention.o_proj,))
-        self._widen = _Products((layer.mlp.gate_proj, layer.mlp.up_proj))
-        self._shrink = _Products((layer.mlp.down_proj,))
+        self._into = _Products((attention.q_proj, attention.k_proj, attention.v_proj), scratch)
+        self._out = _Products((attention.o_proj,), scratch)
+        self._widen = _Products((layer.mlp.gate_proj, layer.mlp.up_proj), scratch)
+        self._shrink = _Products((layer.mlp.down_proj,), scratch)
 
     def run(self, step: _Step, added: torch.Tensor | None) -> torch.Tensor:
         """What the layer adds to `step.hidden`, to which it adds what the layer before gave."""
@@ -136,8 +139,9 @@ class _Layer:
 class _Products:
     """Layers that read the same input, as one."""
 
-    def __init__(self, layers: tuple[Any, ...]) -> None:
+    def __init__(self, layers: tuple[Any, ...], scratch: Scratch) -> None:
         self._layers = layers
+        self._scratch = scratch
         products = {id(layer.product): layer.product for layer in layers}
         self._product = next(iter(products.values())) if len(products) == 1 else None
         self._adapters: list[LayerAdapters | None] = [None] * len(layers)
@@ -154,13 +158,13 @@ class _Products:
                 if used := adapters(layer):
                     stack, use = used
                     use = use if tokens is None else use.only(tokens)
-                    self._prepared(number, stack).add(use, layer, x, output, start)
+                    self._prepared(number, stack).add(stack, use, layer, x, output, start, self._scratch)
                 start += layer.out_features
         return output
 
     def _prepared(self, number: int, stack: Stack) -> LayerAdapters:
         known = self._adapters[number]
-        if known is None or known.stack is not stack:
+        if known is None or known.of() is not stack:
             known = self._adapters[number] = LayerAdapters(stack)
         return known
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from app.models.engine.fused.kernels import AttentionArguments, attend, scratch_floats
+from app.openmp_threads import cores
 
 ALONE = 64  # pairs of a token and a key that one thread has read before two have met
 
@@ -23,7 +24,7 @@ class TokenAttention:
             reads.append((token, start, length))
         self._reads, self._pages = torch.tensor(reads), torch.tensor(flat)
         self._parallel = sum(lengths) > ALONE
-        self._threads = torch.get_num_threads()
+        self._threads = cores()
 
     def attend(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, output: torch.Tensor, scaling: float

@@ -15,11 +15,11 @@ from app.models.engine.fused.kernels import (
     gate,
     rotate_and_store,
 )
-from app.models.engine.fused.low_rank import LayerAdapters
+from app.models.engine.fused.low_rank import LayerAdapters, Scratch
 from app.models.engine.fused.paged_attention import TokenAttention
 from app.models.engine.lora_files import LowRank
 from app.models.engine.lora_stacks import Stack, Use, adapted
-from app.openmp_threads import set_threads
+from app.openmp_threads import give_back, set_threads
 
 TEAMS = (1, 3)
 
@@ -31,6 +31,7 @@ def team(request: pytest.FixtureRequest) -> Iterator[int]:
     set_threads(request.param)
     yield request.param
     set_threads(before)
+    give_back()
 
 
 def halves(*shape: int) -> torch.Tensor:
@@ -113,7 +114,7 @@ def test_adapters_add_to_their_own_tokens_what_torch_adds() -> None:
     before = wide.clone()
     with torch.inference_mode():
         expected = adapted(stack, use, x, before[:, 16:64], None)
-    LayerAdapters(stack).add(use, torch.nn.Linear(32, 48), x, wide, 16)
+    LayerAdapters(stack).add(stack, use, torch.nn.Linear(32, 48), x, wide, 16, Scratch())
     assert torch.allclose(wide[:, 16:64].float(), expected.float(), rtol=0.02, atol=0.3)
     assert torch.equal(wide[3:5], before[3:5]), "the base's tokens"
     assert torch.equal(wide[:, :16], before[:, :16]) and torch.equal(wide[:, 64:], before[:, 64:])

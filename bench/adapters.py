@@ -23,19 +23,20 @@ NAMES = ("first", "second", "third")
 REPEATS = 3
 
 
-def make_adapter(model: nn.Module, folder: Path, rank: int, seed: int) -> int:
+def make_adapter(model: nn.Module, folder: Path, rank: int, seed: int, strength: float = 0.02) -> int:
     """An adapter over every linear layer of the decoder, in the base's number format; its tensors' bytes."""
     made = torch.Generator().manual_seed(seed)
     tensors: dict[str, torch.Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and "lm_head" not in name:
-            down = torch.randn(rank, module.in_features, generator=made) * 0.02
-            up = torch.randn(module.out_features, rank, generator=made) * 0.02
+            down = torch.randn(rank, module.in_features, generator=made) * strength
+            up = torch.randn(module.out_features, rank, generator=made) * strength
             tensors[f"base_model.model.{name}.lora_A.weight"] = down.to(torch.bfloat16)
             tensors[f"base_model.model.{name}.lora_B.weight"] = up.to(torch.bfloat16)
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank}
+    targets = sorted({name.split(".")[-3] for name in tensors})
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": targets}
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     return sum(tensor.nbytes for tensor in tensors.values())
 

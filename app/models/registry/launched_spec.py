@@ -1,5 +1,6 @@
 """Memory need and loading of models that other engines serve: by URL, or vLLM, LMDeploy and SGLang as our child."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 
@@ -11,6 +12,7 @@ from app.models.backends.openai_server.engine import RemoteEngine
 from app.models.backends.openai_server.launched_engine import LocalServerEngine
 from app.models.backends.openai_server.launched_server import LocalServer
 from app.models.catalog import known_models, sources
+from app.models.registry.model_spec import ModelSpecs
 from app.models.registry.placement import Placement
 from app.models.registry.resident import ModelSpec
 
@@ -27,6 +29,16 @@ def engine_spec(address: EngineAddress, where: Placement, usual_context: int) ->
         needed_mib=lambda: 0,
         load=lambda _: RemoteEngine(address, usual_context).connect(),
     )
+
+
+def bases_served(specs: ModelSpecs, engines: Mapping[str, EngineAddress]) -> dict[str, str]:
+    """Of engines that can be given adapters: the public name of the base that each serves."""
+    found = {}
+    for name, address in engines.items():
+        if address.launch is not None and address.launch.takes_adapters:
+            with suppress(ModelError):
+                found[name] = specs.named(known_models.find(address.launch.model).name)
+    return found
 
 
 def launched_spec(address: EngineAddress, launch: EngineLaunch, where: Placement, usual_context: int) -> ModelSpec:

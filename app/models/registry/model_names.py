@@ -1,6 +1,6 @@
 """Resolve model names to bases and adapters, and decide which visitor may use which."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,15 +23,24 @@ class UnknownModelHere(UnknownModel):
 class ModelNames:
     """The names of one registry: catalog, `engines` elsewhere, own bases, adapters, and whose each is.
 
+    `served` tells of which base an engine is given the adapters: `engine+adapter` is `base+adapter`, by that engine.
     On a `private` server a tuned model is there only for its owner. With `listed_only` nothing but the default, the
     catalog and `engines` can be named.
     """
 
     def __init__(
-        self, specs: ModelSpecs, engines: Collection[str], default_name: str, *, listed_only: bool, private: bool
+        self,
+        specs: ModelSpecs,
+        engines: Collection[str],
+        default_name: str,
+        *,
+        listed_only: bool,
+        private: bool,
+        served: Mapping[str, str],
     ) -> None:
         self._specs = specs
         self._engines = engines
+        self._served = served
         self.default_name = default_name
         self._listed_only = listed_only
         self._private = private
@@ -43,6 +52,7 @@ class ModelNames:
         name = self._specs.public(name)
         if not self._private or name == self.default_name:
             return True
+        name = self._origin(name)
         return belongs(self._owners.get(known_models.split_precision(name)[0], ""), visitor)
 
     def may_read(self, entry_name: str, kind: Kind | None, visitor: str) -> bool:
@@ -73,7 +83,12 @@ class ModelNames:
         self._owners.pop(name, None)
 
     def find_adapter(self, name: str) -> Adapter | None:
-        return self._adapters.get(self._specs.public(name))
+        return self._adapters.get(self._origin(self._specs.public(name)))
+
+    def _origin(self, name: str) -> str:
+        """The name over its base of an adapter of ours that an engine is given; any other name as it is."""
+        engine, _, adapter = name.partition("+")
+        return f"{self._served[engine]}+{adapter}" if adapter and engine in self._served else name
 
     def adapter(self, name: str) -> Adapter:
         """Raises UnknownModel, as for one that was removed meanwhile."""
@@ -84,6 +99,9 @@ class ModelNames:
 
     def adapters_of(self, base: str) -> list[str]:
         """Checkpoints (`base+run@step`) can be leased, but would only crowd the lists."""
+        if base in self._served:
+            ours = [name for name in self._adapters if "@" not in name and _base_of(name) == self._served[base]]
+            return [f"{base}+{name.rpartition('+')[2]}" for name in ours]
         if not self._specs.takes_adapters(base):
             return []
         return [name for name in self._adapters if "@" not in name and _base_of(name) == base]
@@ -105,6 +123,8 @@ class ModelNames:
             return self._specs.chosen(name).name, None
         engine, _, remote_adapter = name.partition("+")
         if engine in self._engines:
+            if not self.may_use(name, visitor):
+                raise self._unknown(asked)
             return engine, remote_adapter or None
         self._refuse_unlisted(name, visitor, asked)
         return self._specs.chosen(name).name, None

@@ -14,6 +14,7 @@ from app.models.backends.llama_cpp.model import LlamaModel
 from app.models.backends.openai_server.address import EngineAddress
 from app.models.backends.openai_server.engine import RemoteEngine
 from app.models.backends.openai_server.errors import NoWeightsHere
+from app.models.backends.openai_server.launched_engine import LocalServerEngine
 from app.models.backends.openai_server.model import RemoteModel
 from app.models.catalog import known_models
 from app.models.interface import (
@@ -31,7 +32,7 @@ from app.models.interface import (
 from app.models.registry.drift_check import DriftChecks
 from app.models.registry.fitting import Fitting
 from app.models.registry.held_resource import HeldResource, held_spec
-from app.models.registry.launched_spec import engine_spec
+from app.models.registry.launched_spec import bases_served, engine_spec
 from app.models.registry.loaded_engine import Adapter, LoadedEngine
 from app.models.registry.memory_manager import MemoryManager
 from app.models.registry.metering import Meter
@@ -76,7 +77,15 @@ class ModelRegistry:
         self.memory_manager = MemoryManager(placement.budget_mib, placement.host_mib)
         self.specs = ModelSpecs(placement, taken=self._engines)
         self.default_name = default_name if default_name in self._engines else self.specs.named(default_name)
-        self._names = ModelNames(self.specs, self._engines, self.default_name, listed_only=listed_only, private=private)
+        self._served = bases_served(self.specs, self._engines)
+        self._names = ModelNames(
+            self.specs,
+            self._engines,
+            self.default_name,
+            listed_only=listed_only,
+            private=private,
+            served=self._served,
+        )
         self._fitting = Fitting(self.memory_manager, self.specs, self._engines)
         self._drifts = DriftChecks(self, self.specs, tuple(drift_prompts))
         self._lock = threading.Lock()
@@ -106,7 +115,8 @@ class ModelRegistry:
                     raise RunsByLlama(name=name)
                 yield self.meter.model(LlamaModel(resident))
             elif isinstance(resident, RemoteEngine):
-                yield self.meter.model(self._remote_model(resident, name))
+                with self._remote_model(resident, name) as remote:
+                    yield self.meter.model(remote)
             elif adapter is None:
                 yield self.meter.model(cast(LoadedEngine, resident).engine)
             else:
@@ -246,6 +256,10 @@ class ModelRegistry:
         resident = self.memory_manager.resident(self.specs.adapter_base(plain))
         if isinstance(resident, LoadedEngine):
             resident.forget(adapter)
+        for engine, base in self._served.items():
+            served = self.memory_manager.resident(engine)
+            if base == known_models.split_precision(plain)[0] and isinstance(served, LocalServerEngine):
+                served.withdraw(adapter.name)
         self._names.forget(name)
 
     def add_model(self, name: str, path: Path, owner: str = "") -> None:
@@ -280,16 +294,23 @@ class ModelRegistry:
         """`base+adapter` of each."""
         if base in self._engines:
             engine = self.memory_manager.resident(base)
-            return [f"{base}+{adapter}" for adapter in _adapters_in(engine)] if engine else []
+            listed = [f"{base}+{adapter}" for adapter in _adapters_in(engine)] if engine else []
+            return list(dict.fromkeys((*listed, *self._names.adapters_of(base))))
         return self._names.adapters_of(base)
 
-    def _remote_model(self, engine: RemoteEngine, name: str) -> ChatModel:
-        """The remote model, or an adapter that is served beside it."""
+    @contextmanager
+    def _remote_model(self, engine: RemoteEngine, name: str) -> Iterator[ChatModel]:
+        """The remote model, or an adapter served beside it: the server's own, or one of ours that it is given."""
         adapter = name.partition("+")[2]
+        ours = self._names.find_adapter(name) if isinstance(engine, LocalServerEngine) else None
+        if ours is not None:
+            with cast(LocalServerEngine, engine).adapted(ours.name, ours.folder):
+                yield RemoteModel(engine, name, ours.name)
+            return
         if adapter and adapter not in engine.adapters():
             known = ", ".join(self._adapters_of(engine.address.name)) or engine.address.name
             raise UnknownModelHere(name=name[:200], known=known)
-        return RemoteModel(engine, name, adapter)
+        yield RemoteModel(engine, name, adapter)
 
     def _spec(self, base: str) -> ModelSpec:
         if base in self._engines:

@@ -10,6 +10,11 @@ from app.errors import SettingsError
 KEY_VARIABLE = "PUYU_ENGINE_KEY"
 FORM = "NAME=http://HOST:PORT/v1[,http://HOST2:PORT/v1][#MODEL[#vision]] or NAME=vllm:MODEL[@ENVIRONMENT][#OPTIONS]"
 KINDS = ("vllm", "lmdeploy", "sglang")
+# Below the server's address: to load and to unload a LoRA adapter. LMDeploy reads its own at start only.
+ADAPTER_ROUTES = {
+    "vllm": ("/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
+    "sglang": ("/load_lora_adapter", "/unload_lora_adapter"),
+}
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -22,6 +27,11 @@ class EngineLaunch:
     model: str
     environment: str = ""
     options: tuple[str, ...] = ()
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether it can be given LoRA adapters while it runs."""
+        return self.kind in ADAPTER_ROUTES and "--enable-lora" in self.options
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-from app.errors import StudioError
+from app.errors import ModelInUse, StudioError
+from app.models.backends.openai_server.address import ADAPTER_ROUTES
 from app.models.backends.openai_server.engine import Call, RemoteEngine
 from app.models.backends.openai_server.errors import EngineAway
 from app.models.backends.openai_server.launched_server import LocalServer
@@ -14,6 +18,7 @@ log = logging.getLogger(__name__)
 MOST_PAUSE_S = 60.0  # between two tries to start one that falls again and again
 RESTART_S = 600.0  # how long a request waits for the server that takes the place of a fallen one
 LOOK_S = 0.2
+ADAPTER_S = 120.0  # to read one and to put it where the weights are
 
 
 class LocalServerEngine(RemoteEngine):
@@ -31,6 +36,9 @@ class LocalServerEngine(RemoteEngine):
         self._on_device = device
         self._pause_s = 1.0
         self._restarting = False
+        self._adapters: dict[str, Path] = {}  # ours, by the names that the server has for them
+        self._adapter_leases: list[str] = []
+        self._adapters_change = threading.Lock()
         self._booked_mib = max(0, device_used() - before) if device_used else server.mib
         super().__init__(server.address(), usual_context)
 
@@ -41,6 +49,29 @@ class LocalServerEngine(RemoteEngine):
     @property
     def device(self) -> str:
         return self._on_device
+
+    @contextmanager
+    def adapted(self, name: str, folder: Path) -> Iterator[None]:
+        """The server has the adapter in `folder` under this name, and keeps it while the block runs. Raises what the
+        server refuses."""
+        with self._adapters_change:
+            if self._adapters.get(name) != folder:
+                self.run(self._give(name, folder), ADAPTER_S)
+                self._adapters[name] = folder
+            self._adapter_leases.append(name)
+        try:
+            yield
+        finally:
+            self._adapter_leases.remove(name)
+
+    def withdraw(self, name: str) -> None:
+        """Take an adapter of ours back. Raises ModelInUse while it is leased."""
+        with self._adapters_change:
+            if name in self._adapter_leases:
+                raise ModelInUse(name=f"{self.address.name}+{name}", leases=self._adapter_leases.count(name))
+            if self._adapters.pop(name, None) is not None:
+                with suppress(StudioError):  # a server that is gone has none any more
+                    self.run(self._take_back(name), ADAPTER_S)
 
     def close(self) -> None:
         self._closing = True
@@ -98,3 +129,15 @@ class LocalServerEngine(RemoteEngine):
         before, self._replicas = self._replicas, await self._open()
         for replica in before:
             await replica.close()
+        for name, folder in list(self._adapters.items()):
+            try:
+                await self._give(name, folder)
+            except StudioError as error:
+                log.error("the adapter %s is lost to %s: %s", name, self.address.name, error)
+
+    async def _give(self, name: str, folder: Path) -> None:
+        route = ADAPTER_ROUTES[self.engine_name][0]
+        await self._replicas[0].change_adapters(route, {"lora_name": name, "lora_path": str(folder.absolute())})
+
+    async def _take_back(self, name: str) -> None:
+        await self._replicas[0].change_adapters(ADAPTER_ROUTES[self.engine_name][1], {"lora_name": name})

@@ -25,6 +25,7 @@ START_SECONDS = 1800.0  # a large model from a slow disk, with kernels to compil
 PROBE_SECONDS = 0.5
 END_SECONDS = 15.0
 TRIES = 3  # another program may take the port before the server does
+ADAPTERS_AT_RUNTIME = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}  # by the key's holder alone
 OURS = ("PUYU_",)  # of the environment, nothing that an engine needs
 
 
@@ -132,7 +133,7 @@ class LocalServer:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=self._defaults | kept | {"VLLM_API_KEY": self.key},
+                env=self._defaults | kept | {"VLLM_API_KEY": self.key} | ADAPTERS_AT_RUNTIME,
             )
 
     def _answers(self, child: "subprocess.Popen[bytes]") -> bool:

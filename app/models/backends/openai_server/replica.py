@@ -117,6 +117,16 @@ class Replica:
         """LoRA adapters that the server lists as children of the model."""
         return [str(m["id"]) for m in self.served if m.get("parent") == self.model and m.get("id")]
 
+    async def change_adapters(self, route: str, body: dict[str, str]) -> None:
+        """Ask the server to load or to unload an adapter. Raises what was refused."""
+        try:
+            response = await self._client.post(f"{self.url.removesuffix('/v1')}{route}", json=body)
+        except httpx.HTTPError as error:
+            raise EngineAway(name=self.address.name, reason="") from error
+        if response.status_code != 200:
+            raise self._refusal(response, {})
+        await self.probe()  # what it lists has changed
+
     async def tokenize(self, model: str, messages: list[dict[str, Any]]) -> int | None:
         """Tokens of the prompt by the server's own tokenizer; None where it has no such route."""
         if not self._tokenizes:

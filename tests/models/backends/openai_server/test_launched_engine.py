@@ -12,9 +12,9 @@ import httpx
 import psutil
 import pytest
 
-from app.errors import SettingsError
+from app.errors import ModelInUse, SettingsError, UnknownModel
 from app.models.backends.openai_server.address import EngineLaunch, read_engines
-from app.models.backends.openai_server.errors import EngineAway
+from app.models.backends.openai_server.errors import EngineAway, RequestRefused
 from app.models.backends.openai_server.launched_engine import LocalServerEngine
 from app.models.backends.openai_server.launched_server import (
     SUPERVISOR,
@@ -30,6 +30,8 @@ STAND_IN = """#!{python}
 import json, os, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+ADAPTERS = set()
+
 class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_): pass
     def answer(self, body):
@@ -38,11 +40,29 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body if allowed else b"{{}}")
     def do_GET(self):
-        self.answer(json.dumps({{"data": [{{"id": sys.argv[2], "max_model_len": 512}}]}}).encode())
+        listed = [{{"id": sys.argv[2], "max_model_len": 512}}]
+        listed += [{{"id": name, "parent": sys.argv[2]}} for name in sorted(ADAPTERS)]
+        self.answer(json.dumps({{"data": listed}}).encode())
     def do_POST(self):
-        if b"too hard" in self.rfile.read(int(self.headers["content-length"])):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if b"too hard" in body:
             self.send_error(500)
             return
+        asked = json.loads(body)
+        if self.path.endswith("load_lora_adapter"):
+            print(self.path, asked, flush=True)
+            if not os.path.isdir(asked.get("lora_path", "/")):
+                self.send_error(400)
+                return
+            loads = self.path == "/v1/load_lora_adapter"
+            ADAPTERS.add(asked["lora_name"]) if loads else ADAPTERS.remove(asked["lora_name"])
+            self.answer(b"done")
+            return
+        if asked["model"] not in (*ADAPTERS, sys.argv[2]):
+            self.send_error(404)
+            return
+        if asked["model"] in ADAPTERS:
+            sys.argv[7:] = [asked["model"]]
         chunk = {{"choices": [{{"delta": {{"content": "served " + " ".join(sys.argv[7:])}}, "finish_reason": "stop"}}]}}
         self.answer(b"data: " + json.dumps(chunk).encode() + b"\\n\\ndata: [DONE]\\n\\n")
 
@@ -68,6 +88,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def registry(environment: Path, tmp_path: Path) -> Iterator[ModelRegistry]:
     entries = [
         f"big=vllm:some/model@{environment}#--max-model-len=512,--quantization=awq",
+        f"served=vllm:smollm2-135m@{environment}#--enable-lora",
         f"broken=vllm:broken@{environment}",
         f"missing=lmdeploy:some/model@{environment}",
     ]
@@ -135,6 +156,47 @@ def test_it_ends_with_its_parent(registry: ModelRegistry) -> None:
         alike.stdin.close()  # as when the process that holds the other end is gone
         psutil.wait_procs([served])
         assert not served.is_running()
+
+
+def test_it_is_given_the_adapters_of_its_model_and_they_are_withdrawn(registry: ModelRegistry, tmp_path: Path) -> None:
+    def told(name: str) -> str:
+        with registry.lease(name, "ann") as model:
+            return "".join(model.stream([{"role": "user", "content": "Hi"}], Sampling(max_new_tokens=8)))
+
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    registry.add_adapter("smollm2-135m+mine", folder, "ann")
+    registry.add_adapter("smollm2-135m+gone", tmp_path / "nowhere", "ann")
+    assert {"served+mine", "served+gone"} <= {*registry.names("ann")} and "big+mine" not in registry.names("ann")
+    assert told("served") == "served --enable-lora"
+    assert told("served+mine") == "served mine"
+    with pytest.raises(RequestRefused):
+        told("served+gone")
+    server = registry.memory_manager.resident("served")
+    assert isinstance(server, LocalServerEngine)
+    for process in server.server.processes:
+        process.kill()
+    assert told("served+mine") == "served mine", "the server that takes its place is given it anew"
+    with registry.lease("served+mine", "ann"), pytest.raises(ModelInUse):
+        registry.remove_adapter("smollm2-135m+mine")
+    registry.remove_adapter("smollm2-135m+mine")
+    assert "unload_lora_adapter" in (tmp_path / "engines" / "served.log").read_text()
+    assert "served+mine" not in registry.names("ann")
+
+
+def test_another_visitor_s_adapter_is_not_there_by_an_engine_either(environment: Path, tmp_path: Path) -> None:
+    engines = read_engines([f"served=vllm:smollm2-135m@{environment}#--enable-lora"], {})
+    placement = Placement("cpu", "auto", None, 4000, tmp_path)
+    registry = ModelRegistry(placement, "smollm2-135m", engines=engines, private=True)
+    try:
+        registry.add_adapter("smollm2-135m+mine", tmp_path, "ann")
+        assert "served+mine" in registry.names("ann") and "served+mine" not in registry.names("bob")
+        with pytest.raises(UnknownModel), registry.lease("served+mine", "bob"):
+            pass
+        with registry.lease("served+mine", "ann") as model:
+            assert model.name == "served+mine"
+    finally:
+        registry.close()
 
 
 def test_what_does_not_start_says_why(registry: ModelRegistry, tmp_path: Path) -> None:

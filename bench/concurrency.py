@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, TextIteratorStreamer
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.interface import Message, Sampling
 from app.models.loading.loader import LoadedModel
+from app.openmp_threads import all_cores
 from bench.measure import line, machine, packaged_model, percentile
 
 USERS = (1, 2, 4, 8, 16)
@@ -48,10 +49,14 @@ class Serial:
         streamer = TextIteratorStreamer(tokenizer, skip_prompt=True)
         options = {"max_new_tokens": self.tokens, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
         with self.lock:
-            run = threading.Thread(target=self.model.generate, kwargs={**inputs, **options, "streamer": streamer})
+            run = threading.Thread(target=self._generate, kwargs={**inputs, **options, "streamer": streamer})
             run.start()
             yield from streamer
             run.join()
+
+    def _generate(self, **inputs: Any) -> None:
+        with all_cores():
+            self.model.generate(**inputs)
 
 
 def timed(answer: Answer, users: int, tokens: int) -> dict[str, float]:
@@ -165,11 +170,11 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS)
     options = parser.parse_args()
     line(part="machine", **machine())
-    loaded = replace(packaged_model(options.device), stop_token_ids=())
+    plain, loaded = (replace(packaged_model(options.device, packed), stop_token_ids=()) for packed in (False, True))
     engine = Engine("bench", loaded, EngineOptions())
     ratios: dict[int, float] = {}
     if "users" in options.parts:
-        ratios = users_compared(loaded, engine, options.tokens, options.users)
+        ratios = users_compared(plain, engine, options.tokens, options.users)
     if "stop" in options.parts:
         stop_latency(engine, 7)
     if "turns" in options.parts:

@@ -36,12 +36,12 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
 
-def packaged_model(device: str = "cpu") -> LoadedModel:
-    """SmolLM2-135M as the server loads it."""
+def packaged_model(device: str = "cpu", packed: bool = True) -> LoadedModel:
+    """SmolLM2-135M as the server loads it; its layers plain where they are not to be `packed`."""
     card = known_models.find(known_models.PACKAGED)
     folder = sources.fetch(card, DATA / "models", lambda *_: None)
     compute_alone()
     loaded = load(folder, card, device, "auto", None, lambda *_: None)
-    if device == "cpu":
+    if packed and device == "cpu":
         pack(loaded.model)
     return loaded

@@ -18,7 +18,7 @@ its own: the batch changes the attention of the model that it runs.
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,6 @@ class AdapterBank:
         self._last_number = BASE
         self._thread = threading.local()
         self._linears: dict[str, tuple[nn.Linear, ...]] = {}
-        self._names: dict[nn.Module, str] = {}
         self._output = ""
         self._hooks: dict[str, list[RemovableHandle]] = {}
         self._graph_tokens = 0
@@ -73,7 +72,6 @@ class AdapterBank:
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
                 self._linears[name] = (module, cast(nn.Linear, twins[name]))
-                self._names[module] = name
                 self._output = name if module is output else self._output
 
     def names(self) -> tuple[str, ...]:
@@ -157,9 +155,11 @@ class AdapterBank:
         if not rows or not (used or fixed):
             self._thread.step = None
             return
-        kinds = {stack.ranks: stack for stack in loaded.stacks.values()}
-        uses = {ranks: self._use(stack, rows, padded_tokens, fixed) for ranks, stack in kinds.items()}
-        self._thread.step = {layer: (stack, uses[stack.ranks]) for layer, stack in loaded.stacks.items()}
+        step = {}
+        for layers in loaded.layers_by_ranks.values():
+            use = self._use(loaded.stacks[layers[0]], rows, padded_tokens, fixed)
+            step.update({layer: (loaded.stacks[layer], use) for layer in layers})
+        self._thread.step = step
 
     @contextmanager
     def step(self, rows: Rows, padded_tokens: int) -> Iterator[None]:
@@ -226,21 +226,14 @@ class AdapterBank:
 
     def _hook(self, layer: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], torch.Tensor | None]:
         def add_adapters(module: Any, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor | None:
-            used = self._used(layer)
+            used = (self.of_step() or {}).get(layer)
             return adapted(*used, args[0], out, module.bias) if used else None
 
         return add_adapters
 
-    def _used(self, layer: str) -> tuple[Stack, Use] | None:
-        step = getattr(self._thread, "step", None)
-        return step.get(layer) if step else None
-
-    def of_step(self) -> Callable[[nn.Linear], tuple[Stack, Use] | None] | None:
-        """For who runs this thread's next forward pass without the layers' hooks: what each layer's adapters are. None
-        for the bare model."""
-        if not getattr(self._thread, "step", None):
-            return None
-        return lambda layer: self._used(self._names[layer])
+    def of_step(self) -> Mapping[str, tuple[Stack, Use]] | None:
+        """By a layer's name, what serves the next forward pass in this thread; None for the bare model."""
+        return getattr(self._thread, "step", None)
 
     def _use(self, stack: Stack, rows: Rows, tokens: int, fixed: bool) -> Use:
         """A `fixed` mask stays where it is, as captured graphs need it; only the batch's thread may write there."""

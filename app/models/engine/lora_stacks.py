@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch.nn.functional import linear
@@ -107,6 +108,14 @@ class Loaded:
 
     stacks: Mapping[str, Stack] = field(default_factory=dict)
     adapters: Mapping[str, LoadedAdapter] = field(default_factory=dict)
+
+    @cached_property
+    def layers_by_ranks(self) -> Mapping[Ranks, Sequence[str]]:
+        """Layers whose tokens use the same columns."""
+        found: dict[Ranks, list[str]] = {}
+        for layer, stack in self.stacks.items():
+            found.setdefault(stack.ranks, []).append(layer)
+        return found
 
     def numbers(self) -> set[int]:
         return {adapter.number for adapter in self.adapters.values()}

@@ -5,7 +5,7 @@ Here all that lies between two products is one kernel. What comes out is what th
 order of some sums; the engine's proof compares both at load.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from app.models.loading.packed_linear import PackedLinear
 
 KNOWN = ("llama", "mistral", "qwen2", "qwen3")  # what lies between their products is the same
 SMALL = 8192  # numbers; on fewer, threads would wait for one another longer than they work
-Adapters = Callable[[Any], tuple[Stack, Use] | None]  # of a layer
+Adapters = Mapping[str, tuple[Stack, Use]]  # by the name of a linear layer
 
 
 def can_fuse(model: Any) -> bool:
@@ -47,9 +47,9 @@ class FusedDecoder:
 
     def __init__(self, model: Any) -> None:
         self._model = model.model
-        scratch = Scratch()
-        self._head = _Products((model.lm_head,), scratch)
-        self._layers = [_Layer(layer, scratch) for layer in self._model.layers]
+        make = _Maker(model)
+        self._head = make(model.lm_head)
+        self._layers = [_Layer(layer, make) for layer in self._model.layers]
 
     @torch.inference_mode()
     def logits(
@@ -88,17 +88,17 @@ class _Step:
 
 
 class _Layer:
-    def __init__(self, layer: Any, scratch: Scratch) -> None:
+    def __init__(self, layer: Any, make: "_Maker") -> None:
         self._layer = layer
         self._attention = attention = layer.self_attn
         self._number = attention.layer_idx
         self._width = attention.head_dim
         self._norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         self._epsilon = getattr(self._norms[0], "variance_epsilon", 0.0)
-        self._into = _Products((attention.q_proj, attention.k_proj, attention.v_proj), scratch)
-        self._out = _Products((attention.o_proj,), scratch)
-        self._widen = _Products((layer.mlp.gate_proj, layer.mlp.up_proj), scratch)
-        self._shrink = _Products((layer.mlp.down_proj,), scratch)
+        self._into = make(attention.q_proj, attention.k_proj, attention.v_proj)
+        self._out = make(attention.o_proj)
+        self._widen = make(layer.mlp.gate_proj, layer.mlp.up_proj)
+        self._shrink = make(layer.mlp.down_proj)
 
     def run(self, step: _Step, added: torch.Tensor | None) -> torch.Tensor:
         """What the layer adds to `step.hidden`, to which it adds what the layer before gave."""
@@ -139,8 +139,8 @@ class _Layer:
 class _Products:
     """Layers that read the same input, as one."""
 
-    def __init__(self, layers: tuple[Any, ...], scratch: Scratch) -> None:
-        self._layers = layers
+    def __init__(self, layers: tuple[Any, ...], names: Sequence[str], scratch: Scratch) -> None:
+        self._layers, self._names = layers, names
         self._scratch = scratch
         products = {id(layer.product): layer.product for layer in layers}
         self._product = next(iter(products.values())) if len(products) == 1 else None
@@ -154,8 +154,8 @@ class _Products:
             output = self._product(x)
         if adapters is not None:
             start = 0
-            for number, layer in enumerate(self._layers):
-                if used := adapters(layer):
+            for number, (layer, name) in enumerate(zip(self._layers, self._names, strict=True)):
+                if used := adapters.get(name):
                     stack, use = used
                     use = use if tokens is None else use.only(tokens)
                     self._prepared(number, stack).add(stack, use, layer, x, output, start, self._scratch)
@@ -167,6 +167,17 @@ class _Products:
         if known is None or known.of() is not stack:
             known = self._adapters[number] = LayerAdapters(stack)
         return known
+
+
+class _Maker:
+    """Makes the products of one model, which share their scratch."""
+
+    def __init__(self, model: Any) -> None:
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._scratch = Scratch()
+
+    def __call__(self, *layers: Any) -> _Products:
+        return _Products(layers, [self._names[id(layer)] for layer in layers], self._scratch)
 
 
 def _normed(norm: Any, hidden: torch.Tensor, added: torch.Tensor | None) -> torch.Tensor:

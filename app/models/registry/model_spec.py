@@ -13,21 +13,18 @@ from app.models.backends.openai_server.errors import NoWeightsHere
 from app.models.catalog import bundled, known_models, sources
 from app.models.catalog.folder_names import FolderNames
 from app.models.catalog.known_models import Chosen, ModelCard
-from app.models.engine.engine import Engine, EngineOptions
+from app.models.engine.engine import Engine
 from app.models.engine.reasoning import thinking_of
 from app.models.interface import ReportProgress, SamplingDefaults, Thinking
 from app.models.loading.generation_defaults import read_generation_config, sampling_defaults
-from app.models.loading.loader import LoadedModel, load
+from app.models.loading.loader import load
 from app.models.loading.packed_linear import pack
 from app.models.registry import device_memory
+from app.models.registry.engine_size import engine_size
 from app.models.registry.loaded_engine import LoadedEngine
 from app.models.registry.placement import Placement
 from app.models.registry.resident import ModelSpec, Resident
 from app.openmp_threads import all_cores
-
-LEAST_CACHE_TOKENS = 4096
-MOST_CACHE_TOKENS = 32768
-CONVERSATIONS = 8  # full-length ones that the cache is sized for, where the budget allows
 
 
 class RunsByLlama(NoWeightsHere):
@@ -278,17 +275,10 @@ class ModelSpecs:
             mib = round(loaded.model.get_memory_footprint() / 2**20)
             room -= (mib - loaded.mib) * 2**20
             loaded = replace(loaded, mib=mib)
-        per_token = max(1, device_memory.cache_bytes_per_token(loaded.model))
-        affordable = max(LEAST_CACHE_TOKENS, room // per_token)
+        size = engine_size(loaded.model, loaded.context_tokens, room)
         key, name = verdict_key(folder, loaded, chosen.quantise), self.listed_name(chosen.name)
         # one request at a time has room for one full context
-        alone = replace(loaded, context_tokens=min(loaded.context_tokens, affordable))
-        engine = open_engine(name, alone, _options(loaded, affordable), self._verdicts, key)
+        alone = replace(loaded, context_tokens=min(loaded.context_tokens, size.affordable))
+        engine = open_engine(name, alone, size.options, self._verdicts, key)
         tokens = engine.options.cache_tokens if isinstance(engine, Engine) else alone.context_tokens
-        return LoadedEngine(engine, where.device, round(tokens * per_token / 2**20))
-
-
-def _options(loaded: LoadedModel, affordable: int) -> EngineOptions:
-    """How the batch would run it, with a cache that the budget affords."""
-    wanted = min(loaded.context_tokens * CONVERSATIONS, MOST_CACHE_TOKENS)
-    return EngineOptions(cache_tokens=max(LEAST_CACHE_TOKENS, min(wanted, affordable)))
+        return LoadedEngine(engine, where.device, size.mib(tokens))

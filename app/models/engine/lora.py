@@ -9,7 +9,8 @@ Each layer keeps the A matrices of all its adapters stacked along the rank, and 
 Two thin products, whatever the number of adapters; with DoRA one more for each such adapter. The engine calls
 `set_step` before each forward pass, in the thread that runs it; another thread's forward pass is the bare model unless
 it sets a step of its own.
-Adapters come and go while steps run: a step keeps the stacks that it began with. Inside, an adapter is known by the
+Adapters come and go while steps run: a step keeps the stacks that it began with. Where steps are captured as CUDA
+graphs an adapter is put into free rows of the stacks, so that what was captured reads it, too. Inside, an adapter is known by the
 number of its load, so that another one under an old name is never taken for it; 0 is the base.
 
 Prompts and answers are read again (scores, receipts) by a twin of the model, which has the same weights and a config of
@@ -20,7 +21,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,8 +29,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from app.models.engine.lora_files import AdapterGone, AdapterNameTaken, read_adapter
-from app.models.engine.lora_stacks import Loaded, LoadedAdapter, Ranks, Rows, Stack, Use, adapted
+from app.models.engine.lora_files import AdapterGone, AdapterNameTaken, LowRank, read_adapter
+from app.models.engine.lora_stacks import Loaded, LoadedAdapter, Rows, Stack, Use, adapted
 from app.models.interface import Inspection
 from app.openmp_threads import all_cores
 
@@ -53,7 +54,7 @@ class AdapterBank:
         self._output = ""
         self._hooks: dict[str, list[RemovableHandle]] = {}
         self._graph_tokens = 0
-        self._graph_masks: dict[Ranks, torch.Tensor] = {}
+        self._graph_masks: dict[str, Mask] = {}
 
     def install(self, model: nn.Module, graph_tokens: int = 0) -> None:
         """Take note of every linear layer of `model`, once, before the engine starts; its weights stay as they are.
@@ -96,8 +97,7 @@ class AdapterBank:
             number = self._last_number
             stacks = dict(self._loaded.stacks)
             for layer, pair in weights.layers.items():
-                below = stacks.get(layer)
-                stacks[layer] = below.joined(number, pair) if below else Stack.single(number, pair)
+                stacks[layer] = self._with(stacks.get(layer), number, pair)
             tensors = [tensor for pair in weights.layers.values() for tensor in pair.tensors]
             size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
             loaded = LoadedAdapter(weights.sha256, number, tuple(weights.layers), size)
@@ -107,12 +107,21 @@ class AdapterBank:
         """Forget an adapter that no request uses; its memory is free once the step now running ends."""
         with self._change:
             gone = self._loaded.adapters[name]
+            left = {key: value for key, value in self._loaded.adapters.items() if key != name}
             stacks = dict(self._loaded.stacks)
             for layer in gone.layers:
-                rest = stacks.pop(layer).without(gone.number)
+                below = stacks.pop(layer)
+                rest = below.freed(gone.number) if self._graph_tokens and left else below.without(gone.number)
                 if rest:
                     stacks[layer] = rest
-            self._switch(Loaded(stacks, {key: value for key, value in self._loaded.adapters.items() if key != name}))
+            self._switch(Loaded(stacks if left else {}, left))
+
+    def _with(self, below: Stack | None, number: int, pair: LowRank) -> Stack:
+        """Where steps are captured, an adapter is put into free rows: what is captured reads it, too."""
+        if self._graph_tokens and below and (placed := below.placed(number, pair)):
+            return placed
+        made = below.joined(number, pair) if below else Stack.single(number, pair)
+        return made.with_room() if self._graph_tokens else made
 
     def _switch(self, loaded: Loaded) -> None:
         """At a pause of the batch. On a device that works beside us, new stacks are whole and old ones read to the end
@@ -121,9 +130,10 @@ class AdapterBank:
             self._hooks[layer] = [module.register_forward_hook(self._hook(layer)) for module in self._linears[layer]]
         with self.step_lock:
             self._synchronise()
-            self._loaded = loaded
-            self._graph_masks = {}
-            self.generation += 1
+            masks = self._masks(loaded)
+            if masks != self._graph_masks or not loaded.reads_as(self._loaded):
+                self.generation += 1
+            self._loaded, self._graph_masks = loaded, masks
         for layer in self._hooks.keys() - loaded.stacks.keys():
             for hook in self._hooks.pop(layer):
                 hook.remove()
@@ -157,7 +167,8 @@ class AdapterBank:
             return
         step = {}
         for layers in loaded.layers_by_ranks.values():
-            use = self._use(loaded.stacks[layers[0]], rows, padded_tokens, fixed)
+            mask = self._graph_masks[layers[0]] if fixed else None
+            use = self._use(loaded.stacks[layers[0]], rows, padded_tokens, mask)
             step.update({layer: (loaded.stacks[layer], use) for layer in layers})
         self._thread.step = step
 
@@ -235,15 +246,31 @@ class AdapterBank:
         """By a layer's name, what serves the next forward pass in this thread; None for the bare model."""
         return getattr(self._thread, "step", None)
 
-    def _use(self, stack: Stack, rows: Rows, tokens: int, fixed: bool) -> Use:
+    def _use(self, stack: Stack, rows: Rows, tokens: int, fixed: "Mask | None") -> Use:
         """A `fixed` mask stays where it is, as captured graphs need it; only the batch's thread may write there."""
-        use = Use.of(stack, rows, tokens, has_spans=not fixed)
-        if not fixed:
-            return replace(use, mask=use.mask.to(self._device))
-        if stack.ranks not in self._graph_masks:
-            shape = (self._graph_tokens, stack.lora_a.shape[0])
-            self._graph_masks[stack.ranks] = torch.zeros(shape, dtype=use.mask.dtype, device=self._device)
-        return replace(use, mask=self._graph_masks[stack.ranks][:tokens].copy_(use.mask))
+        use = Use.of(stack, rows, tokens, has_spans=fixed is None)
+        kept = use.mask.to(self._device) if fixed is None else fixed.tensor[:tokens].copy_(use.mask)
+        return replace(use, mask=kept)
+
+    def _masks(self, loaded: Loaded) -> dict[str, "Mask"]:
+        """By layer, where masks stay. Layers that had one in common, and still use the same columns, keep it."""
+        masks: dict[str, Mask] = {}
+        for layers in loaded.layers_by_ranks.values() if self._graph_tokens else ():
+            columns = loaded.stacks[layers[0]].lora_a.shape[0]
+            before = {self._graph_masks.get(layer) for layer in layers}
+            known = before.pop() if len(before) == 1 else None
+            if known is None or known.tensor.shape[1] != columns or known in masks.values():
+                shape, dtype = (self._graph_tokens, columns), loaded.stacks[layers[0]].lora_a.dtype
+                known = Mask(torch.zeros(shape, dtype=dtype, device=self._device))
+            masks.update(dict.fromkeys(layers, known))
+        return masks
+
+
+@dataclass(eq=False)
+class Mask:
+    """Which tokens use which ranks, at one address for all steps."""
+
+    tensor: torch.Tensor
 
 
 def twin_of(model: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Stacked LoRA matrices of one layer: all adapters along the rank, immutable, so that a running step keeps its own."""
+"""Stacked LoRA matrices of one layer: all adapters along the rank, immutable but for rows that no step reads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from app.models.engine.lora_files import LowRank
 
 Rows = Sequence[tuple[int, int]]  # (adapter's number, query length) in the packed order
 Ranks = tuple[tuple[int, int], ...]  # (adapter, rank) in stacked order: layers with equal Ranks share one mask
+FREE = -1  # in the place of an adapter: rows that nobody uses
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Stack:
         columns: dict[int, slice] = {}
         left = 0
         for number, rank in self.ranks:
-            columns[number] = slice(left, left + rank)
+            if number != FREE:
+                columns[number] = slice(left, left + rank)
             left += rank
         return columns
 
@@ -51,6 +53,36 @@ class Stack:
     def single(cls, number: int, pair: LowRank) -> "Stack":
         gains = {} if pair.gain is None else {number: pair.gain}
         return cls(((number, pair.lora_a.shape[0]),), pair.lora_a, pair.lora_b.T.contiguous(), gains)
+
+    def with_room(self) -> "Stack":
+        """With as many free rows as there are rows."""
+        rows = self.lora_a.shape[0]
+        lora_a, lora_b = (torch.cat([weight, torch.zeros_like(weight)]) for weight in (self.lora_a, self.lora_b))
+        return Stack((*self.ranks, (FREE, rows)), lora_a, lora_b, self.gains)
+
+    def placed(self, number: int, pair: LowRank) -> "Stack | None":
+        """With one more adapter in free rows of the same tensors; None where too few lie together, and for DoRA."""
+        rank, start = pair.lora_a.shape[0], 0
+        for place, (owner, rows) in enumerate(self.ranks):
+            if owner == FREE and rows >= rank and pair.gain is None:
+                self.lora_a[start : start + rank].copy_(pair.lora_a, non_blocking=True)
+                self.lora_b[start : start + rank].copy_(pair.lora_b.T, non_blocking=True)
+                rest = ((FREE, rows - rank),) if rows > rank else ()
+                ranks = (*self.ranks[:place], (number, rank), *rest, *self.ranks[place + 1 :])
+                return Stack(ranks, self.lora_a, self.lora_b, self.gains)
+            start += rows
+        return None
+
+    def freed(self, number: int) -> "Stack":
+        """The same tensors, with the rows of an adapter free."""
+        ranks: list[tuple[int, int]] = []
+        for owner, rows in self.ranks:
+            owner = FREE if owner == number else owner
+            if ranks and owner == FREE == ranks[-1][0]:
+                rows += ranks.pop()[1]
+            ranks.append((owner, rows))
+        gains = {other: gain for other, gain in self.gains.items() if other != number}
+        return Stack(tuple(ranks), self.lora_a, self.lora_b, gains)
 
     def without(self, number: int) -> "Stack | None":
         kept = [part for other, part in self.columns().items() if other != number]
@@ -116,6 +148,13 @@ class Loaded:
         for layer, stack in self.stacks.items():
             found.setdefault(stack.ranks, []).append(layer)
         return found
+
+    def reads_as(self, other: "Loaded") -> bool:
+        """Whether a step that was captured with the other one's tensors reads these: same layers, same addresses."""
+        return self.stacks.keys() == other.stacks.keys() and all(
+            stack.lora_a is other.stacks[layer].lora_a and stack.gains == other.stacks[layer].gains == {}
+            for layer, stack in self.stacks.items()
+        )
 
     def numbers(self) -> set[int]:
         return {adapter.number for adapter in self.adapters.values()}

@@ -204,3 +204,42 @@ def test_an_answer_that_nobody_holds_is_forgotten(tmp_path: Path) -> None:
         assert engine.requests == 0
     finally:
         engine.close()
+
+
+def test_where_steps_are_captured_adapters_come_and_go_in_the_same_tensors(
+    model: LlamaForCausalLM, tmp_path: Path
+) -> None:
+    """As on a GPU, whose captured steps read the addresses of their time."""
+    names = ("one", "two", "three", "four")
+    paths = {name: save_adapter(tiny_llama(), tmp_path / name, seed) for seed, name in enumerate(names)}
+    layer, x = model.model.layers[1].self_attn.q_proj, torch.randn(1, 12, 64)
+    bank = AdapterBank()
+    bank.install(model, graph_tokens=12)
+
+    def check(*loaded: str) -> int:
+        """Each row is what PEFT computes; returns the generation of captured steps."""
+        rows = [(bank.number(name), 4) for name in loaded]
+        with torch.inference_mode():
+            bank.set_step([*rows, (0, 12 - 4 * len(rows))], 12, in_batch=True)
+            found = layer(x)
+            bank.set_step((), 0)
+            for number, name in enumerate(loaded):
+                tuned = PeftModel.from_pretrained(tiny_llama(), paths[name]).eval()
+                part = slice(4 * number, 4 * number + 4)
+                expected = tuned.base_model.model.model.layers[1].self_attn.q_proj(x[:, part])
+                assert torch.allclose(found[:, part], expected, atol=1e-5), name
+        return bank.generation
+
+    bank.add("one", paths["one"])
+    captured = check("one")
+    bank.add("two", paths["two"])
+    assert check("one", "two") == captured, "it took the free rows"
+    bank.remove("one")
+    assert check("two") == captured
+    bank.add("three", paths["three"])
+    assert check("three", "two") == captured, "in the place of the one that went"
+    bank.add("four", paths["four"])
+    assert check("four", "two", "three") > captured, "there was no room"
+    for name in names[1:]:
+        bank.remove(name)
+    assert torch.equal(layer(x), tiny_llama().model.layers[1].self_attn.q_proj(x))

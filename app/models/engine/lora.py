@@ -10,8 +10,8 @@ Two thin products, whatever the number of adapters; with DoRA one more for each 
 `set_step` before each forward pass, in the thread that runs it; another thread's forward pass is the bare model unless
 it sets a step of its own.
 Adapters come and go while steps run: a step keeps the stacks that it began with. Where steps are captured as CUDA
-graphs an adapter is put into free rows of the stacks, so that what was captured reads it, too. Inside, an adapter is known by the
-number of its load, so that another one under an old name is never taken for it; 0 is the base.
+graphs, an adapter is put into free rows of the stacks, so that what was captured reads it, too. Inside, an adapter is
+known by the number of its load, so that another one under an old name is never taken for it; 0 is the base.
 
 Prompts and answers are read again (scores, receipts) by a twin of the model, which has the same weights and a config of
 its own: the batch changes the attention of the model that it runs.

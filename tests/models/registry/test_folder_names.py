@@ -101,7 +101,7 @@ def test_strangers_can_name_the_default_alone_and_are_shown_no_path(
         with pytest.raises(UnknownModel) as refusal:
             stranger.fit(name)
         assert f"named {name}. Models on this server: " in refusal.value.text("en")
-    names = ModelNames(guarded.specs, (), guarded.default_name, listed_only=True, private=True)
+    names = ModelNames(guarded.specs, (), guarded.default_name, listed_only=True, private=True, served={})
     with pytest.raises(UnknownModel, match="on this server: My-model"):  # one that was removed while its base loaded
         names.adapter("My-model+nova")
     guarded.close()

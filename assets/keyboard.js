@@ -28,6 +28,13 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && event.target.closest?.("#better")) window.studio.better(false);
   });
+  // Whoever turns to the page has seen the card of better models, which lies over settings and answers.
+  const leaveCard = ({target, isTrusted}) => {
+    const isShown = document.getElementById("better")?.getBoundingClientRect().width;
+    if (isShown && isTrusted && !target.closest?.("#better, #better-open")) window.studio.better(false, false);
+  };
+  addEventListener("pointerdown", leaveCard, true);
+  addEventListener("input", leaveCard, true);
   // Escape closes a list. gradio opens one at any other key, a moment after it: with Tab the list would stay open.
   document.addEventListener("keydown", (event) => {
     if (!event.target.matches?.("input[role=combobox]")) return;

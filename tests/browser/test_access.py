@@ -130,6 +130,19 @@ def test_the_card_is_put_away_by_keyboard_and_stays_away(open_page: Callable[...
     expect(page.locator("#chat-settings select")).to_be_focused()
 
 
+def test_the_card_goes_when_its_visitor_turns_to_the_page(open_page: Callable[..., Page], address: str) -> None:
+    page = open_page(address)
+    expect(page.locator("#better-start")).to_be_visible()
+    page.locator("#chat-box textarea").press_sequentially("H")
+    expect(page.locator("#better")).to_be_hidden()
+    page.locator("#better-open").click()
+    expect(page.locator("#better-start")).to_be_visible()
+    page.locator("#better-what").click()
+    expect(page.locator("#better-start")).to_be_visible()
+    page.locator("#chat-box textarea").click()
+    expect(page.locator("#better")).to_be_hidden()
+
+
 def test_a_better_model_is_one_click_and_can_be_deleted_again(
     open_page: Callable[..., Page],
     address: str,

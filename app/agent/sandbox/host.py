@@ -22,7 +22,7 @@ from app.agent.sandbox.session import Session
 from app.paths import ROOT
 
 NOBODY = 65534
-_START_SECONDS = 120.0
+_START_SECONDS = 600.0  # six on a free machine, minutes on one with many busy programs; one that dies is told at once
 _SESSION_SECONDS = 10.0
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); from app.agent.sandbox.parent import main;"
@@ -148,11 +148,16 @@ class Sandbox:
         theirs.close()
         ours.settimeout(_START_SECONDS)
         self._channel = ours
-        with contextlib.suppress(OSError):
+        words = ""
+        try:
             if ours.recv(16) == b"ready":
                 return
-        self._log.seek(0)
-        words = self._log.read()[-800:].decode("utf-8", "replace").strip()
+            self._log.seek(0)
+            words = self._log.read()[-800:].decode("utf-8", "replace").strip()
+        except TimeoutError:  # what its libraries have said meanwhile is not why
+            words = f"the fork server was not ready after {_START_SECONDS:.0f} s"
+        except OSError as error:
+            words = str(error)
         self._stop_parent()
         raise SandboxError(words or "the fork server did not start")
 

@@ -56,7 +56,7 @@ class LocalServerEngine(RemoteEngine):
         server refuses."""
         with self._adapters_change:
             if self._adapters.get(name) != folder:
-                self.run(self._give(name, folder), ADAPTER_S)
+                self.run(self._give(self._replicas[0], name, folder), ADAPTER_S)
                 self._adapters[name] = folder
             self._adapter_leases.append(name)
         try:
@@ -126,18 +126,20 @@ class LocalServerEngine(RemoteEngine):
             return
         self._pause_s = 1.0
         self.address = self.server.address()
-        before, self._replicas = self._replicas, await self._open()
-        for replica in before:
-            await replica.close()
+        opened = await self._open()
         for name, folder in list(self._adapters.items()):
             try:
-                await self._give(name, folder)
+                await self._give(opened[0], name, folder)
             except StudioError as error:
                 log.error("the adapter %s is lost to %s: %s", name, self.address.name, error)
+                self._adapters.pop(name, None)  # the next lease tries again, and is told why
+        before, self._replicas = self._replicas, opened  # who waits asks from now on, for adapters too
+        for replica in before:
+            await replica.close()
 
-    async def _give(self, name: str, folder: Path) -> None:
+    async def _give(self, replica: Replica, name: str, folder: Path) -> None:
         route = ADAPTER_ROUTES[self.engine_name][0]
-        await self._replicas[0].change_adapters(route, {"lora_name": name, "lora_path": str(folder.absolute())})
+        await replica.change_adapters(route, {"lora_name": name, "lora_path": str(folder.absolute())})
 
     async def _take_back(self, name: str) -> None:
         await self._replicas[0].change_adapters(ADAPTER_ROUTES[self.engine_name][1], {"lora_name": name})

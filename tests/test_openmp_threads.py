@@ -10,7 +10,9 @@ PREPARE = """
 import threading, psutil, torch
 from app.openmp_threads import all_cores, compute_alone, cores, set_threads
 def running(): return psutil.Process().num_threads()
-def compute(): torch.ones(1500, 1500) @ torch.ones(1500, 1500)  # by MKL, which has a number of its own
+def compute():
+    torch.ones(1).exp()  # torch sets a thread's number at its first operation
+    MATRIX @ MATRIX  # in float32: by MKL, which has a number of its own
 """
 
 
@@ -30,6 +32,7 @@ def told(script: str) -> str:
 def test_threads_compute_alone_and_with_all_cores_only_while_they_ask_for_them() -> None:
     script = """
 compute_alone()
+MATRIX = torch.ones(1500, 1500)
 compute()
 before = running()
 seen = []

@@ -243,3 +243,29 @@ def test_where_steps_are_captured_adapters_come_and_go_in_the_same_tensors(
     for name in names[1:]:
         bank.remove(name)
     assert torch.equal(layer(x), tiny_llama().model.layers[1].self_attn.q_proj(x))
+
+
+def test_captured_layers_with_different_adapters_have_masks_of_their_own(
+    model: LlamaForCausalLM, tmp_path: Path
+) -> None:
+    targets = {"both": ["q_proj", "k_proj"], "queries": ["q_proj"], "keys": ["k_proj"]}
+    paths = {
+        name: save_adapter(tiny_llama(), tmp_path / name, seed, target_modules=modules)
+        for seed, (name, modules) in enumerate(targets.items())
+    }
+    bank, x = AdapterBank(), torch.randn(1, 12, 64)
+    bank.install(model, graph_tokens=12)
+    for name, path in paths.items():
+        bank.add(name, path)
+    with torch.inference_mode():
+        bank.set_step([(bank.number(name), 4) for name in targets], 12, in_batch=True)
+        found = {layer: model.model.layers[0].self_attn.get_submodule(layer)(x) for layer in ("q_proj", "k_proj")}
+        bank.set_step((), 0)
+        for number, name in enumerate(targets):
+            tuned = PeftModel.from_pretrained(tiny_llama(), paths[name]).eval().base_model.model.model.layers[0]
+            part = slice(4 * number, 4 * number + 4)
+            for layer, output in found.items():
+                expected = tuned.self_attn.get_submodule(layer)(x[:, part])
+                assert torch.allclose(output[:, part], expected, atol=1e-5), (name, layer)
+    for name in targets:
+        bank.remove(name)

@@ -27,7 +27,7 @@ def cores() -> int:
 
 def compute_alone() -> None:
     """From now on each thread computes with one core unless it asks for all. Once in a process that serves models."""
-    torch.set_num_threads(1)  # of each later thread, too, at the first operation that is more than a bare product
+    torch.set_num_threads(1)  # of each later thread, too, once it works on many numbers
 
 
 @contextmanager

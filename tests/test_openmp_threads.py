@@ -10,9 +10,7 @@ PREPARE = """
 import threading, psutil, torch
 from app.openmp_threads import all_cores, compute_alone, cores, set_threads
 def running(): return psutil.Process().num_threads()
-def compute():
-    torch.ones(1).exp()  # torch sets a thread's number at its first operation
-    MATRIX @ MATRIX  # in float32: by MKL, which has a number of its own
+def compute(): MATRIX @ MATRIX  # in float32: by MKL, which has a number of its own
 """
 
 
@@ -37,6 +35,7 @@ compute()
 before = running()
 seen = []
 def work():
+    torch.ones(100_000).exp()  # torch sets a thread's number when it first works on many
     compute(); seen.append(running() - before - 1)
     with all_cores():
         compute(); seen.append(running() - before - 1)

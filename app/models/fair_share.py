@@ -10,6 +10,7 @@ ANSWER_COST = 4  # a token that is written takes a step of its own, those that a
 # Tokens of an answer that are charged beforehand: few are as long as they may be, and an agent's, which may write
 # hundreds and writes a line, would wait for the work of hundreds, as would the first word of a long answer.
 FORESEEN = 16
+FREE_PART = 8  # one part of so many of the places that stays free of whoever fills all others
 Request = TypeVar("Request")
 
 
@@ -54,6 +55,11 @@ class FairQueue:
         with self._lock:
             turn.charged += more
             self._last[turn.visitor] = max(turn.due, self._last.get(turn.visitor, 0.0)) + ANSWER_COST * more
+
+
+def places_of_one(places: int, waiting_visitors: int) -> int:
+    """How many places one visitor may fill: half of them while others wait, and else all but some for who comes."""
+    return max(1, places // 2 if waiting_visitors > 1 else places - max(1, places // FREE_PART))
 
 
 def admitted(

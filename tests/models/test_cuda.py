@@ -3,14 +3,15 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app.models.catalog.known_models import PACKAGED
+from app.models.engine.attention_kinds import AMPERE
 from app.models.engine.engine import Engine
 from app.models.interface import ChatModel, Message, Sampling, TokenScoringModel
 from app.models.registry.loaded_engine import LoadedEngine
@@ -132,12 +133,63 @@ def test_few_bits_take_less_and_still_know_the_capital(registry: ModelRegistry, 
     registry.unload(name)
 
 
-def test_replayed_graphs_write_what_single_steps_write(registry: ModelRegistry, adapter: Path) -> None:
-    engine = engine_of(registry)
-    recorded = replace(GREEDY, top_logprobs=1)  # a step whose logits are read is never replayed
+def test_answers_are_those_of_generate_with_an_adapter_and_without(
+    registry: ModelRegistry, adapter: Path, packaged_folder: Path
+) -> None:
+    engine, tokenizer = engine_of(registry), AutoTokenizer.from_pretrained(packaged_folder)
+    base, over = (
+        AutoModelForCausalLM.from_pretrained(packaged_folder, dtype=torch.float32).to(DEVICE).eval() for _ in range(2)
+    )
     engine.adapters.add("own", adapter)
     with engine.lease_adapter("own") as tuned:
-        for model in (engine, tuned):
+        for model, reference in ((engine, base), (tuned, PeftModel.from_pretrained(over, adapter).eval())):
             for place in PLACES:
-                assert answer(model, place) == "".join(model.stream(question(place), recorded))
+                tokens = model.encode(f"The capital of {place} is")
+                ids = torch.tensor([tokens], device=DEVICE)
+                with torch.inference_mode():
+                    whole = reference.generate(
+                        input_ids=ids,
+                        attention_mask=torch.ones_like(ids),
+                        do_sample=False,
+                        max_new_tokens=GREEDY.max_new_tokens,
+                        eos_token_id=-1,
+                    )
+                expected = tokenizer.decode(whole[0, len(tokens) :], skip_special_tokens=True)
+                assert "".join(model.complete(tokens, GREEDY)) == expected
     engine.remove_adapter("own")
+
+
+def test_in_half_precision_captured_steps_of_flash_attention_pass_the_proof(
+    packaged_folder: Path, adapter: Path
+) -> None:
+    """Which looks at the logits of steps that are replayed."""
+    placement = Placement(DEVICE, "float16", None, 6000, packaged_folder.parents[1], host_mib=6000)
+    halves = ModelRegistry(placement, BASE)
+    try:
+        engine = engine_of(halves)
+        newer = torch.cuda.get_device_capability() >= AMPERE
+        assert engine.options.attention_kind in (("flash", "varlen") if newer else ("library",))
+        assert engine.proof() == ""
+        engine.adapters.add("own", adapter)
+        assert engine.proof() == "", "the base beside an adapter, whose layers are captured anew"
+        with ThreadPoolExecutor(32) as visitors:
+            answers = list(visitors.map(lambda _: answer(engine, "France"), range(32)))
+        assert all("Paris" in one for one in answers)
+    finally:
+        halves.close()
+
+
+def test_the_cache_takes_the_rest_of_the_budget_and_makes_room_for_another_model(packaged_folder: Path) -> None:
+    placement = Placement(DEVICE, "bfloat16", None, 6000, packaged_folder.parents[1], host_mib=6000)
+    alone = ModelRegistry(placement, BASE)
+    try:
+        engine = engine_of(alone, BASE)
+        before, first = answer(engine, "France"), alone.ledger().models[0]
+        assert first.mib + first.cache_mib == pytest.approx(6000 - 1500, rel=0.05)
+        with alone.lease(f"{PACKAGED}:8bit") as second:
+            assert answer(second, "Italy") and answer(engine, "France") == before
+        entries = alone.ledger().models
+        assert [entry.state for entry in entries] == ["ready", "ready"]
+        assert entries[0].cache_mib < first.cache_mib and alone.ledger().used_mib <= 6000
+    finally:
+        alone.close()

@@ -5,7 +5,7 @@ import itertools
 from contextlib import AsyncExitStack
 
 from app.models.backends.llama_cpp.admission import Admission
-from app.models.fair_share import ANSWER_COST, FORESEEN, FairQueue, admitted
+from app.models.fair_share import ANSWER_COST, FORESEEN, FairQueue, admitted, places_of_one
 
 
 def test_a_short_request_passes_long_ones_and_a_long_one_waits_for_its_share_only() -> None:
@@ -63,6 +63,11 @@ def test_nobody_takes_more_than_the_limit() -> None:
     assert started("aaaa") == "aaa"
     assert started("aaab", running="aaa") == "b"
     assert started("abab", running="a") == "abab"
+
+
+def test_half_of_the_places_is_for_one_while_others_wait_and_some_stay_free_else() -> None:
+    assert [places_of_one(places, 2) for places in (1, 4, 32, 256)] == [1, 2, 16, 128]
+    assert [places_of_one(places, 1) for places in (1, 4, 32, 256)] == [1, 3, 28, 224]
 
 
 def test_a_slot_stays_free_for_a_newcomer_and_who_waits_is_told_behind_how_many() -> None:

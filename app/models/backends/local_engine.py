@@ -5,7 +5,8 @@ import json
 import logging
 import platform
 import threading
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -14,18 +15,28 @@ import transformers
 from transformers import PreTrainedModel
 
 from app.models.backends.hf_generate import GenerateEngine
-from app.models.engine.batch_manager import can_batch
+from app.models.engine.attention_kinds import AttentionKind, attention_kinds
+from app.models.engine.batchable import can_batch
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.engine.proof import check_generate, check_plain
 from app.models.loading.loader import LoadedModel
 
 log = logging.getLogger(__name__)
-PROOF = 3  # counts up when the proof or the batch changes, so that all models prove themselves anew
+PROOF = 4  # counts up when the proof or the batch changes, so that all models prove themselves anew
+MOST_PACKED_TOKENS = 32768  # of a cache beside which all tokens of a step have a mask
 IDENTIFYING = ("*.json", "*.safetensors", "*.bin", "*.model")
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """`fault` is why a checkpoint is not batched; where it is, `attention` is what its batch runs."""
+
+    fault: str = ""
+    attention: AttentionKind | None = None
+
+
 class Verdicts:
-    """What earlier loads have proven, in one JSON file: why a checkpoint is not batched, empty where it is.
+    """What earlier loads have proven, in one JSON file: by which attention a checkpoint is batched, or why by none.
 
     Thread-safe; a file that cannot be read or written only costs the proof again.
     """
@@ -34,14 +45,17 @@ class Verdicts:
         self._file = file
         self._lock = threading.Lock()
 
-    def get(self, key: str) -> str | None:
+    def get(self, key: str) -> Verdict | None:
         with self._lock:
             found = self._read().get(key)
-        return found if isinstance(found, str) else None
+        try:
+            return Verdict(**found) if isinstance(found, dict) else None
+        except TypeError:
+            return None
 
-    def put(self, key: str, fault: str) -> None:
+    def put(self, key: str, verdict: Verdict) -> None:
         with self._lock:
-            content = json.dumps({**self._read(), key: fault}, ensure_ascii=False, indent=1)
+            content = json.dumps({**self._read(), key: asdict(verdict)}, ensure_ascii=False, indent=1)
             try:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 self._file.write_text(content, encoding="utf-8")
@@ -64,8 +78,10 @@ def verdict_key(folder: Path, loaded: LoadedModel, quantise: str | None) -> str:
         digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         if file.name == "config.json":
             digest.update(file.read_bytes())
-    versions = (torch.__version__, transformers.__version__, platform.platform(), PROOF)
-    digest.update(f"{loaded.model.dtype} {loaded.model.device.type} {quantise} {versions}".encode())
+    model = loaded.model
+    kinds = attention_kinds(model) if can_batch(model) else ()
+    versions = (torch.__version__, transformers.__version__, platform.platform(), PROOF, kinds)
+    digest.update(f"{model.dtype} {model.device.type} {quantise} {versions}".encode())
     return digest.hexdigest()
 
 
@@ -78,30 +94,43 @@ def open_engine(
     """
     if loaded.processor is not None:
         return GenerateEngine(name, loaded)
-    fault = verdicts.get(key)
-    if fault is None:
+    proven = verdicts.get(key)
+    if proven is None:
         check_plain(loaded.model, name)
     if options is None or not can_batch(loaded.model):
-        return _one_at_a_time(name, loaded, fault is not None, verdicts, key)
-    if fault:
-        return GenerateEngine(name, loaded)
-    engine = Engine(name, loaded, options)
-    if fault is None:
-        fault = engine.proof()
-        if fault:
-            engine.close()
-            log.warning("%s answers one request at a time: %s", name, fault)
-            # the batch has changed the attention of its model, not that of the twin
-            loaded = replace(loaded, model=cast(PreTrainedModel, engine.adapters.reader))
+        if proven is None:
             check_generate(loaded.model, name)
-            verdicts.put(key, fault)
-            return GenerateEngine(name, loaded)
-        verdicts.put(key, "")
-    return engine
+            verdicts.put(key, Verdict("no attention that a batch could run"))
+        return GenerateEngine(name, loaded)
+    if proven is None:
+        return _proven(name, loaded, options, verdicts, key)
+    if proven.fault:
+        return GenerateEngine(name, loaded)
+    return Engine(name, loaded, _for_kind(options, proven.attention, attention_kinds(loaded.model)))
 
 
-def _one_at_a_time(name: str, loaded: LoadedModel, is_proven: bool, verdicts: Verdicts, key: str) -> GenerateEngine:
-    if not is_proven:
-        check_generate(loaded.model, name)
-        verdicts.put(key, "no attention that a batch could run")
+def _proven(
+    name: str, loaded: LoadedModel, options: EngineOptions, verdicts: Verdicts, key: str
+) -> Engine | GenerateEngine:
+    """The engine with the fastest attention that gives what the plain forward pass does."""
+    fault, kinds = "", attention_kinds(loaded.model)
+    for kind in kinds:
+        engine = Engine(name, loaded, _for_kind(options, kind, kinds))
+        fault = engine.proof()
+        if not fault:
+            verdicts.put(key, Verdict(attention=kind))
+            return engine
+        engine.close()
+        log.warning("%s is not batched by the attention «%s»: %s", name, kind, fault)
+        # the batch has changed the attention of its model, not that of the twin
+        loaded = replace(loaded, model=cast(PreTrainedModel, engine.adapters.reader))
+    check_generate(loaded.model, name)
+    verdicts.put(key, Verdict(fault))
     return GenerateEngine(name, loaded)
+
+
+def _for_kind(options: EngineOptions, kind: AttentionKind | None, kinds: Sequence[AttentionKind]) -> EngineOptions:
+    """Where a kind is the fallback whose masks grow with the cache, the cache was not sized for them."""
+    masks = kind == "library" and kind != kinds[0]
+    tokens = min(options.cache_tokens, MOST_PACKED_TOKENS) if masks else options.cache_tokens
+    return replace(options, attention_kind=kind, cache_tokens=tokens)

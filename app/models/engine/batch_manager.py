@@ -1,16 +1,12 @@
 """Continuous batching of transformers with our own attention, sampler, scheduler and delivery of outputs."""
 
 import queue
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
-from transformers.generation.continuous_batching.cache import group_layers_by_attn_type
-from transformers.generation.continuous_batching.cache_allocators import FULL_ATTENTION
 from transformers.generation.continuous_batching.continuous_api import (
     ContinuousBatchingManager,
     ContinuousBatchProcessor,
@@ -19,7 +15,9 @@ from transformers.generation.continuous_batching.continuous_api import (
 from transformers.generation.continuous_batching.requests import GenerationOutput, RequestState
 from transformers.generation.continuous_batching.utils import find_head_dim
 
-from app.models.engine import attention, scheduler
+from app.models.engine import attention, scheduler, varlen_attention
+from app.models.engine.attention_kinds import AttentionKind, attention_kinds
+from app.models.engine.batchable import heads_as_cached
 from app.models.engine.fused.available import fused_decoder, token_attention
 from app.models.engine.lora import AdapterBank
 from app.models.engine.model_runner import StepRunner, adapter_of
@@ -28,6 +26,7 @@ from app.models.engine.sampler import RequestSampling, SamplingRows
 from app.models.engine.thread_count import ThreadCount
 
 FLASH_PAGE = 256  # flash attention reads a cache in pages of so many tokens
+MOST_PAGES = 512  # of one request that it reads by their numbers; a longer one is gathered first
 Deliver = Callable[[GenerationOutput], None]
 
 
@@ -70,21 +69,28 @@ class BatchManager(ContinuousBatchingManager):
         max_batched_tokens: int,
         max_running_requests: int,
         prefix_sharing: bool,
+        attention_kind: AttentionKind | None = None,
     ) -> None:
         self._bank = bank
         scheduler.register()
         attention.register()
-        self._by_request = model.device.type == "cpu" and _only_full_attention(model)
-        if model.device.type == "cuda":
+        varlen_attention.register()
+        self._kind = attention_kind or attention_kinds(model)[0]
+        if self._kind == "flash":
             page_size = max(page_size, FLASH_PAGE)
+        pages = -(-cache_tokens // page_size)
         config = ContinuousBatchingConfig(
             page_size=page_size,
-            num_blocks=-(-cache_tokens // page_size),
+            num_blocks=pages,
             max_batch_tokens=max_batched_tokens,
             max_requests_per_batch=max_running_requests,
+            max_blocks_per_request=min(pages, MOST_PAGES) if self._kind == "flash" else 0,
             allow_block_sharing=prefix_sharing,
             scheduler_type=scheduler.NAME,
         )
+        if self._kind == "varlen":  # as transformers has it for flash attention
+            config.use_cuda_graph = True
+            config.use_async_batching = model.device.type == "cuda"
         super().__init__(model, GenerationConfig(eos_token_id=-1, do_sample=True), config)
         # a simple queue may be filled from a finalizer, whichever thread the garbage collector runs in
         self.cancel_queue = queue.SimpleQueue()  # type: ignore[assignment]
@@ -92,11 +98,12 @@ class BatchManager(ContinuousBatchingManager):
         self.logit_processor = SamplingRows()
 
     def switch_to_cb_friendly_attn(self, model: Any, auto_switch_to_flash: bool = True) -> None:
-        if not self._by_request:
-            super().switch_to_cb_friendly_attn(model, auto_switch_to_flash)
+        name = {"fused": attention.NAME, "by request": attention.NAME, "varlen": varlen_attention.NAME}.get(self._kind)
+        if name is None:
+            super().switch_to_cb_friendly_attn(model, auto_switch_to_flash and self._kind == "flash")
             return
         self._original_attn_impl = model.config._attn_implementation
-        model.set_attn_implementation(attention.NAME)
+        model.set_attn_implementation(name)
 
     def _generation_loop_body(self, batch_processor: ContinuousBatchProcessor, bootstrapping: bool) -> bool:
         goes_on = super()._generation_loop_body(batch_processor, bootstrapping)
@@ -157,60 +164,17 @@ class BatchManager(ContinuousBatchingManager):
         runner.bank = self._bank
         runner.manager = self
         runner.threads = ThreadCount() if self.model.device.type == "cpu" else None
-        if self._by_request:
-            single = token_attention(self.model, find_head_dim(processor.cache.config))
+        if self._kind in ("fused", "by request"):
+            width = find_head_dim(processor.cache.config)
+            single = token_attention(self.model, width) if self._kind == "fused" else None
             runner.plan = attention.StepPlan(processor.cache, self.model.dtype, single)
             runner.fused = fused_decoder(self.model) if single else None
             processor.cache.extend_read_and_write_indices = runner.plan.add_request  # type: ignore[method-assign]
         processor.model_runner = runner
+        runner.warmup(self.model)  # captures what is replayed later, where steps are captured
         return processor
 
 
 def _state(processor: ContinuousBatchProcessor, request_id: str) -> RequestState | None:
     scheduler = processor.scheduler
     return scheduler.active_requests.get(request_id) or scheduler.waiting_requests.get(request_id)
-
-
-def can_batch(model: Any) -> bool:
-    """Whether the batch can run this architecture: a decoder whose layers all attend, fully or in a window."""
-    config = model.config.get_text_config()
-    if model.config.is_encoder_decoder or not getattr(model, "_supports_attention_backend", False):
-        return False
-    try:
-        kinds = list(group_layers_by_attn_type(config))
-    except (ValueError, AttributeError):
-        return False
-    # a cap on the scores is known to our own attention alone, which takes full attention
-    return kinds == [FULL_ATTENTION] or not getattr(config, "attn_logit_softcapping", None)
-
-
-@contextmanager
-def heads_as_cached(config: Any) -> Iterator[None]:
-    """For MLA (DeepSeek) the config names the part of a head that positions turn; what is cached is each head whole,
-    with keys wider than values."""
-    plain, turned, values = (
-        getattr(config, name, None) or 0 for name in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
-    )
-    if not (plain and turned and values):
-        yield
-        return
-    before = getattr(config, "head_dim", None), getattr(config, "num_key_value_heads", None)
-    config.head_dim, config.num_key_value_heads = max(plain + turned, values), config.num_attention_heads
-    try:
-        yield
-    finally:
-        config.head_dim, config.num_key_value_heads = before
-
-
-def batch_context(model: Any) -> int:
-    """How many tokens a prompt and its answer may have in a batch: where positions stretch for long texts, the longest
-    of a batch would stretch them for all, so there the batch takes what needs no stretching."""
-    config = model.config.get_text_config()
-    rope = getattr(config, "rope_parameters", None) or {}
-    original = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", 0)
-    stretches = rope.get("rope_type") == "longrope"
-    return int(original) if stretches and original else sys.maxsize
-
-
-def _only_full_attention(model: Any) -> bool:
-    return list(group_layers_by_attn_type(model.config.get_text_config())) == [FULL_ATTENTION]

@@ -10,34 +10,40 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
 from app.errors import EngineFailed, ModelInUse
-from app.models.engine.batch_manager import BatchManager, batch_context
+from app.models.engine.attention_kinds import AttentionKind
+from app.models.engine.batch_manager import BatchManager
+from app.models.engine.batchable import batch_context
 from app.models.engine.generation import EngineGeneration
 from app.models.engine.lora import AdapterBank
 from app.models.engine.prompt import EncodedPrompt, refuse_pictures
 from app.models.engine.proof import batch_fault
 from app.models.engine.reasoning import thinking_of
 from app.models.engine.request_builder import RequestBuilder
+from app.models.engine.tuned_model import TunedModel
 from app.models.interface import Inspection, Message, Sampling, TokenScore
 from app.models.loading.loader import LoadedModel
 
 log = logging.getLogger(__name__)
+LEAST_CACHE_TOKENS = 4096
 
 
 @dataclass(frozen=True)
 class EngineOptions:
     """`cache_tokens`: room for keys and values of all requests; `max_batched_tokens`: most tokens in one step, which
-    bounds how long a long prompt delays the others; `max_running_requests`: most requests in one step."""
+    bounds how long a long prompt delays the others; `max_running_requests`: most requests in one step. Without an
+    `attention_kind` it is the fastest that may be tried."""
 
     cache_tokens: int = 32768
     page_size: int = 64
     max_batched_tokens: int = 256
     max_running_requests: int = 32
     prefix_sharing: bool = True
+    attention_kind: AttentionKind | None = None
 
 
 class Engine:
@@ -146,7 +152,7 @@ class Engine:
         return live is not None and live.manager.is_running()
 
     @contextmanager
-    def lease_adapter(self, adapter: str) -> Iterator["TunedModel"]:
+    def lease_adapter(self, adapter: str) -> Iterator[TunedModel]:
         """The same engine answering through one of its adapters, which stays until the lease ends. Raises
         AdapterGone."""
         with self._lock:
@@ -173,6 +179,22 @@ class Engine:
             if users:
                 raise ModelInUse(name=f"{self.name}+{adapter}", leases=users)
             self.adapters.remove(adapter)
+
+    @property
+    def least_cache_tokens(self) -> int:
+        """One conversation as long as promised has room."""
+        return min(self.options.cache_tokens, max(self.context_tokens, LEAST_CACHE_TOKENS))
+
+    def resize_cache(self, tokens: int) -> bool:
+        """Give the cache room for so many tokens; False, and nothing is changed, while requests run or wait."""
+        with self._lock:
+            if self._live:
+                return False
+            manager, self._manager = self._manager, None
+            if manager is not None:
+                manager.stop(block=True, hard_stop=True)
+            self.options = replace(self.options, cache_tokens=tokens)
+        return True
 
     def park(self) -> None:
         """Move the weights to main memory and drop the cache; no request may be running."""
@@ -254,49 +276,3 @@ class LiveRequest:
 
     manager: BatchManager
     adapter: int
-
-
-class TunedModel:
-    """A ChatModel: an engine's base with one adapter. Its name is `base+adapter`."""
-
-    is_multimodal = False
-
-    def __init__(self, engine: Engine, adapter: str) -> None:
-        self.name = f"{engine.name}+{adapter}"
-        self.adapter = adapter
-        self.engine = engine
-        self.context_tokens = engine.context_tokens
-        self.chat_template = engine.chat_template
-        self.sampling_defaults = engine.sampling_defaults
-        self.thinking = engine.thinking
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        return self.engine.count_tokens(messages)
-
-    def stream(
-        self,
-        messages: Sequence[Message],
-        sampling: Sampling,
-        *,
-        visitor: str = "",
-        drop_oldest: bool = False,
-    ) -> EngineGeneration:
-        return self.engine.stream(messages, sampling, visitor=visitor, drop_oldest=drop_oldest, adapter=self.adapter)
-
-    def complete(self, tokens: Sequence[int], sampling: Sampling, *, visitor: str = "") -> EngineGeneration:
-        return self.engine.complete(tokens, sampling, visitor=visitor, adapter=self.adapter)
-
-    def encode(self, text: str) -> list[int]:
-        return self.engine.encode(text)
-
-    def token_text(self, token: int) -> str:
-        return self.engine.token_text(token)
-
-    def score_text(self, tokens: Sequence[int], top_logprobs: int, start: int = 1) -> list[TokenScore]:
-        return self.engine.score_text(tokens, top_logprobs, start, self.adapter)
-
-    def inspect(self, messages: Sequence[Message], answer: str) -> Inspection:
-        return self.engine.inspect(messages, answer, self.adapter)
-
-    def score_tokens(self, messages: Sequence[Message], answer: str, top_logprobs: int) -> list[TokenScore]:
-        return self.engine.score_tokens(messages, answer, top_logprobs, self.adapter)

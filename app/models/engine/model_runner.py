@@ -36,9 +36,9 @@ class StepRunner(ModelRunner):
     threads: ThreadCount | None = None  # on processors
     fused: "FusedDecoder | None" = None  # where all between two products is one kernel
     _graphs_of = 0
-    _adjusted: Sequence[Row] = ()
-    _recorded: Sequence[Row] = ()
-    _ids: Sequence[str] = ()
+    _logits: torch.Tensor | None = None  # of the step
+    _captured: torch.Tensor | None = None  # [most requests, vocabulary], where captured steps leave theirs
+    _is_captured = False
 
     def compute_batch(self, model: torch.nn.Module, batch_data: dict[str, Any]) -> None:
         if self.plan is not None:
@@ -47,10 +47,6 @@ class StepRunner(ModelRunner):
         stream = self.inputs_and_outputs.compute_stream
         requests = self._host_io().requests_in_batch
         drawn = [r.state for r in requests if r.has_new_token]
-        self._ids = [state.request_id for state in drawn]
-        rows = [(row, sampling_of(state), state) for row, state in enumerate(drawn)]
-        self._adjusted = [entry for entry in rows if entry[1].changes_logits]
-        self._recorded = [entry for entry in rows if entry[1].top_logprobs is not None]
         try:
             with self.bank.step_lock:
                 if self.bank.generation != self._graphs_of:
@@ -63,7 +59,10 @@ class StepRunner(ModelRunner):
                     torch.inference_mode(),
                 ):
                     super().compute_batch(model, batch_data)
+                    with stream_context(stream):
+                        self._draw(batch_data, [(row, sampling_of(state), state) for row, state in enumerate(drawn)])
         finally:
+            self._logits = None
             self.bank.set_step((), 0)
             if self.plan is not None:
                 self.plan.clear()
@@ -72,9 +71,8 @@ class StepRunner(ModelRunner):
         return super().supports_logits_to_keep(model) and not self.bank.adapts_output
 
     def _get_forward_fn(self, use_block_table: bool) -> tuple[Callable[..., None], bool]:
-        forward, with_graph = super()._get_forward_fn(use_block_table)
-        host = self._adjusted or self._recorded or self.manager.watch is not None  # all work with lists of the host
-        return forward, with_graph and not host
+        forward, self._is_captured = super()._get_forward_fn(use_block_table)
+        return forward, self._is_captured
 
     def _host_io(self) -> ContinuousBatchingIOs:
         io = self.inputs_and_outputs
@@ -96,34 +94,50 @@ class StepRunner(ModelRunner):
         batch_data: dict[str, Any],
         carry_over_ids: torch.Tensor,
         prev_output_ids: torch.Tensor,
-        output_ids: torch.Tensor,
+        output_ids: torch.Tensor,  # noqa: ARG002  tokens are drawn behind the captured part
     ) -> None:
+        """Ends with the logits: each request draws its token as it wants."""
         self.inputs_and_outputs.carry_over_tokens(batch_data["input_ids"], carry_over_ids, prev_output_ids)
-        arguments = batch_data["logits_processor_args"]
-        logits = self._logits(model, batch_data)
-        if self.manager.watch is not None:
-            self.manager.watch(list(self._ids), logits)
-        told = [logits[row].float().log_softmax(-1) for row, _, _ in self._recorded]
-        if self._adjusted:
-            logits = self._adjust(logits, batch_data)
-        tokens = draw(logits, arguments.view(torch.float32))
-        for (row, sampling, _), logprobs in zip(self._recorded, told, strict=True):
-            sampling.record(logprobs, int(tokens[row]))
-        output_ids[0, : tokens.numel()].copy_(tokens)
+        logits = self._forward(model, batch_data)
+        self._logits = self._kept(logits) if self._is_captured else logits
 
-    def _logits(self, model: torch.nn.Module, batch_data: dict[str, Any]) -> torch.Tensor:
+    def _kept(self, logits: torch.Tensor) -> torch.Tensor:
+        """A copy where all captured steps leave their logits."""
+        if self._captured is None:
+            self._captured = logits.new_empty(int(self.cb_config.max_requests_per_batch or 0), logits.shape[-1])
+        return self._captured[: len(logits)].copy_(logits)
+
+    def _forward(self, model: torch.nn.Module, batch_data: dict[str, Any]) -> torch.Tensor:
         """[requests that draw, vocabulary]"""
         kept = batch_data["logits_indices"]
         if self.fused is not None and self.plan is not None:
             tokens, positions = batch_data["input_ids"], batch_data["position_ids"]
             places = batch_data["write_index"][0]
             return self.fused.logits(tokens, positions, places, kept, self.plan, self.bank.of_step())
-        logits = model(**batch_data).logits
+        logits: torch.Tensor = model(**batch_data).logits
         return logits[0] if "logits_to_keep" in batch_data else logits[0, kept]
 
-    def _adjust(self, logits: torch.Tensor, batch_data: dict[str, Any]) -> torch.Tensor:
+    def _draw(self, batch_data: dict[str, Any], rows: Sequence[Row]) -> None:
+        arguments = batch_data["logits_processor_args"].view(torch.float32)
+        replayed = None if self._captured is None else self._captured[: arguments.shape[-1]]
+        logits = replayed if self._logits is None else self._logits
+        if logits is None:
+            raise RuntimeError("the step has left no logits")
+        if self.manager.watch is not None:
+            self.manager.watch([state.request_id for _, _, state in rows], logits)
+        recorded = [row for row in rows if row[1].top_logprobs is not None]
+        told = [logits[row].float().log_softmax(-1) for row, _, _ in recorded]
+        adjusted = [row for row in rows if row[1].changes_logits]
+        if adjusted:
+            logits = self._adjust(logits, adjusted, batch_data)
+        tokens = draw(logits, arguments, [sampling for _, sampling, _ in rows])
+        for (row, sampling, _), logprobs in zip(recorded, told, strict=True):
+            sampling.record(logprobs, int(tokens[row]))
+        self.inputs_and_outputs.output_ids[0, : tokens.numel()].copy_(tokens)
+
+    def _adjust(self, logits: torch.Tensor, rows: Sequence[Row], batch_data: dict[str, Any]) -> torch.Tensor:
         logits = logits.float()
-        for row, sampling, state in self._adjusted:
+        for row, sampling, state in rows:
             answer = generated_by(state)
             prompt = state.initial_tokens[: state._true_initial_tokens or None]
             if state.position_offset > len(state.initial_tokens) + len(state.generated_tokens):

@@ -112,7 +112,7 @@ def _sequences(model: Any, page_size: int) -> Sequences:
 def _run(manager: BatchManager, sequences: Sequences) -> list[torch.Tensor]:
     """The logits of each request's steps, as the batch has them."""
     seen: Mapping[str, list[torch.Tensor]] = defaultdict(list)
-    ended = threading.Semaphore(0)
+    ended, faults = threading.Semaphore(0), list[str]()
 
     def watch(ids: list[str], logits: torch.Tensor) -> None:
         for request_id, row in zip(ids, logits, strict=False):
@@ -120,6 +120,7 @@ def _run(manager: BatchManager, sequences: Sequences) -> list[torch.Tensor]:
 
     def deliver(output: GenerationOutput) -> None:
         if output.is_finished():
+            faults.extend([output.error] if output.error else [])
             ended.release()
 
     manager.watch = watch
@@ -130,6 +131,8 @@ def _run(manager: BatchManager, sequences: Sequences) -> list[torch.Tensor]:
             _wait(manager, ended)
     finally:
         manager.watch = None
+    if faults:
+        raise RuntimeError(faults[0])
     return [torch.stack(seen[f"proof-{number}"][:STEPS]) for number in range(len(sequences.prompts))]
 
 

@@ -2,7 +2,7 @@
 
 A request's draw needs one number in [0, 1) a token, from the request's own generator; the token is found by inverting
 the cumulative distribution. So the same seed gives the same text whoever else is in the batch, with no random state
-on the device, and the step can be captured in a CUDA graph.
+on the device.
 """
 
 import random
@@ -61,6 +61,15 @@ class RequestSampling:
         """The values for the token after the `generated` ones, in the order of the constants above."""
         forced = self.forced(generated or [])
         return [*self._fixed, self._draws.random(), float(NOT_FORCED if forced is None else forced)]
+
+    @property
+    def draws(self) -> bool:
+        """Whether it takes more than the most likely token."""
+        return not self._fixed[GREEDY]
+
+    @property
+    def draws_among_few(self) -> bool:
+        return 0 < self._fixed[TOP_K] <= CANDIDATES
 
     @property
     def changes_logits(self) -> bool:
@@ -130,37 +139,53 @@ def generated_by(state: RequestState) -> list[int]:
     return state.initial_tokens[state._true_initial_tokens :] + state.generated_tokens
 
 
-def draw(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """logits [requests, vocabulary], rows [FORCED + 1, requests] -> token ids [requests]."""
-    if logits.is_cuda:  # no branch on values inside a captured graph
-        sampled = _draw_sorted(logits.float(), rows, logits.shape[-1])
-        tokens = torch.where(rows[GREEDY] > 0, logits.argmax(-1), sampled)
-    else:
-        tokens = _likeliest(logits)
-        drawn = (rows[GREEDY] == 0).nonzero()[:, 0]
-        if drawn.numel():
-            tokens[drawn] = _draw_on_host(logits[drawn].float(), rows[:, drawn])
+def draw(logits: torch.Tensor, rows: torch.Tensor, samplings: Sequence[RequestSampling]) -> torch.Tensor:
+    """logits [requests, vocabulary], rows [FORCED + 1, requests] -> token ids [requests].
+
+    `samplings` say on the host what each request needs; further rows are padding. So nothing is asked of the device,
+    and the vocabulary is sorted for those alone that may take any token of it.
+    """
+    tokens = _likeliest(logits)
+    few = [place for place, sampling in enumerate(samplings) if sampling.draws and sampling.draws_among_few]
+    many = [place for place, sampling in enumerate(samplings) if sampling.draws and not sampling.draws_among_few]
+    for places, draw_among in ((few, _draw_among_few), (many, _draw_among_many)):
+        if places:
+            index = _on_device(places, logits.device)
+            tokens[index] = draw_among(logits[index].float(), rows[:, index])
     return torch.where(rows[FORCED] > NOT_FORCED, rows[FORCED].long(), tokens)
+
+
+def _on_device(places: list[int], device: torch.device) -> torch.Tensor:
+    if device.type != "cuda":
+        return torch.tensor(places, device=device)
+    return torch.tensor(places, pin_memory=True).to(device, non_blocking=True)
 
 
 def _likeliest(logits: torch.Tensor) -> torch.Tensor:
     """`argmax`: processors find the largest of a block many values at a time, but its place value by value."""
-    if logits.shape[-1] % BLOCK:
+    if logits.is_cuda or logits.shape[-1] % BLOCK:
         return logits.argmax(-1)
     blocks = logits.unflatten(-1, (-1, BLOCK))
     best = blocks.amax(-1).argmax(-1)
     return best * BLOCK + blocks[torch.arange(len(best)), best].argmax(-1)
 
 
-def _draw_on_host(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """The full vocabulary is sorted only where the most likely CANDIDATES do not hold the nucleus."""
-    count = min(CANDIDATES, logits.shape[-1])
+def _draw_among_few(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Among the CANDIDATES most likely tokens, where top-k takes no others."""
+    return _draw_sorted(logits, rows, min(CANDIDATES, logits.shape[-1]))
+
+
+def _draw_among_many(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """A processor sorts the whole vocabulary only where the most likely tokens do not hold the nucleus; to look would
+    make a device wait."""
+    if logits.is_cuda:
+        return _draw_sorted(logits, rows, logits.shape[-1])
     scaled = logits / rows[TEMPERATURE][:, None]
+    count, log_total = min(CANDIDATES, logits.shape[-1]), scaled.logsumexp(-1, keepdim=True)
     tops = scaled.topk(count, dim=-1)
-    mass = (tops.values - scaled.logsumexp(-1, keepdim=True)).exp().sum(-1)
-    by_k, by_p = (rows[TOP_K] > 0) & (rows[TOP_K] <= count), (rows[TOP_K] == 0) & (mass >= rows[TOP_P])
-    if bool((by_k | by_p).all()):
-        return _invert(tops.values, tops.indices, scaled.logsumexp(-1, keepdim=True), rows)
+    mass = (tops.values - log_total).exp().sum(-1)
+    if bool(((rows[TOP_K] == 0) & (mass >= rows[TOP_P])).all()):
+        return _invert(tops.values, tops.indices, log_total, rows)
     return _draw_sorted(logits, rows, logits.shape[-1])
 
 

@@ -8,15 +8,15 @@ from transformers.generation.continuous_batching.requests import RequestState, R
 from transformers.generation.continuous_batching.scheduler import FIFOScheduler
 
 from app.models.engine.sampler import generated_by
-from app.models.fair_share import FairQueue, Turn, admitted
+from app.models.fair_share import FairQueue, Turn, admitted, places_of_one
 
 NAME = "fair"
 TURN = "turn"  # kept with a request, also when it is put back for want of memory
 
 
 class FairScheduler(FIFOScheduler):
-    """Prompts are read in the order of `FairQueue`, so a short one need not wait until a long one has been read; one
-    visitor may run at most half of the batch."""
+    """Prompts are read in the order of `FairQueue`, so a short one need not wait until a long one has been read. While
+    others wait one visitor may run at most half of the batch, and else leaves places for who comes."""
 
     def reset(self) -> None:
         super().reset()
@@ -53,7 +53,7 @@ class FairScheduler(FIFOScheduler):
 
     def _get_waiting_candidates(self) -> list[RequestState]:
         waiting = sorted((self.waiting_requests[name] for name in self.waiting_requests_order), key=turn_of)
-        most = max(1, self.max_requests_per_batch // 2)
+        most = places_of_one(self.max_requests_per_batch, len({visitor_of(state) for state in waiting}))
         places = max(0, self.max_requests_per_batch - len(self.active_requests))
         return list(islice(admitted(waiting, self.active_requests.values(), visitor_of, most), places))
 

@@ -8,7 +8,8 @@ import torch
 from transformers.generation.continuous_batching.utils import find_head_dim, find_num_key_value_heads
 
 from app.allocator import return_freed_memory
-from app.models.engine.batch_manager import heads_as_cached
+from app.models.catalog.known_models import WORKING_MIB
+from app.models.engine.batchable import heads_as_cached
 
 SHARE = {"cuda": 0.92, "mps": 0.6, "cpu": 0.6}  # of what is free at start; the rest is for everything else
 
@@ -17,6 +18,11 @@ def budget_mib(device: str) -> int:
     """The default budget: a share of what the device has free now."""
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
     return int(free * SHARE[device] / 2**20)
+
+
+def working_mib(budget: int) -> int:
+    """Room beside weights for keys, values and what a step needs, the least for a model to answer well."""
+    return min(WORKING_MIB, budget // 4)
 
 
 def has_bfloat16() -> bool:

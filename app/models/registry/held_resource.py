@@ -16,6 +16,7 @@ class HeldResource:
     mib: int
     device: str
     cache_mib: int = 0
+    spare_mib: int = 0
 
     def close(self) -> None:
         self.content = None
@@ -27,8 +28,11 @@ class HeldResource:
     def park(self) -> bool:
         return False
 
-    def unpark(self) -> None:
+    def unpark(self, room_mib: int) -> None:  # noqa: ARG002
         raise RuntimeError("it was never parked")
+
+    def shrink(self, mib: int, patience_s: float = 0.0) -> None:
+        """It has no cache."""
 
 
 def held_spec(kind: Kind, name: str, mib: int, load_it: Callable[[ReportProgress], object], device: str) -> ModelSpec:

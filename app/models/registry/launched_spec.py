@@ -12,6 +12,7 @@ from app.models.backends.openai_server.engine import RemoteEngine
 from app.models.backends.openai_server.launched_engine import LocalServerEngine
 from app.models.backends.openai_server.launched_server import LocalServer
 from app.models.catalog import known_models, sources
+from app.models.registry import device_memory
 from app.models.registry.model_spec import ModelSpecs
 from app.models.registry.placement import Placement
 from app.models.registry.resident import ModelSpec
@@ -44,7 +45,7 @@ def bases_served(specs: ModelSpecs, engines: Mapping[str, EngineAddress]) -> dic
 def launched_spec(address: EngineAddress, launch: EngineLaunch, where: Placement, usual_context: int) -> ModelSpec:
     """How to get it: booked with its weights and a cache first, then with what it really takes."""
     on_gpu = where.device == "cuda"
-    working_mib = min(known_models.WORKING_MIB, where.budget_mib // 4)
+    working_mib = device_memory.working_mib(where.budget_mib)
 
     def needed_mib() -> int:
         return _weights_mib(launch.model) + working_mib

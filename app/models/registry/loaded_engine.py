@@ -1,6 +1,7 @@
 """An engine of this process as a resident of the memory account, with its LoRA adapters."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from app.models.backends.hf_generate import GenerateEngine
 from app.models.engine.engine import Engine
 from app.models.interface import ChatModel
 from app.models.registry import device_memory
+from app.models.registry.engine_size import EngineSize
 
 Room = Callable[[int], AbstractContextManager[None]]
+LOOK_S = 0.02  # between two looks whether no answer is being written
 
 
 class NoAdapters(ModelError):
@@ -42,13 +45,15 @@ class Adapter:
 class LoadedEngine:
     """An engine with the adapters that are read; idle ones go when memory is short. Thread-safe."""
 
-    def __init__(self, engine: Engine | GenerateEngine, device: str, cache_mib: int) -> None:
+    def __init__(self, engine: Engine | GenerateEngine, device: str, size: EngineSize | None) -> None:
         self.engine = engine
         self.engine_name = "generate" if isinstance(engine, GenerateEngine) else "torch"
         self.sampling_defaults = engine.sampling_defaults
         self.device = device
         self.one_at_a_time = isinstance(engine, GenerateEngine) and not engine.is_multimodal
-        self.cache_mib = cache_mib
+        self._size = size
+        self._wanted_tokens = engine.options.cache_tokens if isinstance(engine, Engine) else engine.context_tokens
+        self.cache_mib = size.mib(self._wanted_tokens) if size else 0
         self._weights_mib = engine.loaded.mib
         self._read: dict[str, Adapter] = {}
         self._lock = threading.RLock()
@@ -56,6 +61,33 @@ class LoadedEngine:
     @property
     def mib(self) -> int:
         return self._weights_mib + sum(adapter.mib for adapter in list(self._read.values()))
+
+    @property
+    def spare_mib(self) -> int:
+        if not self._size or not self._size.gives_back or (engine := self._batching()) is None:
+            return 0
+        return self.cache_mib - self._size.mib(engine.least_cache_tokens)
+
+    def shrink(self, mib: int, patience_s: float = 0.0) -> None:
+        if (engine := self._batching()) is None or not self._size or not self.spare_mib:
+            return
+        fewer = engine.options.cache_tokens - -(-mib * 2**20 // self._size.per_token)
+        last_look = time.monotonic() + patience_s
+        while not engine.resize_cache(max(engine.least_cache_tokens, fewer)):
+            if time.monotonic() >= last_look:
+                return
+            time.sleep(LOOK_S)
+        self._book_cache(engine)
+        device_memory.release()
+
+    def _batching(self) -> Engine | None:
+        """The engine where it runs a batch, and has not been closed."""
+        engine = getattr(self, "engine", None)
+        return engine if isinstance(engine, Engine) else None
+
+    def _book_cache(self, engine: Engine) -> None:
+        if self._size:
+            self.cache_mib = self._size.mib(engine.options.cache_tokens)
 
     def adapters(self) -> tuple[str, ...]:
         return tuple(self._read)
@@ -113,9 +145,15 @@ class LoadedEngine:
             return False
         self.trim()  # adapters are no part of the module that moves
         self.engine.park()
+        self.shrink(self.spare_mib)
         device_memory.release()
         return True
 
-    def unpark(self) -> None:
-        if isinstance(self.engine, Engine):
-            self.engine.unpark(self.device)
+    def unpark(self, room_mib: int) -> None:
+        engine = self.engine
+        if isinstance(engine, Engine):
+            if self._size:
+                tokens = engine.options.cache_tokens + room_mib * 2**20 // self._size.per_token
+                engine.resize_cache(min(tokens, self._wanted_tokens))
+                self._book_cache(engine)
+            engine.unpark(self.device)

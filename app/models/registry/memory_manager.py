@@ -10,13 +10,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 
 from app.errors import DoesNotFit, ModelError, ModelInUse
 from app.models.interface import Fit, Ledger
+from app.models.registry.device_memory import working_mib
+from app.models.registry.memory_account import MemoryAccount
 from app.models.registry.resident import Kind, ModelSpec, Resident, Slot, State
 
 log = logging.getLogger(__name__)
 FAILED_SHOWN_S = 600.0
+PATIENCE_S = 20.0  # for a moment at which a model writes no answer and its cache can be made smaller
 LOG_KEPT = 8000  # characters
 FAILED_SHOWN = 3  # at most so many failed loads stand in the ledger
 
@@ -48,6 +52,7 @@ class MemoryManager:
         self.host_mib = host_mib
         self._clock = clock
         self._slots: dict[str, Slot] = {}
+        self._account = MemoryAccount(self._slots, budget_mib, host_mib)
         self._changed = threading.Condition()
         self._one_load = threading.Lock()
 
@@ -101,17 +106,27 @@ class MemoryManager:
             with self._changed:
                 slot.reserved_mib -= mib
 
+    def reserve_rest(self, name: str) -> int:
+        """What is free beside the room that adapters, embedders and the like need, in MiB: reserved for one that is
+        being brought in, until it is there."""
+        with self._changed:
+            slot = self._slots[name]
+            rest = max(0, self._account.free_mib(slot.on_host) - working_mib(self._account.budget(slot.on_host)))
+            slot.reserved_mib += rest
+        return rest
+
     def fit(self, spec: ModelSpec) -> Fit:
         """Whether it would fit, and which idle residents would make room."""
         needed = spec.needed_mib()
         with self._changed:
             if (slot := self._slots.get(spec.name)) and slot.state == "ready":
-                return Fit(slot.held_mib, self._free_mib(slot.on_host), fits=True)
-            free, evicted = self._free_mib(spec.on_host), []
-            for slot in self._idle_oldest_first(spec.on_host):
+                return Fit(slot.held_mib, self._account.free_mib(slot.on_host), fits=True)
+            spare = sum(slot.resident.spare_mib for slot in self._account.with_spare(spec.on_host) if slot.resident)
+            free, evicted = self._account.free_mib(spec.on_host) + spare, []
+            for slot in self._account.idle_oldest_first(spec.on_host):
                 if free >= needed:
                     break
-                free += slot.held_mib
+                free += slot.held_mib - (slot.resident.spare_mib if slot.resident else 0)
                 evicted.append(slot.spec.name)
         return Fit(needed, free, fits=free >= needed, evicts=tuple(evicted) if free >= needed else ())
 
@@ -119,7 +134,7 @@ class MemoryManager:
         with self._changed:
             self._forget_old()
             entries = tuple(slot.entry(adapters) for slot in self._slots.values() if slot.state != "absent")
-            used = self.budget_mib - self._free_mib(host=False)
+            used = self.budget_mib - self._account.free_mib(host=False)
         return Ledger(self.budget_mib, used, entries)
 
     def resident(self, name: str) -> Resident | None:
@@ -176,16 +191,16 @@ class MemoryManager:
                 slot.spec.fetch(report)
             with nullcontext() if slot.spec.kind == "remote" else self._one_load:
                 slot.state = "loading"
-                self._make_room(slot, slot.spec.needed_mib())
-                if was_parked and slot.resident is not None:
-                    slot.resident.unpark()
-                else:
-                    slot.resident = slot.spec.load(report)
+                parked = slot.resident if was_parked else None
+                self._make_room(slot, max(slot.spec.needed_mib(), parked.mib + parked.cache_mib if parked else 0))
+                if parked is not None:
+                    parked.unpark(self.reserve_rest(slot.spec.name))
+                slot.resident = resident = parked or slot.spec.load(report)
         except Exception as error:
             self._fail(slot, error)
             raise
         self._settle(slot, "ready", None)
-        return slot.resident
+        return resident
 
     def _fail(self, slot: Slot, error: Exception) -> None:
         if slot.resident is not None:  # it was parked
@@ -204,28 +219,43 @@ class MemoryManager:
             self._changed.notify_all()
 
     def _make_room(self, slot: Slot, needed: int) -> None:
-        """Reserve `needed` MiB, evicting what is idle, then trimming what is in use. Raises DoesNotFit."""
-        host, trimmed = slot.spec.on_host, False
+        """Reserve `needed` MiB: caches give back what they can spare, then what is idle goes, then caches and adapters
+        of what is in use. Raises DoesNotFit."""
+        host = slot.spec.on_host
+        patient = partial(self._shrink_caches, host, needed, PATIENCE_S)
+        last_resorts: Iterator[Callable[[], None]] = iter((patient, self._trim))
+        self._shrink_caches(host, needed, 0.0)
         while True:
             with self._changed:
-                free = self._free_mib(host)
+                free = self._account.free_mib(host)
                 if free >= needed:
                     slot.reserved_mib += needed
                     return
-                idle = next(iter(self._idle_oldest_first(host)), None)
+                idle = next(iter(self._account.idle_oldest_first(host)), None)
+                last_resort = None if idle else next(last_resorts, None)
                 if idle is not None:
                     idle.moving = True
-                elif trimmed:
-                    budget = self._budget(host)
+                elif last_resort is None:
+                    budget = self._account.budget(host)
                     refusal = LargerThanBudget if needed > budget else DoesNotFit
                     raise refusal(name=slot.spec.name, needed_mib=needed, free_mib=free, budget_mib=budget)
             if idle is not None:
                 self._let_go(idle, allow_parking=True)
-            else:
-                trimmed = True
-                for resident in [other.resident for other in list(self._slots.values()) if other.state == "ready"]:
-                    if resident is not None:
-                        resident.trim()
+            elif last_resort is not None:
+                last_resort()
+
+    def _trim(self) -> None:
+        for resident in [other.resident for other in list(self._slots.values()) if other.state == "ready"]:
+            if resident is not None:
+                resident.trim()
+
+    def _shrink_caches(self, host: bool, needed: int, patience_s: float) -> None:
+        for slot in self._account.with_spare(host):
+            missing, resident = needed - self._account.free_mib(host), slot.resident
+            if missing <= 0:
+                return
+            if resident is not None:
+                resident.shrink(missing, patience_s)
 
     def _let_go(self, slot: Slot, allow_parking: bool) -> None:
         state: State = "absent"
@@ -247,28 +277,14 @@ class MemoryManager:
         """Whether `mib` fits into main memory, dropping what has been parked there longest."""
         while self.host_mib is not None:
             with self._changed:
-                if self._free_mib(host=True) >= mib:
+                if self._account.free_mib(host=True) >= mib:
                     return True
-                parked = [slot for slot in self._idle_oldest_first(host=True) if slot.state == "parked"]
+                parked = [slot for slot in self._account.idle_oldest_first(host=True) if slot.state == "parked"]
                 if not parked:
                     return False
                 parked[0].moving = True
             self._let_go(parked[0], allow_parking=False)
         return False
-
-    def _budget(self, host: bool) -> int:
-        return self.host_mib if host and self.host_mib is not None else self.budget_mib
-
-    def _free_mib(self, host: bool) -> int:
-        return self._budget(host) - sum(slot.held_mib for slot in self._slots.values() if self._shares(slot, host))
-
-    def _shares(self, slot: Slot, host: bool) -> bool:
-        """Whether a slot is on the same account."""
-        return self.host_mib is None or slot.on_host == host
-
-    def _idle_oldest_first(self, host: bool) -> list[Slot]:
-        idle = [slot for slot in self._slots.values() if slot.evictable() and self._shares(slot, host)]
-        return sorted(idle, key=lambda slot: slot.last_used)
 
     def _forget_old(self) -> None:
         """Drop what is absent, and failures that are old or many. The lock is held."""

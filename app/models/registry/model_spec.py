@@ -1,6 +1,6 @@
 """Resolve a base model's name to files, precision, engine and memory need."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,6 @@ from app.models.backends.openai_server.errors import NoWeightsHere
 from app.models.catalog import bundled, known_models, sources
 from app.models.catalog.folder_names import FolderNames
 from app.models.catalog.known_models import Chosen, ModelCard
-from app.models.engine.engine import Engine
 from app.models.engine.reasoning import thinking_of
 from app.models.interface import ReportProgress, SamplingDefaults, Thinking
 from app.models.loading.generation_defaults import read_generation_config, sampling_defaults
@@ -36,10 +35,14 @@ class RunsByLlama(NoWeightsHere):
 
 
 class ModelSpecs:
-    """How each base is had on this machine. `taken` are names that are not for models of its own. Thread-safe."""
+    """How each base is had on this machine. `taken` are names that are not for models of its own. On a GPU a cache
+    takes all that `reserve_rest` has for its model's name, in MiB. Thread-safe."""
 
-    def __init__(self, placement: Placement, taken: Collection[str] = ()) -> None:
+    def __init__(
+        self, placement: Placement, taken: Collection[str] = (), reserve_rest: Callable[[str], int] = lambda _: 0
+    ) -> None:
         self.placement = placement
+        self._reserve_rest = reserve_rest
         self.folders = FolderNames(placement.data, taken)
         self._verdicts = Verdicts(placement.data / "models" / "proofs.json")
         self._fetched: dict[tuple[str, str], tuple[ModelCard, Path]] = {}
@@ -240,11 +243,10 @@ class ModelSpecs:
         return weights + self._working_mib()
 
     def _working_mib(self) -> int:
-        """Room for keys and values, and for what a step needs."""
-        return min(known_models.WORKING_MIB, self.placement.budget_mib // 4)
+        return device_memory.working_mib(self.placement.budget_mib)
 
     def _cache_room(self) -> int:
-        """Bytes for keys and values."""
+        """Bytes for keys and values, and for what a step needs."""
         return self._working_mib() * 2**20
 
     def _fetch(self, card: ModelCard, report: ReportProgress) -> None:
@@ -268,17 +270,18 @@ class ModelSpecs:
         dtype = self._dtype(card, chosen.quantise)
         loaded = load(folder, replace(card, name=chosen.name), where.device, dtype, chosen.quantise, report)
         if where.lent is not None:
-            return LoadedEngine(where.lent.engine(chosen.name, loaded), "ZeroGPU", 0)
+            return LoadedEngine(where.lent.engine(chosen.name, loaded), "ZeroGPU", None)
         room = self._cache_room()
         if loaded.model.device.type == "cpu" and loaded.processor is None and not chosen.quantise:
             pack(loaded.model)
             mib = round(loaded.model.get_memory_footprint() / 2**20)
             room -= (mib - loaded.mib) * 2**20
             loaded = replace(loaded, mib=mib)
+        on_gpu = loaded.model.device.type == "cuda"
+        room += self._reserve_rest(chosen.name) * 2**20 if on_gpu else 0
         size = engine_size(loaded.model, loaded.context_tokens, room)
         key, name = verdict_key(folder, loaded, chosen.quantise), self.listed_name(chosen.name)
         # one request at a time has room for one full context
         alone = replace(loaded, context_tokens=min(loaded.context_tokens, size.affordable))
         engine = open_engine(name, alone, size.options, self._verdicts, key)
-        tokens = engine.options.cache_tokens if isinstance(engine, Engine) else alone.context_tokens
-        return LoadedEngine(engine, where.device, size.mib(tokens))
+        return LoadedEngine(engine, where.device, size)

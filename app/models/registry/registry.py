@@ -75,7 +75,7 @@ class ModelRegistry:
         self.private = private
         self.placement = placement
         self.memory_manager = MemoryManager(placement.budget_mib, placement.host_mib)
-        self.specs = ModelSpecs(placement, taken=self._engines)
+        self.specs = ModelSpecs(placement, taken=self._engines, reserve_rest=self.memory_manager.reserve_rest)
         self.default_name = default_name if default_name in self._engines else self.specs.named(default_name)
         self._served = bases_served(self.specs, self._engines)
         self._names = ModelNames(

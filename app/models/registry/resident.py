@@ -19,6 +19,11 @@ class Resident(Protocol):
     @property
     def cache_mib(self) -> int: ...
     @property
+    def spare_mib(self) -> int:
+        """What of the cache could be given back: all beyond its least."""
+        ...
+
+    @property
     def device(self) -> str: ...
 
     def close(self) -> None:
@@ -29,7 +34,14 @@ class Resident(Protocol):
         """Move to main memory; False where that would free nothing, so that closing is better."""
         ...
 
-    def unpark(self) -> None: ...
+    def unpark(self, room_mib: int) -> None:
+        """Back to its device, where its cache may take so much beside its least."""
+        ...
+
+    def shrink(self, mib: int, patience_s: float = 0.0) -> None:
+        """Give so much of its cache back, down to its least, at a moment when no answer is written: for that it waits
+        so many seconds at most."""
+        ...
 
     def trim(self) -> None:
         """Give back what nobody uses now, such as idle adapters; the rest stays usable."""

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from app.models.backends.hf_generate import GenerateEngine
-from app.models.engine.batch_manager import can_batch
+from app.models.engine.batchable import can_batch
 from app.models.interface import Message, Sampling
 from app.models.loading.loader import LoadedModel
 from tests.models.engine.adapter_batches import tiny_llama

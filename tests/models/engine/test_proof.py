@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from app.models.backends.hf_generate import GenerateEngine
-from app.models.backends.local_engine import Verdicts, open_engine, verdict_key
+from app.models.backends.local_engine import Verdict, Verdicts, open_engine, verdict_key
 from app.models.catalog import known_models
 from app.models.engine.engine import Engine, EngineOptions
 from app.models.interface import Sampling
@@ -59,8 +59,8 @@ def test_what_was_proven_is_kept_with_the_checkpoint(llama: Path, tmp_path: Path
     options = EngineOptions(cache_tokens=512, page_size=16)
     engine = open_engine("llama", loaded, options, verdicts, key)
     engine.close()
-    assert isinstance(engine, Engine) and verdicts.get(key) == ""
-    verdicts.put(key, "it once answered otherwise")
+    assert isinstance(engine, Engine) and verdicts.get(key) == Verdict(attention="by request")
+    verdicts.put(key, Verdict("it once answered otherwise"))
     again = open_engine("llama", loaded_from(llama), options, Verdicts(tmp_path / "kept" / "proofs.json"), key)
     again.close()
     assert isinstance(again, GenerateEngine), "not proven again"

@@ -1,9 +1,12 @@
 """Each request is sampled by its own temperature, top-k, top-p, min-p, penalties, bias and seed."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from app.models.engine.sampler import DRAW, RequestSampling, draw
+from app.models.engine.sampler import CANDIDATES, DRAW, RequestSampling, draw
 from app.models.interface import Sampling, SamplingDefaults
 
 LOGITS = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
@@ -12,7 +15,7 @@ LOGITS = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
 def drawn(sampling: Sampling, times: int, logits: torch.Tensor = LOGITS) -> list[int]:
     request = RequestSampling(sampling)
     rows = torch.tensor([request.row() for _ in range(times)]).T
-    return draw(logits.repeat(times, 1), rows).tolist()
+    return draw(logits.repeat(times, 1), rows, [request] * times).tolist()
 
 
 def shares(tokens: list[int]) -> list[float]:
@@ -57,7 +60,7 @@ def test_a_nucleus_among_more_of_the_likeliest_than_are_looked_at_first_is_their
 def test_zero_temperature_is_greedy_beside_requests_that_draw() -> None:
     greedy, free = RequestSampling(Sampling(temperature=0)), RequestSampling(Sampling(temperature=5, top_p=1, seed=3))
     rows = torch.tensor([row for _ in range(200) for row in (greedy.row(), free.row())]).T
-    tokens = draw(LOGITS.repeat(400, 1), rows)
+    tokens = draw(LOGITS.repeat(400, 1), rows, [greedy, free] * 200)
     assert set(tokens[::2].tolist()) == {0}
     assert set(tokens[1::2].tolist()) == {0, 1, 2, 3}
 
@@ -73,17 +76,19 @@ def test_greedy_takes_the_first_of_equals_wherever_they_stand(size: int) -> None
     equals = [[0], [size - 1], [3, 4], [127, 128], [130, 7, size - 1], list(range(size))]
     for row, places in enumerate(equals):
         logits[row, places] = 9.0
-    rows = torch.tensor([RequestSampling(Sampling(temperature=0)).row() for _ in equals]).T
-    assert draw(logits, rows).tolist() == [min(places) for places in equals]
+    greedy = [RequestSampling(Sampling(temperature=0)) for _ in equals]
+    rows = torch.tensor([request.row() for request in greedy]).T
+    assert draw(logits, rows, greedy).tolist() == [min(places) for places in equals]
 
 
 @pytest.mark.parametrize("size", [4, 2000])
 def test_a_draw_that_rounds_to_one_takes_no_token_from_beyond_the_mass(size: int) -> None:
     logits = torch.full((1, size), -40.0)
     logits[0, :4] = LOGITS
-    row = RequestSampling(Sampling(temperature=1, top_p=1, seed=1)).row()
+    request = RequestSampling(Sampling(temperature=1, top_p=1, seed=1))
+    row = request.row()
     row[DRAW] = 0.99999999  # 1 in float32
-    assert draw(logits, torch.tensor([row]).T).item() == 3
+    assert draw(logits, torch.tensor([row]).T, [request]).item() == 3
 
 
 def test_defaults_of_the_checkpoint_hold_where_nothing_was_chosen() -> None:
@@ -111,3 +116,48 @@ def test_a_seed_repeats_and_another_differs() -> None:
     once = drawn(Sampling(temperature=1, top_p=1, seed=5), 100)
     assert once == drawn(Sampling(temperature=1, top_p=1, seed=5), 100)
     assert once != drawn(Sampling(temperature=1, top_p=1, seed=6), 100)
+
+
+class Operations(TorchDispatchMode):
+    """Notes how many tokens are sorted at once, and what would make a host wait for its device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sorted: list[int] = []
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("topk", "sort"):
+            self.sorted.append(args[1] if name == "topk" else args[0].shape[-1])
+        if name in ("nonzero", "_local_scalar_dense", "masked_select"):
+            self.waits.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_without_a_wide_nucleus_nothing_is_sorted_in_full_and_no_device_is_waited_for() -> None:
+    few, wide = Sampling(temperature=1, top_k=20, seed=1), Sampling(temperature=1, top_p=1, seed=1)
+    logits = torch.randn(3, 4096, generator=torch.Generator().manual_seed(2))
+
+    def operations(*samplings: Sampling) -> Operations:
+        requests = [RequestSampling(sampling) for sampling in samplings]
+        rows = torch.tensor([request.row() for request in requests]).T
+        with Operations() as noted:
+            draw(logits, rows, requests)
+        return noted
+
+    greedy = Sampling(temperature=0)
+    assert operations(greedy, greedy, greedy).sorted == []
+    among_few = operations(greedy, few, few)
+    assert among_few.sorted == [CANDIDATES] and among_few.waits == []
+    assert operations(greedy, few, wide).sorted == [CANDIDATES, CANDIDATES, 4096], "one alone, after a first look"
+
+
+def test_a_draw_is_the_same_whatever_else_is_in_the_batch() -> None:
+    few, wide = Sampling(temperature=2, top_k=20, seed=1), Sampling(temperature=2, top_p=1, seed=1)
+    logits = torch.randn(3, 4096, generator=torch.Generator().manual_seed(2))
+    requests = [RequestSampling(sampling) for sampling in (few, wide, Sampling(temperature=0))]
+    rows = torch.tensor([request.row() for request in requests]).T
+    together = draw(logits, rows, requests).tolist()
+    each = [int(draw(logits[[n]], rows[:, [n]], [request])) for n, request in enumerate(requests)]
+    assert together == each

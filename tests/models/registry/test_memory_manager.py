@@ -11,6 +11,7 @@ import pytest
 from app.errors import DoesNotFit, ModelInUse, StudioError
 from app.models.interface import ReportProgress
 from app.models.registry import memory_manager as managing
+from app.models.registry.device_memory import working_mib
 from app.models.registry.memory_manager import DownloadStopped, LargerThanBudget, MemoryManager
 from app.models.registry.resident import ModelSpec
 
@@ -23,6 +24,8 @@ class Weights:
     parks: bool = False
     cache_mib: int = 0
     unused: int = 0
+    spare_mib: int = 0
+    busy: bool = False
     device: str = "cuda"
     log: list[str] = field(default_factory=list)
 
@@ -33,8 +36,15 @@ class Weights:
         self.log.append("park")
         return self.parks
 
-    def unpark(self) -> None:
-        self.log.append("unpark")
+    def unpark(self, room_mib: int) -> None:
+        self.log.append(f"unpark with {room_mib}" if room_mib else "unpark")
+
+    def shrink(self, mib: int, patience_s: float = 0.0) -> None:
+        if self.busy and not patience_s:
+            return
+        self.log.append(f"shrink {mib}")
+        given = min(mib, self.spare_mib)
+        self.cache_mib, self.spare_mib = self.cache_mib - given, self.spare_mib - given
 
     def trim(self) -> None:
         self.log.append("trim")
@@ -91,6 +101,54 @@ def test_the_least_recently_used_idle_one_makes_room() -> None:
     assert memory_manager.ledger(lambda _: ()).used_mib == 80
 
 
+def test_a_cache_is_made_smaller_before_anything_idle_goes() -> None:
+    memory_manager = MemoryManager(100)
+    first, second = Weights(20, cache_mib=50, spare_mib=40), Weights(20)
+    use(memory_manager, spec(first, "first"), spec(second, "second"))
+    wanted = spec(Weights(30), "third")
+    assert memory_manager.fit(wanted).evicts == ()
+    with memory_manager.lease(wanted):
+        assert [state(memory_manager, name) for name in ("first", "second")] == ["ready", "ready"]
+    assert (first.log, first.cache_mib) == (["shrink 20"], 30)
+    larger = spec(Weights(75), "fourth")
+    assert memory_manager.fit(larger).evicts == ("first", "second", "third")
+    with memory_manager.lease(larger):
+        assert first.log == ["shrink 20", "shrink 75", "close"]
+
+
+def test_a_cache_that_answers_are_written_from_is_waited_for_when_nothing_idle_is_left() -> None:
+    memory_manager = MemoryManager(100)
+    first, idle = Weights(20, cache_mib=50, spare_mib=40, busy=True), Weights(25)
+    with memory_manager.lease(spec(first, "first")):
+        use(memory_manager, spec(idle, "idle"))
+        with memory_manager.lease(spec(Weights(30), "third")):
+            assert idle.log == ["close"] and first.log == []
+            with memory_manager.lease(spec(Weights(20), "fourth")):
+                assert first.log == ["shrink 20"]
+                with pytest.raises(DoesNotFit):
+                    use(memory_manager, spec(Weights(30), "fifth"))
+
+
+def test_a_cache_takes_what_is_free_but_for_the_room_of_adapters_and_embedders() -> None:
+    memory_manager = MemoryManager(4000, host_mib=4000)
+    rests: list[int] = []
+    weights = Weights(500, parks=True)
+
+    def load(_: ReportProgress) -> Weights:
+        rests.append(memory_manager.reserve_rest("a"))
+        free = memory_manager.fit(spec(Weights(1), "b")).free_mib
+        assert free == working_mib(4000) == 1000, "reserved while it is brought in"
+        weights.cache_mib, weights.spare_mib = rests[0], rests[0] - 100
+        return weights
+
+    use(memory_manager, spec(weights, load=load))
+    assert rests == [4000 - 500 - 1000]
+    use(memory_manager, spec(Weights(3900), "large"))
+    assert weights.log[-1] == "park" and weights.cache_mib == 100
+    use(memory_manager, spec(weights))
+    assert weights.log[-1] == f"unpark with {4000 - 600 - 1000}"
+
+
 def test_what_is_leased_is_never_evicted() -> None:
     memory_manager = MemoryManager(100)
     with memory_manager.lease(spec(Weights(80), "used")):
@@ -119,7 +177,7 @@ def test_a_parked_one_comes_back_without_a_load() -> None:
         assert state(memory_manager, "parks") == "parked"
     with memory_manager.lease(spec(parks, "parks", load)):
         assert state(memory_manager, "parks") == "ready"
-    assert (parks.log, loads) == (["park", "unpark"], [1])
+    assert (parks.log, loads) == (["park", "unpark with 15"], [1])
 
 
 def test_what_is_parked_is_on_the_account_of_main_memory() -> None:

@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from app.models.fair_share import FairQueue, Turn, admitted
-
-FREE_PART = 8  # one part of so many of the cache that nobody fills with several requests
+from app.models.fair_share import FREE_PART, FairQueue, Turn, admitted
 
 
 @dataclass(eq=False)

@@ -40,6 +40,7 @@ class RemoteEngine:
 
     mib = 0
     cache_mib = 0
+    spare_mib = 0
 
     def __init__(self, address: EngineAddress, usual_context: int) -> None:
         self.address = address
@@ -133,7 +134,10 @@ class RemoteEngine:
     def park(self) -> bool:
         return False
 
-    def unpark(self) -> None:
+    def shrink(self, mib: int, patience_s: float = 0.0) -> None:
+        """Its cache is the server's."""
+
+    def unpark(self, room_mib: int) -> None:  # noqa: ARG002
         raise RuntimeError("it was never parked")
 
     async def _open(self) -> list[Replica]:

@@ -1,0 +1,154 @@
+"""Steps that are captured once and replayed, as a GPU's are, answer like steps that are run: graphs by a stand-in."""
+
+import copy
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+from transformers.generation.continuous_batching import initialization, model_runner
+
+from app.models.engine import varlen_attention
+from app.models.engine.batch_manager import BatchManager
+from app.models.engine.lora import AdapterBank
+from app.models.engine.model_runner import StepRunner
+from app.models.engine.sampler import RequestSampling
+from app.models.interface import Sampling
+from tests.models.engine.adapter_batches import alone, save_adapter, tiny_llama
+from tests.models.engine.varlen_reference import by_request
+
+TOKENS = 12
+GREEDY = Sampling(temperature=0)
+
+
+class Graph:
+    """What a CUDA graph does: the captured work again, on the tensors and numbers of its capture. Nothing that Python
+    kept from it is there."""
+
+    def __init__(self, runner: StepRunner, arguments: tuple[Any, ...], counts: "Counter[str]") -> None:
+        self._runner, self._arguments, self._counts = runner, arguments, counts
+
+    def replay(self) -> None:
+        self._counts["replayed"] += 1
+        StepRunner._forward_process_and_sample(copy.copy(self._runner), *self._arguments)
+
+    def reset(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> "Counter[str]":
+    counts: Counter[str] = Counter()
+
+    def capture(runner: StepRunner, forward: Any, _stream: Any, *arguments: Any) -> None:
+        counts["captured"] += 1
+        forward(*arguments)
+        runner.inputs_and_outputs.set_graph(Graph(runner, arguments, counts))
+
+    monkeypatch.setattr(varlen_attention, "varlen_attn", by_request)
+    monkeypatch.setattr(initialization, "get_accelerator_graph_name", lambda: "CUDAGraph")
+    monkeypatch.setattr(model_runner, "get_memory_pools", lambda: (None, 0))
+    monkeypatch.setattr(StepRunner, "_capture_graph", capture)
+    return counts
+
+
+class Batch:
+    """A batch whose steps are captured, with an adapter bank."""
+
+    def __init__(self, model: LlamaForCausalLM) -> None:
+        self.bank = AdapterBank()
+        self.bank.install(model, graph_tokens=64)
+        self._manager = BatchManager(
+            model,
+            self.bank,
+            cache_tokens=1024,
+            page_size=16,
+            max_batched_tokens=64,
+            max_running_requests=8,
+            prefix_sharing=True,
+            attention_kind="varlen",
+        )
+        self._manager.start()
+
+    def answers(self, requests: list[tuple[list[int], Sampling, str | None]]) -> list[list[int]]:
+        finished: dict[int, list[int]] = {}
+        done = threading.Event()
+
+        def receive(number: int, output: Any) -> None:
+            if output.is_finished():
+                finished[number] = output.generated_tokens
+                if len(finished) == len(requests):
+                    done.set()
+
+        for number, (prompt, sampling, adapter) in enumerate(requests):
+            self._manager.submit(
+                f"{number} {id(requests)}",
+                prompt,
+                TOKENS,
+                [-1],
+                RequestSampling(sampling),
+                f"v{number}",
+                self.bank.number(adapter),
+                lambda output, n=number: receive(n, output),
+            )
+        assert done.wait(120)
+        return [finished[number] for number in range(len(requests))]
+
+    def close(self) -> None:
+        self._manager.stop(hard_stop=True)
+
+
+@pytest.fixture
+def batch(counts: "Counter[str]") -> Iterator[Batch]:  # noqa: ARG001  capturing is there before it
+    made = Batch(tiny_llama())
+    yield made
+    made.close()
+
+
+def prompts() -> list[list[int]]:
+    draw = torch.Generator().manual_seed(1)
+    return [torch.randint(1, 300, (length,), generator=draw).tolist() for length in (1, 16, 17, 40, 90)]
+
+
+def test_replayed_steps_write_what_each_request_gets_alone_with_adapters_and_without(
+    batch: Batch, counts: "Counter[str]", tmp_path: Path
+) -> None:
+    folders = {
+        name: save_adapter(tiny_llama(), tmp_path / name, seed, target_modules=["q_proj", "down_proj"])
+        for seed, name in enumerate(("one", "two"))
+    }
+    batch.bank.add("one", folders["one"])
+    used = [None, "one", None, "one", "one"]
+    expected = [
+        alone(tiny_llama(), folders.get(name or ""), prompt, TOKENS)
+        for prompt, name in zip(prompts(), used, strict=True)
+    ]
+    requests = [(prompt, GREEDY, name) for prompt, name in zip(prompts(), used, strict=True)]
+    assert batch.answers(requests) == expected
+    captured = counts["captured"]
+    batch.bank.add("two", folders["two"])  # into free rows of the same tensors
+    assert batch.answers(requests) == expected and counts["captured"] == captured
+    assert batch.answers([(prompts()[3], GREEDY, "two")]) == [alone(tiny_llama(), folders["two"], prompts()[3], TOKENS)]
+    assert counts["replayed"] > 2 * TOKENS
+
+
+def test_steps_are_captured_before_the_first_request(batch: Batch, counts: "Counter[str]") -> None:
+    batch.answers([(prompts()[0], GREEDY, None)])
+    assert counts["replayed"] > 0
+
+
+def test_replayed_steps_are_drawn_from_as_each_request_wants(batch: Batch, counts: "Counter[str]") -> None:
+    prompt = prompts()[3]
+    plain = batch.answers([(prompt, GREEDY, None)])[0]
+    biased = Sampling(temperature=0, logit_bias=((plain[0], -100.0),))
+    hot = Sampling(temperature=1.5, top_p=1, seed=7)
+    few = Sampling(temperature=1.5, top_k=20, seed=7)
+    each = [batch.answers([(prompt, sampling, None)])[0] for sampling in (biased, hot, few)]
+    assert plain[0] not in each[0] and each[1] != plain != each[2]
+    together = batch.answers([(prompt, sampling, None) for sampling in (biased, GREEDY, hot, few)])
+    assert together == [each[0], plain, each[1], each[2]]
+    assert counts["replayed"] > 4 * TOKENS

@@ -29,6 +29,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from app.models.engine.device_copy import to_device
 from app.models.engine.lora_files import AdapterGone, AdapterNameTaken, LowRank, read_adapter
 from app.models.engine.lora_stacks import Loaded, LoadedAdapter, Rows, Stack, Use, adapted
 from app.models.interface import Inspection
@@ -249,7 +250,8 @@ class AdapterBank:
     def _use(self, stack: Stack, rows: Rows, tokens: int, fixed: "Mask | None") -> Use:
         """A `fixed` mask stays where it is, as captured graphs need it; only the batch's thread may write there."""
         use = Use.of(stack, rows, tokens, has_spans=fixed is None)
-        kept = use.mask.to(self._device) if fixed is None else fixed.tensor[:tokens].copy_(use.mask)
+        mask = to_device(use.mask, self._device)
+        kept = mask if fixed is None else fixed.tensor[:tokens].copy_(mask)
         return replace(use, mask=kept)
 
     def _masks(self, loaded: Loaded) -> dict[str, "Mask"]:

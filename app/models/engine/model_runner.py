@@ -138,12 +138,12 @@ class StepRunner(ModelRunner):
     def _adjust(self, logits: torch.Tensor, rows: Sequence[Row], batch_data: dict[str, Any]) -> torch.Tensor:
         logits = logits.float()
         for row, sampling, state in rows:
-            answer = generated_by(state)
             prompt = state.initial_tokens[: state._true_initial_tokens or None]
+            newest = None
             if state.position_offset > len(state.initial_tokens) + len(state.generated_tokens):
                 # two steps are under way: the newest token is known on the device only
-                answer = [*answer, int(batch_data["input_ids"][0, batch_data["logits_indices"][row]])]
-            sampling.adjust(logits[row], prompt, answer)
+                newest = batch_data["input_ids"][0].index_select(0, batch_data["logits_indices"][row : row + 1])
+            sampling.adjust(logits[row], prompt, generated_by(state), newest)
         return logits
 
 

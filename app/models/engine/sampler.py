@@ -14,8 +14,9 @@ from transformers.generation.continuous_batching.cb_logits_processors import Con
 from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState
 from transformers.generation.logits_process import LogitsProcessorList
 
+from app.models.engine.device_copy import to_device
 from app.models.engine.grammar import TokenConstraint
-from app.models.engine.penalties import Penalties
+from app.models.engine.penalties import PenalizedTokens, Penalties
 from app.models.engine.reasoning_budget import ReasoningBudget
 from app.models.interface import Sampling, SamplingDefaults
 
@@ -44,7 +45,8 @@ class RequestSampling:
         greedy = chosen.temperature <= 0
         temperature = 1.0 if greedy else max(chosen.temperature, COLDEST)
         self._fixed = [float(greedy), temperature, float(chosen.top_k), chosen.top_p, chosen.min_p]
-        self.penalties = Penalties.of(sampling, chosen)
+        penalties = Penalties.of(sampling, chosen)
+        self.penalties = PenalizedTokens(penalties) if penalties else None
         self.constraint = constraint
         self.top_logprobs = sampling.top_logprobs
         self.recorded: list[RecordedToken] = []
@@ -75,12 +77,20 @@ class RequestSampling:
     def changes_logits(self) -> bool:
         return self.penalties is not None or self.constraint is not None
 
-    def adjust(self, logits: torch.Tensor, prompt: Sequence[int], answer: Sequence[int]) -> None:
-        """Change the logits [vocabulary] of the token after `answer` in place."""
+    def adjust(
+        self,
+        logits: torch.Tensor,
+        prompt: Sequence[int],
+        answer: Sequence[int],
+        newest: torch.Tensor | None = None,
+    ) -> None:
+        """Change the logits [vocabulary] of the next token in place: that after `answer`, or after `newest` [1] behind
+        it, which only the device knows as yet. A constraint waits for it."""
         if self.penalties is not None:
-            self.penalties.apply(logits, prompt, answer)
+            self.penalties.apply(logits, prompt, answer, newest)
         if self.constraint is None:
             return
+        answer = answer if newest is None else [*answer, int(newest)]
         start = self._budget.answer_start if self._reasons_first and self._budget else 0
         if start is None or len(answer) < start:
             self.constraint.forbid_end(logits)
@@ -150,15 +160,9 @@ def draw(logits: torch.Tensor, rows: torch.Tensor, samplings: Sequence[RequestSa
     many = [place for place, sampling in enumerate(samplings) if sampling.draws and not sampling.draws_among_few]
     for places, draw_among in ((few, _draw_among_few), (many, _draw_among_many)):
         if places:
-            index = _on_device(places, logits.device)
+            index = to_device(torch.tensor(places), logits.device)
             tokens[index] = draw_among(logits[index].float(), rows[:, index])
     return torch.where(rows[FORCED] > NOT_FORCED, rows[FORCED].long(), tokens)
-
-
-def _on_device(places: list[int], device: torch.device) -> torch.Tensor:
-    if device.type != "cuda":
-        return torch.tensor(places, device=device)
-    return torch.tensor(places, pin_memory=True).to(device, non_blocking=True)
 
 
 def _likeliest(logits: torch.Tensor) -> torch.Tensor:

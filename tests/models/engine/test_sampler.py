@@ -110,6 +110,28 @@ def test_penalties_and_bias_change_what_is_likely() -> None:
     assert after(Sampling(repetition_penalty=2), [0], [1, 1]) == [1, -4, 1, 0]
     assert after(Sampling(presence_penalty=1, frequency_penalty=0.5), [0], [2, 2]) == [2, -2, -1, 0]
     assert after(Sampling(logit_bias=((3, 5.0), (99, 1.0))), [], []) == [2, -2, 1, 5]
+    assert after(Sampling(repetition_penalty=2), [0, 99, 0], [1, 1]) == [1, -4, 1, 0], "a token that has no logit"
+
+
+def test_penalties_weigh_on_tokens_as_they_come_also_on_one_that_only_the_device_knows() -> None:
+    sampling = Sampling(repetition_penalty=1.3, presence_penalty=0.7, frequency_penalty=0.4, logit_bias=((5, 2.0),))
+    draws = torch.Generator().manual_seed(4)
+    prompt, answer = [3, 1, 3], torch.randint(0, 40, (600,), generator=draws).tolist()
+
+    def fresh(said: list[int]) -> torch.Tensor:
+        logits = torch.linspace(-2, 2, 40)
+        RequestSampling(sampling).adjust(logits, prompt, said)
+        return logits
+
+    growing, in_flight = RequestSampling(sampling), RequestSampling(sampling)
+    for length in [*range(0, 600, 7), 300, 301]:  # in the end it is put back and begins again
+        logits, ahead = torch.linspace(-2, 2, 40), torch.linspace(-2, 2, 40)
+        growing.adjust(logits, prompt, answer[:length])
+        in_flight.adjust(ahead, prompt, answer[:length], torch.tensor([answer[length]]))
+        torch.testing.assert_close(logits, fresh(answer[:length]))
+        torch.testing.assert_close(ahead, fresh(answer[: length + 1]))
+        if length % 2:  # the next comes when the host knows it
+            in_flight.adjust(torch.zeros(40), prompt, answer[: length + 1])
 
 
 def test_a_seed_repeats_and_another_differs() -> None:

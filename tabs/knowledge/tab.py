@@ -1,6 +1,6 @@
 """Knowledge tab: ask documents, with sources; endpoints `/index`, `/search`, `/ask`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.chat.request import checked_history
 from app.knowledge.answer.answering import CITED_TEMPERATURE, Question
 from app.knowledge.answer.plain_answer import marked_text, plain_passage
 from app.knowledge.service import KnowledgeService
@@ -73,7 +74,7 @@ def ask(
     quotes of the documents that need no model, and with the last value a verdict on every sentence of the answer."""
     asked = Question(
         question,
-        history=_turns(history or []),
+        history=_turns(history),
         model=model or "",
         use_documents=use_documents,
         k=int(k),
@@ -90,10 +91,6 @@ def ask(
         yield [text, [asdict(plain_passage(hit)) for hit in answer.hits], plain_checks(answer)]
 
 
-def _turns(history: Sequence[Any]) -> list[Message]:
-    """Turns of a program's history; anything else in it is left out."""
-    return [
-        {"role": turn["role"], "content": str(turn.get("content", ""))}
-        for turn in history
-        if isinstance(turn, dict) and turn.get("role") in ("user", "assistant")
-    ]
+def _turns(history: object) -> list[Message]:
+    """Turns of a program's history without its system turns. Raises WrongHistory."""
+    return [turn for turn in checked_history(history) if turn["role"] != "system"]

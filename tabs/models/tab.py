@@ -17,6 +17,7 @@ from tabs.shell.model_choice import model_choice
 from tabs.shell.page import Page, Visitor
 
 EVERY_S, AT_REST_S = 1.5, 10.0  # how often the ledger is read while a model loads or answers, and otherwise
+CUT = "…"  # in the place of a number, where sentences are compared up to it
 Drawer = Callable[[Ledger, Language], str]  # the ledger as HTML
 
 
@@ -80,7 +81,9 @@ def refresh(
     registry = registry.for_visitor(visitor.name)
     account = registry.ledger()
     drawn = draw(account, visitor.language)
-    now = _under_way(registry, visitor, name) or told
+    now = _under_way(registry, visitor, name) or (
+        will_fit(registry, visitor, name) if _was_under_way(registry, visitor, name, told) else told
+    )
     is_busy = any(entry.leases or entry.state in ("loading", "downloading") for entry in account.models)
     wanted = EVERY_S if is_busy else AT_REST_S
     return {
@@ -113,6 +116,15 @@ def _under_way(registry: Registry, visitor: Visitor, name: str) -> str:
         reason = held.detail_zh if visitor.language == "zh" and held.detail_zh else held.detail
         return visitor.text("models.has_failed", name=name, reason=reason)
     return _loaded(visitor, held) if held.state == "ready" else ""
+
+
+def _was_under_way(registry: Registry, visitor: Visitor, name: str, told: str) -> bool:
+    """Whether what is shown says that the model is loaded or being loaded, which it may be no more."""
+    sentences = (
+        visitor.text("models.is_loaded", name=registry.public_name(name), mib=CUT),
+        *(visitor.text(f"models.now_{state}", name=name, percent=CUT) for state in ("loading", "downloading")),
+    )
+    return any(told.startswith(sentence.partition(CUT)[0]) for sentence in sentences)
 
 
 def _loaded(visitor: Visitor, held: LedgerEntry) -> str:

@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import gradio as gr
 import httpx
 import pytest
 from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 
 from app.knowledge.answer.document_links import document_routes
 from app.knowledge.ingest.indexing import IndexingProgress
@@ -125,6 +127,21 @@ def test_index_search_ask(studio: Studio, note: Path, tmp_path: Path) -> None:
     assert next(text for text, *_ in job.outputs()) == "", "it streams"
     alone, *nothing = client.predict(QUESTION, "course", use_documents=False, api_name="/ask")
     assert (alone, nothing) == ("".join(ANSWER), [[], {"quotes": [], "verdicts": []}])
+
+
+def test_a_history_is_taken_as_text_and_in_the_parts_that_gradio_makes_of_it(tmp_path: Path, note: Path) -> None:
+    echo = FakeModel("tiny", lambda messages: [" | ".join(turn["content"] for turn in messages)])
+    history = [
+        {"role": "user", "content": [{"type": "text", "text": "Who are you?"}]},
+        {"role": "assistant", "content": "A model."},
+    ]
+    with running(tmp_path / "data", echo) as studio:
+        client = studio.client()
+        client.predict("course", [handle_file(note)], api_name="/index")
+        ask = partial(client.predict, QUESTION, "course", api_name="/ask", use_documents=False)
+        assert ask(history=history)[0].endswith(f"Who are you? | A model. | {QUESTION}")
+        with pytest.raises(AppError, match="Message 2 of the history"):
+            ask(history=[history[0], {"role": "user"}])
 
 
 def test_the_endpoints_are_as_promised(studio: Studio) -> None:

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 
 from app.errors import ModelInUse
 from app.models.interface import Fit, Ledger, LedgerEntry, SamplingDefaults
 from tabs.models.ledger_view import ledger_html
-from tabs.models.tab import act_load, act_unload, will_fit
+from tabs.models.tab import act_load, act_unload, refresh, will_fit
 from tabs.shell.page import Visitor
 from tests.fakes import FakeModel, FakeRegistry
 
@@ -74,6 +75,22 @@ def test_load_and_unload(registry: FakeRegistry) -> None:
     assert "tiny" in ledger and "is loaded" in fit
     ledger, fit, _ = act_unload(registry, ledger_html, EN, "tiny")
     assert "No model is loaded" in ledger and "will fit" in fit
+
+
+def test_what_another_tab_has_unloaded_is_not_said_to_be_loaded(registry: FakeRegistry) -> None:
+    def look(told: str, visitor: Visitor = EN) -> str:
+        with gr.Blocks():
+            ledger, fit, clock = gr.HTML(), gr.Markdown(), gr.Timer()
+        seen = refresh(registry, ledger_html, ledger, fit, clock, visitor, "", "tiny", told, 0.0)[fit]
+        return seen if isinstance(seen, str) else told
+
+    registry.load("tiny")
+    loaded, zh = look("will fit"), Visitor("zh", "li", "session")
+    assert "is loaded and holds" in loaded
+    in_chinese = look("", zh)
+    registry.unload("tiny")
+    assert "will fit" in look(loaded) and "放得下" in look(in_chinese, zh)
+    assert look("its answers differ by 0.01 nats") == "its answers differ by 0.01 nats"
 
 
 def test_a_model_in_use_is_not_unloaded(registry: FakeRegistry) -> None:

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from app.knowledge.retrieve.segmenting import WIDE, content_words
+from app.knowledge.retrieve.scripts import WIDE
+from app.knowledge.retrieve.segmenting import content_words
 
 NUMERALS = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,

@@ -7,7 +7,7 @@ from itertools import pairwise
 from app.knowledge.answer.entailment import PREFIX, stands
 from app.knowledge.answer.source_sentences import SourceSentence, cells_of
 from app.knowledge.answer.tokens import numbers, root, roots, tokens
-from app.knowledge.retrieve.segmenting import HAN
+from app.knowledge.retrieve.scripts import HAN
 
 # An instruction names no subject either: «raise the temperature» helps against what stands before it.
 NO_VERB = """

@@ -7,8 +7,8 @@ from typing import Literal
 
 from app.knowledge.answer.entailment import states
 from app.knowledge.answer.polarity import NEGATION
-from app.knowledge.answer.source_sentences import BULLET, CITATION, SourceSentence, sentence_spans
-from app.knowledge.answer.tokens import numbers, root, roots
+from app.knowledge.answer.source_sentences import BULLET, CITATION, FULL_STOPS, SourceSentence, sentence_spans
+from app.knowledge.answer.tokens import numbers, root, roots, tokens
 from app.knowledge.answer.topics import same_topic
 from app.knowledge.retrieve.segmenting import content_words
 
@@ -137,10 +137,12 @@ def _says_of_it(words: set[str], asked: set[str], source: SourceSentence) -> boo
 
 def _places(passage: str, source: SourceSentence, words: set[str], amounts: set[str]) -> tuple[tuple[int, int], ...]:
     """Where the claim's words and amounts stand in that sentence of the passage; neighbours are one place."""
+    text = passage[source.start : source.end]
+    counted = {token.start for token in tokens(text) if token.is_amount and token.text in amounts}
     places = [
         (source.start + start, source.start + end)
-        for word, start, end in content_words(passage[source.start : source.end])
-        if root(word) in words or numbers(word) & amounts
+        for word, start, end in content_words(text)
+        if root(word) in words or not counted.isdisjoint(range(start, end))
     ]
     merged: list[tuple[int, int]] = []
     for start, end in sorted(places):
@@ -169,6 +171,6 @@ def marked(answer: str, verdicts: Sequence[Verdict], not_found: str, mark: str =
 
 def _before_its_end(body: str, note: str) -> str:
     """A mark stands before the full stop of its sentence, as in print."""
-    ending = re.search(r"[.。！？!?]+[”’」』）)\"']*$", body)
+    ending = re.search(rf"[.{FULL_STOPS}]+[”’」』）)\"']*$", body)
     at = ending.start() if ending and note else len(body)
     return body[:at] + note + body[at:]

@@ -11,6 +11,7 @@ from itertools import pairwise
 import regex
 
 from app.knowledge.answer.amounts import belongs, in_row, measured, same_beside
+from app.knowledge.answer.fragments import is_bare
 from app.knowledge.answer.grammar import is_foreign, told_whole
 from app.knowledge.answer.numerals import without_amounts
 from app.knowledge.answer.omissions import NEUTRAL, left_out, restricts
@@ -60,7 +61,7 @@ def states(source: SourceSentence, claim: str, question: str, sources: Sequence[
     everything = [each for part in known for each in part]
     if len(known) < len(placed) or sum(bool(each.places) for each in everything) < CLOSE * len(everything):
         return False
-    if is_foreign(source.text) and not told_whole(source, claim):
+    if is_foreign(source.text) and not told_whole(source, f"{claim} {question}" if is_bare(claim, question) else claim):
         return False
     if not all(_counted_whole(part, claim, source) for part in known):
         return False

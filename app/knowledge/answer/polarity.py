@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Set
+from functools import lru_cache
 
 from app.knowledge.answer.source_sentences import SourceSentence
 from app.knowledge.answer.tokens import numbers, root, roots
@@ -111,7 +112,8 @@ def opposed(claim: str, source: str) -> bool:
     )
 
 
-def _word_set(text: str) -> set[str]:
+@lru_cache(maxsize=4096)
+def _word_set(text: str) -> frozenset[str]:
     found = {word for word, _, _ in words(text)}
     parts = {word for pair in OPPOSITES for word in pair if len(word) > 1 and not word.isascii() and word in text}
-    return found | parts | {root(word) for word in found} | {word.rstrip("sd") for word in found}
+    return frozenset(found | parts | {root(word) for word in found} | {word.rstrip("sd") for word in found})

@@ -14,7 +14,7 @@ NEGATION = re.compile(  # with words that deny by what they mean; the roots of v
     r"|(?:exempt|exclud|forbid|forbad|prohibit|prevent|avoid|refus)\w*"
     r"|(?:nicht|kein\w*|niemals|ohne|niet|geen|zonder|pas|jamais|aucun\w*|sans|nunca|jamás|não|nessun\w*|senza|non|nie"
     r"|bez|inte|ikke|tidak|bukan|değil|не|нет|нельзя|никогда|без|ні|немає|δεν|όχι|χωρίς|không|chưa"
-    r"|لا|ليس|لم|لن|بدون|غير|לא|אין|בלי|ללא)(?!-))\b|नहीं|बिना|ไม่|ない|ません|なかっ|않|못하|없|아니|n't\b|不|没|无|未|非|别|勿|免(?!费)|禁止|拒绝|很少|难以",
+    r"|لا|ليس|لم|لن|بدون|غير|לא|אין|בלי|ללא)(?!-))\b|नहीं|बिना|ไม่|ない|ません|なかっ|않|못하|없|아니|n't\b|不|没|无|未(?!来)|非(?!常)|(?<![分特区级类性个识])别|勿|免(?!费)|禁止|拒绝|很少|难以",
     re.IGNORECASE,
 )
 EXCEPTION = re.compile(r"\b(?:unless|except|only|provided)\b|除非|除外|只有|仅限", re.IGNORECASE)

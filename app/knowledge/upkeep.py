@@ -1,4 +1,4 @@
-"""Upkeep of collections: finish interrupted indexing, index the samples, remove what guests left behind."""
+"""Upkeep of collections: finish interrupted indexing, index the samples, renew keywords, remove what guests left."""
 
 import logging
 import shutil
@@ -12,7 +12,9 @@ from threading import Thread
 from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.ingest.jobs import Jobs
 from app.knowledge.ingest.sources import folder_files
+from app.knowledge.retrieve.segmenting import segmented_anew
 from app.knowledge.store.collections import SERVER, Catalogue, CollectionRecord, Owner
+from app.knowledge.store.database import Database
 from app.knowledge.store.open_collections import OpenCollection, OpenCollections
 
 log = logging.getLogger(__name__)
@@ -89,9 +91,20 @@ class Upkeep:
             if self.samples is not None:
                 record = self.catalogue.make(Owner(SERVER), SAMPLES, self.embedder, shared=True)
                 self._run_out(self.opened.get(record).indexer.run(SAMPLES, folder_files(self.samples), follow=True))
+            self._renew_keywords()
         except Exception:
             if not self._closed:
                 log.exception("indexing at start failed")
+
+    def _renew_keywords(self) -> None:
+        """Of collections that an older version indexed; each is opened and closed by itself, without its vectors."""
+        for record in self.catalogue.all():
+            path = self.folder / record.id / "index.db"
+            if self._closed:
+                return
+            if path.is_file():
+                with closing(Database(path)) as database:
+                    database.renew_keywords(segmented_anew)
 
     def _run_out(self, steps: Iterator[IndexingProgress]) -> None:
         for _ in steps:

@@ -1,15 +1,21 @@
 """Attribute amounts in text: unit, table column, and the subject that each belongs to."""
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence, Set
 
+import regex
+
+from app.knowledge.answer.numerals import han_value
 from app.knowledge.answer.source_sentences import SourceSentence, cells_of
-from app.knowledge.answer.tokens import han_value, numbers, root, roots
+from app.knowledge.answer.tokens import numbers, root, roots
+from app.knowledge.retrieve.scripts import LETTER, WITHIN, ascii_digits, is_unspaced
 from app.knowledge.retrieve.segmenting import STOP_WORDS
 
-MEASURED = re.compile(r"\d\s*-?\s*([A-Za-z]{2,}|[%€$£¥°]|[元年月天时分秒位个只次倍成人户岁米克])")
+MEASURED = regex.compile(
+    rf"\d\s*-?\s*((?:{LETTER}{WITHIN}*){{2,}}|[%€$£¥₽₹₩°º℃℉]|[元年月天时分秒位个只次倍成人户岁米克度])|([€$£¥₽₹₩])\s?\d",
+    regex.V1,
+)
 # What stands beside an amount and changes what it is: rose by 5 or to 5, 4 a.m. or 4 p.m., 5 or 5 万, 5 m or 5 cm.
 BESIDE = (
     re.compile(r"(?P<amount>\d[\d.:]*)\s*(?P<kind>[ap])\.?m\b", re.IGNORECASE),
@@ -21,22 +27,33 @@ BESIDE = (
     ),
     re.compile(
         r"(?P<amount>\d[\d.,]*\d|\d)\s*(?P<kind>[百千]?万|亿|[厘毫微千公](?=[克米瓦升斤里])|(?:thousand|[mb]illion"
-        r"|[kcm]?m|[km]?g|[kmg]?hz|[kmg]?w|[kmgt]?b|m?l|m?s|h|k?v|m?a|[°º] ?[cf])(?![a-z])|)",
+        r"|[kcm]?m|[km]?g|[kmg]?hz|[kmg]?w|[kmgt]?b|m?l|m?s|h|k?v|m?a"
+        r"|[°º] ?[cf]|degrees? (?:celsius|fahrenheit))(?![a-z])|[℃℉度]|[摄华]氏度|)",
         re.IGNORECASE,
     ),
 )
+DEGREES = ("°", "º", "度", "℃", "℉", "degree")
 UNITS: dict[str, tuple[str, ...]] = {
     "%": ("%", "百分之", "percent", "per cent"),
     "percent": ("%", "百分之", "percent", "per cent"),
     "€": ("€", "euro", "欧元", "eur"),
-    "$": ("$", "dollar", "美元"),
+    "$": ("$", "dollar", "usd", "美元"),
+    "£": ("£", "pound", "gbp", "英镑"),
+    "¥": ("¥", "元", "yuan", "yen", "rmb", "cny"),
+    "°": DEGREES,
+    "º": DEGREES,
+    "度": DEGREES,
+    "℃": DEGREES,
+    "℉": DEGREES,
+    "degrees": DEGREES,
     "euros": ("€", "euro", "欧元", "eur"),
 }
 
 
 def measured(claim: str, source: SourceSentence) -> bool:
     """Whether what the claim's amounts count stands in the source: 31 dollars are not 31 euros."""
-    for unit in MEASURED.findall(claim):
+    for behind, before in MEASURED.findall(claim):
+        unit = behind or before
         names = UNITS.get(unit.lower(), (unit.lower(),))
         if unit.lower() not in STOP_WORDS and not any(
             name in source.said.lower() or root(name) in source.words for name in names
@@ -58,17 +75,22 @@ def same_beside(claim: str, source: str) -> bool:
 def _kinds(pattern: re.Pattern[str], text: str) -> dict[str, set[str]]:
     """What stands beside each amount of the text."""
     found: dict[str, set[str]] = {}
-    for match in pattern.finditer(_ascii_digits(text)):
+    for match in pattern.finditer(ascii_digits(text)):
         groups = match.groupdict()
-        kind = "到" if groups.get("until") else "了" if groups.get("more") else (groups["kind"] or "").lower()
+        kind = "到" if groups.get("until") else "了" if groups.get("more") else _unit(groups["kind"] or "")
         amount = groups["amount"]
         found.setdefault(amount if amount.isascii() else str(han_value(amount)), set()).add(kind)
     return found
 
 
-def _ascii_digits(text: str) -> str:
-    """The text with `５` and `٥` as `5`, at the same places: a pattern's digits are those of all scripts."""
-    return re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit.group())), text)
+def _unit(kind: str) -> str:
+    """A unit in one form: degrees without a name are those of Celsius in Chinese."""
+    plain = kind.lower()
+    if plain in ("℃", "度", "摄氏度") or plain.endswith("celsius"):
+        return "°c"
+    if plain in ("℉", "华氏度") or plain.endswith("fahrenheit"):
+        return "°f"
+    return plain.replace("º", "°").replace(" ", "")
 
 
 def in_row(claim: str, source: SourceSentence) -> bool:
@@ -82,7 +104,7 @@ def in_row(claim: str, source: SourceSentence) -> bool:
     held = words | amounts
     named = _named_columns(held, source)
     for at, cell in enumerate(cells):
-        inside = {word for word in own[at] if word in held or (not word.isascii() and word in claim)}
+        inside = {word for word in own[at] if word in held or (is_unspaced(word) and word in claim)}
         if at in named or (inside and not named) or len(inside) > len(own[at]) / 2:
             held = held - numbers(cell)
     if named and amounts & held:

@@ -7,13 +7,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from string import ascii_letters
+
+import regex
 
 from app.knowledge.answer.amounts import belongs, in_row, measured, same_beside
+from app.knowledge.answer.fragments import is_bare
+from app.knowledge.answer.grammar import is_foreign, told_whole
+from app.knowledge.answer.numerals import without_amounts
 from app.knowledge.answer.omissions import NEUTRAL, left_out, restricts
 from app.knowledge.answer.polarity import as_surely, conditions_kept, denies, negations, opposed
 from app.knowledge.answer.source_sentences import SourceSentence, clause_spans
-from app.knowledge.answer.tokens import numbers, roots, tokens, without_han_numbers
+from app.knowledge.answer.tokens import numbers, roots, tokens
+from app.knowledge.retrieve.scripts import ENDING, UNSPACED_RUN, is_unspaced, letters_only
 from app.knowledge.retrieve.segmenting import STOP_WORDS
 
 CLOSE = 0.5  # share of a claim's words that must stand in the sentence itself, not only in what is around it
@@ -22,7 +27,7 @@ FRAME = re.compile(
     r" (?:says?|states?|mentions?)(?: that)?|(?:根据|按照)[^，]{1,20}，|资料(?:里|中)?(?:说|提到|指出)[，：]?)\s*",
     re.IGNORECASE,
 )
-HAN_RUN = re.compile("[\u3400-\u9fff]+")
+NAME = regex.compile(r"\b\p{Lu}[\w\p{M}-]*(?: \p{Lu}[\w\p{M}-]*)+")
 GOES_ON = re.compile(r"(?:is|are|was|were|can|may|must|has|have|had|do|does|did|will)\b")  # of the same subject
 EXHAUSTIVE = re.compile(r"\b(?:consist|compris)\w*|组成|分为", re.IGNORECASE)  # then the list may not be cut short
 ORDINAL = re.compile("first|second|third|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf)th")
@@ -44,7 +49,7 @@ class Placed:
 def states(source: SourceSentence, claim: str, question: str, sources: Sequence[SourceSentence]) -> bool:
     """Whether this sentence says what is claimed; the other sentences tell whose an amount is."""
     claim = FRAME.sub("", claim)
-    if _letters(claim) == _letters(source.text):
+    if letters_only(claim) == letters_only(source.text) and _signed(claim) == _signed(source.text):
         return True
     words, amounts = roots(claim), numbers(claim)
     if amounts - numbers(source.text) or opposed(claim, source.text):
@@ -56,6 +61,8 @@ def states(source: SourceSentence, claim: str, question: str, sources: Sequence[
     everything = [each for part in known for each in part]
     if len(known) < len(placed) or sum(bool(each.places) for each in everything) < CLOSE * len(everything):
         return False
+    if is_foreign(source.text) and not told_whole(source, f"{claim} {question}" if is_bare(claim, question) else claim):
+        return False
     if not all(_counted_whole(part, claim, source) for part in known):
         return False
     if not _clauses_said(source, claim, question, known) or not conditions_kept(source.text, claim, question):
@@ -65,16 +72,16 @@ def states(source: SourceSentence, claim: str, question: str, sources: Sequence[
     return all(belongs(amount, subject, source, sources) for amount in doubtful)
 
 
-def _letters(text: str) -> str:
-    """The text without punctuation and blanks, to tell whether two are the same sentence."""
-    return re.sub(r"[\W_]+", "", text).lower()
+def _signed(text: str) -> list[str]:
+    """The amounts in their order: −5 and 5, or 3.10 and 31.0, are the same letters."""
+    return [token.text for token in tokens(text) if token.is_amount]
 
 
 def _placed(clause: str, source: SourceSentence) -> list[Placed] | None:
     """The words and amounts of a clause in their order, each with its places; None where one stands nowhere."""
     found: list[tuple[int, Placed]] = []
     for token in tokens(clause):
-        if not token.text.isascii() or token.text in NEUTRAL:
+        if is_unspaced(token.text) or token.text in NEUTRAL:
             continue
         same = [
             each.start for each in tokens(source.text) if (each.text, each.is_amount) == (token.text, token.is_amount)
@@ -82,8 +89,8 @@ def _placed(clause: str, source: SourceSentence) -> list[Placed] | None:
         if not same and token.text not in source.words and token.text not in source.around:
             return None
         found.append((token.start, Placed(token.text, tuple(same), token.is_amount)))
-    text, said, near = (without_han_numbers(each) for each in (clause, source.text, source.said + source.near))
-    for run in HAN_RUN.finditer(text):
+    text, said, near = (without_amounts(each) for each in (clause, source.text, source.said + source.near))
+    for run in UNSPACED_RUN.finditer(text):
         at = 0
         while at < len(run.group()):
             piece = _longest(run.group()[at:], said, near)
@@ -161,7 +168,7 @@ def _used_clauses(inside: list[Placed], claim: str, source: SourceSentence) -> t
             return None
         number = next(number for number, (_, end) in enumerate(clauses) if at < end)
         first_in.setdefault(number, at)
-        last_in[number] = len(source.text) - len(source.text[at + len(each.text) :].lstrip(ascii_letters))
+        last_in[number] = ENDING.match(source.text, at + len(each.text)).end()
     if not first_in:
         return None
     for number in range(min(first_in) + 1, max(first_in) + 1):
@@ -179,7 +186,7 @@ def _same_subject(part: list[Placed], claim: str, source: SourceSentence, where:
     inside = [at for at, each in enumerate(part) if each.places]
     outside = [at for at, each in enumerate(part) if not each.places]
     starts = {place for each in part for place in each.places}
-    for cut in re.finditer(r"\b[A-Z][\w-]*(?: [A-Z][\w-]*)+", source.text[slice(*where)]):
+    for cut in NAME.finditer(source.text[slice(*where)]):
         words = [(word.group(), where[0] + cut.start() + word.start()) for word in re.finditer(r"\S+", cut.group())]
         if len({at in starts for _, at in words}) == 2 and not all(word in claim for word, _ in words):
             return False
@@ -204,7 +211,7 @@ def _is_pronouns_subject(subjects: list[str], claim: str, before: str) -> bool:
 
 def stands(word: str, text: str) -> bool:
     """Whether a word's root, or a run of Chinese characters, stands in a text."""
-    return word in roots(text) or (not word.isascii() and word in text)
+    return word in roots(text) or (is_unspaced(word) and word in text)
 
 
 def _named(amount: str, claim: str, source: SourceSentence) -> bool:

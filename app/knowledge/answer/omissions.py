@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterable
 
+from app.knowledge.answer.numerals import without_amounts
 from app.knowledge.answer.polarity import NEGATION
 from app.knowledge.answer.source_sentences import clause_spans
-from app.knowledge.answer.tokens import Token, numbers, root, roots, tokens, without_han_numbers
+from app.knowledge.answer.tokens import Token, numbers, root, roots, tokens
+from app.knowledge.retrieve.scripts import is_unspaced
 from app.knowledge.retrieve.segmenting import STOP_WORDS
 
 # Words that claim nothing: who it is, that it is, and what the question asked for.
@@ -31,9 +33,9 @@ def left_out(part: str, claim: str) -> bool:
 
 def _is_left_out(found: Iterable[Token], claim: str) -> list[bool]:
     said = roots(claim) | numbers(claim) | NEUTRAL
-    text = without_han_numbers(claim)
+    text = without_amounts(claim)
     return [
-        each.text not in said and (each.text.isascii() or not (each.text in text or _is_filler(each.text)))
+        each.text not in said and (not is_unspaced(each.text) or not (each.text in text or _is_filler(each.text)))
         for each in found
     ]
 

@@ -2,14 +2,19 @@
 
 import re
 from collections.abc import Set
+from functools import lru_cache
 
 from app.knowledge.answer.source_sentences import SourceSentence
 from app.knowledge.answer.tokens import numbers, root, roots
+from app.knowledge.retrieve.scripts import is_unspaced
 from app.knowledge.retrieve.segmenting import content_words, words
 
 NEGATION = re.compile(  # with words that deny by what they mean; the roots of verbs, as tokens are compared by them
     r"\b(?:not|no|never|none|nobody|nothing|neither|nor|cannot|without|rarely|hardly|seldom|instead of|rather than"
-    r"|(?:exempt|exclud|forbid|forbad|prohibit|prevent|avoid|refus)\w*)\b|n't\b|不|没|无|未|非|别|勿|免(?!费)|禁止|拒绝|很少|难以",
+    r"|(?:exempt|exclud|forbid|forbad|prohibit|prevent|avoid|refus)\w*"
+    r"|(?:nicht|kein\w*|niemals|ohne|niet|geen|zonder|pas|jamais|aucun\w*|sans|nunca|jamás|não|nessun\w*|senza|non|nie"
+    r"|bez|inte|ikke|tidak|bukan|değil|не|нет|нельзя|никогда|без|ні|немає|δεν|όχι|χωρίς|không|chưa"
+    r"|لا|ليس|لم|لن|بدون|غير|לא|אין|בלי|ללא)(?!-))\b|नहीं|बिना|ไม่|ない|ません|なかっ|않|못하|없|아니|n't\b|不|没|无|未(?!来)|非(?!常)|(?<![分特区级类性个识])别|勿|免(?!费)|禁止|拒绝|很少|难以",
     re.IGNORECASE,
 )
 EXCEPTION = re.compile(r"\b(?:unless|except|only|provided)\b|除非|除外|只有|仅限", re.IGNORECASE)
@@ -51,7 +56,7 @@ def denies(clause: str, held: Set[str], source: SourceSentence, part: str) -> bo
     if said - source.words and not NEGATION.search(part):
         return True
     return bool((said & source.words) - stands) or any(
-        word in held or (not word.isascii() and word in clause) for word in stands - said
+        word in held or (is_unspaced(word) and word in clause) for word in stands - said
     )
 
 
@@ -107,7 +112,8 @@ def opposed(claim: str, source: str) -> bool:
     )
 
 
-def _word_set(text: str) -> set[str]:
+@lru_cache(maxsize=4096)
+def _word_set(text: str) -> frozenset[str]:
     found = {word for word, _, _ in words(text)}
     parts = {word for pair in OPPOSITES for word in pair if len(word) > 1 and not word.isascii() and word in text}
-    return found | parts | {root(word) for word in found} | {word.rstrip("sd") for word in found}
+    return frozenset(found | parts | {root(word) for word in found} | {word.rstrip("sd") for word in found})

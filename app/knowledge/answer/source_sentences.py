@@ -13,8 +13,10 @@ CITATION = (
     r"|(?<![=:：是为])(?<![=:：]\s)(?<!\b(?:is|of|to)\s)(?<!\b(?:are|was)\s)"
     r"[\[［【〔]\s*(?:(?:sources?|passages?|来源|资料)\s*)?\d{1,2}(?:\s*[,，、;；–-]\s*\d{1,2})+\s*[\]］】〕])"
 )
+FULL_STOPS = "。！？!?।॥؟۔։።။។"  # also Hindi, Urdu, Arabic, Armenian, Amharic, Burmese, Khmer
 SENTENCE = re.compile(
-    rf"[^。！？!?\n]*?(?:\.(?=\s|$|[\[［【〔])|[。！？!?\n]|$)(?:[”’」』）)\"'\]]*)(?:\s*{CITATION})*", re.IGNORECASE
+    rf"[^{FULL_STOPS}\n]*?(?:\.(?=\s|$|[\[［【〔])|[{FULL_STOPS}\n]|$)(?:[”’」』）)\"'\]]*)(?:\s*{CITATION})*",
+    re.IGNORECASE,
 )
 ABBREVIATED = re.compile(
     r"(?:\b(?:e\.g|i\.e|vs|Dr|Mr|Mrs|Ms|Prof|No|Fig|approx|St|cf)|(?<!°)(?<!\d )\b[A-Z])\.$"
@@ -22,7 +24,7 @@ ABBREVIATED = re.compile(
 MAY_END = re.compile(r"\b(?:[ap]\.m|etc)\.$")  # ends a sentence where the next one begins with a capital
 NUMBERED = re.compile(r"\s*[*_]{0,3}\d{1,3}\.")  # of a list, where it begins a line
 CLAUSE = re.compile(
-    r"[,;:]\s+|[，；、：]|\s+[-–—]\s+|\s(?:and|but|while|whereas|though|although|or)\s|而|但|并且|以及|或者?"
+    r"[,;:]\s+|[，；、：،؛]|\s+[-–—]\s+|\s(?:and|but|while|whereas|though|although|or)\s|而|但|并且|以及|或者?"
 )
 BULLET = re.compile(r"^\s*(?:[-*+>]|\d{1,3}[.)])\s+|^\s*#{1,6}\s+")
 

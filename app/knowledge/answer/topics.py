@@ -7,7 +7,7 @@ from itertools import pairwise
 from app.knowledge.answer.entailment import PREFIX, stands
 from app.knowledge.answer.source_sentences import SourceSentence, cells_of
 from app.knowledge.answer.tokens import numbers, root, roots, tokens
-from app.knowledge.retrieve.segmenting import HAN
+from app.knowledge.retrieve.scripts import HAN, is_unspaced
 
 # An instruction names no subject either: «raise the temperature» helps against what stands before it.
 NO_VERB = """
@@ -62,7 +62,7 @@ def _is_subject_named(source: SourceSentence, claim: str, told: str) -> bool:
     if names_one and any(len(word) > 1 and stands(word, claim) for word in words):
         return True  # of clauses alike each has a subject: 蓝灯表示空气良好，橙灯表示轻度污染
     subject = words[0] if words else ""
-    return subject in roots(told) if subject.isascii() else bool(re.search(f"(?<!{PREFIX}){subject}", told))
+    return subject in roots(told) if not is_unspaced(subject) else bool(re.search(f"(?<!{PREFIX}){subject}", told))
 
 
 def _counts_otherwise(heading: str, told: str) -> bool:

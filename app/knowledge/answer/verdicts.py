@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.knowledge.answer.entailment import states
+from app.knowledge.answer.fragments import SAYS_NOTHING, is_bare, says_of_asked
 from app.knowledge.answer.polarity import NEGATION
-from app.knowledge.answer.source_sentences import BULLET, CITATION, SourceSentence, sentence_spans
-from app.knowledge.answer.tokens import numbers, root, roots
+from app.knowledge.answer.source_sentences import BULLET, CITATION, FULL_STOPS, SourceSentence, sentence_spans
+from app.knowledge.answer.tokens import numbers, root, roots, tokens
 from app.knowledge.answer.topics import same_topic
 from app.knowledge.retrieve.segmenting import content_words
 
@@ -22,11 +23,6 @@ REFUSALS = re.compile(
 )
 LIST_NUMBER = re.compile(r"^\s*[*_]{1,3}\d{1,3}[.)][*_]{0,3}(?:\s+|$)|^\s*\d{1,3}[.)]\s*$")
 LEADS = re.compile(r"^\s*#{1,6}\s|^[^\d]*[:：]\s*$")  # a heading, or words that only announce what follows
-EMPTY_WORDS = """
-yes no question answer problem following case
-问题 答案 回答 情况 以下 下面 如下 这个 那个 这些 那些 一些 关于 对于
-"""
-SAYS_NOTHING = frozenset(map(root, EMPTY_WORDS.split()))
 YES_OR_NO = re.compile(
     r"^\s*(?:(?P<yes>yes|是的?|对的?|会的?|能|可以的?)|no|不(?:是|行|能|会|可以)的?|没有)\s*(?:[,.:;!，。：；！]\s*|$)",
     re.IGNORECASE,
@@ -120,8 +116,8 @@ def _judged(
         holding = [source for source in holding if RESTRICTS.search(source.text)]
     if said:  # «yes» is of what was asked: «Yes, cats may be kept» says nothing of dogs
         holding = [source for source in holding if asked & (source.words | roots(source.heading))]
-    if len(said_words) + len(amounts) == 1:  # it stands in many places, most of which speak of something else
-        holding = [source for source in holding if _says_of_it(said_words, asked, source)]
+    if is_bare(rest, question):  # it stands in many places, most of which speak of something else
+        holding = [source for source in holding if says_of_asked(rest, question, source)]
     if not holding:
         return Verdict("not found", start, end)
     best = max(holding, key=lambda source: (source.passage in cited, len(words & source.words), -source.passage))
@@ -129,18 +125,14 @@ def _judged(
     return Verdict("supported", start, end, best.passage, spans)
 
 
-def _says_of_it(words: set[str], asked: set[str], source: SourceSentence) -> bool:
-    """Whether a sentence, with what is around it, has these words and at least half of the question's."""
-    there = source.words | source.around
-    return words <= there and 2 * len(asked & there) >= len(asked)
-
-
 def _places(passage: str, source: SourceSentence, words: set[str], amounts: set[str]) -> tuple[tuple[int, int], ...]:
     """Where the claim's words and amounts stand in that sentence of the passage; neighbours are one place."""
+    text = passage[source.start : source.end]
+    counted = {token.start for token in tokens(text) if token.is_amount and token.text in amounts}
     places = [
         (source.start + start, source.start + end)
-        for word, start, end in content_words(passage[source.start : source.end])
-        if root(word) in words or numbers(word) & amounts
+        for word, start, end in content_words(text)
+        if root(word) in words or not counted.isdisjoint(range(start, end))
     ]
     merged: list[tuple[int, int]] = []
     for start, end in sorted(places):
@@ -169,6 +161,6 @@ def marked(answer: str, verdicts: Sequence[Verdict], not_found: str, mark: str =
 
 def _before_its_end(body: str, note: str) -> str:
     """A mark stands before the full stop of its sentence, as in print."""
-    ending = re.search(r"[.。！？!?]+[”’」』）)\"']*$", body)
+    ending = re.search(rf"[.{FULL_STOPS}]+[”’」』）)\"']*$", body)
     at = ending.start() if ending and note else len(body)
     return body[:at] + note + body[at:]

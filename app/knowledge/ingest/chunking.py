@@ -20,8 +20,8 @@ LONGEST_COLUMNS = 300  # characters of the column names that a passage bears
 WHOLE_CODE = 2000  # a code block up to this length stays one passage
 BREAKS = (
     re.compile(r"\n+"),
-    re.compile(r"(?<=[。！？；!?;])[”’」』）)\"']*|(?<=\.)\s+"),
-    re.compile(r"(?<=[，、,:：])|\s+"),
+    re.compile(r"(?<=[。！？；!?;।॥؟۔։።။។])[”’」』）)\"']*|(?<=\.)\s+"),
+    re.compile(r"(?<=[，、,:：،؛])|\s+"),
 )
 
 

@@ -11,7 +11,7 @@ from app.knowledge.ingest.raised_text import lowered, raised
 from app.knowledge.ingest.scans import read_scans
 
 NARROW = 30  # characters of a line below which it may as well be a cell of a table
-GOES_ON = re.compile(r"(?:[A-Za-z]{2,}|[,)\]”’%\d])$")  # how a line ends whose sentence goes on in the next
+GOES_ON = re.compile(r"(?:[^\W\d_\u2e80-\u9fff]{2,}|[,)\]”’%\d])$")  # how a line ends whose sentence goes on
 UNFINISHED = re.compile(r"(?:\b(?:the|an?|of|and|or|to|in|on|at|by|for|from|with|as|is|are|was|that|its|than)|,)$")
 HAN_LINE = re.compile(r"[\u4e00-\u9fff“《（]\S*[\u4e00-\u9fff，、）》”]$")  # no spaces, no end of a sentence
 HAN_START = re.compile(r"[\u4e00-\u9fff“《（]\S*$")

@@ -1,14 +1,19 @@
 """Near-duplicate detection among found passages: character shingles; headings, names, amounts, negations are equal."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import regex
+
+from app.knowledge.retrieve.scripts import letters_only
+
 LONG = 5  # characters of a shingle
 ALIKE = 0.8  # share of the larger one's shingles that both have
-SIGN = re.compile(r"[\W_]+")
 # What makes a nearly equal text say something else: an amount, a name, or that it is not so.
-TELLING = re.compile(r"\d+|\b[A-Z]\w*|\b(?:not|no|never|without)\b|n't\b|[不没无未非]")
+TELLING = regex.compile(
+    r"(?:(?<!\w)[-−–])?\d+|\b\p{Lu}[\w\p{M}]*|\b(?:not|no|never|without"
+    r"|nicht|kein\w*|pas|не|нет|لا|לא|không|नहीं)\b|n't\b|[不没无未非]|ない|않|없|नहीं"
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Fingerprint:
 
 def fingerprint(heading: str, text: str) -> Fingerprint:
     """Of the letters alone: marks, spaces and capitals are no difference."""
-    letters = SIGN.sub("", text).lower()
+    letters = letters_only(text)
     pieces = (letters[at : at + LONG] for at in range(max(1, len(letters) - LONG + 1)))
     return Fingerprint(frozenset(pieces), (heading, *sorted(TELLING.findall(text))))
 

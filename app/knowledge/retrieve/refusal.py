@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from app.knowledge.retrieve.scripts import HAN
 from app.knowledge.retrieve.segmenting import content_words
 from app.texts import has_chinese
 
@@ -92,13 +93,18 @@ def weigh(
     question: str, cosines: Sequence[float], passages: Sequence[str], frequency: Mapping[str, int], total: int
 ) -> Evidence:
     """Evidence from the candidates' cosines (best first), the best passages, and in how many passages a word stands."""
-    rarity = {word: math.log(1 + total / (frequency[word] + 0.5)) for word in frequency}
+    rarity = {word: math.log(1 + total / (frequency[word] + 0.5)) for word in frequency if _is_calibrated(word)}
     whole = sum(rarity.values()) or 1.0
     present = [{word for word, _, _ in content_words(passage)} & rarity.keys() for passage in passages]
     return Evidence(
         cosine=cosines[0] if cosines else 0.0,
         margin=cosines[0] - sum(cosines) / len(cosines) if cosines else 0.0,
         covered=max((sum(rarity[word] for word in words) / whole for words in present), default=0.0),
-        unknown=sum(rarity[word] for word, count in frequency.items() if not count) / whole,
+        unknown=sum(rarity[word] for word in rarity if not frequency[word]) / whole,
         chinese=has_chinese(question),
     )
+
+
+def _is_calibrated(word: str) -> bool:
+    """Whether the weights were fitted on words like it; of other languages no stop words are known, for one thing."""
+    return word.isascii() or HAN.match(word) is not None

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from app.errors import BadInput
 from app.knowledge.ingest.chunking import Passage
 from app.knowledge.ingest.documents import Text
+from app.knowledge.store import keyword_index
 from app.knowledge.store.snapshot import Snapshot
 
 FileState = Literal["waiting", "ready", "failed"]
@@ -33,7 +34,6 @@ CREATE TABLE IF NOT EXISTS texts (version INTEGER PRIMARY KEY, content TEXT NOT 
 CREATE TABLE IF NOT EXISTS passages (
     id INTEGER PRIMARY KEY, version INTEGER NOT NULL, number INTEGER NOT NULL, start INTEGER NOT NULL,
     stop INTEGER NOT NULL, page INTEGER, heading TEXT NOT NULL, content TEXT NOT NULL, UNIQUE (version, number));
-CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(heading, content, tokenize='porter unicode61');
 CREATE TABLE IF NOT EXISTS added (file INTEGER PRIMARY KEY, metadata TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS files_by_version ON files (version);
 """
@@ -85,6 +85,7 @@ class Database:
         self._idle: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         self._closed = False
         with self._connection() as connection:
+            keyword_index.create(connection)
             connection.executescript(SCHEMA)
             if "note_zh" not in {row[1] for row in connection.execute("PRAGMA table_info(files)")}:
                 connection.executescript(ADD_NOTES)
@@ -129,6 +130,16 @@ class Database:
             connection.execute("BEGIN")
             yield Snapshot(connection)
             connection.execute("COMMIT")
+
+    def renew_keywords(self, segmented: keyword_index.Segmented) -> bool:
+        """Bring an older version's keyword index up to date; searches and indexing go on. Whether there was need."""
+        with self._connection() as connection:
+            if not keyword_index.is_old(connection):
+                return False
+            rows = keyword_index.renewed(connection, segmented)
+        with self._change() as connection:
+            keyword_index.replace(connection, rows)
+        return True
 
     def files(self, origin: str | None = None) -> list[FileRecord]:
         """All files, or those of one origin, by path."""

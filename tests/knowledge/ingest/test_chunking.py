@@ -71,6 +71,14 @@ def test_long_sections_are_cut_at_sentences_with_overlap_and_nothing_is_lost() -
     assert all(any(sentence in text for text in texts) for sentence in sentences)
 
 
+@pytest.mark.parametrize("sentence", ["बिल्ली मछली खाती है।", "لماذا يأكل القط السمك؟", "ድመት ዓሣ ይበላል።"])
+def test_sentences_of_other_scripts_stay_whole(sentence: str) -> None:
+    text = " ".join([sentence] * 80)
+    passages = split(Text(text))
+    assert len(passages) > 1
+    assert all(text[one.start : one.end].rstrip().endswith(sentence[-1]) for one in passages)
+
+
 def test_every_passage_of_a_long_table_bears_the_names_of_its_columns() -> None:
     rows = "".join(f"| {number} | Person{number} | {'x' * 30} |\n" for number in range(100))
     content = f"# Staff\n\n| id | name | badge colour |\n|---|---|---|\n{rows}\nAfter the table.\n"

@@ -295,6 +295,8 @@ def test_lines_that_a_column_cut_are_joined_and_rows_are_not() -> None:
     cut = "4-bit loading cuts the memory of a model to about\nthirty percent of its origi-\nnal size.\nIt is slow."
     whole = "4-bit loading cuts the memory of a model to about thirty percent of its original size.\nIt is slow."
     assert joined_lines(cut) == whole
+    russian = "Насос в подвале иногда останавливается\nи включается снова, когда вода холодная."
+    assert joined_lines(russian) == russian.replace("\n", " ")
     chinese = "四比特量化把一个模型占用的显存降到原来的三成左右，代价是\n生成速度略有下降。\n另一段。"
     assert joined_lines(chinese) == chinese.replace("代价是\n", "代价是")
     table = "apple red 12\npear green 7\nName Age City"

@@ -36,6 +36,7 @@ NO_SCANS = (
     ", it may be a scan; servers with requirements-ocr.txt installed read those",
 )
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # how files of the old formats begin, and encrypted new ones
+PARSERS = "chardet chardet.big5freq chardet.euckrfreq chardet.gb2312freq chardet.jisfreq defusedxml.ElementTree openpyxl pypdfium2".split()
 SUFFIXES = MARKDOWN | PLAIN | CODE | CONVERTED | LEGACY.keys() | {".pdf"}
 
 
@@ -141,7 +142,7 @@ def _markdown(raw: bytes, suffix: str, name: str) -> tuple[str, Note]:
 
 def import_parsers() -> None:
     """Import what conversion needs, while files can still be opened."""
-    for name in ("chardet", "defusedxml.ElementTree", "openpyxl", "pypdfium2", "app.knowledge.ingest.pdf_files"):
+    for name in (*PARSERS, "app.knowledge.ingest.pdf_files"):
         import_module(name)
     _parsers()
 

@@ -85,9 +85,10 @@ def test_a_guess_that_is_not_certain_is_told(encoding: str, text: str, other: st
     assert f"read as {encoding}, it may be {other}" in en and f"notes.{other}.txt" in zh
 
 
-def test_binary_data_is_no_utf_16() -> None:
+@pytest.mark.parametrize("raw", [bytes([1, 2, 3, 4, 0xFE, 0xFF, 0x9C, 0x11]), b"\x00\x01", b"\x01\x02\xff"])
+def test_binary_data_is_no_utf_16(raw: bytes) -> None:
     with pytest.raises(Unreadable):
-        decode(bytes([0x01, 0x02, 0x03, 0x04, 0xFE, 0xFF, 0x9C, 0x11] * 20))
+        decode(raw * 20)
 
 
 def test_an_encoding_can_be_said_and_damage_is_told() -> None:

@@ -5,8 +5,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence, Set
 
-from app.knowledge.answer.source_sentences import SourceSentence, cells_of
+from app.knowledge.answer.source_sentences import SourceSentence
 from app.knowledge.answer.tokens import han_value, numbers, root, roots
+from app.knowledge.ingest.tables import cells_of
 from app.knowledge.retrieve.segmenting import STOP_WORDS
 
 MEASURED = re.compile(r"\d\s*-?\s*([A-Za-z]{2,}|[%€$£¥°]|[元年月天时分秒位个只次倍成人户岁米克])")

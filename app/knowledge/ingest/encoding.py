@@ -118,7 +118,7 @@ def _is_plausible(text: str) -> bool:
     """Whether its characters are Latin, of one other alphabet, or common ones of Chinese, Japanese or Korean."""
     latin = sum(map(len, LATIN.findall(text)))
     letters = max(len(alphabet.findall(text)) for alphabet in ALPHABETS)
-    told = letters > 0.3 * len(text) or sum(map(str.isascii, text)) > 0.3 * len(text)  # noise has neither
+    told = letters > 0.3 * len(text) or sum(map(str.isascii, text)) > 0.2 * len(text)  # noise has neither
     if told and latin + letters > 0.9 * len(text):
         return True
     return commonness(text) > COMMON - 0.5

@@ -7,10 +7,12 @@ from itertools import takewhile
 from typing import Any
 
 from app.knowledge.ingest import raised_text
-from app.knowledge.ingest.tables import Cell, grid, titled_table
+from app.knowledge.ingest.tables import WIDEST, Cell, grid, titled_table
 
 PLACE = "\ue000{}\ue001"  # stands for a table while the page around it is converted
-PLACES = re.compile("[ \t]*\ue000(\\d+)\ue001[ \t]*")
+PLACES = re.compile(
+    "^([ \t>]*(?:[*+-] |\\d+\\. )?)[ \t]*\ue000(\\d+)\ue001", re.MULTILINE
+)  # in a quotation or list, too
 
 
 def html_to_markdown(html: str) -> str:
@@ -27,7 +29,7 @@ def html_to_markdown(html: str) -> str:
         _replace(page, table, written)
     kind = StreamInfo(extension=".html", charset="utf-8")
     markdown = converters.HtmlConverter().convert(io.BytesIO(str(page).encode()), kind).markdown
-    return PLACES.sub(lambda place: written[int(place[1])], str(markdown)).strip()
+    return PLACES.sub(lambda place: "\n" * bool(place[1].strip()) + written[int(place[2])], str(markdown)).strip()
 
 
 def _replace(page: Any, table: Any, written: list[str]) -> None:
@@ -98,4 +100,6 @@ def _cell(cell: Any) -> Cell:
 
 def _span(cell: Any, name: str) -> int:
     value = str(cell.get(name, "1")).strip()
+    if name == "rowspan" and value == "0":  # to the end of the table
+        return WIDEST
     return max(1, int(value)) if value.isdecimal() and len(value) < 6 else 1

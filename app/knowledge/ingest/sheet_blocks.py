@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from app.knowledge.ingest.tables import (
+    NAMED,
     Cell,
     Grid,
     begins_with_names,
@@ -57,7 +58,8 @@ def sheet_blocks(rows: Sequence[Row]) -> str:
                 table.rows += rest
             continue
         blocks.append(block)
-        table = block if len(block.rows) > 1 and len(block.columns) > 1 else table
+        if len(block.rows) > 1 and (len(block.columns) > 1 or table is None or len(table.columns) == 1):
+            table = block
     return "\n\n".join(part for block in blocks for part in _written(block))
 
 
@@ -88,6 +90,7 @@ def _block(group: Sequence[Row]) -> Block:
     titles, rows = without_titles(_grid(group, columns))
     below = group[len(titles) :]
     marked = bool(below) and below[0].is_marked and not all(row.is_marked for row in below)
+    marked = marked and _may_be_names(texts(rows[0]))
     named = under_one_head(rows) if rows else []
     return Block(titles, named, columns, marked, frozenset(row.width for row in below))
 
@@ -105,14 +108,20 @@ def _goes_on(table: Block, block: Block, group: Sequence[Row]) -> bool:
     if rows[0] == table.rows[0]:
         return True
     if len(block.columns) == 1 and (block.columns[0] == table.columns[0] or len(rows) > 1):
-        return False  # a line below a table, or a list
+        return len(table.columns) == 1 and (
+            len(rows) > 1 or table.widths == {1}
+        )  # else a line below a table, or a list
     if table.is_marked or block.is_marked:
-        return not group[len(block.titles)].is_marked
+        return not (group[len(block.titles)].is_marked and _may_be_names(rows[0]))
     if any(
         cell.strip() and cell in seen for cell, seen in zip(rows[0], zip(*table.rows[1:], strict=True), strict=True)
     ):
         return True
     return not begins_with_names(rows) and not (block.titles and _without_figures(rows[0]))
+
+
+def _may_be_names(row: Sequence[str]) -> bool:
+    return _without_figures([cell for cell in row if not NAMED.fullmatch(cell.strip())])
 
 
 def _without_figures(row: Sequence[str]) -> bool:

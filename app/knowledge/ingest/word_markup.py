@@ -33,6 +33,8 @@ def as_shown(part: bytes) -> bytes:
             _open(each)
     for each in _all(root, *LIKE):
         each.tag = W + LIKE[_name(each)]
+    for each in _all(root, "gridBefore"):
+        _begin_later(each)
     _lift_boxes(root)
     shown: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8", standalone=True)
     return shown
@@ -93,6 +95,18 @@ def _show_choice(begin: Any) -> None:
         text = begin.makeelement(f"{W}t")
         text.text = choices[int(number)].get(f"{W}val")
         begin.addnext(text)
+
+
+def _begin_later(before: Any) -> None:
+    """Put an empty cell over the columns that a row leaves free at its beginning."""
+    row = before.getparent().getparent()
+    first = row.find(f"{W}tc")
+    if first is not None:
+        cell = row.makeelement(f"{W}tc")
+        properties = cell.makeelement(f"{W}tcPr")
+        properties.append(cell.makeelement(f"{W}gridSpan", {f"{W}val": before.get(f"{W}val", "1")}))
+        cell.append(properties)
+        first.addprevious(cell)
 
 
 def _lift_boxes(root: Any) -> None:

@@ -105,3 +105,11 @@ def test_rows_after_an_empty_one_in_a_csv(read: Read) -> None:
         "| name | age |\n| --- | --- |\n| Ann | 3 |\n| Bob | n/a |\n| Carl | 5 |\n\n"
         "| room | colour | floor |\n| --- | --- | --- |\n| hall | white | ground |"
     )
+    content = read("a.csv", b"fruit\napple\n\npear\nplum\n\nfig\n").content
+    assert content == "| fruit |\n| --- |\n| apple |\n| pear |\n| plum |\n| fig |"
+
+
+def test_a_colour_of_every_other_row_makes_no_head_of_one(read: Read) -> None:
+    rows: list[list[object]] = [["Item", "Price"], ["Pump", 5], [], ["Rope", 3], ["Nail", 1]]
+    content = read("a.xlsx", sheet(rows, bold="A1 B1 A4 B4")).content
+    assert "| Pump | 5 |\n| Rope | 3 |\n| Nail | 1 |" in content, content

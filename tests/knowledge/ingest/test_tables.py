@@ -6,6 +6,8 @@ from collections.abc import Callable
 import docx
 import pptx
 import pytest
+from docx.oxml import parse_xml
+from docx.oxml.ns import nsdecls
 from docx.table import Table
 
 from app.knowledge.answer.document_pages import text_page
@@ -114,11 +116,30 @@ def test_cells_that_span_rows_of_a_slide(read: Read) -> None:
             "| A | B |\n| --- | --- |\n| one two_**x** | [l\\|k](http://e.org/) m |",
         ),
         ("<table><tr><td>only text</td></tr></table><table></table>", "only text"),
+        (
+            "<blockquote><p>said</p><table><tr><th>A<th>B</tr><tr><td>1<td>2</tr></table></blockquote>",
+            "> said\n>\n\n| A | B |\n| --- | --- |\n| 1 | 2 |",
+        ),
+        (
+            "<table><tr><th>A<th>B</tr><tr><td rowspan=0>x<td>1</tr><tr><td>2</tr></table>",
+            "| A | B |\n| --- | --- |\n| x | 1 |\n| x | 2 |",
+        ),
     ],
-    ids=["caption", "layout", "nested", "corner", "marks", "single"],
+    ids=["caption", "layout", "nested", "corner", "marks", "single", "quotation", "all-rows"],
 )
 def test_tables_of_a_page(read: Read, html: str, markdown: str) -> None:
     assert read("a.html", html.encode()).content == markdown
+
+
+def test_a_row_of_a_word_file_that_begins_later(read: Read) -> None:
+    document = docx.Document()
+    table = document.add_table(2, 3)
+    for cell, text in zip([*table.rows[0].cells, *table.rows[1].cells], "ABC12", strict=False):
+        cell.text = text
+    row = table.rows[1]._tr
+    row.remove(row.tc_lst[-1])
+    row.get_or_add_trPr().append(parse_xml(f'<w:gridBefore {nsdecls("w")} w:val="1"/>'))
+    assert read("a.docx", word(document)).content == "| A | B | C |\n| --- | --- | --- |\n|  | 1 | 2 |"
 
 
 def long_docx() -> bytes:

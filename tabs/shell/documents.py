@@ -15,6 +15,7 @@ from app.knowledge.answer.plain_answer import marked_text, plain_quotes, plain_v
 from app.knowledge.answer.verdicts import MARK
 from app.knowledge.ingest.indexing import IndexingProgress
 from app.knowledge.ingest.jobs import Job
+from app.knowledge.ingest.tables import as_read
 from app.knowledge.retrieve.retrieval import Hit
 from app.knowledge.retrieve.segmenting import content_words
 from app.knowledge.store.collections import Owner
@@ -62,7 +63,7 @@ def sources_of(answer: Answer, question: str, link: LinkTo) -> tuple[Source, ...
                 start=passage.start,
                 text=passage.content,
                 page=passage.page,
-                heading=" > ".join(passage.heading),
+                heading=" > ".join(passage.heading).replace("\\|", "|"),
                 is_cited=bool(spans),
                 spans=tuple(spans or words),
                 quotes=tuple(quoted),
@@ -99,7 +100,7 @@ def answer_markdown(
 
     def chip(number: int) -> str:
         source = sources[number - 1]
-        hint = literal(f"{source.file}: {' '.join(source.text.split())[:LONGEST_HINT]}").replace('"', "&quot;")
+        hint = literal(f"{source.file}: {' '.join(as_read(source.text).split())[:LONGEST_HINT]}").replace('"', "&quot;")
         return f'[{number}](#source-{name}-{number} "{hint}")'
 
     def chips(words: str) -> str:
@@ -109,7 +110,7 @@ def answer_markdown(
     quoted = [(rank, source.text[a:b], at) for at, source in enumerate(sources, 1) for rank, a, b in source.quotes]
     if not quoted:
         return chips(checked or text)
-    quotes = [f"> {literal(' '.join(words.split()))} {chip(number)}" for _, words, number in sorted(quoted)]
+    quotes = [f"> {literal(' '.join(as_read(words).split()))} {chip(number)}" for _, words, number in sorted(quoted)]
     parts = [f"**{visitor.text('knowledge.from_documents')}**", *quotes]
     unsupported = bool(checked) and not MARKED.search(checked)
     if text and (unsupported or cites is False):
@@ -150,7 +151,7 @@ def highlighted(text: str, spans: Spans) -> str:
         if end > start:
             parts += [escape(text[at:start]), f"<mark>{escape(text[start:end])}</mark>"]
             at = end
-    whole = "".join([*parts, escape(text[at:])]).replace("</mark><mark>", "")
+    whole = as_read("".join([*parts, escape(text[at:])]).replace("</mark><mark>", ""))
     return HEADING_MARK.sub(lambda found: found[1] or "", whole)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence, Set
 import regex
 
 from app.knowledge.answer.numerals import han_value
-from app.knowledge.answer.source_sentences import SourceSentence, cells_of
+from app.knowledge.answer.source_sentences import SourceSentence
 from app.knowledge.answer.tokens import numbers, root, roots
+from app.knowledge.ingest.tables import cells_of
 from app.knowledge.retrieve.scripts import LETTER, WITHIN, ascii_digits, is_unspaced
 from app.knowledge.retrieve.segmenting import STOP_WORDS
 

@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from app.errors import Language
 from app.knowledge.ingest.documents import Text
+from app.knowledge.ingest.tables import as_read
 from app.paths import ASSETS
 from app.texts import sentence
 
@@ -61,8 +62,9 @@ def text_page(name: str, text: Text, passage: tuple[int, int], marks: Spans, lan
             parts += [escape(content[at:first]), f"<mark>{escape(content[first:last])}</mark>"]
             at = last
     parts += [escape(content[at:end]), "</span>", escape(content[end:])]
+    body = as_read("".join(parts)) if text.markup == "markdown" else "".join(parts)
     tools = f'<a href="{escape(pages)}">{_told(language, "as_pages")}</a>' if pages else ""
-    return _page(name, language, tools, f'<main id="text">{"".join(parts)}</main>')
+    return _page(name, language, tools, f'<main id="text">{body}</main>')
 
 
 def pdf_page(name: str, text: Text, passage: tuple[int, int], marks: Spans, language: Language, key: str) -> str:

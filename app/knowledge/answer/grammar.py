@@ -3,8 +3,9 @@
 from functools import lru_cache
 
 from app.knowledge.answer.omissions import left_out
-from app.knowledge.answer.source_sentences import SourceSentence, cells_of
+from app.knowledge.answer.source_sentences import SourceSentence
 from app.knowledge.answer.tokens import numbers, roots
+from app.knowledge.ingest.tables import cells_of
 from app.knowledge.retrieve.scripts import HAN, KANA_OR_THAI, SPACED_WORD
 from app.knowledge.retrieve.segmenting import ENGLISH_STOP_WORDS
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from app.knowledge.answer.tokens import roots
+from app.knowledge.ingest.tables import cells_of, columns_in
 
 # Citations as models write them: [1], 【1】, [[1]], [^1], [1, 2], [1-3], [Source 1]; «x is [1, 2]» tells a value.
 CITATION = (
@@ -107,11 +108,6 @@ def clause_spans(text: str) -> list[tuple[int, int]]:
     return [(start, end) for start, end in spans if text[start:end].strip()]
 
 
-def cells_of(row: str) -> list[str]:
-    """The cells of a Markdown table's row."""
-    return [cell.strip() for cell in re.split(r"(?<!\\)\|", row.strip().strip("|"))]
-
-
 def is_row(line: str) -> bool:
     """Whether this line belongs to a table."""
     return line.lstrip().startswith("|") and line.count("|") > 2
@@ -119,7 +115,7 @@ def is_row(line: str) -> bool:
 
 def source_sentences(number: int, passage: str, heading: Sequence[str] = ()) -> Iterator[SourceSentence]:
     """The sentences and rows of a passage; headings and rules are left out."""
-    columns = tuple(heading[-1].split(" | ")) if heading and " | " in heading[-1] else ()
+    columns = tuple(columns_in(heading[-1])) if heading else ()
     title = " > ".join(heading)
     before, offset, fenced = "", 0, False
     for line in passage.splitlines(keepends=True):

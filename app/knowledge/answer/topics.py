@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from app.knowledge.answer.entailment import PREFIX, stands
-from app.knowledge.answer.source_sentences import SourceSentence, cells_of
+from app.knowledge.answer.source_sentences import SourceSentence
 from app.knowledge.answer.tokens import numbers, root, roots, tokens
+from app.knowledge.ingest.tables import cells_of
 from app.knowledge.retrieve.scripts import HAN, is_unspaced
 
 # An instruction names no subject either: «raise the temperature» helps against what stands before it.

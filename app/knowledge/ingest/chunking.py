@@ -13,6 +13,7 @@ from langchain_text_splitters import TextSplitter
 from markdown_it import MarkdownIt
 
 from app.knowledge.ingest.documents import Markup, Text
+from app.knowledge.ingest.tables import as_columns, cells_of
 
 SIZE = 500
 OVERLAP = 150
@@ -106,8 +107,7 @@ def _rows(content: str, table: Block) -> Iterator[Block]:
     ends = [match.end() for match in re.finditer("\n|$", content[table.start : table.end])]
     head = table.start + ends[min(2, len(ends) - 1)]
     yield replace(table, end=head)
-    names = [cell.strip() for cell in content[table.start : table.start + ends[0]].strip().strip("|").split("|")]
-    columns = " | ".join(name for name in names if name)[:LONGEST_COLUMNS]
+    columns = as_columns(cells_of(content[table.start : table.start + ends[0]]), LONGEST_COLUMNS)
     for start, end in pairwise([head, *(table.start + end for end in ends if table.start + end > head), table.end]):
         if end > start:
             yield replace(table, start=start, end=end, columns=columns)

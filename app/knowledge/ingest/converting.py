@@ -36,6 +36,11 @@ NO_SCANS = (
     ", it may be a scan; servers with requirements-ocr.txt installed read those",
 )
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # how files of the old formats begin, and encrypted new ones
+NEEDED = """
+chardet chardet.big5freq chardet.euckrfreq chardet.gb2312freq chardet.jisfreq defusedxml.ElementTree lxml.etree mammoth
+markdownify openpyxl pptx pypdfium2 app.knowledge.ingest.pdf_files
+"""
+PARSERS = NEEDED.split()
 SUFFIXES = MARKDOWN | PLAIN | CODE | CONVERTED | LEGACY.keys() | {".pdf"}
 
 
@@ -141,36 +146,35 @@ def _markdown(raw: bytes, suffix: str, name: str) -> tuple[str, Note]:
 
 def import_parsers() -> None:
     """Import what conversion needs, while files can still be opened."""
-    for name in ("chardet", "defusedxml.ElementTree", "openpyxl", "pypdfium2", "app.knowledge.ingest.pdf_files"):
+    for name in PARSERS:
         import_module(name)
     _parsers()
 
 
 def _parsers() -> dict[str, Any]:
     """What reads each kind of file: a function from bytes (UTF-8 where it is text) to Markdown."""
-    from markitdown import converters
     from striprtf.striprtf import rtf_to_text
 
+    from app.knowledge.ingest.epub_files import book
     from app.knowledge.ingest.html_pages import html_to_markdown
     from app.knowledge.ingest.notebooks import notebook
-    from app.knowledge.ingest.raised_text import in_package, in_rich_text
+    from app.knowledge.ingest.open_documents import open_document
+    from app.knowledge.ingest.raised_text import in_rich_text
+    from app.knowledge.ingest.separated_values import separated
+    from app.knowledge.ingest.slides import slides
     from app.knowledge.ingest.spreadsheets import workbook
-    from app.knowledge.ingest.tables import separated
-    from app.knowledge.ingest.word_files import open_document, word_document
-
-    def word(raw: bytes) -> str:
-        return word_document(in_package(raw), lambda body: _by_markitdown(converters.DocxConverter, body, ".docx"))
+    from app.knowledge.ingest.word_files import word_document
 
     def page(raw: bytes) -> str:
         return html_to_markdown(raw.decode())
 
     return {
-        ".docx": word,
-        ".docm": word,
-        ".pptx": lambda raw: _by_markitdown(converters.PptxConverter, in_package(raw), ".pptx"),
+        ".docx": word_document,
+        ".docm": word_document,
+        ".pptx": slides,
         ".xlsx": workbook,
         ".xlsm": workbook,
-        ".epub": lambda raw: _by_markitdown(converters.EpubConverter, in_package(raw), ".epub"),
+        ".epub": book,
         ".odt": open_document,
         ".rtf": lambda raw: rtf_to_text(in_rich_text(raw.decode("latin-1")), errors="replace"),
         ".csv": lambda raw: separated(raw.decode()),
@@ -180,13 +184,6 @@ def _parsers() -> dict[str, Any]:
         ".htm": page,
         ".xhtml": page,
     }
-
-
-def _by_markitdown(converter: Any, raw: bytes, suffix: str) -> str:
-    from markitdown import StreamInfo
-
-    charset = None if suffix in PACKED else "utf-8"
-    return str(converter().convert(io.BytesIO(raw), StreamInfo(extension=suffix, charset=charset)).markdown)
 
 
 def _check_package(raw: bytes, suffix: str) -> None:

@@ -7,6 +7,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 from app.knowledge.ingest.documents import Note, Text, Unreadable, clean
+from app.knowledge.ingest.pdf_cells import with_cells_apart
 from app.knowledge.ingest.raised_text import lowered, raised
 from app.knowledge.ingest.scans import read_scans
 
@@ -51,7 +52,8 @@ def _contents(document: Any, max_characters: int) -> list[str]:
     contents: list[str] = []
     for page in document:
         shown = page.get_textpage()
-        words = joined_lines(clean(_with_raised(shown.get_text_bounded(), shown)).rstrip())
+        content = _with_raised(with_cells_apart(shown.get_text_bounded(), shown), shown)
+        words = joined_lines(clean(content).rstrip())
         contents.append("\n\n".join(filter(None, [words, *_annotations(page, document.formenv)])))
         if sum(map(len, contents)) > max_characters:
             break

@@ -1,11 +1,11 @@
 """Superscripts and subscripts as Unicode characters, so that 10³ is not read as 103: HTML, Office, EPUB, ODF, RTF."""
 
-import io
 import re
-import zipfile
 from collections.abc import Callable
 from html import escape, unescape
 from typing import Any
+
+from app.knowledge.ingest.packages import with_parts
 
 RAISED = str.maketrans("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ")
 LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
@@ -13,11 +13,9 @@ OFFICE_RUN = re.compile(r"<(?P<kind>[wa]):r(?=[ >]).*?</(?P=kind):r>", re.DOTALL
 OFFICE_TEXT = re.compile(r"(<[wa]:t(?: [^>]*)?>)([^<]*)(?=</[wa]:t>)")
 RAISED_RUN = re.compile(r'<w:vertAlign w:val="superscript"|<a:rPr[^>]* baseline="[1-9]')
 LOWERED_RUN = re.compile(r'<w:vertAlign w:val="subscript"|<a:rPr[^>]* baseline="-[1-9]')
-TAG = re.compile(r"<(?P<kind>su[pb])\b[^>]*>(?P<text>[^<]*)</(?P=kind)>", re.IGNORECASE)
 RTF_GROUP = re.compile(r"\{[^{}]*\\(?P<kind>super|sub)(?![a-z0])[^{}]*\}")
 RTF_TEXT = re.compile(r"(?<=[ \r\n])[\d+-]+(?=[^{}\\]*\})")
 PARTS = re.compile(r"(?:word/(?:document|header\d*|footer\d*|footnotes|endnotes|comments)|ppt/slides/[^/]+)\.xml")
-PAGES = re.compile(r".+\.(?:x?html?)", re.IGNORECASE)
 
 
 def raised(text: str) -> str:
@@ -47,32 +45,9 @@ def in_page(page: Any) -> None:
                 tag.string = shift(tag.get_text())
 
 
-def in_markup(page: str) -> str:
-    """In HTML as text, where nothing else is to be changed."""
-    return TAG.sub(lambda found: _of_kind(found["kind"].lower() == "sup", found["text"]), page)
-
-
 def in_package(raw: bytes) -> bytes:
-    """In the runs of a Word file or of slides, and in the pages of an EPUB."""
-    with zipfile.ZipFile(io.BytesIO(raw)) as package:
-        changed: dict[str, bytes] = {}
-        for name in package.namelist():
-            change: Callable[[str], str] | None = None
-            if PARTS.fullmatch(name):
-                change = _in_runs
-            elif PAGES.fullmatch(name):
-                change = in_markup
-            if change is not None:
-                before = package.read(name)
-                after = _changed(before, change)
-                changed |= {name: after} if after != before else {}
-        if not changed:
-            return raw
-        copied = io.BytesIO()
-        with zipfile.ZipFile(copied, "w", zipfile.ZIP_DEFLATED) as copy:
-            for name in package.namelist():
-                copy.writestr(name, changed.get(name) or package.read(name))
-    return copied.getvalue()
+    """In the runs of a Word file or of slides."""
+    return with_parts(raw, lambda name, part: _changed(part, _in_runs) if PARTS.fullmatch(name) else part)
 
 
 def _changed(part: bytes, change: Callable[[str], str]) -> bytes:

@@ -6,7 +6,10 @@ from collections import defaultdict
 from typing import Any
 
 from app.knowledge.ingest.number_formats import shown
-from app.knowledge.ingest.tables import blocks
+from app.knowledge.ingest.sheet_blocks import Row, sheet_blocks
+from app.knowledge.ingest.tables import WIDEST, Cell
+
+Cells = dict[int, dict[int, Cell]]  # row -> column -> cell
 
 
 def workbook(raw: bytes) -> str:
@@ -47,27 +50,59 @@ def _shown(value: Any, number_format: str) -> str:
 
 
 def _sheet(values: Any, formulas: Any) -> str:
-    cells: dict[int, dict[int, str]] = defaultdict(dict)
-    notes = []
+    cells: Cells = defaultdict(dict)
+    notes, marked = [], defaultdict(list)
     for cell in formulas._cells.values():  # a sheet may claim a million empty rows; only these are there
         value = values.cell(cell.row, cell.column).value
         text = _shown(_formula(cell.value) if value is None else value, cell.number_format)
         if text.strip():
-            cells[cell.row][cell.column] = text
+            cells[cell.row][cell.column] = Cell(text)
+            marked[cell.row].append(_is_marked(cell))
         if cell.comment is not None and cell.comment.text.strip():
             notes.append(f"{cell.coordinate}: {cell.comment.text.strip()}")
-    for area in values.merged_cells.ranges:  # a cell that spans rows stands in each of them, as the reader sees it
-        for row in range(area.min_row + 1, area.max_row + 1):
-            if row in cells and area.min_col in cells.get(area.min_row, {}):
-                cells[row].setdefault(area.min_col, cells[area.min_row][area.min_col])
     if not cells:
         return "\n".join(notes)
+    for area in values.merged_cells.ranges:
+        _spread(cells, area)
+    written = sheet_blocks(_rows(cells, {row for row in marked if all(marked[row])}, _within_tables(values)))
+    return "\n\n".join([written, *(["\n".join(notes)] if notes else [])])
+
+
+def _is_marked(cell: Any) -> bool:
+    """Whether it looks like the name of a column: bold, or on a colour."""
+    return bool(cell.has_style and (cell.font.b or cell.fill.fill_type))
+
+
+def _spread(cells: Cells, area: Any) -> None:
+    """A cell that spans rows stands in each of them that holds something, as the reader sees it."""
+    first = cells.get(area.min_row, {}).get(area.min_col)
+    if first is None:
+        return
+    spanned = [row for row in range(area.min_row, area.max_row + 1) if row in cells]
+    for row in spanned:
+        for column in range(area.min_col, min(area.max_col, area.min_col + WIDEST) + 1):
+            beside = column > area.min_col
+            cells[row].setdefault(column, Cell("", beside=first.text) if beside else Cell(first.text))
+    cells[area.min_row][area.min_col] = Cell(first.text, down=len(spanned))
+
+
+def _within_tables(sheet: Any) -> set[int]:
+    """Rows of the sheet's own tables and filters below their first: an empty one among them ends nothing."""
+    from openpyxl.utils import range_boundaries
+
+    areas = [*(table.ref for table in sheet.tables.values()), *filter(None, [sheet.auto_filter.ref])]
+    bounds = [range_boundaries(area.replace("$", "")) for area in areas]
+    return {row for _, top, _, bottom in bounds for row in range((top or 1) + 1, (bottom or sheet.max_row) + 1)}
+
+
+def _rows(cells: Cells, marked: set[int], within: set[int]) -> list[Row]:
+    """The rows that hold something, an empty one where the sheet has any between them."""
     columns = sorted({column for row in cells.values() for column in row})
-    rows: list[list[str]] = []
+    rows: list[Row] = []
     last = min(cells)
     for number in sorted(cells):
-        if number > last + 1:
-            rows.append([])
-        rows.append([cells[number].get(column, "") for column in columns])
+        if number > last + 1 and number not in within:
+            rows.append(Row([]))
+        rows.append(Row([cells[number].get(column, Cell("")) for column in columns], number in marked))
         last = number
-    return "\n\n".join([blocks(rows), *(["\n".join(notes)] if notes else [])])
+    return rows

@@ -7,6 +7,19 @@ import docx
 import openpyxl
 import pptx
 import pypdf
+from docx.document import Document as DocxDocument
+from openpyxl.styles import Font
+from openpyxl.worksheet.table import Table
+
+TYPES, RELATIONS = "[Content_Types].xml", "word/_rels/document.xml.rels"
+OFFICE = "application/vnd.openxmlformats-officedocument."
+LINKS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+
+
+def pdf_table(rows: list[list[str]], gap: int) -> bytes:
+    """A page with a cell of Helvetica every `gap` points, each placed by itself, as tables are printed."""
+    cells = [(72 + at * gap, 700 - 18 * line, cell) for line, row in enumerate(rows) for at, cell in enumerate(row)]
+    return pdf([") Tj " + " ".join(f"1 0 0 1 {x} {y} Tm ({cell}) Tj" for x, y, cell in cells) + " ("])
 
 
 def pdf(pages: list[str]) -> bytes:
@@ -56,15 +69,40 @@ def saved(workbook: openpyxl.Workbook) -> bytes:
     return stream.getvalue()
 
 
-def sheet(rows: list[list[object]], formats: dict[str, str] | None = None, merged: str = "") -> bytes:
+def sheet(
+    rows: list[list[object]], formats: dict[str, str] | None = None, merged: str = "", bold: str = "", table: str = ""
+) -> bytes:
+    """Cells by rows; `merged` and `bold` are areas or cells with spaces between them, `table` is a table of Excel's."""
     book = openpyxl.Workbook()
     for row in rows:
         book.active.append(row)
     for place, number_format in (formats or {}).items():
         book.active[place].number_format = number_format
-    if merged:
-        book.active.merge_cells(merged)
+    for area in merged.split():
+        book.active.merge_cells(area)
+    for place in bold.split():
+        book.active[place].font = Font(bold=True)
+    if table:
+        book.active.add_table(Table(displayName="Named", ref=table))
     return saved(book)
+
+
+def word(document: DocxDocument, **parts: str) -> bytes:
+    """The file of a document; `parts` (footnotes, endnotes) are added with what refers to them."""
+    stream = io.BytesIO()
+    document.save(stream)
+    changed = io.BytesIO()
+    with zipfile.ZipFile(stream) as package, zipfile.ZipFile(changed, "w") as copy:
+        for name in package.namelist():
+            content = package.read(name).decode() if name in (TYPES, RELATIONS) else package.read(name)
+            for part in parts if isinstance(content, str) else ():
+                kind = f'<Override PartName="/word/{part}.xml" ContentType="{OFFICE}wordprocessingml.{part}+xml"/>'
+                link = f'<Relationship Id="{part}" Type="{LINKS}/{part}" Target="{part}.xml"/>'
+                content = content.replace("</Types>", kind + "</Types>").replace("</Relat", link + "</Relat")
+            copy.writestr(name, content)
+        for part, content in parts.items():
+            copy.writestr(f"word/{part}.xml", content)
+    return changed.getvalue()
 
 
 def zipped(**parts: str) -> bytes:

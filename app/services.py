@@ -68,7 +68,7 @@ def build_services(settings: Settings, *, with_knowledge: bool = True) -> Servic
     placement, default_name = choose_placement(settings, known=engines)
     settings.data.mkdir(parents=True, exist_ok=True)
     addresses = ClientAddresses(watched=settings.for_strangers)
-    meter = Meter(_allowance(settings), log_prompts=settings.log_prompts, addresses=addresses)
+    meter = Meter(allowance(settings), log_prompts=settings.log_prompts, addresses=addresses)
     registry = ModelRegistry(
         placement,
         default_name,
@@ -120,9 +120,10 @@ def _agent_tools(settings: Settings) -> McpTools | None:
     return McpTools(servers, settings.data / "tools")
 
 
-def _allowance(settings: Settings) -> Allowance:
-    strict = settings.for_strangers
+def allowance(settings: Settings) -> Allowance:
+    """What one visitor may have. Whom a machine serves alone shares it with nobody."""
+    strict, shared = settings.for_strangers, not settings.is_private
     return Allowance(
-        requests_at_once=settings.requests_at_once or (2 if strict else 8),
+        requests_at_once=settings.requests_at_once or (2 if strict else 8 if shared else 0),
         tokens_per_minute=settings.tokens_per_minute or (20_000 if strict else 0),
     )

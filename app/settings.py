@@ -119,7 +119,11 @@ class Settings(BaseModel):
     )
     folder_owners: str = Field("", description="logins, with commas between, that may index folders of this machine")
     language: Literal["auto", "zh", "en"] = Field("auto", description="language of the page; auto: the browser's")
-    requests_at_once: int = Field(0, ge=0, description="answers one visitor may have under way; 0: 8, in public 2")
+    requests_at_once: int = Field(
+        0,
+        ge=0,
+        description="answers one visitor may have under way; 0: on this machine alone any, with logins 8, in public 2",
+    )
     tokens_per_minute: int = Field(0, ge=0, description="tokens for one visitor; 0: no limit, in public 20000")
     upload_mib_per_hour: int = Field(
         0, ge=0, description="MiB that one visitor may upload in an hour; 0: no limit, in public 300"

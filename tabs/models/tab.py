@@ -74,7 +74,7 @@ def refresh(
     visitor: Visitor,
     shown: str,
     name: str,
-    told: str,
+    told: str | None,
     every: float,
 ) -> dict[Any, Any]:
     """The ledger as it is now, and how the chosen model's load goes; nothing is sent while nothing changes."""
@@ -118,13 +118,13 @@ def _under_way(registry: Registry, visitor: Visitor, name: str) -> str:
     return _loaded(visitor, held) if held.state == "ready" else ""
 
 
-def _was_under_way(registry: Registry, visitor: Visitor, name: str, told: str) -> bool:
+def _was_under_way(registry: Registry, visitor: Visitor, name: str, told: str | None) -> bool:
     """Whether what is shown says that the model is loaded or being loaded, which it may be no more."""
     sentences = (
         visitor.text("models.is_loaded", name=registry.public_name(name), mib=CUT),
         *(visitor.text(f"models.now_{state}", name=name, percent=CUT) for state in ("loading", "downloading")),
     )
-    return any(told.startswith(sentence.partition(CUT)[0]) for sentence in sentences)
+    return any((told or "").startswith(sentence.partition(CUT)[0]) for sentence in sentences)
 
 
 def _loaded(visitor: Visitor, held: LedgerEntry) -> str:

@@ -78,18 +78,19 @@ def test_load_and_unload(registry: FakeRegistry) -> None:
 
 
 def test_what_another_tab_has_unloaded_is_not_said_to_be_loaded(registry: FakeRegistry) -> None:
-    def look(told: str, visitor: Visitor = EN) -> str:
+    def look(told: str | None, visitor: Visitor = EN) -> str | None:
         with gr.Blocks():
             ledger, fit, clock = gr.HTML(), gr.Markdown(), gr.Timer()
         seen = refresh(registry, ledger_html, ledger, fit, clock, visitor, "", "tiny", told, 0.0)[fit]
         return seen if isinstance(seen, str) else told
 
+    assert look(None) is None, "nothing was said yet"
     registry.load("tiny")
     loaded, zh = look("will fit"), Visitor("zh", "li", "session")
-    assert "is loaded and holds" in loaded
-    in_chinese = look("", zh)
+    assert "is loaded and holds" in str(loaded)
+    in_chinese = look(None, zh)
     registry.unload("tiny")
-    assert "will fit" in look(loaded) and "放得下" in look(in_chinese, zh)
+    assert "will fit" in str(look(loaded)) and "放得下" in str(look(in_chinese, zh))
     assert look("its answers differ by 0.01 nats") == "its answers differ by 0.01 nats"
 
 

@@ -45,11 +45,11 @@ def engine_size(model: Any, context_tokens: int, room: int) -> EngineSize:
 
 
 def reading_bytes(model: Any, cached: int) -> int:
-    """What a token that is read costs beside its `cached` bytes: one layer's keys and values are gathered at a time,
-    by places of 8 bytes; without flash attention each token of a step has a number for each that is there."""
+    """What a token that is read costs beside its `cached` bytes: one layer's keys and values are gathered at a time, by
+    places of 8 bytes for each of two steps; without flash attention each token of a step has a number for it."""
     layers = model.config.get_text_config().num_hidden_layers
     mask = GPU_STEP_TOKENS * model.dtype.itemsize if attention_kinds(model)[0] == "library" else 0
-    return cached // max(1, layers) + 8 + mask
+    return cached // max(1, layers) + 16 + mask
 
 
 def step_bytes(model: Any, tokens: int, requests: int) -> int:

@@ -106,7 +106,9 @@ def open_engine(
         return _proven(name, loaded, options, verdicts, key)
     if proven.fault:
         return GenerateEngine(name, loaded)
-    return Engine(name, loaded, _for_kind(options, proven.attention, attention_kinds(loaded.model)))
+    engine = Engine(name, loaded, _for_kind(options, proven.attention, attention_kinds(loaded.model)))
+    engine.start()
+    return engine
 
 
 def _proven(

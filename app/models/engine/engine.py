@@ -180,6 +180,11 @@ class Engine:
                 raise ModelInUse(name=f"{self.name}+{adapter}", leases=users)
             self.adapters.remove(adapter)
 
+    def start(self) -> None:
+        """Its cache is there from now on, and steps that are captured are before the first request."""
+        with self._lock:
+            self._running_manager()
+
     @property
     def least_cache_tokens(self) -> int:
         """One conversation as long as promised has room."""
@@ -194,6 +199,8 @@ class Engine:
             if manager is not None:
                 manager.stop(block=True, hard_stop=True)
             self.options = replace(self.options, cache_tokens=tokens)
+            if manager is not None:
+                self._running_manager()
         return True
 
     def park(self) -> None:
@@ -204,6 +211,7 @@ class Engine:
     def unpark(self, device: str) -> None:
         self._move(device)
         self._closed = False
+        self.start()
 
     def _move(self, device: str) -> None:
         modules: tuple[torch.nn.Module, ...] = (self.loaded.model, self.adapters.reader)

@@ -12,14 +12,20 @@ import torch
 from transformers import LlamaForCausalLM
 from transformers.generation.continuous_batching import initialization, model_runner
 
+from app.models.backends.local_engine import Verdict, Verdicts, open_engine
+from app.models.catalog import known_models
 from app.models.engine import varlen_attention
 from app.models.engine.batch_manager import BatchManager
+from app.models.engine.engine import Engine, EngineOptions
 from app.models.engine.lora import AdapterBank
 from app.models.engine.model_runner import StepRunner
 from app.models.engine.sampler import RequestSampling
 from app.models.interface import Sampling
+from app.models.loading.loader import load
+from bench.tiny_checkpoints import save_tiny
 from tests.models.engine.adapter_batches import alone, save_adapter, tiny_llama
 from tests.models.engine.varlen_reference import by_request
+from tests.waiting import wait_for
 
 TOKENS = 12
 GREEDY = Sampling(temperature=0)
@@ -136,9 +142,20 @@ def test_replayed_steps_write_what_each_request_gets_alone_with_adapters_and_wit
     assert counts["replayed"] > 2 * TOKENS
 
 
-def test_steps_are_captured_before_the_first_request(batch: Batch, counts: "Counter[str]") -> None:
-    batch.answers([(prompts()[0], GREEDY, None)])
-    assert counts["replayed"] > 0
+def test_steps_are_captured_at_load_before_anybody_asks(counts: "Counter[str]", tmp_path: Path) -> None:
+    folder = save_tiny("llama", tmp_path / "llama")
+    verdicts = Verdicts(tmp_path / "proofs.json")
+    verdicts.put("key", Verdict(attention="varlen"))
+    loaded = load(folder, known_models.find(str(folder)), "cpu", "float32", None, lambda *_: None)
+    engine = open_engine("llama", loaded, EngineOptions(cache_tokens=8192, page_size=16), verdicts, "key")
+    assert isinstance(engine, Engine)
+    try:
+        wait_for(lambda: counts["captured"], 60)
+        engine.resize_cache(4096)
+        wait_for(lambda: counts["captured"] > 1, 60)
+        assert counts["replayed"] == 0
+    finally:
+        engine.close()
 
 
 def test_replayed_steps_are_drawn_from_as_each_request_wants(batch: Batch, counts: "Counter[str]") -> None:

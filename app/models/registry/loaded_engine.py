@@ -15,7 +15,7 @@ from app.models.registry import device_memory
 from app.models.registry.engine_size import EngineSize
 
 Room = Callable[[int], AbstractContextManager[None]]
-LOOK_S = 0.02  # between two looks whether no answer is being written
+LOOK_S = 0.02  # between two looks whether no answer is written: an end takes no lock and wakes nobody
 
 
 class NoAdapters(ModelError):

@@ -1,7 +1,6 @@
 """Steps that are captured once and replayed, as a GPU's are, answer like steps that are run: graphs by a stand-in."""
 
 import copy
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,21 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
 from transformers.generation.continuous_batching import initialization, model_runner
 
 from app.models.backends.local_engine import Verdict, Verdicts, open_engine
 from app.models.catalog import known_models
 from app.models.engine import varlen_attention
-from app.models.engine.batch_manager import BatchManager
 from app.models.engine.engine import Engine, EngineOptions
-from app.models.engine.lora import AdapterBank
 from app.models.engine.model_runner import StepRunner
-from app.models.engine.sampler import RequestSampling
 from app.models.interface import Sampling
 from app.models.loading.loader import load
 from bench.tiny_checkpoints import save_tiny
 from tests.models.engine.adapter_batches import alone, save_adapter, tiny_llama
+from tests.models.engine.running_batch import RunningBatch
 from tests.models.engine.varlen_reference import by_request
 from tests.waiting import wait_for
 
@@ -62,55 +58,9 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> "Counter[str]":
     return counts
 
 
-class Batch:
-    """A batch whose steps are captured, with an adapter bank."""
-
-    def __init__(self, model: LlamaForCausalLM) -> None:
-        self.bank = AdapterBank()
-        self.bank.install(model, graph_tokens=64)
-        self._manager = BatchManager(
-            model,
-            self.bank,
-            cache_tokens=1024,
-            page_size=16,
-            max_batched_tokens=64,
-            max_running_requests=8,
-            prefix_sharing=True,
-            attention_kind="varlen",
-        )
-        self._manager.start()
-
-    def answers(self, requests: list[tuple[list[int], Sampling, str | None]]) -> list[list[int]]:
-        finished: dict[int, list[int]] = {}
-        done = threading.Event()
-
-        def receive(number: int, output: Any) -> None:
-            if output.is_finished():
-                finished[number] = output.generated_tokens
-                if len(finished) == len(requests):
-                    done.set()
-
-        for number, (prompt, sampling, adapter) in enumerate(requests):
-            self._manager.submit(
-                f"{number} {id(requests)}",
-                prompt,
-                TOKENS,
-                [-1],
-                RequestSampling(sampling),
-                f"v{number}",
-                self.bank.number(adapter),
-                lambda output, n=number: receive(n, output),
-            )
-        assert done.wait(120)
-        return [finished[number] for number in range(len(requests))]
-
-    def close(self) -> None:
-        self._manager.stop(hard_stop=True)
-
-
 @pytest.fixture
-def batch(counts: "Counter[str]") -> Iterator[Batch]:  # noqa: ARG001  capturing is there before it
-    made = Batch(tiny_llama())
+def batch(counts: "Counter[str]") -> Iterator[RunningBatch]:  # noqa: ARG001  capturing is there before it
+    made = RunningBatch(tiny_llama(), graph_tokens=64, attention_kind="varlen")
     yield made
     made.close()
 
@@ -121,7 +71,7 @@ def prompts() -> list[list[int]]:
 
 
 def test_replayed_steps_write_what_each_request_gets_alone_with_adapters_and_without(
-    batch: Batch, counts: "Counter[str]", tmp_path: Path
+    batch: RunningBatch, counts: "Counter[str]", tmp_path: Path
 ) -> None:
     folders = {
         name: save_adapter(tiny_llama(), tmp_path / name, seed, target_modules=["q_proj", "down_proj"])
@@ -134,11 +84,13 @@ def test_replayed_steps_write_what_each_request_gets_alone_with_adapters_and_wit
         for prompt, name in zip(prompts(), used, strict=True)
     ]
     requests = [(prompt, GREEDY, name) for prompt, name in zip(prompts(), used, strict=True)]
-    assert batch.answers(requests) == expected
+    assert batch.answers(TOKENS, requests) == expected
     captured = counts["captured"]
     batch.bank.add("two", folders["two"])  # into free rows of the same tensors
-    assert batch.answers(requests) == expected and counts["captured"] == captured
-    assert batch.answers([(prompts()[3], GREEDY, "two")]) == [alone(tiny_llama(), folders["two"], prompts()[3], TOKENS)]
+    assert batch.answers(TOKENS, requests) == expected and counts["captured"] == captured
+    assert batch.answers(TOKENS, [(prompts()[3], GREEDY, "two")]) == [
+        alone(tiny_llama(), folders["two"], prompts()[3], TOKENS)
+    ]
     assert counts["replayed"] > 2 * TOKENS
 
 
@@ -158,14 +110,14 @@ def test_steps_are_captured_at_load_before_anybody_asks(counts: "Counter[str]", 
         engine.close()
 
 
-def test_replayed_steps_are_drawn_from_as_each_request_wants(batch: Batch, counts: "Counter[str]") -> None:
+def test_replayed_steps_are_drawn_from_as_each_request_wants(batch: RunningBatch, counts: "Counter[str]") -> None:
     prompt = prompts()[3]
-    plain = batch.answers([(prompt, GREEDY, None)])[0]
+    plain = batch.answers(TOKENS, [(prompt, GREEDY, None)])[0]
     biased = Sampling(temperature=0, logit_bias=((plain[0], -100.0),))
     hot = Sampling(temperature=1.5, top_p=1, seed=7)
     few = Sampling(temperature=1.5, top_k=20, seed=7)
-    each = [batch.answers([(prompt, sampling, None)])[0] for sampling in (biased, hot, few)]
+    each = [batch.answers(TOKENS, [(prompt, sampling, None)])[0] for sampling in (biased, hot, few)]
     assert plain[0] not in each[0] and each[1] != plain != each[2]
-    together = batch.answers([(prompt, sampling, None) for sampling in (biased, GREEDY, hot, few)])
+    together = batch.answers(TOKENS, [(prompt, sampling, None) for sampling in (biased, GREEDY, hot, few)])
     assert together == [each[0], plain, each[1], each[2]]
     assert counts["replayed"] > 4 * TOKENS

@@ -190,14 +190,14 @@ def test_who_waits_is_told_the_place_in_the_fair_order(packaged: Engine) -> None
 
 
 def test_a_visitor_with_many_requests_leaves_room_for_another(engine: Engine, told: str) -> None:
-    many = [engine.stream(STORY, endless(3000), visitor="many") for _ in range(12)]
-    for generation in many[:3]:
-        next(iter(generation))
-    assert "".join(engine.stream(FRANCE, GREEDY, visitor="one")) == told
-    begun = sum(generation.first_token_seconds is not None for generation in many)
-    assert begun == 3, "one of four places stays free for who comes"
-    for generation in many:
-        generation.cancel()
+    with Steps(engine) as steps:
+        many = [engine.stream(STORY, endless(3000), visitor="many") for _ in range(12)]
+        wait_for(lambda: {3, 4} & set(map(len, list(steps.tokens))))  # each writes a token in a step
+        assert "".join(engine.stream(FRANCE, GREEDY, visitor="one")) == told
+        before = steps.tokens[: steps.first_with(" capital of France") - 1]
+        assert before and 4 not in map(len, before), "one of four places stays free for who comes"
+        for generation in many:
+            generation.cancel()
 
 
 def test_a_fault_fails_its_requests_with_a_clear_error_and_the_engine_starts_again(engine: Engine, told: str) -> None:
